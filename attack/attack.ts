@@ -1,40 +1,40 @@
-/** One kind of attack, and what it is given to attack with. */
+/** The interface of one kind of attack, and the tools that it is given. */
 import type { AttackedServer } from './attacked-server.ts';
 
-/** Numbers in [0, 1) from the run's seed: the same attack again does the same things. */
+/** Numbers in [0, 1) from the run's seed: the same seed repeats the same attack. */
 export type Dice = () => number;
 
 export interface Attack {
-  /** As `--only` names it: words with hyphens. */
+  /** The name for `--only`: words with hyphens. */
   readonly name: string;
   /** What is tried, in a few words, for the table. */
   readonly about: string;
-  /** Its share of the time of the full form, in parts of the sum of all shares. */
+  /** Its share of the total time, relative to the sum of all shares. */
   readonly share: number;
-  /** A finding is something that should not have happened; throwing is a fault of the attack itself. */
+  /** A finding is something that should not have happened; an exception is a fault of the attack itself. */
   run(scene: Scene): Promise<AttackOutcome>;
 }
 
 export interface AttackOutcome {
-  /** How many things were tried. */
+  /** The number of things that were tried. */
   readonly tryCount: number;
-  /** What should not have happened, one sentence each with its cause; empty where everything held. */
+  /** What should not have happened, one sentence each with its cause; empty if everything held. */
   readonly findings: readonly string[];
-  /** What this machine did not allow to try. */
+  /** What could not be tried on this machine. */
   readonly remarks?: readonly string[];
 }
 
 export interface Scene {
-  /** True: the form that runs with the tests, a few seconds long. */
+  /** True for the short form that runs with the tests, a few seconds long. */
   readonly quick: boolean;
   readonly dice: Dice;
-  /** False once this attack's share of the time is over: whatever continues at random or in rounds ends then. */
+  /** False once this attack's share of the time is over: attacks that continue at random or in rounds end then. */
   isTimeLeft(): boolean;
-  /** Aborted by Ctrl-C and when the whole time is over. */
+  /** Aborted by Ctrl-C and when the total time is over. */
   readonly signal: AbortSignal;
-  /** The one server for every attack that leaves it as it was. Started again where an attack has ended it. */
+  /** A server shared by all attacks that leave it unchanged. It is restarted after an attack that ended it. */
   server(): Promise<AttackedServer>;
-  /** A server of this attack's own, on a new data directory unless one is given; stopped with the attack. */
+  /** A separate server for this attack, on a new data directory unless one is given; stopped with the attack. */
   startServer(options?: ServerOptions): Promise<AttackedServer>;
   /** An empty folder, deleted with the attack. */
   folder(): Promise<string>;
@@ -42,7 +42,7 @@ export interface Scene {
 
 export interface ServerOptions {
   readonly dataDir?: string;
-  /** PARAFFIN_… variables. */
+  /** PARAFFIN_… environment variables. */
   readonly env?: Readonly<Record<string, string>>;
 }
 

@@ -1,4 +1,6 @@
-/** A real server as a stranger on loopback meets it: a process of its own, with its own PostgreSQL and no worker. */
+/**
+ * A real server in a separate process, with its own PostgreSQL and no worker, as any program on loopback can reach it.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -18,17 +20,19 @@ export interface AttackedServer {
   readonly dataDir: string;
   readonly pid: number;
   readonly adminKey: string;
-  /** A GraphQL request with the ADMIN key, or as `authorization` says; null sends none. Gives the parsed answer. */
+  /**
+   * Sends a GraphQL request with the ADMIN key, or with `authorization`; null sends none. Returns the parsed answer.
+   */
   ask(query: string, variables?: Readonly<Record<string, unknown>>, authorization?: string | null): Promise<unknown>;
-  /** Undefined where it lives and answers; otherwise a sentence that says what is wrong. */
+  /** Undefined if the server lives and answers; otherwise a sentence that says what is wrong. */
   fault(): Promise<string | undefined>;
   /** Log lines of level error and above since the last call, each shortened. */
   errors(): readonly string[];
-  /** In good order, its PostgreSQL with it; the hard way where it does not end. */
+  /** Stops the server and its PostgreSQL cleanly, and kills them if they do not end. */
   stop(): Promise<void>;
 }
 
-/** @param dataDir made if missing. */
+/** @param dataDir created if it does not exist. */
 export async function startAttackedServer(
   dataDir: string,
   env: Readonly<Record<string, string>> = {},
@@ -40,7 +44,7 @@ export async function startAttackedServer(
       PARAFFIN_PORT: '0',
       PARAFFIN_WORKER: 'false',
       PARAFFIN_LOG_LEVEL: 'error',
-      // Attacks that are about this limit set it themselves; the others would be turned away by it.
+      // Attacks on this limit set it themselves; all others would be refused by it.
       PARAFFIN_RATE_LIMIT_PER_MINUTE: '100000000',
       ...env,
     }),
@@ -113,7 +117,7 @@ async function addressIn(output: NodeJS.ReadableStream): Promise<string | undefi
   return undefined;
 }
 
-/** A server that was killed could not take its PostgreSQL with it. */
+/** Stops the PostgreSQL of a server that was killed and could not do it. */
 async function stopPostgresLeftIn(dataDir: string): Promise<void> {
   const file = path.join(dataDir, 'postgres', 'cluster', 'postmaster.pid');
   const pid = Number((await readFile(file, 'utf8').catch(() => '')).split('\n', 1).join(''));

@@ -1,4 +1,4 @@
-/** Every kind of attack, in the order in which they are tried. */
+/** All kinds of attacks, in the order in which they are tried. */
 import type { Attack } from './attack.ts';
 import { authorisation } from './authorisation.ts';
 import { bombs } from './bombs.ts';

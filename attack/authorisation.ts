@@ -1,4 +1,7 @@
-/** Every field, payload, subscription and route, asked by every role and every kind of limited key, in disguises. */
+/**
+ * Requests every field, payload, subscription and route as every role and with every kind of limited key, in several
+ * disguises.
+ */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { buildSchema, isRequiredArgument, type GraphQLSchema } from 'graphql';
@@ -16,20 +19,23 @@ import { plain, UUID, withValue } from './input-values.ts';
 import { openRequests, parsed, type Requests } from './requests.ts';
 
 const SCHEMA = path.resolve(import.meta.dirname, '../schema.graphql');
-/** Of one key or address in a minute there are 60, and then it waits: another of the same kind takes its place. */
+/**
+ * A key or address may be refused 60 times a minute, and must then wait: the attack continues with another of the same
+ * kind.
+ */
 const REFUSALS_OF_ONE = 40;
 const AT_ONCE = 6;
 const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
-/** Everything that a request may come by. */
+/** Everything that can identify the sender of a request. */
 interface Sender {
   readonly name: string;
-  /** HERE: a program of this machine without a key, which may read. */
+  /** HERE: a program on this machine without a key, which may read. */
   readonly role: AccessRole | 'NOBODY' | 'HERE';
   readonly actions?: readonly AccessAction[];
 }
 
-/** What it comes by at the moment. */
+/** Its current key or address. */
 interface Identity {
   readonly headers: Readonly<Record<string, string>>;
   readonly from: string;
@@ -47,10 +53,10 @@ const DISGUISES: readonly [Disguise, ...Disguise[]] = [
 
 const SENDERS: readonly Sender[] = [
   { name: 'nobody', role: 'NOBODY' },
-  { name: 'a program of this machine', role: 'HERE' },
+  { name: 'a program on this machine', role: 'HERE' },
   ...ACCESS_ROLES.map((role) => ({ name: role, role })),
   ...ACCESS_ACTIONS.map((action) => ({
-    name: `a key for ${action} alone`,
+    name: `a key only for ${action}`,
     role: 'ADMIN' as const,
     actions: [action],
   })),
@@ -59,7 +65,7 @@ const SENDERS: readonly Sender[] = [
 export const authorisation: Attack = {
   name: 'authorisation',
   about:
-    'every field, payload, subscription and route, plainly and in disguise, by every role, by keys for one action or one object, and by keys that are none',
+    'every field, payload, subscription and route, plain and in disguise, as every role, with keys for one action or one object, and with invalid keys',
   share: 16,
   run: async ({ quick, dice, server: sharedServer, isTimeLeft }) => {
     const server = await sharedServer();
@@ -71,7 +77,7 @@ export const authorisation: Attack = {
       await tryOwnObject(scene, objects);
       const before = await stateOf(server);
       const calls = callsOf(schema, quick, dice);
-      // First what must be refused, so that a change by any of it shows.
+      // First the requests that must be refused, so that any change shows that one was not.
       const refused = calls.filter(({ expected }) => expected === 'REFUSED');
       await inParallel(refused, isTimeLeft, (call) => attempt(scene, call));
       await inParallel(routeCalls(objects, quick, dice), isTimeLeft, (call) => attemptRoute(scene, call));
@@ -107,7 +113,7 @@ interface Call {
   readonly expected: Verdict;
 }
 
-/** Each sender with each field in each disguise; of the quick form some, in one disguise. */
+/** Each sender with each field in each disguise; in the quick form some of them, in one disguise. */
 function callsOf(schema: GraphQLSchema, quick: boolean, dice: Dice): Call[] {
   const operations = rootOperations(schema);
   return SENDERS.flatMap((sender) =>
@@ -117,7 +123,7 @@ function callsOf(schema: GraphQLSchema, quick: boolean, dice: Dice): Call[] {
         const possible = DISGUISES.filter(
           (disguise) =>
             (operation.kind !== 'subscription' || disguise === 'over a socket') &&
-            // Nothing is changed by GET, whoever asks.
+            // GET must not change anything, for any sender.
             (operation.kind !== 'mutation' || disguise !== 'by GET'),
         );
         const [first = 'plain', ...others] = possible;
@@ -218,7 +224,7 @@ async function overSocket(
   }
 }
 
-/** Refused is what gives no data and says that a key is missing or does not suffice. */
+/** A refusal returns no data, and says that a key is missing or lacks the permission. */
 function verdictOf(answer: unknown): Verdict {
   const code = at(answer, 'errors.0.extensions.code');
   const data: unknown = at(answer, 'data');
@@ -228,7 +234,7 @@ function verdictOf(answer: unknown): Verdict {
 }
 
 interface Identities {
-  /** @param expected refusals are counted: nobody is refused more often than may be in a minute. */
+  /** @param expected number of refusals; they are counted, so that no sender exceeds the limit per minute. */
   of(sender: Sender, expected: Verdict): Promise<Identity>;
   /** A new key. */
   keyWith(facts: Readonly<Record<string, unknown>>): Promise<string>;
@@ -246,12 +252,12 @@ function identitiesOf(server: AttackedServer): Identities {
       { input: { name: KEY_NAME, owner: KEY_NAME, ...facts } },
     );
     const secret: unknown = at(answer, 'data.createKey.secret');
-    if (typeof secret !== 'string') throw new Error(`No key was made: ${JSON.stringify(answer).slice(0, 300)}`);
+    if (typeof secret !== 'string') throw new Error(`No key was created: ${JSON.stringify(answer).slice(0, 300)}`);
     return secret;
   };
   const make = async ({ role, actions }: Sender): Promise<Identity> => {
     const from = nextAddress();
-    // A header of a proxy that nobody declared: it is never taken for a program of this machine.
+    // The header of an undeclared proxy, so that the sender never counts as a program on this machine.
     if (role === 'NOBODY') return { headers: { 'x-forwarded-for': '203.0.113.9' }, from };
     if (role === 'HERE') return { headers: {}, from };
     const key = await keyWith({ role, ...(actions === undefined ? {} : { actions }) });
@@ -274,7 +280,7 @@ function identitiesOf(server: AttackedServer): Identities {
 
 const KEY_NAME = 'attacker';
 
-/** Two of each: one that a limited key may change, and one that is somebody else's. */
+/** Two objects of each kind: one that a limited key may change, and one that it may not. */
 interface Objects {
   readonly own: Names;
   readonly foreign: Names;
@@ -289,7 +295,7 @@ interface Names {
   readonly slug: string;
 }
 
-/** @param quick without checkpoints, which take their time to be read: limited keys do not learn what exists. */
+/** @param quick leaves out checkpoints, which take long to read: limited keys do not learn what exists. */
 async function makeObjects(server: AttackedServer, quick: boolean): Promise<Objects> {
   const imports = path.join(server.dataDir, 'imports');
   await mkdir(path.join(imports, 'images'));
@@ -315,7 +321,7 @@ async function makeObjects(server: AttackedServer, quick: boolean): Promise<Obje
     const imported = quick
       ? undefined
       : await change('importCheckpoint', 'checkpoint { id sha256 }', 'ImportCheckpointInput', input);
-    // Nobody is there to take it: it waits for as long as the server lives.
+    // No worker takes this run: it stays queued as long as the server lives.
     const run = await change('importDatasetVersion', 'run { id }', 'ImportDatasetVersionInput', {
       datasetId: dataset,
       path: path.join(imports, 'images'),
@@ -333,7 +339,7 @@ async function makeObjects(server: AttackedServer, quick: boolean): Promise<Obje
   return { own, foreign: await makeSome('attacker-foreign'), sha256: own.sha256 };
 }
 
-/** Everything that a refused change could have changed, in one text; the attacker's own keys aside. */
+/** Everything that a refused change could have changed, as one text, except the attacker's own keys. */
 async function stateOf(server: AttackedServer): Promise<string> {
   const answer = await server.ask(`{
     datasets(first: 200) { totalCount nodes { id slug name notes updatedAt versions(first: 5) { totalCount } } }
@@ -387,13 +393,13 @@ async function attemptRoute(scene: Place, { sender, route, method, address, expe
     from: identity.from,
   });
   const isRefused = status === 401 || status === 403;
-  // By a method that a route has not, nothing is given either.
+  // A method that a route does not have must return nothing either.
   const isHeld =
     expected === 'ALLOWED' ? !isRefused : isRefused || (method !== methodOf(route) && [404, 405].includes(status));
   if (!isHeld) scene.findings.push(`${method} ${address} was answered with ${status} for ${sender.name}.`);
 }
 
-/** What may be changed but not read is not read through the answer to a change. */
+/** What a sender may change but not read must not be readable in the answer to a change. */
 async function tryPayloads(scene: Place, schema: GraphQLSchema, count: number): Promise<void> {
   const mutations = rootOperations(schema).filter(
     ({ name, kind }) => kind === 'mutation' && FIELD_RULES[name]?.role !== 'ADMIN',
@@ -405,13 +411,13 @@ async function tryPayloads(scene: Place, schema: GraphQLSchema, count: number): 
       const answer = await overHttp(scene, { headers: { authorization: `Bearer ${key}` }, from: '127.0.0.1' }, hidden);
       if (verdictOf(answer) !== 'REFUSED')
         scene.findings.push(
-          `${hidden} was answered to a key that may not read: ${JSON.stringify(answer).slice(0, 300)}`,
+          `${hidden} was returned to a key that may not read: ${JSON.stringify(answer).slice(0, 300)}`,
         );
     }
   }
 }
 
-/** A key for one dataset and one model changes nothing else, whichever of a mutation's arguments names it. */
+/** A key for one dataset and one model changes nothing else, whichever argument of a mutation names the object. */
 async function tryForeignObjects(scene: Place, schema: GraphQLSchema, { own, foreign }: Objects): Promise<void> {
   for (const field of Object.values(schema.getMutationType()?.getFields() ?? {})) {
     const { touches = {} } = FIELD_RULES[`Mutation.${field.name}`] ?? {};
@@ -435,26 +441,26 @@ async function tryForeignObjects(scene: Place, schema: GraphQLSchema, { own, for
       const answer = await overHttp(scene, identity, document, { variables });
       if (verdictOf(answer) !== 'REFUSED')
         scene.findings.push(
-          `${field.name} with ${JSON.stringify(variables)} was answered to a key for other objects: ${JSON.stringify(answer).slice(0, 300)}`,
+          `${field.name} with ${JSON.stringify(variables)} was allowed to a key for other objects: ${JSON.stringify(answer).slice(0, 300)}`,
         );
     }
   }
 }
 
-/** That a key for one dataset opens that one: where it is refused everything, refusals would prove nothing. */
+/** Checks that a key for one dataset opens that dataset: if everything were refused, refusals would prove nothing. */
 async function tryOwnObject(scene: Place, { own }: Objects): Promise<void> {
   const document = 'mutation($id: ID!) { updateDataset(input: { id: $id }) { __typename } }';
   const answer = await overHttp(scene, await holderOf(scene, own), document, { variables: { id: own.dataset } });
   if (verdictOf(answer) !== 'ALLOWED') scene.findings.push('A key for one dataset may not change that dataset.');
 }
 
-/** Somebody with a new key for one dataset and one model. */
+/** A sender with a new key for one dataset and one model. */
 async function holderOf({ identities }: Place, { slug }: Names): Promise<Identity> {
   const key = await identities.keyWith({ role: 'ADMIN', resources: [`dataset:${slug}`, `model:${slug}`] });
   return { headers: { authorization: `Bearer ${key}` }, from: '127.0.0.1' };
 }
 
-/** The two from a little before where they part. */
+/** Both texts from shortly before the point where they differ. */
 function differenceOf(before: string, after: string): string {
   let index = 0;
   while (before[index] === after[index]) index += 1;
@@ -462,7 +468,7 @@ function differenceOf(before: string, after: string): string {
   return `${before.slice(from, index + 80)} became ${after.slice(from, index + 80)}`;
 }
 
-/** Keys that were valid, nearly are, or never were. */
+/** Keys that are revoked, almost correct, or invalid. */
 async function tryWrongKeys(scene: Place): Promise<void> {
   const { server, identities } = scene;
   const revoked = await identities.keyWith({ role: 'ADMIN' });
@@ -478,8 +484,8 @@ async function tryWrongKeys(scene: Place): Promise<void> {
     'without a scheme': valid,
     'as a password': `Basic ${Buffer.from(`admin:${valid}`).toString('base64')}`,
     empty: 'Bearer ',
-    'twice in one': `Bearer ${valid}, Bearer ${valid}`,
-    'with more behind it': `Bearer ${valid} x`,
+    'twice in one header': `Bearer ${valid}, Bearer ${valid}`,
+    'with text after it': `Bearer ${valid} x`,
     'of wild cards': 'Bearer pfn_%_%',
     'as a list': `Bearer ["${valid}"]`,
   };
@@ -504,7 +510,7 @@ async function tryWrongKeys(scene: Place): Promise<void> {
   }
 }
 
-/** As the API names it: the hex digits in a key are those of a uuid. */
+/** As the API names it: the hex digits in a key are those of a UUID. */
 function idOf(key: string): string {
   return key.slice(4, 36).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
 }

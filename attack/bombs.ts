@@ -1,4 +1,7 @@
-/** Small things that grow when they are opened: compressed bodies, nested JSON, checkpoints and images that lie. */
+/**
+ * Small inputs that grow when they are opened: compressed bodies, nested JSON, checkpoints, and images with false
+ * headers.
+ */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -12,19 +15,19 @@ import type { AttackedServer } from './attacked-server.ts';
 import { openRequests } from './requests.ts';
 
 const OPENED_BYTES = 200_000_000;
-/** Of server, database, worker and decoders together; the largest of the images below has 1.2 GB of pixels. */
+/** The total of server, database, worker and decoders; the largest image below has 1.2 GB of pixels. */
 const MEMORY_BYTES = 3_000_000_000;
-/** A refusal that never comes; a busy machine takes its time to import a few pictures. */
+/** After this time no answer is expected; a busy machine takes long to import a few pictures. */
 const IMPORT_MS = 240_000;
 const REFUSALS = ['FORMAT_INVALID', 'FILE_TOO_LARGE', 'CHECKPOINT_KEYS_MISMATCH', 'BAD_INPUT', 'OUT_OF_MEMORY'];
 const CONTRACT = { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
 
 export const bombs: Attack = {
   name: 'bombs',
-  about: 'compressed bodies, nested JSON, checkpoints and pictures that are small and claim or become large',
+  about: 'small compressed bodies, nested JSON, checkpoints and images that claim to be large or become large',
   share: 10,
   run: async ({ quick, dice, server: sharedServer, startServer, isTimeLeft }) => {
-    // Pictures are decoded by a worker.
+    // A worker decodes the images.
     const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: 'true' };
     const server = quick ? await sharedServer() : await startServer({ env });
     const bodies = await tryBodies(server, quick);
@@ -51,20 +54,20 @@ async function tryBodies(server: AttackedServer, quick: boolean): Promise<Tried>
   const deep = 400_000;
   const query = '{ viewer { role } }';
   const bodies: readonly (readonly [what: string, encoding: string | undefined, body: Buffer | string])[] = [
-    ['a body that gzip opens', 'gzip', gzipSync(opened)],
-    ['a body that deflate opens', 'deflate', deflateSync(opened)],
-    ['a body that brotli opens', 'br', brotliCompressSync(opened.subarray(0, OPENED_BYTES / 10))],
+    ['a gzip body', 'gzip', gzipSync(opened)],
+    ['a deflate body', 'deflate', deflateSync(opened)],
+    ['a Brotli body', 'br', brotliCompressSync(opened.subarray(0, OPENED_BYTES / 10))],
     ['a body compressed twice', 'gzip, gzip', gzipSync(gzipSync(opened))],
-    ['brackets without end', undefined, '['.repeat(deep)],
-    ['objects without end', undefined, '{"a":'.repeat(deep / 4)],
+    ['endless brackets', undefined, '['.repeat(deep)],
+    ['endless objects', undefined, '{"a":'.repeat(deep / 4)],
     [
-      'variables nested deep',
+      'deeply nested variables',
       undefined,
       `{"query":"${query}","variables":${'{"a":'.repeat(50_000)}1${'}'.repeat(50_000)}}`,
     ],
     ['a list of lists', undefined, `{"query":"${query}","variables":{"a":[${'[],'.repeat(200_000)}[]]}}`],
     ['a long number', undefined, `{"query":"${query}","variables":{"a":${'9'.repeat(500_000)}}}`],
-    ['a key without end', undefined, `{"query":"${query}","variables":{"${'k'.repeat(900_000)}":1}}`],
+    ['an endless key', undefined, `{"query":"${query}","variables":{"${'k'.repeat(900_000)}":1}}`],
     [
       'many variables',
       undefined,
@@ -80,7 +83,7 @@ async function tryBodies(server: AttackedServer, quick: boolean): Promise<Tried>
         'content-type': 'application/json',
         ...(encoding === undefined ? {} : { 'content-encoding': encoding }),
       };
-      // Refused before all of it is read, the connection may be closed under what is still sent.
+      // If the body is refused before it was read completely, the connection may be closed while the rest is sent.
       const status = await requests.send(server.port, { method: 'POST', path: '/graphql', headers, body }).then(
         (answer) => answer.status,
         () => 400,
@@ -137,13 +140,13 @@ async function tryCheckpoints(
         `A checkpoint (${bytes.length} bytes, ${bytes.subarray(0, 60).toString('latin1')}) was answered with ${JSON.stringify(answer).slice(0, 300)}`,
       );
   };
-  // Two at once: as many as the server reads of one person.
+  // Two at once: the limit of the server for one user.
   for (let left = count; left > 0 && findings.length === 0 && isTimeLeft(); left -= 2)
     await Promise.all([one(), ...(left > 1 ? [one()] : [])]);
   return { tryCount, findings };
 }
 
-/** Sound ones among them: they come in, whatever lies beside them. */
+/** Valid images among them must be imported, whatever else the folder contains. */
 async function tryPictures(server: AttackedServer): Promise<Tried> {
   const folder = path.join(server.dataDir, 'imports', 'pictures');
   const labels = ['gland', 'stroma'];
@@ -196,15 +199,17 @@ async function tryPictures(server: AttackedServer): Promise<Tried> {
     if (status === 'SUCCEEDED' || status === 'FAILED' || performance.now() > endMs) {
       const findings: string[] = [];
       if (at(answer, 'data.run.datasetVersion.imageCount') !== soundCount)
-        findings.push(`Of pictures that lie and ${soundCount} sound ones came ${JSON.stringify(answer).slice(0, 400)}`);
-      if (peakBytes > MEMORY_BYTES) findings.push(`Pictures that lie took ${Math.round(peakBytes / 1e6)} MB.`);
+        findings.push(
+          `Images with false headers and ${soundCount} valid ones gave ${JSON.stringify(answer).slice(0, 400)}`,
+        );
+      if (peakBytes > MEMORY_BYTES) findings.push(`Images with false headers took ${Math.round(peakBytes / 1e6)} MB.`);
       return { tryCount, findings };
     }
     await pause(100);
   }
 }
 
-/** A sound greyscale PNG of one bit a pixel, all black. */
+/** A valid greyscale PNG with one bit per pixel, all black. */
 function blackPng(width: number, height: number): Buffer {
   const chunk = (type: string, data: Buffer): Buffer => {
     const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
@@ -222,7 +227,10 @@ function blackPng(width: number, height: number): Buffer {
   return Buffer.concat([signature, chunk('IHDR', header), chunk('IDAT', pixels), chunk('IEND', Buffer.alloc(0))]);
 }
 
-/** What they hold alone: buffers that the database's processes share would be counted once for each. */
+/**
+ * Memory that only these processes hold: the buffers that the processes of the database share would be counted once for
+ * each.
+ */
 async function memoryOf(pids: readonly number[]): Promise<number> {
   const sizes = await Promise.all(
     pids.map(async (pid) => {

@@ -1,4 +1,4 @@
-/** Attacks one after the other, each within its share of the time; everything that they started is stopped. */
+/** Runs the attacks one after the other, each within its share of the time, and stops everything that they started. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -6,7 +6,7 @@ import { createDice } from '../test/support/mutations.ts';
 import type { Attack, AttackOutcome, Scene } from './attack.ts';
 import { startAttackedServer, type AttackedServer } from './attacked-server.ts';
 
-/** Of all attacks together, the starts of servers among them. What is left of 15 minutes is for everything to end. */
+/** The time of all attacks together, including the starts of servers. The rest of 15 minutes is for cleaning up. */
 const FULL_MS = 780_000;
 const QUICK_MS_EACH = 10_000;
 
@@ -14,7 +14,7 @@ export interface Campaign {
   readonly seed: number;
   readonly quick: boolean;
   readonly attacks: readonly Attack[];
-  /** Ends it early, and leaves nothing. */
+  /** Ends the campaign early, and leaves nothing behind. */
   readonly signal: AbortSignal;
   readonly onProgress: (text: string) => void;
 }
@@ -30,7 +30,7 @@ export interface CampaignReport {
   readonly seed: number;
   readonly quick: boolean;
   readonly durationMs: number;
-  /** Processes that wanted to run, over the last minute of it: on a busy machine fewer things are tried. */
+  /** Runnable processes, over the last minute of the campaign: on a busy machine fewer things are tried. */
   readonly loadAverage: number;
   readonly attacks: readonly AttackReport[];
 }
@@ -49,7 +49,7 @@ export async function runCampaign(campaign: Campaign): Promise<CampaignReport> {
       signal.throwIfAborted();
       onProgress(`${attack.name}: ${attack.about}`);
       const beginMs = performance.now();
-      // What one leaves over falls to those behind it.
+      // Time that one attack leaves over is given to the following ones.
       const shareMs = quick ? QUICK_MS_EACH : ((FULL_MS - (beginMs - startedMs)) * attack.share) / sharesLeft;
       sharesLeft -= attack.share;
       const lastMs = quick ? Infinity : startedMs + FULL_MS;
@@ -75,7 +75,7 @@ interface Means {
   readonly quick: boolean;
   readonly signal: AbortSignal;
   readonly shareMs: number;
-  /** Nothing begins after it, whatever is left of a share. */
+  /** No new step begins after this moment, even if an attack has time left. */
   readonly lastMs: number;
   readonly shared: SharedServer;
   readonly home: string;
@@ -84,7 +84,7 @@ interface Means {
 async function execute(attack: Attack, means: Means): Promise<AttackOutcome> {
   const { seed, quick, signal, shareMs, lastMs, shared, home } = means;
   let endMs = performance.now() + shareMs;
-  /** The start of a server is nobody's share, however slow the machine. */
+  /** The start of a server counts towards no attack's share, however slow the machine. */
   const withoutCounting = async <Result>(work: () => Promise<Result>): Promise<Result> => {
     signal.throwIfAborted();
     const beginMs = performance.now();
@@ -111,7 +111,9 @@ async function execute(attack: Attack, means: Means): Promise<AttackOutcome> {
   try {
     const outcome = await attack.run(scene);
     const fault = await shared.fault();
-    return fault === undefined ? outcome : { ...outcome, findings: [...outcome.findings, `Afterwards ${fault}.`] };
+    return fault === undefined
+      ? outcome
+      : { ...outcome, findings: [...outcome.findings, `After the attack ${fault}.`] };
   } finally {
     for (const server of own) await server.stop();
   }
@@ -119,7 +121,7 @@ async function execute(attack: Attack, means: Means): Promise<AttackOutcome> {
 
 interface SharedServer {
   get(): Promise<AttackedServer>;
-  /** What is wrong with it, where it was started. */
+  /** What is wrong with the server, if it was started. */
   fault(): Promise<string | undefined>;
   stop(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** A registry on a small disk that is filled, by its own users first and then to the last byte by somebody else. */
+/** A registry on a small disk that is filled: first by its own users, then completely by another program. */
 import { execFile } from 'node:child_process';
 import { mkdir, open, rm, statfs, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -12,7 +12,7 @@ import { openRequests } from './requests.ts';
 
 const run = promisify(execFile);
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
-/** A database, its logs of changes, and a few uploads. */
+/** Enough for a database, its write-ahead log, and a few uploads. */
 const DISK_BYTES = 320 * 1024 * 1024;
 const UPLOAD_BYTES = 40 * 1024 * 1024;
 const UPLOADS = 8;
@@ -23,7 +23,7 @@ const MODELS = '{ models(first: 200) { nodes { slug } } }';
 export const fullDisk: Attack = {
   name: 'full-disk',
   about:
-    'a disk filled by uploads, then to its last byte by somebody else, changes and checkpoints meanwhile, and a server that is killed there',
+    'a disk that uploads and then another program fill to the last byte, changes and checkpoints meanwhile, and a server that is killed there',
   share: 8,
   run: async ({ quick, startServer, folder }) => {
     const home = await folder();
@@ -41,7 +41,11 @@ export const fullDisk: Attack = {
       () => false,
     );
     if (!mounted)
-      return { tryCount: 0, findings: [], remarks: ['No file system of its own may be mounted here, only by root.'] };
+      return {
+        tryCount: 0,
+        findings: [],
+        remarks: ['A separate file system could not be mounted here; that needs root.'],
+      };
     const servers: AttackedServer[] = [];
     const start = async (): Promise<AttackedServer> => {
       const server = await startServer({ dataDir: path.join(disk, 'registry'), env: { PARAFFIN_LOG_LEVEL: 'silent' } });
@@ -52,7 +56,7 @@ export const fullDisk: Attack = {
       return await fill(disk, start, quick ? 3 : 20);
     } finally {
       for (const server of servers) await server.stop();
-      // Lazily where something still reads there: it is gone with its last reader.
+      // Unmounted lazily if a process still reads there: it disappears with its last reader.
       await run('umount', [disk]).catch(() => run('umount', ['-l', disk]));
     }
   },
@@ -66,7 +70,7 @@ interface Filling {
 async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: number): Promise<Filling> {
   const filling: Filling = { tryCount: 0, findings: [] };
   const { findings } = filling;
-  /** What the server said that it keeps. */
+  /** The changes that the server has confirmed. */
   const kept: string[] = [];
   const change = async (server: AttackedServer, slug: string): Promise<string> => {
     filling.tryCount += 1;
@@ -91,16 +95,16 @@ async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: 
   await writeFile(file, lightningFile(someEncoder('RESNET18'), ''));
   await change(server, 'before');
 
-  // By its own users: the reserve holds, and changes are still kept.
+  // Filled by its own users: the reserve stays free, and changes are still stored.
   const statuses = await uploadUntilRefused(server);
   filling.tryCount += statuses.length;
   const refused = statuses.filter((status) => status === 507).length;
   const odd = statuses.filter((status) => ![201, 204, 507].includes(status));
   if (refused === 0)
-    findings.push(`${UPLOADS} uploads of ${UPLOAD_BYTES} bytes were taken on a disk of ${DISK_BYTES}.`);
+    findings.push(`${UPLOADS} uploads of ${UPLOAD_BYTES} bytes were accepted on a disk of ${DISK_BYTES} bytes.`);
   if (odd.length > 0) findings.push(`Uploads to a disk that fills were answered with ${odd.join(', ')}.`);
   const { blocks, bavail } = await statfs(disk);
-  if (bavail < blocks / 20) findings.push(`Uploads left ${bavail} of ${blocks} blocks: the reserve was touched.`);
+  if (bavail < blocks / 20) findings.push(`Uploads left ${bavail} of ${blocks} blocks: the reserve was used.`);
   const imported = await importCode(server, file);
   filling.tryCount += 1;
   if (imported !== 'STORAGE_FULL') findings.push(`A checkpoint on a nearly full disk was answered with ${imported}.`);
@@ -110,7 +114,7 @@ async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: 
   }
   await look(server, 'On a disk that uploads filled');
 
-  // By somebody else, to the last byte. Nothing new is promised then, but that nothing is lost and the way back.
+  // Filled completely by another program. New changes may fail, but nothing may be lost, and there must be a way back.
   const filler = path.join(disk, 'filler');
   await fillUp(filler);
   for (let round = 0; round < rounds; round += 1) await change(server, `full-${round}`);
@@ -125,7 +129,7 @@ async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: 
   );
   if (!cleared.startsWith('Took away'))
     findings.push(`"paraffin uploads clear" on a full disk: ${cleared.slice(0, 300)}`);
-  // The way back by that alone: the filler stays.
+  // The way back uses only this command: the file that fills the disk stays.
   try {
     server = await start();
   } catch (error) {
@@ -136,14 +140,14 @@ async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: 
   await look(server, 'After a kill on a full disk');
   await rm(filler, { force: true });
   const verdict = await change(server, 'after');
-  if (verdict !== 'KEPT') findings.push(`Once there was room again a change was answered with ${verdict}.`);
-  await look(server, 'Once there was room again');
+  if (verdict !== 'KEPT') findings.push(`After space was freed a change was answered with ${verdict}.`);
+  await look(server, 'After space was freed');
   const fault = await server.fault();
   if (fault !== undefined) findings.push(fault);
   return filling;
 }
 
-/** @returns the status of each answer, of beginnings and of bytes. */
+/** @returns the status of each answer, for creating an upload and for its bytes. */
 async function uploadUntilRefused(server: AttackedServer): Promise<number[]> {
   const requests = openRequests();
   const headers = { authorization: `Bearer ${server.adminKey}`, 'tus-resumable': '1.0.0' };
@@ -192,7 +196,7 @@ async function importCode(server: AttackedServer, file: string): Promise<string>
   );
 }
 
-/** Writes until nothing goes in any more, not even a byte. */
+/** Writes until the disk takes no more, not even a byte. */
 async function fillUp(file: string): Promise<void> {
   await using handle = await open(file, 'w');
   for (let size = 1024 * 1024; size >= 1; size = Math.floor(size / 2)) {

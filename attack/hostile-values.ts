@@ -1,4 +1,7 @@
-/** Values that nobody means, at every place of the schema that takes one: refused by name, never INTERNAL. */
+/**
+ * Hostile values at every place of the schema that takes a value: they must be refused with a code, never with
+ * INTERNAL.
+ */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import {
@@ -67,7 +70,7 @@ const OTHERS = [
 ] as const;
 const VALUES: readonly [unknown, ...unknown[]] = ['', ...TEXTS, ...NUMBERS, ...OTHERS];
 
-/** A field with arguments, and what is around it in a document. */
+/** A field with arguments, and the document around it. */
 interface Place {
   readonly args: readonly GraphQLArgument[];
   readonly kind: 'query' | 'mutation';
@@ -78,7 +81,7 @@ interface Place {
   readonly name: string;
 }
 
-/** The way to one value below an argument. */
+/** The path to one value within an argument. */
 interface Leaf {
   readonly place: Place;
   readonly argument: GraphQLArgument;
@@ -97,7 +100,7 @@ interface GivenArgument {
   readonly value: unknown;
 }
 
-/** Beside each other in one document, each an operation of its own: far below MAX_ALIASES. */
+/** Several calls in one document, each an operation of its own: far below MAX_ALIASES. */
 const CALLS_PER_REQUEST = 8;
 const AT_ONCE = 8;
 const SYSTEMATIC_COUNT = 8_000;
@@ -107,7 +110,7 @@ const MAX_FINDINGS = 20;
 
 export const hostileValues: Attack = {
   name: 'hostile-values',
-  about: 'values that nobody means, alone and together, at every argument and input field of the schema',
+  about: 'hostile values, alone and together, at every argument and input field of the schema',
   share: 45,
   run: async ({ quick, dice, isTimeLeft, server }) => {
     const attacked = await server();
@@ -115,7 +118,7 @@ export const hostileValues: Attack = {
     const leaves = leavesOf(schema);
     const [first] = leaves;
     if (first === undefined) throw new Error('The schema has no field with arguments.');
-    // So many of every value at every place, which the seed chooses, then made up ones.
+    // First every value at a number of places that the seed chooses, then generated values.
     const systematic = shuffled(
       leaves.flatMap((leaf) => VALUES.map((value) => tryOf(leaf, value))),
       dice,
@@ -134,7 +137,7 @@ export const hostileValues: Attack = {
     };
     const send = async (batch: readonly Try[]): Promise<void> => {
       const answer = await attacked.ask(...operationOf(batch)).catch((error: unknown) => String(error));
-      // Refused as a whole: what each of them would have met is seen when it comes alone.
+      // The document was refused as a whole: the answer to each call is seen when it is sent alone.
       if (batch.length > 1 && (typeof answer === 'string' || at(answer, 'data') == null))
         for (const each of batch) await send([each]);
       else
@@ -159,7 +162,7 @@ export const hostileValues: Attack = {
   },
 };
 
-/** What is refused before anything runs takes a request of its own; what reaches its resolver shares one. */
+/** Values that are refused before execution take a request each; those that reach their resolver share one. */
 function* batchesOf(tries: readonly Try[]): Generator<readonly Try[]> {
   const batches = new Map<string, Try[]>();
   for (const each of tries) {
@@ -178,7 +181,7 @@ function* batchesOf(tries: readonly Try[]): Generator<readonly Try[]> {
   yield* batches.values();
 }
 
-/** Whether GraphQL takes the value for one of the type, and the text in it for text. */
+/** Whether GraphQL accepts the value for the type, and the text in it for text. */
 function isTaken(type: GraphQLInputType, value: unknown): boolean {
   if (/[^\P{Cc}\t\n\r]/u.test(textIn(value)) || !textIn(value).isWellFormed()) return false;
   let isSound = true;
@@ -215,7 +218,7 @@ function leavesOf(schema: GraphQLSchema): Leaf[] {
   );
 }
 
-/** Root fields, and fields with arguments below what the catalogue is sure to hold. */
+/** Root fields, and fields with arguments of objects that the catalogue certainly contains. */
 function placesOf(schema: GraphQLSchema): Place[] {
   const placeOf = (
     parent: string,
@@ -268,7 +271,7 @@ function tryOf(leaf: Leaf, value: unknown): Try {
   return { leaf, value, given };
 }
 
-/** @param batch calls of one kind with the same around them: the one at n is called `cn`. */
+/** @param batch calls of one kind in the same document: the one at n is called `cn`. */
 function operationOf(batch: readonly Try[]): [string, Record<string, unknown>] {
   const given = batch.flatMap((each, index) =>
     each.given.map(({ argument, value }) => ({ argument, value, variable: `${argument.name}_${index}` })),
@@ -287,8 +290,7 @@ function operationOf(batch: readonly Try[]): [string, Record<string, unknown>] {
 }
 
 /**
- * A refusal has a code that is not INTERNAL; an answer without errors may be the right one.
- *
+ * A refusal has a code other than INTERNAL; an answer without errors may be correct.
  * @param index of the call whose errors count; undefined: all do.
  */
 function faultIn(answer: unknown, index: number | undefined): string | undefined {

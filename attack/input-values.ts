@@ -1,4 +1,4 @@
-/** Values for the arguments of a schema: what is required, and something of one's own at one place. */
+/** Builds arguments for a schema: the required values, and a given value at one place. */
 import {
   getNamedType,
   isEnumType,
@@ -10,10 +10,10 @@ import {
   type GraphQLInputType,
 } from 'graphql';
 
-/** It names nothing. */
+/** An id that names no object. */
 export const UUID = '00000000-0000-7000-8000-000000000000';
 
-/** What is required and names nothing, with the value put where the way leads. */
+/** The required arguments, naming no object, with the value at the place that the path leads to. */
 export function withValue(type: GraphQLInputType, way: readonly string[], value: unknown): unknown {
   const [key, ...rest] = way;
   if (key === undefined) return value;
@@ -27,7 +27,7 @@ export function withValue(type: GraphQLInputType, way: readonly string[], value:
     : { ...base, [key]: withValue(field.type, rest, value) };
 }
 
-/** What is required of the type, which names nothing. */
+/** The required values of the type, naming no object. */
 export function plain(type: GraphQLInputType): unknown {
   if (isNonNullType(type)) return plain(type.ofType);
   if (isListType(type)) return [plain(type.ofType)];

@@ -1,4 +1,4 @@
-/** Runs of every kind while server, worker and their processes are killed at random moments: all come through. */
+/** Runs of every kind while server, worker and their processes are killed at random moments: every run must succeed. */
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -9,12 +9,12 @@ import { childrenOf, familyOf, identityOf, isAlive } from '../test/support/proce
 import { oneOf, type Attack, type Dice } from './attack.ts';
 import type { AttackedServer } from './attacked-server.ts';
 
-/** Of a run that comes to nothing: an undisturbed one takes seconds, a lapsed lease half a minute. */
+/** After this time a run has failed: an undisturbed one takes seconds, an expired lease half a minute. */
 const STUCK_MS = 300_000;
-/** The last kill comes before most of what it may meet is over. */
+/** The last kill comes before most of the work that it may hit is over. */
 const MOMENT_MS = 6_000;
 const ENDED = ['SUCCEEDED', 'FAILED', 'CANCELED'];
-/** A worker whose server was killed ends its run first, which waits for its database for three minutes. */
+/** A worker whose server was killed ends its run first, and waits three minutes for the database. */
 const FOLLOW_MS = 300_000;
 
 type Victim = 'server' | 'worker' | 'process of a run';
@@ -48,12 +48,12 @@ interface Stage {
   server: AttackedServer;
   readonly start: () => Promise<AttackedServer>;
   readonly findings: string[];
-  /** Processes by what no later one shares with them. */
+  /** Processes, identified by what no later process shares with them. */
   readonly seen: Map<string, number>;
   tryCount: number;
 }
 
-/** What runs are about. */
+/** The objects that the runs use. */
 interface Subject {
   readonly datasetId: string;
   readonly images: string;
@@ -82,7 +82,7 @@ async function prepare(server: AttackedServer, dataDir: string, quick: boolean):
   const ended = async (id: string): Promise<unknown> => {
     const answer = await endOf(server, id);
     if (at(answer, 'data.run.status') !== 'SUCCEEDED')
-      throw new Error(`A run that nobody disturbed ended as ${JSON.stringify(answer).slice(0, 500)}`);
+      throw new Error(`An undisturbed run ended as ${JSON.stringify(answer).slice(0, 500)}`);
     return answer;
   };
   const imported = await ended(
@@ -123,7 +123,7 @@ async function launchAll(
   if (trained === undefined) return [['import', imported]];
   const { versionId, checkpointId } = trained;
   const evaluation = { checkpointId, datasetVersionId: versionId, protocol: 'KNN', seed, folds: 3 };
-  // Of the same formats there is one file for each checkpoint: a new one takes a checkpoint without them.
+  // For the same formats a checkpoint has one export: a new export needs a checkpoint without them.
   const exported = { checkpointId, formats: seed === 1 ? ['PYTORCH', 'ONNX'] : [] };
   return [
     ['import', imported],
@@ -136,7 +136,7 @@ async function launchAll(
   ];
 }
 
-/** One of a run's own processes at most: three such deaths in a row would be the run's own fault. */
+/** At most one of a run's own processes: three such deaths in a row would count as the run's own fault. */
 function victimOf(killsLeft: number, dice: Dice): Victim {
   return killsLeft === 2 ? 'process of a run' : oneOf<Victim>(['server', 'worker'], dice);
 }
@@ -160,7 +160,7 @@ async function kill(stage: Stage, victim: Victim, dice: Dice): Promise<void> {
   if (pid !== undefined && (await isAlive(pid))) process.kill(pid, 'SIGKILL');
 }
 
-/** The server's child that is ours, not PostgreSQL's. */
+/** The server's child that is the worker, not PostgreSQL. */
 async function workerOf(server: AttackedServer): Promise<number | undefined> {
   for (const pid of await childrenOf(server.pid)) {
     if ((await commandOf(pid)).includes('workers/main.ts')) return pid;
@@ -189,10 +189,10 @@ async function endOf(server: AttackedServer, id: string): Promise<unknown> {
 async function seeThrough({ server, findings }: Stage, kind: string, id: string): Promise<void> {
   const answer = await endOf(server, id).catch((error: unknown) => String(error));
   if (at(answer, 'data.run.status') !== 'SUCCEEDED')
-    findings.push(`After kills the ${kind} ${id} did not come through: ${JSON.stringify(answer).slice(0, 500)}`);
+    findings.push(`After kills the ${kind} ${id} did not succeed: ${JSON.stringify(answer).slice(0, 500)}`);
 }
 
-/** Of what was killed: no process, no folder of work, and no file on its way into the artifact store. */
+/** What a killed process may leave behind: processes, work folders, and partial files in the artifact store. */
 async function seeNothingLeft({ server, findings, seen }: Stage): Promise<void> {
   const left = async (): Promise<string[]> => {
     const family = new Set(await familyOf(server.pid));
@@ -208,7 +208,9 @@ async function seeNothingLeft({ server, findings, seen }: Stage): Promise<void> 
       .map((entry) => path.relative(server.dataDir, path.join(entry.parentPath, entry.name)));
     return [...orphans.flat(), ...folders, ...files];
   };
-  await eventually('nothing to be left', async () => ((await left()).length === 0 ? true : undefined), FOLLOW_MS).catch(
-    async () => findings.push(`After kills were left: ${(await left()).join(', ')}`),
-  );
+  await eventually(
+    'all processes and files to be removed',
+    async () => ((await left()).length === 0 ? true : undefined),
+    FOLLOW_MS,
+  ).catch(async () => findings.push(`After the kills these remained: ${(await left()).join(', ')}`));
 }

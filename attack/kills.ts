@@ -10,7 +10,7 @@ import { eventually } from '../test/support/eventually.ts';
 import { oneOf, type Attack } from './attack.ts';
 
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
-/** About as long as a restore of a small registry takes. */
+/** About the duration of a restore of a small registry. */
 const MOMENT_MS = 8_000;
 const GONE_MS = 60_000;
 const CONTRACT = ['--image-size', '64', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5'];
@@ -18,7 +18,7 @@ const CONTRACT = ['--image-size', '64', '--mean', '0.5,0.5,0.5', '--std', '0.5,0
 export const kills: Attack = {
   name: 'kills',
   about:
-    'backups, restores, checks, collections and uploads killed at random moments by SIGKILL, SIGTERM and SIGINT, and what they leave',
+    'backups, restores, checks, garbage collections and uploads killed at random moments by SIGKILL, SIGTERM and SIGINT, and what they leave behind',
   share: 12,
   run: async ({ quick, dice, startServer, folder, isTimeLeft }) => {
     const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
@@ -43,7 +43,7 @@ export const kills: Attack = {
     if (code !== 0) return { tryCount: 1, findings: [`A backup of a running server ended with ${code}.`] };
 
     for (let round = quick ? 1 : 20; round > 0 && (quick || isTimeLeft()) && findings.length === 0; round -= 1) {
-      // Each in a place of its own: what came through before it was met stays there.
+      // A separate folder for each, because an operation that finished before the kill leaves its result.
       const placeOf = (operation: string): string => path.join(home, `${operation}-${round}`);
       const operations = [
         ['backup', path.join(placeOf('backup'), 'registry.tar')],
@@ -63,14 +63,18 @@ export const kills: Attack = {
         const isEnded = command.exitCode !== null || command.signalCode !== null;
         if (!isEnded) command.kill(signal);
         await gone;
-        // Done before it was met: then it is whole, and not looked at.
+        // It finished before the kill, so its result is complete, and is not examined.
         if (command.exitCode === 0) continue;
         const what = `A ${args[0]} that was ended by ${signal} after ${ms} ms`;
-        const isClean = await eventually('nothing to be left', () => leavesNothing(place), GONE_MS).catch(() => false);
+        const isClean = await eventually(
+          'all processes and files to be removed',
+          () => leavesNothing(place),
+          GONE_MS,
+        ).catch(() => false);
         if (!isClean) findings.push(`${what} left ${await leftIn(place)}.`);
       }
     }
-    // What was killed in the middle comes through when nobody kills it.
+    // The operation that was killed must succeed when it is run again undisturbed.
     for (const args of quick
       ? []
       : [['models', 'import', weights, ...CONTRACT, '--model', 'killed'], ['gc'], ['fsck']]) {
@@ -88,7 +92,7 @@ async function filesIn(place: string): Promise<string[]> {
   return (await readdir(place, { recursive: true }).catch(() => [])).filter((name) => name !== 'restored');
 }
 
-/** Command lines of living processes that name the place. */
+/** Command lines of living processes that contain the path. */
 async function processesOn(place: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
@@ -96,7 +100,7 @@ async function processesOn(place: string): Promise<string[]> {
 }
 
 async function leavesNothing(place: string): Promise<true | undefined> {
-  // A backup that was whole at that moment has its name already.
+  // A backup that was complete at that moment has its final name already.
   const files = (await filesIn(place)).filter((name) => name !== 'registry.tar');
   return files.length === 0 && (await processesOn(place)).length === 0 ? true : undefined;
 }

@@ -1,11 +1,14 @@
-/** Refusals by the hundred, of pages of other sites and of wrong keys: valid keys still pass, the log stays short. */
+/**
+ * Hundreds of refusals, of pages of other sites and of wrong keys: valid keys must still pass, and the audit log must
+ * stay short.
+ */
 import { randomUUID } from 'node:crypto';
 import { DEFAULT_RATE_LIMITS } from '../src/api/rate-limit.ts';
 import { at } from '../test/support/catalogue.ts';
 import type { Attack } from './attack.ts';
 
 const COUNT_NODES = '{ auditLog(first: 1) { totalCount } }';
-/** Each of them is refused once for a page, and once for a stranger. */
+/** Each of them is refused once as a page, and once as an address without a key. */
 const FOREIGN: readonly Readonly<Record<string, string>>[] = [
   { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'no-cors' },
   { 'sec-fetch-site': 'same-site', origin: 'http://127.0.0.1:1' },
@@ -49,14 +52,14 @@ export const lockout: Attack = {
       if (friendly !== 200) findings.push(`After ${tryCount} refusals a valid key was answered with ${friendly}.`);
       const reader = await statusOf({}, '{ datasets { totalCount } }');
       if (reader !== 200)
-        findings.push(`After ${tryCount} refusals a reader of this machine was answered with ${reader}.`);
+        findings.push(`After ${tryCount} refusals a reader on this machine was answered with ${reader}.`);
       if (findings.length > 0) break;
     }
     const entries = (await entryCount()) - before;
-    // The minute may turn once in between.
+    // The count may restart once meanwhile, at the turn of a minute.
     const bound = 3 * DEFAULT_RATE_LIMITS.refusalsPerMinute;
     if (entries > bound)
-      findings.push(`${tryCount} refusals left ${entries} entries in the audit log; ${bound} may be.`);
+      findings.push(`${tryCount} refusals left ${entries} entries in the audit log; at most ${bound} are allowed.`);
     return { tryCount, findings };
   },
 };

@@ -17,12 +17,12 @@ const SECURITY_PAGE = path.resolve(import.meta.dirname, '../docs/security.md');
 
 const HELP = `usage: npm run attack [-- --quick] [-- --only a,b] [-- --seed 1] [-- --json] [-- --write]
 
-Starts a registry of its own in a temporary folder and attacks it over loopback, as outsiders, holders of lesser keys and
-accidents would. A finding is something that should not have happened. Everything that it started is stopped and thrown
+Starts a registry of its own in a temporary folder and attacks it over loopback, as outsiders, holders of limited keys and
+accidents would. A finding is something that should not have happened. Everything that it started is stopped and deleted
 away, also by Ctrl-C.
 
   --quick         a few seconds for each kind of attack
-  --only <names>  these kinds alone, joined by commas
+  --only <names>  only these kinds, separated by commas
   --seed <n>      the same attacks in the same order (default 1)
   --json          one JSON document on standard output; progress is on standard error
   --write         put the table of tries and findings into docs/security.md
@@ -36,7 +36,7 @@ examples:
   npm run attack -- --seed 7 --write
   npm run --silent attack -- --json > attack.json
 
-exit code: 0 nothing was found; 1 something was, and what; 2 misused; 130 stopped by Ctrl-C.
+exit code: 0 no findings; 1 findings, which are printed; 2 invalid arguments; 130 stopped by Ctrl-C.
 `;
 
 const options = {
@@ -67,7 +67,7 @@ if (values.help === true) {
   process.exit(0);
 }
 const seed = Number(values.seed);
-if (!Number.isSafeInteger(seed) || seed < 0) misused('--seed is a whole number from 0.');
+if (!Number.isSafeInteger(seed) || seed < 0) misused('--seed must be a whole number from 0.');
 const wanted = values.only.split(',').map((name) => name.trim());
 const unknown = wanted.filter((name) => ATTACKS.every((attack) => attack.name !== name));
 if (unknown.length > 0) misused(`There is no kind of attack called ${unknown.join(', ')}.`);
@@ -75,7 +75,7 @@ if (unknown.length > 0) misused(`There is no kind of attack called ${unknown.joi
 // Its workers cannot train without the engine, or with one from before a change of native/.
 await installEngine();
 const stopped = new AbortController();
-// However often it is asked: servers and their databases are left by nobody who ends at once.
+// Cleans up even after several signals, because an immediate exit would leave servers and databases behind.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stopped.abort());
 try {
   const report = await runCampaign({

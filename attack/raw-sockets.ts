@@ -1,4 +1,4 @@
-/** Bytes that no HTTP library would send, on every route: malformed requests, upgrades, resets at every byte. */
+/** Bytes that no HTTP library would send, on every route: malformed requests, upgrades, and resets at every byte. */
 import { connect } from 'node:net';
 import { mutated } from '../test/support/mutations.ts';
 import { oneOf, type Attack, type AttackOutcome, type Dice } from './attack.ts';
@@ -27,7 +27,7 @@ export const ROUTES = [
 ] as const;
 
 const METHODS = ['GET', 'POST', 'HEAD', 'OPTIONS', 'PUT', 'DELETE', 'PATCH', 'CONNECT', 'TRACE', 'PRI'] as const;
-/** Targets that URL parsers, routers and decoders stumble over. */
+/** Targets that URL parsers, routers and decoders may handle wrongly. */
 const TARGETS = [
   '//',
   '///',
@@ -70,7 +70,7 @@ const UPGRADE =
   'Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n';
 const BODY = '{"query":"{ viewer { role } }"}';
 
-/** What the attacker does once its bytes are sent. */
+/** What the attacker does after sending its bytes. */
 type Ending = 'RESET' | 'RESET_AT_ANSWER' | 'END';
 const ENDINGS = ['RESET', 'RESET_AT_ANSWER', 'END'] as const satisfies readonly Ending[];
 
@@ -80,7 +80,7 @@ interface Try {
 }
 
 const AT_ONCE = 32;
-/** Between two looks at whether the server lives: the finding names one of so many. */
+/** The number of tries between two checks whether the server lives: a finding names one of them. */
 const LOOK_EVERY = 256;
 const PATIENCE_MS = 400;
 
@@ -114,7 +114,7 @@ export const rawSockets: Attack = {
     };
     await tryAll(hostileUpgrades());
     await tryAll(hostileRequests(quick ? 3 : 1));
-    // A prime stride leaves no byte out for good: each seed begins elsewhere.
+    // A prime stride covers every byte over several seeds, as each seed begins at another one.
     await tryAll(cutOff(quick ? 29 : 1, dice));
     await tryAll(atRandom(dice, quick ? 256 : 20_000));
     findings.push(...attacked.errors().map((line) => `logged as an error: ${line}`));
@@ -155,7 +155,7 @@ function* hostileRequests(stride: number): Generator<Try> {
   }
 }
 
-/** Every route, asked soundly, over a connection that is reset after so many bytes. */
+/** A valid request to every route, over a connection that is reset after this many bytes. */
 function* cutOff(stride: number, dice: Dice): Generator<Try> {
   for (const route of ROUTES) {
     const sound = [
@@ -171,7 +171,7 @@ function* cutOff(stride: number, dice: Dice): Generator<Try> {
   }
 }
 
-/** Sound requests and frames, changed in a few places. */
+/** Valid requests and frames, changed in a few places. */
 function* atRandom(dice: Dice, count: number): Generator<Try> {
   const frame = (text: string): Buffer =>
     Buffer.concat([Buffer.from([0x81, 0x80 | Math.min(text.length, 125), 0, 0, 0, 0]), bytesOf(text.slice(0, 125))]);
@@ -194,7 +194,7 @@ function* atRandom(dice: Dice, count: number): Generator<Try> {
     yield { bytes: mutated(corpus, dice), ending: oneOf<Ending>(ENDINGS, dice) };
 }
 
-/** What came back until the connection was closed by either side; never rejects. */
+/** What came back until either side closed the connection; never rejects. */
 function answerTo({ port }: AttackedServer, { bytes, ending }: Try): Promise<string> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
@@ -218,7 +218,7 @@ function answerTo({ port }: AttackedServer, { bytes, ending }: Try): Promise<str
   });
 }
 
-/** An answer is a refusal or what was asked for; never a failure of the server's own. */
+/** An answer must be a refusal or the requested data, never an error of the server itself. */
 function faultIn(answer: string): string | undefined {
   const [first = ''] = answer.split('\r\n', 1);
   if (first === '' || /^HTTP\/1\.1 [1-4]\d\d /.test(first)) return undefined;

@@ -1,4 +1,4 @@
-/** What a campaign found, for people and for docs/security.md. */
+/** The findings of a campaign, for users and for docs/security.md. */
 import { readFile, writeFile } from 'node:fs/promises';
 import type { CampaignReport } from './campaign.ts';
 
@@ -22,15 +22,15 @@ export function asText({ attacks, seed, quick, durationMs }: CampaignReport): st
 }
 
 /**
- * Puts the table between its two marks, in place of one of the same seed; beside it stays the last one of another seed.
- *
- * @throws Error where the page has not both marks.
+ * Puts the table between its two markers, in place of one of the same seed; the last table of another seed stays beside
+ * it.
+ * @throws Error if the page does not have both markers.
  */
 export async function writeTable(page: string, report: CampaignReport): Promise<void> {
   const text = await readFile(page, 'utf8');
   const from = text.indexOf(BEGIN);
   const to = text.indexOf(END);
-  if (from < 0 || to < from) throw new Error(`${page} has no place for the table.`);
+  if (from < 0 || to < from) throw new Error(`${page} has no markers for the table.`);
   const title = `### Seed ${report.seed}\n`;
   const others = text
     .slice(from + BEGIN.length, to)

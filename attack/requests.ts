@@ -1,4 +1,4 @@
-/** HTTP requests from any address of loopback: who has no key is counted by address. */
+/** HTTP requests from any address of loopback: requests without a key are counted by address. */
 import { Agent, request } from 'node:http';
 
 export interface Request {
@@ -6,7 +6,7 @@ export interface Request {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string | Buffer;
-  /** In 127.0.0.0/8; left out: 127.0.0.1. */
+  /** In 127.0.0.0/8, except 127.0.0.1. */
   readonly from?: string;
 }
 
@@ -16,12 +16,12 @@ export interface Answer {
 }
 
 const MAX_SOCKETS = 32;
-/** Of a machine that does other things as well: who waits so long waits for good. */
+/** The machine may be busy with other work; after this time no answer is expected. */
 const ANSWER_MS = 60_000;
 
-/** Keeps its connections; one for each attack, closed with it. */
+/** Keeps its connections; one agent per attack, closed with it. */
 export interface Requests {
-  /** @throws Error of the connection, or when nothing comes for so long that it never will. */
+  /** @throws Error of the connection, or if no answer came within the deadline. */
   send(port: number, request: Request): Promise<Answer>;
   close(): void;
 }
@@ -42,7 +42,7 @@ export function openRequests(): Requests {
       });
       outgoing.once('timeout', () => outgoing.destroy(new Error(`${method} ${path.slice(0, 80)} was not answered.`)));
       outgoing.on('error', (error) => {
-        // Met a connection that the server was just closing as idle: sent once more (RFC 9112, 9.3.1).
+        // The server was just closing this connection as idle: sent once more (RFC 9112, 9.3.1).
         if (outgoing.reusedSocket && 'code' in error && error.code === 'ECONNRESET') resolve(send(port, wanted));
         else reject(error);
       });
@@ -51,7 +51,7 @@ export function openRequests(): Requests {
   return { send, close: () => agent.destroy() };
 }
 
-/** The text as JSON; undefined where it is none. */
+/** The text as JSON; undefined if it is not JSON. */
 export function parsed(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -1,4 +1,4 @@
-/** Clients that take their time, by the hundred: they keep nobody waiting, and are let go. */
+/** Hundreds of slow clients: they must not delay others, and the server must disconnect them. */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as pause } from 'node:timers/promises';
 import { MAX_CONNECTIONS_PER_ADDRESS } from '../src/api/slow-clients.ts';
@@ -8,7 +8,7 @@ import type { AttackedServer } from './attacked-server.ts';
 
 const HOST = 'Host: 127.0.0.1\r\n';
 const UPGRADE = `GET /graphql HTTP/1.1\r\n${HOST}Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n`;
-/** Every dataset of the catalogue, five times: more than a connection's buffers hold when it is asked often enough. */
+/** Every dataset of the catalogue, five times: several such answers exceed the buffers of a connection. */
 const LARGE =
   'datasets(first: 100) { nodes { id slug name description notes sourceUrls imageSizeNote provenanceNote organs { name } } }';
 const LARGE_QUERY = JSON.stringify({ query: `{ ${[1, 2, 3, 4, 5].map((n) => `a${n}: ${LARGE}`).join(' ')} }` });
@@ -16,13 +16,13 @@ const LARGE_QUERY = JSON.stringify({ query: `{ ${[1, 2, 3, 4, 5].map((n) => `a${
 interface Slowness {
   readonly what: string;
   readonly opening: string | Buffer;
-  /** Sent again and again; left out: silence. */
+  /** Sent again and again; undefined: silence. */
   readonly drip?: string;
-  /** Connections at once; left out: as many as of the others. */
+  /** Simultaneous connections; undefined: as many as for the others. */
   readonly count?: number;
-  /** False: what comes is left where it is. */
+  /** False: the client never reads the answer. */
   readonly reads?: boolean;
-  /** Of those that the quick form waits for. */
+  /** Whether the quick form waits for these clients too. */
   readonly isSoonOver: boolean;
 }
 
@@ -39,7 +39,7 @@ const SLOWNESSES: readonly Slowness[] = [
   },
   { what: 'that never ends its first line', opening: 'GET /', drip: 'a', isSoonOver: true },
   {
-    what: 'whose body comes byte by byte',
+    what: 'whose body arrives byte by byte',
     opening: post('Content-Length: 900000\r\n', '{'),
     drip: ' ',
     isSoonOver: false,
@@ -50,14 +50,14 @@ const SLOWNESSES: readonly Slowness[] = [
     drip: '1\r\n \r\n',
     isSoonOver: false,
   },
-  { what: 'that opens a socket and says nothing', opening: UPGRADE, isSoonOver: true },
+  { what: 'that opens a WebSocket and sends nothing', opening: UPGRADE, isSoonOver: true },
   {
-    what: 'that introduces itself over a socket and answers no ping',
+    what: 'that initialises a WebSocket connection and answers no ping',
     opening: Buffer.concat([Buffer.from(UPGRADE), frameOf('{"type":"connection_init"}')]),
     isSoonOver: false,
   },
   {
-    what: 'whose message over a socket comes byte by byte',
+    what: 'whose WebSocket message arrives byte by byte',
     opening: Buffer.concat([
       Buffer.from(UPGRADE),
       frameOf('{"type":"connection_init"}'),
@@ -68,9 +68,9 @@ const SLOWNESSES: readonly Slowness[] = [
     isSoonOver: false,
   },
   {
-    what: 'that asks for much and reads none of it',
+    what: 'that requests large answers and does not read them',
     opening: post(`Content-Length: ${LARGE_QUERY.length}\r\n`, LARGE_QUERY).repeat(80),
-    // Who reads nothing hears of the end of a connection by writing.
+    // A client that reads nothing learns of a closed connection by writing.
     drip: ' ',
     reads: false,
     count: 3,
@@ -79,7 +79,7 @@ const SLOWNESSES: readonly Slowness[] = [
 ];
 
 const DRIP_EVERY_MS = 500;
-/** The longest bound is half a minute; a busy machine is given four times as long. */
+/** The longest timeout is half a minute; a busy machine gets four times as long. */
 const CLOSED_MS = 120_000;
 
 export const slowClients: Attack = {
@@ -93,7 +93,7 @@ export const slowClients: Attack = {
     const each = quick ? 3 : 40;
     const slow = SLOWNESSES.filter(({ isSoonOver }) => isSoonOver || !quick).map((slowness, index) => ({
       ...slowness,
-      // Of an address of their own: a sound client elsewhere is not counted with them.
+      // They use a separate address, so that a normal client at another one is not counted with them.
       connections: Array.from({ length: slowness.count ?? each }, () => open(server, `127.5.0.${index + 1}`, slowness)),
     }));
     let tryCount = slow.reduce((sum, { connections }) => sum + connections.length, 0);
@@ -104,7 +104,8 @@ export const slowClients: Attack = {
         for (const { connections, drip } of slow)
           for (const { closed, socket } of connections) if (!closed && drip !== undefined) socket.write(drip);
         const refusal = await refusalOf(server);
-        if (refusal !== undefined) findings.push(`Beside slow clients a sound one was answered with ${refusal}`);
+        if (refusal !== undefined)
+          findings.push(`During slow connections a normal client was answered with ${refusal}`);
         if (findings.length > 0) break;
         await pause(DRIP_EVERY_MS);
       }
@@ -131,7 +132,7 @@ export const slowClients: Attack = {
         findings.push(`Beside ${wanted} connections of one address a client of another was answered with ${refusal}`);
       const openCount = many.filter(({ closed }) => !closed).length;
       if (openCount > MAX_CONNECTIONS_PER_ADDRESS)
-        findings.push(`One address held ${openCount} connections; ${MAX_CONNECTIONS_PER_ADDRESS} may be.`);
+        findings.push(`One address held ${openCount} connections; at most ${MAX_CONNECTIONS_PER_ADDRESS} are allowed.`);
     } finally {
       for (const { socket } of many) socket.destroy();
     }
@@ -143,7 +144,7 @@ export const slowClients: Attack = {
 
 interface Connection {
   readonly socket: Socket;
-  /** Once it is known whether the server took it. */
+  /** Resolves once it is known whether the server accepted the connection. */
   readonly settled: Promise<void>;
   closed: boolean;
 }
@@ -154,7 +155,7 @@ function open({ port }: AttackedServer, from: string, { opening, reads = true }:
   const connection: Connection = { socket, settled, closed: false };
   socket.once('connect', () => {
     socket.write(opening);
-    // Who is one too many is let go at once.
+    // A connection above the limit is closed at once.
     setTimeout(resolve, DRIP_EVERY_MS).unref();
   });
   socket.on('error', () => undefined);
@@ -167,7 +168,7 @@ function open({ port }: AttackedServer, from: string, { opening, reads = true }:
   return connection;
 }
 
-/** What a sound client meets instead of an answer. */
+/** What a normal client gets instead of an answer. */
 async function refusalOf(server: AttackedServer): Promise<string | undefined> {
   const answer = await server
     .ask('{ datasets(first: 1) { totalCount } }', {}, null)

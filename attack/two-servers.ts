@@ -1,4 +1,4 @@
-/** A second server on a data directory that one serves already, and one after a server that was killed. */
+/** A second server on a data directory that is in use, and one after a server that was killed. */
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -9,12 +9,12 @@ import { isAlive } from '../test/support/processes.ts';
 import type { Attack } from './attack.ts';
 
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
-/** As root directly, else in a user namespace of its own. */
+/** As root directly, otherwise in a separate user namespace. */
 const NAMESPACES = [['--net'], ['--net', '--user', '--map-root-user']];
 
 export const twoServers: Attack = {
   name: 'two-servers',
-  about: 'a second server on one data directory, in network namespaces of its own, and kills of the first',
+  about: 'a second server on one data directory, in a separate network namespace, and kills of the first',
   share: 8,
   run: async ({ quick, startServer, isTimeLeft }) => {
     const findings: string[] = [];
@@ -35,7 +35,7 @@ export const twoServers: Attack = {
         }),
         stdio: ['ignore', 'pipe', 'ignore'],
       });
-      // One that serves says so, and is ended by us.
+      // A server that starts prints its address, and is ended by this attack.
       second.stdout.on('data', (chunk: Buffer) => {
         if (!chunk.toString('utf8').includes('Paraffin is at')) return;
         findings.push('A second server served the data directory of a living one.');
@@ -64,7 +64,7 @@ export const twoServers: Attack = {
     return {
       tryCount,
       findings,
-      remarks: namespaces === undefined ? ['No network namespace is given here.'] : [],
+      remarks: namespaces === undefined ? ['A network namespace could not be created here.'] : [],
     };
   },
 };

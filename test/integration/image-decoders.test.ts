@@ -116,8 +116,8 @@ describe('a decoder that', () => {
   };
   const orders: readonly (readonly [string, HostileOrder, RegExp])[] = [
     ['crashes', { do: 'CRASH' }, /SIG(ABRT|ILL|TRAP)/],
-    ['sends what is no frame', { do: 'TALK', base64: Buffer.alloc(64, 255).toString('base64') }, /what it may not/],
-    ['sends no JSON', { do: 'TALK', base64: Buffer.from('\x02\0\0\0ab').toString('base64') }, /what it may not/],
+    ['sends what is no frame', { do: 'TALK', base64: Buffer.alloc(64, 255).toString('base64') }, /an invalid message/],
+    ['sends no JSON', { do: 'TALK', base64: Buffer.from('\x02\0\0\0ab').toString('base64') }, /an invalid message/],
     ['answers out of turn', { do: 'TALK', base64: frame({ kind: 'READY', bodyByteSize: 0 }) }, /READY/],
     [
       'names an issue that is not one',
@@ -125,11 +125,19 @@ describe('a decoder that', () => {
         do: 'TALK',
         base64: frame({ kind: 'REFUSED', bodyByteSize: 0, finding: { issue: 'toString' } }),
       },
-      /what it may not/,
+      /an invalid message/,
     ],
-    ['announces an endless image', { do: 'TALK', base64: frame({ ...image, bodyByteSize: 2 ** 52 }) }, /may not/],
-    ['names a digest that is not one', { do: 'TALK', base64: frame({ ...image, pixelDigest: '../..' }) }, /may not/],
-    ['sends more than it asked room for', { do: 'SEND_TOO_MUCH' }, /what it may not/],
+    [
+      'announces an endless image',
+      { do: 'TALK', base64: frame({ ...image, bodyByteSize: 2 ** 52 }) },
+      /an invalid message/,
+    ],
+    [
+      'names a digest that is not one',
+      { do: 'TALK', base64: frame({ ...image, pixelDigest: '../..' }) },
+      /an invalid message/,
+    ],
+    ['sends more than it asked room for', { do: 'SEND_TOO_MUCH' }, /an invalid message/],
     ['asks for more room than there is', { do: 'ASK_TOO_MUCH' }, /RESERVE/],
   ];
   let box: Box;

@@ -99,7 +99,7 @@ describe('launching', () => {
     ['a layout that is unknown', () => launchImport({ layout: 'ZIP' }), 'BAD_INPUT', 'input.layout'],
     ['a path outside the roots', () => launchImport({ path: '/etc' }), 'IMPORT_PATH_NOT_ALLOWED', 'input.path'],
     [
-      'a path that climbs out',
+      'a path that leaves the roots',
       () => launchImport({ path: `${base}/../../etc` }),
       'IMPORT_PATH_NOT_ALLOWED',
       'input.path',

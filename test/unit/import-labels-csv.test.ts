@@ -120,7 +120,7 @@ describe('a sound CSV', () => {
       .replace(/^/gm, '0,')
       .replace('0,path', ',path')
       .replace(/0,$/, ''),
-    'columns that nobody asked for': rows(',', '\n')
+    'unrelated columns': rows(',', '\n')
       .replace('split', 'split,age')
       .replace(/(train|test)$/gm, '$1,50'),
     'names in other words and case':
@@ -205,7 +205,8 @@ describe('a CSV at fault', () => {
   test('no path column', () => refuses('label,group\nx,y\n', /Line 1: the column path is missing/));
   test('no path column, but names of others', () =>
     refuses('picture no,colour\na.png,red\n', /the column path is missing/, /The columns are picture no, colour\./));
-  test('no header at all', () => refuses('a.png,x\nb.png,y\n', /Line 1: the column path is missing/, /put a header/));
+  test('no header at all', () =>
+    refuses('a.png,x\nb.png,y\n', /Line 1: the column path is missing/, /Add a header line/));
   test('a chosen column that is not there', () =>
     refuses('path,label\na.png,x\n', /the header has no column "diagnosis"/, /path, label/, { label: 'diagnosis' }));
   test('a column twice', () => refuses('path,label,label\na.png,x,y\n', /Line 1: the column label appears twice/));
@@ -216,7 +217,8 @@ describe('a CSV at fault', () => {
   test('an empty path', () => refuses('path,label\n,x\n', /Line 2, column path: it is empty/));
   test('a path twice, written in two ways', () =>
     refuses('path\na.png\nb.png\n./a.png\n', /Line 4, column path: the same file is already listed in line 2/));
-  test('a path that climbs out', () => refuses('path\nsub/../../x.png\n', /Line 2, column path: it climbs out/));
+  test('a path that leaves the folder', () =>
+    refuses('path\nsub/../../x.png\n', /Line 2, column path: it leaves the folder/));
   test('an absolute path', () => refuses('path\n/etc/passwd\n', /Line 2, column path: it is absolute/));
   test('a path of another system', () => refuses('path\nC:\\images\\a.png\n', /Line 2, column path: it is absolute/));
   test('a zero byte', () => refuses('path\na\0.png\n', /Line 2, column path: it holds a zero byte/));
@@ -240,15 +242,16 @@ describe('a CSV at fault', () => {
     for (const below of [`${path.basename(folder)}/a.png`, 'nothing.png'])
       await refuses(`path\naway/${below}\n`, /Line 2, column path: .* symbolic link/);
   });
-  test('a folder', () => refuses('path\nsub\n', /Line 2, column path: it is not a file/));
-  test('a file as if it were a folder', () => refuses('path\na.png/\n', /Line 2, column path: it is not a file/));
+  test('a folder', () => refuses('path\nsub\n', /Line 2, column path: this is not a file/));
+  test('a file as if it were a folder', () => refuses('path\na.png/\n', /Line 2, column path: this is not a file/));
   test('a split in some lines only', () =>
     refuses('path,split\na.png,train\nb.png,\n', /Line 3, column split: it is empty/));
   test('a split that no evaluation knows', () =>
     refuses('path,split\na.png,train\nb.png,centre 2\n', /Line 3, column split: it is not train/, /usual spelling/));
   test('numbers of folds', () =>
     refuses('path,split\na.png,0\nb.png,1\n', /Line 2, column split: it is not train/, /leave the column out/));
-  test('a back-slash that climbs out', () => refuses('path\nsub\\..\\..\\x.png\n', /it climbs out/));
+  test('a path with backslashes that leaves the folder', () =>
+    refuses('path\nsub\\..\\..\\x.png\n', /it leaves the folder/));
   test('an unclosed quote', () => refuses('path,label\n"a.png,x\n', /Line \d+: .*[Qq]uote/));
   test('text that is not UTF-8', () =>
     refuses(
