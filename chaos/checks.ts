@@ -5,10 +5,9 @@ import path from 'node:path';
 import { checkArtifacts } from '../src/modules/artifacts/index.ts';
 import { openArtifactStore, type ArtifactStore } from '../src/platform/artifact-store.ts';
 import type { Database } from '../src/platform/db.ts';
-import { isAlive } from '../test/support/processes.ts';
 import { ENDED } from './faults.ts';
 import type { ChaosPromise } from './report.ts';
-import type { Stage } from './stage.ts';
+import { stillAlive, type Stage } from './stage.ts';
 
 /** Deadline for PostgreSQL to recover, and for children to end after their agent. */
 const SETTLE_MS = 60_000;
@@ -136,15 +135,15 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
 
 /** Checks for a closed stage. */
 export async function nothingLeft({
-  seenPids,
+  seenProcesses,
   seenPorts,
-}: Pick<Stage, 'seenPids' | 'seenPorts'>): Promise<ChaosPromise> {
-  const alive = (await Promise.all([...seenPids].map(async (pid) => ((await isAlive(pid)) ? [pid] : [])))).flat();
+}: Pick<Stage, 'seenProcesses' | 'seenPorts'>): Promise<ChaosPromise> {
+  const alive = await stillAlive(seenProcesses);
   const open = (await Promise.all([...seenPorts].map(async (port) => ((await isOpen(port)) ? [port] : [])))).flat();
   return {
     promise: 'no process and no port is left',
     held: alive.length + open.length === 0,
-    seen: `${seenPids.size} processes and ${seenPorts.size} ports were seen, ${alive.length} and ${open.length} are left`,
+    seen: `${seenProcesses.size} processes and ${seenPorts.size} ports were seen, ${alive.length} and ${open.length} are left`,
   };
 }
 

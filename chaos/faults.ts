@@ -5,6 +5,7 @@ import { z } from 'zod';
 import { RUN_JOBS } from '../src/jobs/index.ts';
 import { LEASE_SECONDS } from '../src/modules/runs/index.ts';
 import { openQueue } from '../src/platform/queue.ts';
+import { familyOf } from '../test/support/processes.ts';
 import { oneOf, type Dice } from './dice.ts';
 import { LEFT_BYTES } from './disk.ts';
 import type { Stage } from './stage.ts';
@@ -13,6 +14,10 @@ const run = promisify(execFile);
 
 /** Longer than a lease, so that another worker takes the run meanwhile. */
 const FREEZE_MS = (LEASE_SECONDS + 5) * 1_000;
+/** A database that fails over is away for less. */
+const AWAY_MS = 60_000;
+/** An agent renews every second. */
+const RENEW_MS = 5_000;
 /** Time for a process to start, load TensorFlow and train until a state is saved, on a busy machine. */
 const KEEP_MS = 90_000;
 const ANSWER_MS = 60_000;
@@ -102,6 +107,65 @@ async function cutNetwork({ stage, dice }: Act): Promise<boolean> {
   await stage.waiting.pause(1_000 + dice() * FREEZE_MS);
   stage.wire.mend();
   return true;
+}
+
+/**
+ * PostgreSQL is suspended for a minute, three times as long as a lease, and then resumes: no answer and no end of a
+ * connection, for server and agent alike. Throws Error if a run that a living agent held is taken back.
+ */
+async function freezePostgres({ stage }: Act): Promise<boolean> {
+  const held = await heldRuns(stage);
+  if (held.length === 0) return false;
+  const family = await familyOf(await stage.postgresPid());
+  for (const pid of family) signal(pid, 'SIGSTOP');
+  await stage.waiting.pause(AWAY_MS);
+  for (const pid of family) signal(pid, 'SIGCONT');
+  for (const { id, attempt, sequence } of held) {
+    await stage.waiting.until(
+      `run ${id} to continue`,
+      () =>
+        stage.withDatabase(async (db) => {
+          const run = await db.run.findUniqueOrThrow({ where: { id } });
+          if (run.attempt !== attempt) return true;
+          return (await db.runEvent.count({ where: { runId: id, sequence: { gt: sequence } } })) > 0;
+        }),
+      KEEP_MS,
+    );
+    const run = await stage.withDatabase((db) => db.run.findUniqueOrThrow({ where: { id } }));
+    if (run.attempt !== attempt || run.status === 'QUEUED') throw new Error(`run ${id} was taken back`);
+  }
+  return true;
+}
+
+/** Runs whose lease a living agent renews: after an earlier fault, a dead one's may still be running out. */
+async function heldRuns(
+  stage: Stage,
+): Promise<{ readonly id: string; readonly attempt: number; readonly sequence: number }[]> {
+  const leases = (): Promise<ReadonlyMap<string, number>> =>
+    stage.withDatabase(async (db) => {
+      const runs = await db.run.findMany({ where: { status: 'RUNNING' } });
+      return new Map(runs.map(({ id, leaseExpiresAt }) => [id, leaseExpiresAt?.getTime() ?? 0]));
+    });
+  const before = await leases();
+  let renewed: string[] = [];
+  await stage.waiting
+    .until(
+      'a lease to be renewed',
+      async () => {
+        const now = await leases();
+        renewed = [...before].flatMap(([id, endsAt]) => ((now.get(id) ?? endsAt) === endsAt ? [] : [id]));
+        return renewed.length > 0;
+      },
+      RENEW_MS,
+    )
+    .catch(() => undefined);
+  return stage.withDatabase(async (db) => {
+    const runs = await db.run.findMany({
+      where: { id: { in: renewed }, status: 'RUNNING' },
+      include: { events: { orderBy: { sequence: 'desc' }, take: 1 } },
+    });
+    return runs.map(({ id, attempt, events }) => ({ id, attempt, sequence: events[0]?.sequence ?? 0 }));
+  });
 }
 
 /**
@@ -212,6 +276,7 @@ export const FAULTS = {
   'kill server': killServer,
   'kill PostgreSQL': killPostgres,
   'restart PostgreSQL': restartPostgres,
+  'freeze PostgreSQL': freezePostgres,
   'freeze agent': freezeAgent,
   'cut network': cutNetwork,
   'fill disk': fillDisk,
@@ -227,6 +292,7 @@ export const FAULT_NAMES: readonly FaultName[] = [
   'kill server',
   'kill PostgreSQL',
   'restart PostgreSQL',
+  'freeze PostgreSQL',
   'freeze agent',
   'cut network',
   'fill disk',

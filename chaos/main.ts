@@ -15,8 +15,8 @@ import { runTrainings } from './trainings.ts';
 const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 25] [-- --seed 1] [-- --faults a,b] [-- --json]
 
 Small trainings run on a server of their own while child, agent, server and PostgreSQL are killed with SIGKILL, PostgreSQL
-is started again under load, the agent is frozen, its network cut, the disk full, the clock set back, messages delivered twice and
-runs cancelled, at random moments; a checkpoint goes down and up over a bad network; a backup of the midst of it is restored
+is started again under load and suspended for a minute, the agent is frozen, its network cut, the disk full, the clock set
+back, messages delivered twice and runs cancelled, at random moments; a checkpoint goes down and up over a bad network; a backup of the midst of it is restored
 elsewhere and trained to its end. Every promise is checked, then everything is deleted, also by Ctrl-C.
 
   --quick          six trainings and each kind of fault once

@@ -10,7 +10,7 @@ import { connectToRegistry, type RegistryClient } from '../src/cli/demo/client.t
 import { childEnvironment } from '../src/env.ts';
 import { openDatabase, type Database } from '../src/platform/db.ts';
 import { findRunningPostgres } from '../src/platform/postgres.ts';
-import { childrenOf, familyOf, isAlive } from '../test/support/processes.ts';
+import { childrenOf, familyOf, identityOf, isAlive } from '../test/support/processes.ts';
 import type { Clock } from './clock.ts';
 import type { Disk } from './disk.ts';
 import { openWire, type Wire } from '../test/support/wire.ts';
@@ -46,8 +46,8 @@ export interface Stage {
   paraffin(...words: readonly string[]): Promise<string>;
   restartServer(): Promise<void>;
   restartAgent(): Promise<void>;
-  /** Every process seen so far. */
-  readonly seenPids: ReadonlySet<number>;
+  /** Every process seen so far: its pid by its identity, because the kernel reuses pids. */
+  readonly seenProcesses: ReadonlyMap<string, number>;
   /** Every port used so far. */
   readonly seenPorts: ReadonlySet<number>;
   /** Live processes whose parent has ended. */
@@ -74,7 +74,7 @@ export async function openStage(
   folder: string,
   { waiting, clock, disk, keyFile = path.join(folder, 'admin-key') }: StageOptions,
 ): Promise<Stage> {
-  const seenPids = new Set<number>();
+  const seenProcesses = new Map<string, number>();
   const seenPorts = new Set<number>();
   const databaseUrl = async (): Promise<string> => {
     const url = await findRunningPostgres(path.join(folder, 'postgres'));
@@ -142,7 +142,7 @@ export async function openStage(
       await agent.gone;
       agent = await startAgent();
     },
-    seenPids,
+    seenProcesses,
     seenPorts,
     look: async () => {
       const roots = [
@@ -156,11 +156,12 @@ export async function openStage(
       const family = new Set((await Promise.all(roots.map(familyOf))).flat());
       for (const url of [await databaseUrl().catch(() => undefined), client.url])
         if (url !== undefined) seenPorts.add(Number(new URL(url).port));
-      const orphans = (
-        await Promise.all([...seenPids].map(async (pid) => (!family.has(pid) && (await isAlive(pid)) ? [pid] : [])))
-      ).flat();
-      for (const pid of family) seenPids.add(pid);
-      return orphans;
+      const alive = await stillAlive(seenProcesses);
+      for (const pid of family) {
+        const identity = await identityOf(pid);
+        if (identity !== undefined) seenProcesses.set(identity, pid);
+      }
+      return alive.filter((pid) => !family.has(pid));
     },
     close: async () => {
       wire.mend();
@@ -172,9 +173,17 @@ export async function openStage(
       const endMs = performance.now() + END_MS;
       while (left !== undefined && (await isAlive(left)) && performance.now() < endMs) await setTimeout(100);
       await wire.close();
-      await clock?.forget(seenPids);
+      await clock?.forget(seenProcesses.values());
     },
   };
+}
+
+/** Pids of these processes that have not ended. */
+export async function stillAlive(processes: ReadonlyMap<string, number>): Promise<number[]> {
+  const found = await Promise.all(
+    [...processes].map(async ([identity, pid]) => ((await identityOf(pid)) === identity ? [pid] : [])),
+  );
+  return found.flat();
 }
 
 /** The command line in a separate process. */

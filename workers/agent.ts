@@ -4,7 +4,6 @@
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
 import { DomainError } from '../src/errors.ts';
 import type { Logger } from '../src/logger.ts';
 import { RUN_JOBS } from '../src/jobs/index.ts';
@@ -22,6 +21,7 @@ import type { Queue } from '../src/platform/queue.ts';
 import { startChild, type Child, type ChildSettings } from './child-process.ts';
 import type { StopReason } from './child-protocol.ts';
 import type { Device, Devices } from './devices.ts';
+import { untilDatabaseAnswers } from './database-patience.ts';
 import { failureOfEnd, GOT_STUCK, RAN_TOO_LONG } from './failure.ts';
 import { folderOf, leaseOf } from './lease-folder.ts';
 import { oomKillCount } from './oom-kills.ts';
@@ -63,8 +63,6 @@ const UNKEPT_MS = 10_000;
 const KEEP_GRACE_MS = 120_000;
 /** A training writes its state before it ends: it gets longer if no user waits for a cancellation. */
 const DRAIN_GRACE_MS = 20_000;
-/** How long the outcome of a run waits for a database that restarts; after that the lease expires. */
-const SETTLE_PATIENCE_MS = 60_000;
 
 /** A place for one run at a time. */
 interface Slot {
@@ -153,8 +151,9 @@ export function createAgent(parts: AgentParts): Agent {
   const execute = async ({ run, lease }: ClaimedRun, slot: Slot): Promise<void> => {
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
-    // Files that an earlier attempt left here: only the current holder of the run may work on it.
-    await removeOrphanedWork();
+    // Files that an earlier attempt left here: only the current holder of the run may work on it. If the database is
+    // away, a later look removes them, and the run waits in its child.
+    await removeOrphanedWork().catch((error: unknown) => runLogger.warn({ error }, 'old work could not be removed'));
     const workDir = path.join(parts.workDir, folderOf(lease));
     await mkdir(workDir, { recursive: true });
     const oomKillsBefore = await oomKillCount();
@@ -208,10 +207,13 @@ export function createAgent(parts: AgentParts): Agent {
         const kernelWasOutOfMemory =
           oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore;
         runLogger.warn({ signal: end.signal, code: end.code, lastWords: end.lastWords }, 'the child died');
-        await patiently(
+        await untilDatabaseAnswers(
           () => settleForChild(lease, verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })),
-          runLogger,
-        );
+          () => runLogger.warn('the outcome of the run waits for the database'),
+        ).catch((error: unknown) => {
+          // Otherwise another worker has taken the run over or settled it.
+          if (!(error instanceof DomainError && error.code === 'LEASE_LOST')) throw error;
+        });
       }
     } finally {
       clearInterval(renewal);
@@ -272,21 +274,4 @@ function createStopwatch() {
       return seconds;
     },
   };
-}
-
-/** Retries for a while if the database does not answer; any answer is final. */
-async function patiently(work: () => Promise<void>, logger: Logger): Promise<void> {
-  const endMs = performance.now() + SETTLE_PATIENCE_MS;
-  for (;;) {
-    try {
-      await work();
-      return;
-    } catch (error) {
-      // LEASE_LOST: another worker has settled the run.
-      if (error instanceof DomainError) return;
-      if (performance.now() > endMs) throw error;
-      logger.warn({ error }, 'the outcome of a run could not be written yet');
-      await setTimeoutPromise(RENEW_EVERY_MS);
-    }
-  }
 }

@@ -2,11 +2,12 @@
 import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore } from '../src/platform/artifact-store.ts';
-import { openDatabase, transactionsOf } from '../src/platform/db.ts';
+import { isDatabaseFault } from '../src/platform/database-fault.ts';
+import { openDatabase, transactionsOf, type Persist } from '../src/platform/db.ts';
 import { UnreachableCaseError } from '../src/errors.ts';
 import { agentMessageSchema, type ChildMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { untilDatabaseAnswers } from './database-patience.ts';
-import { DATABASE_UNREACHABLE, failureOf, isDatabaseFault, RAN_TOO_LONG } from './failure.ts';
+import { DATABASE_UNREACHABLE, failureOf, RAN_TOO_LONG } from './failure.ts';
 import { folderOf } from './lease-folder.ts';
 import { createProgressReporter } from './progress-reporter.ts';
 import { createTaskServices } from './task-services.ts';
@@ -14,6 +15,8 @@ import { TaskStopped, type StopRequest, type Task, type TaskContext } from './ta
 
 /** Often enough for an agent that waits for minutes. */
 const ALIVE_EVERY_MS = 1_000;
+/** Longer than any statement of a task takes. */
+const SILENCE_MS = 30_000;
 
 let stop: StopRequest = 'NO';
 let started = false;
@@ -73,11 +76,13 @@ async function taskFor(kind: RunKind): Promise<Task> {
 
 async function execute(start: StartMessage): Promise<void> {
   const logger = createLogger(start.logLevel, 'run').child({ runId: start.run.id, attempt: start.run.attempt });
-  const db = openDatabase(start.databaseUrl, { maxConnections: 3 });
-  const transact = transactionsOf(db);
+  // Everything that a task reads and writes waits for the database, because the memory of this process holds what would
+  // be lost with it.
+  const persist: Persist = (work) => untilDatabaseAnswers(work, tellAlive);
+  const db = openDatabase(start.databaseUrl, { maxConnections: 3, silenceTimeoutMs: SILENCE_MS, persist });
+  const transact = transactionsOf(db, persist);
   const ledger = createLedger(db, transact);
-  const patiently = <Result>(work: () => Promise<Result>): Promise<Result> => untilDatabaseAnswers(work, tellAlive);
-  const reporter = createProgressReporter((report) => patiently(() => ledger.report(start.lease, report)));
+  const reporter = createProgressReporter((report) => ledger.report(start.lease, report));
   const isTraining = start.run.kind === 'PRETRAINING';
   let isStateWritten = false;
   const store = openArtifactStore(start.artifactsDir, folderOf(start.lease));
@@ -110,7 +115,7 @@ async function execute(start: StartMessage): Promise<void> {
     },
     flush: reporter.flush,
     withLease: async (work) => {
-      const result = await patiently(() => ledger.withLease(start.lease, work));
+      const result = await ledger.withLease(start.lease, work);
       if (isStateWritten) tellAgent('KEPT');
       isStateWritten = false;
       return result;
@@ -130,12 +135,10 @@ async function execute(start: StartMessage): Promise<void> {
     const task = await taskFor(start.run.kind);
     const result = await task.run(context, start.run.config);
     await reporter.flush();
-    await patiently(() =>
-      ledger.withLease(start.lease, async (tx) => {
-        await result.finish(tx);
-        await ledger.succeed(tx, start.lease, result.message);
-      }),
-    );
+    await ledger.withLease(start.lease, async (tx) => {
+      await result.finish(tx);
+      await ledger.succeed(tx, start.lease, result.message);
+    });
   } catch (error) {
     await settleFailure(ledger, start, error, logger);
   } finally {

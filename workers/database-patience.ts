@@ -1,6 +1,6 @@
 /** A database that restarts or fails over is waited for by the work, which loses nothing meanwhile. */
 import { setTimeout as wait } from 'node:timers/promises';
-import { isDatabaseFault } from './failure.ts';
+import { isDatabaseFault } from '../src/platform/database-fault.ts';
 
 /** Longer than a failover takes; after that the run goes back to the queue. */
 const PATIENCE_MS = 180_000;

@@ -169,15 +169,3 @@ function isSystemFault(error: unknown): error is Error & { code: string } {
     ['ENOSPC', 'EFBIG', 'EACCES', 'EIO', 'EROFS', 'EMFILE', 'EDQUOT'].includes(error.code)
   );
 }
-
-/** True for a connection that was refused or broke, not for a statement that was wrong. */
-export function isDatabaseFault(error: unknown): boolean {
-  if (!(error instanceof Error)) return false;
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  if (/^(P1\d{3}|P2024|P2028|P2037|57P0\d|08\w{3}|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT)$/.test(code)) return true;
-  return (
-    /Connection terminated|terminating connection|server closed the connection|the database system is (starting up|shutting down|in recovery)|Can't reach database server|ECONNREFUSED|ECONNRESET/i.test(
-      error.message,
-    ) || isDatabaseFault(error.cause)
-  );
-}

@@ -6,11 +6,12 @@ import { readEnvironment } from '../src/env.ts';
 import { DomainError } from '../src/errors.ts';
 import { createLogger } from '../src/logger.ts';
 import { requireArtifactStore } from '../src/modules/artifacts/index.ts';
-import { createLedger } from '../src/modules/runs/index.ts';
+import { createLedger, LEASE_SECONDS } from '../src/modules/runs/index.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine/installed.ts';
-import { openQueue } from '../src/platform/queue.ts';
+import { openQueue, type Queue } from '../src/platform/queue.ts';
 import { createAgent } from './agent.ts';
+import { untilDatabaseAnswers } from './database-patience.ts';
 import { cpuDevices, gpuDevices } from './devices.ts';
 
 const env = readEnvironment();
@@ -24,18 +25,24 @@ if (!isEngineInstalled())
     `The TensorFlow engine is missing: dataset imports run, and all other runs wait. "${ENGINE_INSTALL_COMMAND}" installs it.`,
   );
 
-const db = openDatabase(env.databaseUrl, { maxConnections: 4 });
+const { databaseUrl } = env;
+/** Half a lease: one renewal may be lost in the silence of a database that fails over, and the next comes in time. */
+const SILENCE_MS = (LEASE_SECONDS * 1000) / 2;
+const db = openDatabase(databaseUrl, { maxConnections: 4, silenceTimeoutMs: SILENCE_MS });
+const warn = (): void => logger.warn('the worker waits for the database');
 const artifactsDir = path.join(env.dataDir, 'artifacts');
-await requireArtifactStore({ db, artifactsDir }).catch((error: unknown) => {
+await untilDatabaseAnswers(() => requireArtifactStore({ db, artifactsDir }), warn).catch((error: unknown) => {
   if (!(error instanceof DomainError)) throw error;
   logger.fatal(`${error.message} ${error.hint ?? ''}`);
   process.exit(2);
 });
-const queue = await openQueue({
-  url: env.databaseUrl,
-  jobs: Object.values(RUN_JOBS),
-  onError: (error) => logger.warn({ error }, 'queue'),
-});
+const openJobs = (): Promise<Queue> =>
+  openQueue({
+    url: databaseUrl,
+    jobs: Object.values(RUN_JOBS),
+    onError: (error) => logger.warn({ error }, 'queue'),
+  });
+const queue = await untilDatabaseAnswers(openJobs, warn);
 const workerName = env.workerName ?? `${hostname()}:${process.pid}`;
 const agent = createAgent({
   ledger: createLedger(db, transactionsOf(db)),
@@ -47,7 +54,7 @@ const agent = createAgent({
   devices: installedEngine()?.device === 'GPU' ? gpuDevices() : cpuDevices(workerName, env.cpuSlots),
   stuckAfterMs: env.stuckAfterSeconds * 1000,
   child: {
-    databaseUrl: env.databaseUrl,
+    databaseUrl,
     dataDir: env.dataDir,
     artifactsDir,
     logLevel: env.logLevel,

@@ -2,6 +2,7 @@
 import { GraphQLError, type GraphQLFormattedError } from 'graphql';
 import { DomainError, type ErrorCode } from '../errors.ts';
 import type { Logger } from '../logger.ts';
+import { databaseUnreachable, isDatabaseFault } from '../platform/database-fault.ts';
 
 /** Codes of errors in the request itself, whose messages are written for clients and shown unchanged. */
 const REQUEST_FAULTS: ReadonlySet<unknown> = new Set([
@@ -26,7 +27,8 @@ export interface FailureContext {
 /**
  * Formats one error of an operation.
  * @param formatted message, path and locations of the error, with the extensions.code of Apollo or graphql-ws.
- * @param error the thrown value. A DomainError is shown; any other is logged whole and answered as INTERNAL.
+ * @param error the thrown value. A DomainError is shown, and a database that is away is answered as
+ * DATABASE_UNREACHABLE; any other error is logged whole and answered as INTERNAL.
  */
 export function presentError(
   formatted: GraphQLFormattedError,
@@ -35,7 +37,7 @@ export function presentError(
 ): GraphQLFormattedError {
   const { locations, path } = formatted;
   const place = { ...(locations === undefined ? {} : { locations }), ...(path === undefined ? {} : { path }) };
-  const thrown = error instanceof GraphQLError ? (error.originalError ?? error) : error;
+  const thrown = expectedFrom(error instanceof GraphQLError ? (error.originalError ?? error) : error, logger);
   if (thrown instanceof DomainError) {
     return { message: thrown.message, ...place, extensions: { ...factsOf(thrown), requestId } };
   }
@@ -45,6 +47,13 @@ export function presentError(
   }
   logger.error({ err: thrown, requestId, path }, 'A request failed unexpectedly');
   return { message: INTERNAL.message, ...place, extensions: { code: INTERNAL.code, hint: INTERNAL.hint, requestId } };
+}
+
+/** A database that restarts or fails over is an expected failure: the client may retry. */
+function expectedFrom(error: unknown, logger: Logger): unknown {
+  if (error instanceof DomainError || !isDatabaseFault(error)) return error;
+  logger.warn({ err: error }, 'the database does not answer');
+  return databaseUnreachable(error);
 }
 
 /** The error with which GraphQL ends a long list of invalid variables, which Apollo would answer as INTERNAL. */
@@ -81,8 +90,9 @@ export interface HttpFailure {
   readonly body: FailureFacts & { readonly message: string; readonly requestId: string };
 }
 
-/** Formats an error for the routes outside GraphQL. An unexpected one is logged whole and answered as INTERNAL. */
-export function httpFailure(error: unknown, { requestId, logger }: FailureContext): HttpFailure {
+/** As `presentError`, for the routes outside GraphQL. */
+export function httpFailure(thrown: unknown, { requestId, logger }: FailureContext): HttpFailure {
+  const error = expectedFrom(thrown, logger);
   if (error instanceof DomainError)
     return {
       status: httpStatusOf(error.code),
@@ -106,7 +116,7 @@ export function httpStatusOf(code: ErrorCode): number {
   if (code === 'TOO_MANY_UPLOADS') return 429;
   if (code === 'STORAGE_FULL') return 507;
   if (code === 'RATE_LIMITED') return 429;
-  if (code === 'TIMED_OUT' || code === 'OVERLOADED') return 503;
+  if (code === 'TIMED_OUT' || code === 'OVERLOADED' || code === 'DATABASE_UNREACHABLE') return 503;
   if (code === 'INTERNAL' || code === 'ARTIFACT_CORRUPT') return 500;
   if (code.endsWith('NOT_FOUND') || code === 'FORMAT_NOT_AVAILABLE' || code === 'CHECKPOINT_NOT_DOWNLOADABLE')
     return 404;

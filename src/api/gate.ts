@@ -68,7 +68,7 @@ export function createGate({ access, cookie, senderOf, audit, limits, logger }: 
     return access.sessions.viewerOf(token).catch((error: unknown) => {
       // A page cannot delete the HttpOnly cookie, and an invalid one would deny it even what needs no key.
       const response = responseTo(request);
-      if (response !== undefined && error instanceof DomainError) cookie.clear(request, response);
+      if (response !== undefined && isUnauthenticated(error)) cookie.clear(request, response);
       throw error;
     });
   };
@@ -115,6 +115,11 @@ export function createGate({ access, cookie, senderOf, audit, limits, logger }: 
       await recordRefusal(admitted?.countedAs ?? addressKey(address), act, error.code);
     },
   };
+}
+
+/** True if the key or session is not valid. Any other failure, such as a database that is away, says nothing about it. */
+export function isUnauthenticated(error: unknown): boolean {
+  return error instanceof DomainError && error.code === 'UNAUTHENTICATED';
 }
 
 /** The response that Express made for a request; undefined for a WebSocket. */

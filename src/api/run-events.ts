@@ -2,6 +2,7 @@
 import { DomainError } from '../errors.ts';
 import type { Viewer } from '../modules/access/index.ts';
 import type { RunEventRecord, RunService } from '../modules/runs/index.ts';
+import { isDatabaseFault } from '../platform/database-fault.ts';
 import { createNotifier, type Notifier } from '../platform/notifier.ts';
 
 /** Notifies listeners that a change of a run was committed. */
@@ -71,13 +72,13 @@ async function* eventsOf({
     while (!notifier.isStopped()) {
       // Reset before reading, so that an event that is committed during the read wakes the next wait.
       notifier.reset();
-      const events = await runs.eventsAfter(viewer, runId, sequence);
+      const events = await whenDatabaseAnswers(notifier, () => runs.eventsAfter(viewer, runId, sequence));
       for (const event of events) {
         sequence = event.sequence;
         yield event;
       }
       if (events.length > 0) continue;
-      const run = await runs.get(viewer, runId);
+      const run = await whenDatabaseAnswers(notifier, () => runs.get(viewer, runId));
       if (run === undefined) return;
       // The last event was committed together with the last status, perhaps after the events were read.
       if (ENDED.has(run.status) && (await runs.eventsAfter(viewer, runId, sequence)).length === 0) return;
@@ -85,5 +86,18 @@ async function* eventsOf({
     }
   } finally {
     unsubscribe();
+  }
+}
+
+/** A subscription that has begun waits for a database that is away, and misses no event. */
+async function whenDatabaseAnswers<Result>(notifier: Notifier, work: () => Promise<Result>): Promise<Result> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isDatabaseFault(error) || notifier.isStopped()) throw error;
+      notifier.reset();
+      await notifier.wait(POLL_EVERY_MS);
+    }
   }
 }

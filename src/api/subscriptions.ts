@@ -19,7 +19,7 @@ import type { ApiContext } from './context.ts';
 import { beforeDeadline, createDeadline, withDeadline, type TimedContext } from './deadline.ts';
 import type { FairQueue } from './fair-queue.ts';
 import { presentError } from './format-error.ts';
-import type { Gate } from './gate.ts';
+import { isUnauthenticated, type Gate } from './gate.ts';
 import { checkDocument, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
 import { isFromAnotherSite } from './other-sites.ts';
 import { timeoutOf } from './permissions.ts';
@@ -109,7 +109,11 @@ export function serveSubscriptions({
           connection.extra.authorization = authorization;
           // When a key expires or is revoked, its sockets are closed.
           const recheck = setInterval(
-            () => void gate.recheck(request, authorization).catch(refuseConnection),
+            () =>
+              void gate.recheck(request, authorization).catch(async (error: unknown) => {
+                if (isUnauthenticated(error)) await refuseConnection(error);
+                else logger.warn({ err: error }, 'the key of a socket could not be checked again');
+              }),
             timeouts.recheckMs,
           );
           // Not onClose, which waits until every subscription of the socket has ended.

@@ -12,25 +12,66 @@ export type Transaction = Prisma.TransactionClient;
 /** Runs work in one atomic transaction. Services only pass `tx` on to stores. */
 export type Transact = <Result>(work: (tx: Transaction) => Promise<Result>) => Promise<Result>;
 
+/** Does the work, perhaps again after a fault of the database. */
+export type Persist = <Result>(work: () => Promise<Result>) => Promise<Result>;
+
 export interface DatabaseOptions {
   readonly maxConnections: number;
   /** PostgreSQL cancels a statement that takes longer. */
   readonly statementTimeoutMs?: number;
+  /**
+   * A statement or a new connection that gets no answer for so long fails, and its connection is closed: nothing ever
+   * arrives on the connections to a database that failed over without closing them, and the kernel notices only after
+   * a quarter of an hour. Default: a little longer than statementTimeoutMs; without one there is no limit.
+   */
+  readonly silenceTimeoutMs?: number;
+  /** Around each statement outside a transaction. Default: once. */
+  readonly persist?: Persist;
 }
+
+/** PostgreSQL's own limit comes first, because its error says more. */
+const ANSWER_MARGIN_MS = 5_000;
 
 export function openDatabase(url: string, options: DatabaseOptions = { maxConnections: 10 }): Database {
+  const { maxConnections, statementTimeoutMs, persist = once } = options;
+  const silenceTimeoutMs =
+    options.silenceTimeoutMs ?? (statementTimeoutMs === undefined ? undefined : statementTimeoutMs + ANSWER_MARGIN_MS);
   const pool = {
     connectionString: url,
-    max: options.maxConnections,
-    ...(options.statementTimeoutMs === undefined ? {} : { statement_timeout: options.statementTimeoutMs }),
+    max: maxConnections,
+    keepAlive: true,
+    ...(statementTimeoutMs === undefined ? {} : { statement_timeout: statementTimeoutMs }),
+    ...(silenceTimeoutMs === undefined
+      ? {}
+      : { query_timeout: silenceTimeoutMs, connectionTimeoutMillis: silenceTimeoutMs }),
   };
-  return new PrismaClient({ adapter: new PrismaPg(pool, { statementNameGenerator: createStatementNames() }) });
+  const factory = new PrismaPg(pool, { statementNameGenerator: createStatementNames() });
+  const { provider, adapterName } = factory;
+  return new PrismaClient({
+    adapter: { provider, adapterName, connect: async () => persistent(await factory.connect(), persist) },
+  });
 }
 
-/** @returns a `Transact` with time limits that suffice on a busy two-core machine. */
-export function transactionsOf(db: Database): Transact {
+const once: Persist = (work) => work();
+
+type Adapter = Awaited<ReturnType<PrismaPg['connect']>>;
+
+/** The statements of a transaction are left alone: once one of them has failed, only the whole can be done again. */
+function persistent(adapter: Adapter, persist: Persist): Adapter {
+  const { queryRaw, executeRaw } = adapter;
+  return Object.assign(adapter, {
+    queryRaw: (query: Parameters<Adapter['queryRaw']>[0]) => persist(() => queryRaw.call(adapter, query)),
+    executeRaw: (query: Parameters<Adapter['executeRaw']>[0]) => persist(() => executeRaw.call(adapter, query)),
+  });
+}
+
+/**
+ * @param persist around each transaction as a whole. Default: once.
+ * @returns a `Transact` with time limits that suffice on a busy two-core machine.
+ */
+export function transactionsOf(db: Database, persist: Persist = once): Transact {
   return (work) =>
-    db.$transaction(work, { maxWait: 15_000, timeout: 60_000 }).catch((error: unknown) => {
+    persist(() => db.$transaction(work, { maxWait: 15_000, timeout: 60_000 })).catch((error: unknown) => {
       throw isWithoutConnection(error) ? overloaded(error) : error;
     });
 }

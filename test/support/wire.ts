@@ -1,4 +1,4 @@
-/** A simulated network connection: a proxy on loopback that can be cut, break off in the middle, and be slow. */
+/** A simulated network connection: a proxy on loopback that can be cut, fall silent, break off and be slow. */
 import { connect, createServer, type Socket } from 'node:net';
 import { Transform } from 'node:stream';
 
@@ -6,13 +6,18 @@ export interface Wire {
   readonly port: number;
   /** Ends every connection and accepts no new one until `mend`. */
   cut(): void;
+  /**
+   * Nothing passes any more, and no end is told of: the machine behind is gone. Open connections and those that are
+   * attempted until `mend` stay silent forever.
+   */
+  fallSilent(): void;
   mend(): void;
   /** Resets each new connection after this many bytes in either direction. */
   breakAfter(bytes: () => number): void;
   /** Stops the resets; each new connection transfers this many bytes per second in either direction. */
   slowDown(bytesPerSecond: number): void;
   brokenCount(): number;
-  /** Connections that were attempted while it was cut. */
+  /** Connections that were attempted while it was cut or silent. */
   refusedCount(): number;
   close(): Promise<void>;
 }
@@ -29,6 +34,8 @@ const GOOD: Condition = { bytes: () => Infinity, bytesPerSecond: Infinity };
 export async function openWire(portBehind: () => Promise<number>): Promise<Wire> {
   const open = new Set<Socket>();
   let isCut = false;
+  let isSilent = false;
+  let silenceCount = 0;
   let condition = GOOD;
   let brokenCount = 0;
   let refusedCount = 0;
@@ -46,12 +53,17 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
           near.destroy();
           return;
         }
+        if (isSilent) {
+          refusedCount += 1;
+          return;
+        }
         const far = connect(port, '127.0.0.1');
         keep(far);
         const { bytes, bytesPerSecond } = condition;
+        const silencesBefore = silenceCount;
         let leftBytes = bytes();
         const pass = (count: number): boolean => {
-          if (leftBytes < 0) return false;
+          if (leftBytes < 0 || silenceCount > silencesBefore) return false;
           leftBytes -= count;
           if (leftBytes >= 0) return true;
           brokenCount += 1;
@@ -65,7 +77,7 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
         // The regular end of a connection passes through the pipe, after the bytes that a slow wire still holds, so
         // that no complete response is lost.
         far.on('close', (hadError) => {
-          if (hadError) near.destroy();
+          if (hadError && silenceCount === silencesBefore) near.destroy();
         });
       },
       () => near.destroy(),
@@ -81,8 +93,13 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
   return {
     port: address.port,
     cut,
+    fallSilent: () => {
+      isSilent = true;
+      silenceCount += 1;
+    },
     mend: () => {
       isCut = false;
+      isSilent = false;
     },
     breakAfter: (bytes) => {
       condition = { ...GOOD, bytes };

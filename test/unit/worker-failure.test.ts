@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, ERROR_CODES } from '../../src/errors.ts';
-import { DATABASE_UNREACHABLE, failureOf, failureOfEnd, isDatabaseFault } from '../../workers/failure.ts';
+import { DATABASE_UNREACHABLE, failureOf, failureOfEnd } from '../../workers/failure.ts';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
 
 const systemError = (code: string): Error =>
@@ -121,26 +121,5 @@ describe('a process that ended without an error message', () => {
       const failure = failureOfEnd(facts);
       assert.deepEqual([failure.class, failure.code], [failureClass, code]);
     });
-  }
-});
-
-describe('isDatabaseFault', () => {
-  for (const [what, error, expected] of [
-    ['a refused connection', systemError('ECONNREFUSED'), true],
-    [
-      'PostgreSQL that stops',
-      Object.assign(new Error('terminating connection due to administrator command'), { code: '57P01' }),
-      true,
-    ],
-    [
-      'a broken one, wrapped',
-      new Error('Transaction failed', { cause: new Error('Connection terminated unexpectedly') }),
-      true,
-    ],
-    ['a statement that was wrong', Object.assign(new Error('Unique constraint failed'), { code: 'P2002' }), false],
-    ['a full disk', systemError('ENOSPC'), false],
-    ['no error', 'ECONNREFUSED', false],
-  ] as const) {
-    test(what, () => assert.equal(isDatabaseFault(error), expected));
   }
 });

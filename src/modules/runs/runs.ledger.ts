@@ -27,6 +27,9 @@ export const MAX_FRUITLESS_ATTEMPTS = 3;
  */
 export const MAX_ATTEMPTS_WITHOUT_PROGRESS = 20;
 
+/** Workers renew every second: a database that takes longer than this to answer may have let leases expire. */
+const SLOW_ANSWER_MS = (LEASE_SECONDS * 1000) / 4;
+
 /** The run was cancelled while it finished: it becomes CANCELED, and nothing is registered. */
 export class CancelRequestedError extends Error {
   constructor() {
@@ -140,7 +143,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
       return work(tx);
     });
 
-  /** When the database last failed to answer, on a monotonic clock. */
+  /** When the database last failed to answer in time, on a monotonic clock. */
   let databaseFailedAtMs = Number.NEGATIVE_INFINITY;
   const end = async (
     tx: Transaction,
@@ -254,10 +257,16 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     requeueExpired: async () => {
       // No worker could renew its lease while the database was unreachable: workers get the length of one lease to do
       // so.
-      if (performance.now() - databaseFailedAtMs < LEASE_SECONDS * 1000) return 0;
+      const startedMs = performance.now();
+      if (startedMs - databaseFailedAtMs < LEASE_SECONDS * 1000) return 0;
       try {
         return await transact(async (tx) => {
           const expired = await queue.lockExpired(tx, LEASE_SECONDS);
+          // The database hung during this check, and workers could not renew their leases meanwhile either.
+          if (performance.now() - startedMs > SLOW_ANSWER_MS) {
+            databaseFailedAtMs = performance.now();
+            return 0;
+          }
           for (const run of expired) await requeueOrFail(tx, run, SILENT_WORKER);
           return expired.length;
         });

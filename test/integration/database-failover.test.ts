@@ -1,0 +1,347 @@
+/**
+ * The database goes away and comes back, in the midst of every phase of a run: a real PostgreSQL is stopped and started
+ * again, while worker and server reach it through a wire that is cut or falls silent. No run loses a step or an
+ * attempt.
+ */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { createClient } from 'graphql-ws';
+import { WebSocket } from 'ws';
+import { createLedger, startReaper, type Reaper, type RunRecord } from '../../src/modules/runs/index.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openDatabase, transactionsOf, type Database } from '../../src/platform/db.ts';
+import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../../src/platform/migrate.ts';
+import { startPostgres, type PostgresServer } from '../../src/platform/postgres.ts';
+import { readSafetensors } from '../../src/formats/safetensors.ts';
+import { drawTissue } from '../../src/synthetic/tissue.ts';
+import { at } from '../support/catalogue.ts';
+import { makeRun } from '../support/checkpoints.ts';
+import type { TestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
+import { startTestWorker, type TestWorker } from '../support/processes.ts';
+import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
+import { startTestServer } from '../support/server.ts';
+import { openWire, type Wire } from '../support/wire.ts';
+
+const STEPS = 12;
+const KEEP_EVERY = 4;
+/** Two busy cores, TensorFlow that loads, and the half minute after which a silent statement is given up. */
+const RUN_DEADLINE_MS = 240_000;
+/** A lease lasts 20 s. */
+const LAPSE_DEADLINE_MS = 60_000;
+
+let base = '';
+let postgres: PostgresServer;
+/** What worker and reaper reach the database through; it fails. */
+let wire: Wire;
+/** What the test itself reaches it through: the port changes whenever PostgreSQL starts again. */
+let ownWire: Wire;
+let database: TestDatabase;
+let registry: TestRegistry;
+let worker: TestWorker;
+let reaperDb: Database;
+let reaper: Reaper;
+let datasetId = '';
+let versionId = '';
+
+function databaseThrough({ port }: Wire, maxConnections: number): TestDatabase {
+  const url = new URL(postgres.url);
+  url.port = String(port);
+  const db = openDatabase(url.href, { maxConnections });
+  return { url: url.href, db, transact: transactionsOf(db), close: () => db.$disconnect() };
+}
+
+before(async () => {
+  base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-failover-')));
+  const dataDir = path.join(base, 'data');
+  await mkdir(dataDir);
+  await drawTissue({ outDir: path.join(base, 'images'), imagesPerLabel: 8, imageSizePx: 48, seed: 3, groups: 4 });
+  postgres = await startPostgres(path.join(base, 'postgres'));
+  await applyMigrations(postgres.url, await readMigrations(MIGRATIONS_DIR));
+  const portBehind = (): Promise<number> => Promise.resolve(Number(new URL(postgres.url).port));
+  wire = await openWire(portBehind);
+  ownWire = await openWire(portBehind);
+  database = databaseThrough(ownWire, 4);
+  registry = await openTestRegistry(database, [base]);
+  const behind = databaseThrough(wire, 2);
+  reaperDb = behind.db;
+  reaper = startReaper({
+    ledger: createLedger(reaperDb, behind.transact),
+    onReaped: () => undefined,
+    onError: () => undefined,
+  });
+  worker = await startTestWorker({ databaseUrl: behind.url, dataDir, name: 'failover' });
+  datasetId = (
+    await database.db.dataset.create({
+      data: { slug: 'failover-test', name: 'Failover test', imageKind: 'PATCH', synthetic: true },
+    })
+  ).id;
+});
+after(async () => {
+  worker.signal('SIGKILL');
+  await worker.gone;
+  await reaper.stop();
+  await reaperDb.$disconnect();
+  await registry.close();
+  await database.close();
+  await wire.close();
+  await ownWire.close();
+  await postgres.stop();
+  await rm(base, { recursive: true, force: true });
+});
+
+/** Another server with the same data, at another port: every connection, transaction and lock of the first is gone. */
+async function startPostgresAgain(): Promise<void> {
+  await postgres.stop();
+  postgres = await startPostgres(path.join(base, 'postgres'));
+  await eventually('PostgreSQL to answer', () =>
+    database.db.$queryRaw`SELECT 1`.then(
+      () => true,
+      () => undefined,
+    ),
+  );
+}
+
+/** Holds a table until PostgreSQL ends, and resolves when the worker's transaction waits for it. */
+async function untilSomebodyWrites(table: string): Promise<void> {
+  const holder = databaseThrough(ownWire, 1);
+  void holder.db
+    .$transaction(
+      async (tx) => {
+        await tx.$executeRawUnsafe(`LOCK TABLE "${table}" IN EXCLUSIVE MODE`);
+        await tx.$executeRaw`SELECT pg_sleep(3600)`;
+      },
+      { timeout: RUN_DEADLINE_MS },
+    )
+    .catch(() => holder.close());
+  await eventually(
+    `a write to ${table}`,
+    async () => {
+      const rows = await database.db.$queryRaw<unknown[]>`
+        SELECT 1 FROM pg_locks WHERE NOT granted AND relation = ${`"${table}"`}::regclass`;
+      return rows.length > 0 ? true : undefined;
+    },
+    RUN_DEADLINE_MS,
+  );
+}
+
+async function untilLapsed(runId: string): Promise<void> {
+  await eventually(
+    'the lease to lapse',
+    async () => {
+      const rows = await database.db.$queryRaw<unknown[]>`
+        SELECT 1 FROM "Run" WHERE id = ${runId}::uuid AND "leaseExpiresAt" < now()`;
+      return rows.length > 0 ? true : undefined;
+    },
+    LAPSE_DEADLINE_MS,
+  );
+}
+
+/** Resolves when worker and reaper have asked in vain. */
+async function untilRefused(): Promise<void> {
+  const before = wire.refusedCount();
+  await eventually('a connection that is refused', () => (wire.refusedCount() > before ? true : undefined));
+}
+
+async function runOf(id: string): Promise<RunRecord> {
+  const run = await registry.runs.get(ADMIN, id);
+  assert.ok(run !== undefined);
+  return run;
+}
+
+async function ends(id: string): Promise<RunRecord> {
+  return eventually(
+    `run ${id} to end`,
+    async () => {
+      const run = await runOf(id);
+      return ['SUCCEEDED', 'FAILED', 'CANCELED'].includes(run.status) ? run : undefined;
+    },
+    RUN_DEADLINE_MS,
+  );
+}
+
+/** It has succeeded in its first attempt, and nobody took it back meanwhile. */
+async function succeedsAtOnce(id: string): Promise<void> {
+  const run = await ends(id);
+  assert.deepEqual([run.status, run.attempt, run.failure], ['SUCCEEDED', 1, null]);
+}
+
+function launchPretraining(changes: object = {}): Promise<RunRecord> {
+  return registry.runs.launchPretraining(ADMIN, {
+    modelSlug: 'failover-test',
+    datasets: [{ datasetVersionId: versionId }],
+    encoder: 'RESNET18',
+    imageSizePx: 32,
+    batchSize: 4,
+    steps: STEPS,
+    temperature: 0.5,
+    sampling: 'EVEN',
+    precision: 'FLOAT32',
+    checkpointEverySteps: KEEP_EVERY,
+    probe: { enabled: false },
+    seed: 7,
+    ...changes,
+  });
+}
+
+/** What a training has come to, and every event on the way but those of progress, whose number depends on the time. */
+async function outcomeOf(runId: string): Promise<object> {
+  const [series] = await registry.runs.metrics(ADMIN, runId, ['loss']);
+  const checkpoints = await database.db.checkpoint.findMany({ where: { sourceRunId: runId } });
+  assert.equal(checkpoints.length, 1, 'exactly one checkpoint');
+  const bytes = await openArtifactStore(path.join(base, 'data', 'artifacts')).read(checkpoints[0]?.sha256 ?? '');
+  const hash = createHash('sha256');
+  for (const { name, data } of readSafetensors(bytes).tensors)
+    hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  const events = await registry.runs.eventsAfter(ADMIN, runId, 0);
+  return {
+    losses: series?.points.map(({ step, value }) => [step, value]),
+    weightsSha256: hash.digest('hex'),
+    kinds: events.map(({ kind }) => kind).filter((kind) => kind !== 'METRICS' && kind !== 'PROGRESS'),
+  };
+}
+
+test('an import seals its version after the database has gone away while it registered it', async () => {
+  const written = untilSomebodyWrites('DatasetVersion');
+  const run = await registry.runs.launchImport(ADMIN, {
+    datasetId,
+    path: path.join(base, 'images'),
+    layout: 'FOLDER_PER_LABEL',
+  });
+  await written;
+  wire.cut();
+  await startPostgresAgain();
+  await untilRefused();
+  wire.mend();
+  await succeedsAtOnce(run.id);
+  const versions = await database.db.datasetVersion.findMany({ where: { datasetId } });
+  assert.deepEqual(
+    versions.map(({ status, imageCount }) => [status, imageCount]),
+    [['SEALED', 32]],
+  );
+  versionId = versions[0]?.id ?? '';
+});
+
+test('a training takes every step once, although the database goes away at its start, for longer than its lease, and at its end', async () => {
+  const undisturbed = await launchPretraining();
+  await succeedsAtOnce(undisturbed.id);
+
+  const run = await launchPretraining();
+  await eventually('a start', async () => ((await runOf(run.id)).status === 'RUNNING' ? true : undefined));
+  wire.cut();
+  assert.equal((await runOf(run.id)).environment, null, 'the process of the run has written nothing yet');
+  await startPostgresAgain();
+  await untilRefused();
+  const kept = untilSomebodyWrites('TrainingState');
+  wire.mend();
+
+  await kept;
+  // The machine is gone, and its connections with it; another takes its address.
+  wire.fallSilent();
+  await startPostgresAgain();
+  await untilLapsed(run.id);
+  const registered = untilSomebodyWrites('Checkpoint');
+  wire.mend();
+
+  await registered;
+  wire.cut();
+  await startPostgresAgain();
+  await untilRefused();
+  wire.mend();
+
+  await succeedsAtOnce(run.id);
+  assert.deepEqual(await outcomeOf(run.id), await outcomeOf(undisturbed.id));
+});
+
+test('an evaluation comes to the same numbers', async () => {
+  const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
+  const launch = (): Promise<RunRecord> =>
+    registry.evaluations.launch(ADMIN, {
+      checkpointId: checkpoint.id,
+      datasetVersionId: versionId,
+      protocol: 'LINEAR_PROBE',
+      folds: 4,
+      seed: 1,
+      options: { bootstrapResamples: 100 },
+    });
+  const disturbed = await launch();
+  await untilSomebodyWrites('Evaluation');
+  wire.cut();
+  await startPostgresAgain();
+  await untilRefused();
+  wire.mend();
+  await succeedsAtOnce(disturbed.id);
+  await succeedsAtOnce((await launch()).id);
+  const evaluations = await registry.evaluations.ofCheckpoint(ADMIN, checkpoint.id, 3);
+  assert.equal(evaluations.length, 2, 'each registered one');
+  assert.deepEqual(evaluations[0]?.metrics, evaluations[1]?.metrics);
+});
+
+test('a cancel that a worker could not hear of is delivered afterwards, and keeps what was learned', async () => {
+  const run = await launchPretraining({ steps: 100_000, checkpointEverySteps: 100_000 });
+  const lastStep = async (): Promise<number> =>
+    (await registry.runs.metrics(ADMIN, run.id, ['loss'])).at(0)?.points.at(-1)?.step ?? 0;
+  await eventually('a loss', async () => ((await lastStep()) > 0 ? true : undefined), RUN_DEADLINE_MS);
+  wire.cut();
+  await startPostgresAgain();
+  await registry.runs.cancel(ADMIN, run.id);
+  await untilLapsed(run.id);
+  wire.mend();
+  const ended = await ends(run.id);
+  assert.deepEqual([ended.status, ended.attempt], ['CANCELED', 1]);
+  const states = await database.db.trainingState.findMany({ where: { runId: run.id } });
+  // Steps count from 0, and a state is named by how many were taken.
+  assert.deepEqual(
+    states.map(({ step }) => step),
+    [(await lastStep()) + 1],
+  );
+});
+
+describe('a server', () => {
+  test('answers with a code and when to ask again, keeps its subscribers, and recovers by itself', async (context) => {
+    const behind = databaseThrough(wire, 4);
+    const server = await startTestServer(behind);
+    context.after(async () => {
+      await server.close();
+      await behind.close();
+    });
+    const runId = await makeRun(database);
+    const happens = (sequence: number): Promise<unknown> =>
+      database.transact(async (tx) => {
+        await tx.runEvent.create({ data: { runId, sequence, kind: 'PROGRESS' } });
+        await tx.$queryRaw`SELECT pg_notify('run_events', ${runId})::text`;
+      });
+    await happens(1);
+    const client = createClient({
+      url: `${server.url.replace('http', 'ws')}/graphql`,
+      webSocketImpl: WebSocket,
+      retryAttempts: 0,
+    });
+    context.after(() => client.dispose());
+    const events = client.iterate({ query: `subscription { runEvents(runId: "${runId}") { sequence } }` });
+    assert.equal(at((await events.next()).value, 'data.runEvents.sequence'), 1);
+
+    const read = (): Promise<unknown> => server.ask('{ runs(first: 1) { totalCount } }');
+    const ask = (route: string): Promise<Response> =>
+      fetch(`${server.url}${route}`, { headers: { authorization: `Bearer ${server.adminKey}` } });
+    assert.equal(at(await read(), 'errors'), undefined);
+    wire.cut();
+    await startPostgresAgain();
+    const answer = await read();
+    assert.deepEqual(
+      [at(answer, 'errors.0.extensions.code'), at(answer, 'errors.0.extensions.retryable')],
+      ['DATABASE_UNREACHABLE', true],
+    );
+    const download = await ask(`/artifacts/${'0'.repeat(64)}`);
+    assert.deepEqual([download.status, at(await download.json(), 'code')], [503, 'DATABASE_UNREACHABLE']);
+    assert.ok(Number(download.headers.get('retry-after')) > 0);
+    await happens(2);
+    wire.mend();
+    await eventually('an answer', async () => (at(await read(), 'errors') === undefined ? true : undefined));
+    assert.equal(at((await events.next()).value, 'data.runEvents.sequence'), 2);
+  });
+});
