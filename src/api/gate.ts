@@ -117,7 +117,7 @@ export function createGate({ access, cookie, senderOf, audit, limits, logger }: 
   };
 }
 
-/** True if the key or session is not valid. Any other failure, such as a database that is away, says nothing about it. */
+/** True if the key or session is not valid; any other failure, such as a database that is away, says nothing of it. */
 export function isUnauthenticated(error: unknown): boolean {
   return error instanceof DomainError && error.code === 'UNAUTHENTICATED';
 }
