@@ -82,9 +82,9 @@ export function openArtifactStore(rootDir: string, writer = ''): ArtifactStore {
     if (!SHA256_PATTERN.test(sha256)) {
       throw new DomainError({
         code: 'ARTIFACT_NOT_FOUND',
-        message: 'That is not a sha256 in lower-case hex.',
+        message: 'The text is not a sha256 in lower-case hex.',
         field: 'sha256',
-        hint: 'Use the sha256 that the API printed.',
+        hint: 'Use a sha256 from an answer of the API.',
       });
     }
     return path.join(rootDir, 'sha256', sha256.slice(0, 2), sha256);

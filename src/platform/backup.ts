@@ -279,7 +279,7 @@ export async function readBackupHead(file: string, migrations: readonly Migratio
     throw new MigrationError(
       known.has(name)
         ? `Migration "${name}" differs from the one under which the backup was made.`
-        : `The backup was made by a newer Paraffin (${head.program}): this program does not know its migration "${name}". Restore it with that version.`,
+        : `The backup was made by a newer Paraffin (${head.program}): this program does not know its migration "${name}". Restore the backup with that version.`,
     );
   }
   return head;
@@ -335,18 +335,19 @@ export async function readBackup({
         end = endSchema.parse(JSON.parse((await bytesOf(entry.bytes)).toString('utf8')));
       }
     }
-    if (end === undefined) throw invalid(file, 'It ends too early.');
-    if (rows.digest('hex') !== end.rowsSha256) throw invalid(file, 'Its rows are not those that were written.');
+    if (end === undefined) throw invalid(file, 'The backup ends too early.');
+    if (rows.digest('hex') !== end.rowsSha256)
+      throw invalid(file, 'The rows of the backup have changed since it was written.');
     const known = new Set(end.damaged);
     const corrupt = [...wrong].find((sha256) => !known.has(sha256));
     if (corrupt !== undefined)
       throw new DomainError({
         code: 'ARTIFACT_CORRUPT',
         message: `Artifact ${corrupt} has changed in the backup.`,
-        hint: 'Take another backup.',
+        hint: 'Use another backup.',
       });
     if (put.size !== end.artifactCount)
-      throw invalid(file, `It holds ${put.size} artifacts instead of ${end.artifactCount}.`);
+      throw invalid(file, `The backup contains ${put.size} artifacts instead of ${end.artifactCount}.`);
     await load.commit();
     const damaged = head.contents === 'ALL' ? end.damaged : await takeBytes(client, bytesFrom, store);
     await client
@@ -394,7 +395,7 @@ async function firstEntryOf(file: string): Promise<BackupHead> {
     if (parsed.success && parsed.data.format === FORMAT) return parsed.data;
     break;
   }
-  throw invalid(file, 'It is not a backup of Paraffin, or of a format that this version does not read.');
+  throw invalid(file, 'The file is not a backup of Paraffin, or has a format that this version cannot read.');
 }
 
 interface TarEntry {
@@ -407,7 +408,7 @@ async function* entriesOf(file: string): AsyncGenerator<TarEntry> {
   const reading = pipeline(createReadStream(file, { highWaterMark: CHUNK_BYTES }), archive).catch(
     (error: unknown) => error,
   );
-  const unreadable = (cause: unknown): DomainError => invalid(file, 'It is not a tar file, or not a whole one.', cause);
+  const unreadable = (cause: unknown): DomainError => invalid(file, 'The file is not a complete tar file.', cause);
   const iterator = archive[Symbol.asyncIterator]();
   try {
     for (;;) {
@@ -448,7 +449,7 @@ function invalid(file: string, why: string, cause?: unknown): DomainError {
   return new DomainError({
     code: 'FORMAT_INVALID',
     message: `${file} cannot be restored. ${why}`,
-    hint: 'Take another backup.',
+    hint: 'Use another backup.',
     cause,
   });
 }

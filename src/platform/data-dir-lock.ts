@@ -41,7 +41,7 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   throw new DomainError({
     code: 'CONFLICT',
     message: `The restore into ${dataDir} was not finished.`,
-    hint: 'Restore again into the same folder: that begins by deleting what is left.',
+    hint: 'Restore again into the same folder, which first deletes what is left there.',
   });
 }
 
@@ -90,7 +90,7 @@ async function lockOrThrow(dataDir: string): Promise<DataDirLock> {
   if (lock === undefined)
     throw new DomainError({
       code: 'CONFLICT',
-      message: `Another Paraffin serves ${dataDir}.`,
+      message: `Another Paraffin server uses ${dataDir}.`,
       hint: 'Stop it, or set PARAFFIN_DATA_DIR to another folder.',
     });
   const leftBehind = (await lock.readFile('utf8')).trim();
@@ -121,6 +121,6 @@ function notEmpty(dataDir: string): DomainError {
     code: 'CONFLICT',
     message: `${dataDir} is not empty.`,
     field: 'data-dir',
-    hint: 'Restore into an empty folder; nothing is ever overwritten.',
+    hint: 'Restore into an empty folder; a restore never overwrites files.',
   });
 }

@@ -97,7 +97,7 @@ export async function beginLoad(
   const shapeOf = (list: readonly DumpedTable[]): string =>
     JSON.stringify(list.map(({ table, columns }) => [table, columns]));
   if (shapeOf(present) !== shapeOf(tables))
-    throw new Error('The tables of the backup are not those that its migrations make.');
+    throw new Error('The tables of the backup differ from those of its migrations.');
   const { rows: foreignKeys } = await client.query<{ table: string; name: string; definition: string }>(
     `SELECT conrelid::regclass::text AS "table", quote_ident(conname) AS name, pg_get_constraintdef(oid) AS definition FROM pg_constraint WHERE contype = 'f' AND connamespace = 'public'::regnamespace`,
   );
@@ -128,7 +128,7 @@ export async function beginLoad(
       if (current?.table !== table) {
         await finishCurrent();
         const columns = columnsOf.get(table);
-        if (columns === undefined) throw new Error(`The backup holds rows of ${table}, which it does not list.`);
+        if (columns === undefined) throw new Error(`The backup contains rows of ${table}, which it does not list.`);
         current = { table, stream: startCopy(table, columns) };
       }
       if (!current.stream.write(chunk)) await once(current.stream, 'drain');
@@ -138,7 +138,7 @@ export async function beginLoad(
       for (const { table, rowCount } of tables) {
         const { rows } = await client.query<{ count: string }>(`SELECT count(*) AS count FROM ${table}`);
         if (Number(rows[0]?.count) !== rowCount)
-          throw new Error(`${table} has ${rows[0]?.count} rows instead of ${rowCount}: the backup is not whole.`);
+          throw new Error(`${table} has ${rows[0]?.count} rows instead of ${rowCount}: the backup is incomplete.`);
         await client.query(`ALTER TABLE ${table} ENABLE TRIGGER USER`);
       }
       for (const { table, name, definition } of foreignKeys)

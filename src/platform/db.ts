@@ -89,7 +89,7 @@ function isWithoutConnection(error: unknown): boolean {
 function overloaded(cause: unknown): DomainError {
   return new DomainError({
     code: 'OVERLOADED',
-    message: 'The database has no connection free.',
+    message: 'The database has no free connection.',
     hint: 'Try again in a second, and send fewer requests at once.',
     retryable: true,
     retryAfterSeconds: 1,

@@ -48,7 +48,7 @@ async function tryLock({ fd }: FileHandle): Promise<boolean> {
   });
   if (code === 0) return true;
   if (code === HELD) return false;
-  throw new Error(`The file system takes no lock: ${lockError.trim() || `flock ended with ${code}`}`);
+  throw new Error(`The file system does not support locks: ${lockError.trim() || `flock ended with ${code}`}`);
 }
 
 async function isStillAt(handle: FileHandle, file: string): Promise<boolean> {

@@ -53,8 +53,8 @@ export function spaceGuard(folder: string): Transform {
 export function storageFull(): DomainError {
   return new DomainError({
     code: 'STORAGE_FULL',
-    message: 'The disk of the server is nearly full: what is left is kept for its database.',
-    hint: 'Its owner makes room: "paraffin gc", "paraffin uploads clear", or a larger disk.',
+    message: 'The disk of the server is nearly full, and the rest is reserved for its database.',
+    hint: 'Ask the administrator of the server to free space with "paraffin gc" or "paraffin uploads clear", or to add disk space.',
     retryable: true,
   });
 }

@@ -89,14 +89,14 @@ function refusalOf(fault: OpenFault, field: string): DomainError {
         code: 'IMPORT_PATH_NOT_FOLDER',
         message: 'The path is not a folder.',
         field,
-        hint: 'Name the folder that holds the images.',
+        hint: 'Give the folder that contains the images.',
       });
     case 'UNREADABLE':
       return new DomainError({
         code: 'IMPORT_PATH_NOT_FOUND',
-        message: 'The server may not read the path.',
+        message: 'The server has no permission to read the path.',
         field,
-        hint: 'Give the user that the server runs as the right to read it.',
+        hint: 'Allow the user of the server process to read it.',
       });
     default:
       throw new UnreachableCaseError(fault);
@@ -108,13 +108,13 @@ function notFound(field: string): DomainError {
     code: 'IMPORT_PATH_NOT_FOUND',
     message: 'The path does not exist.',
     field,
-    hint: 'Check the spelling; the path is read on the server.',
+    hint: 'Check the spelling. The path must exist on the machine of the server.',
   });
 }
 
 async function placeWithin(inputPath: string, roots: readonly string[], field: string): Promise<Place> {
   const hint =
-    'Put it below the folder imports of the data directory of the server, or below one that PARAFFIN_IMPORT_ROOTS names there, and give its absolute path.';
+    'Put the files into the folder "imports" of the data directory, or into a folder of PARAFFIN_IMPORT_ROOTS, and give the absolute path.';
   const notAllowed = (message: string): DomainError =>
     new DomainError({ code: 'IMPORT_PATH_NOT_ALLOWED', message, field, hint });
   if (!path.isAbsolute(inputPath)) throw notAllowed('The path is not absolute.');

@@ -89,7 +89,7 @@ export async function requireMigrated(databaseUrl: string, migrations: readonly 
     const pending = migrations.filter((migration) => !applied.has(migration.name));
     if (pending.length > 0)
       throw new MigrationError(
-        `The database is older than this program (${pending.length} migrations are missing). Start the server once: it applies them.`,
+        `The database is older than this program (${pending.length} migrations are missing). Start the server once to apply them.`,
       );
   } finally {
     await client.end();
@@ -109,11 +109,11 @@ function refuseForeignHistory(applied: ReadonlyMap<string, string>, migrations: 
     const ours = known.get(name);
     if (ours === undefined)
       throw new MigrationError(
-        `The database holds migration "${name}", which this program does not know: it was used by a newer Paraffin. Start that version.`,
+        `The database has migration "${name}", which this program does not know, because a newer Paraffin has used it. Start that version.`,
       );
     if (ours !== checksum)
       throw new MigrationError(
-        `Migration "${name}" differs from the one that was applied. Restore its file; changes go into a new migration.`,
+        `Migration "${name}" differs from the one that was applied. Restore the file of the migration, and make changes in a new migration.`,
       );
   }
 }

@@ -30,9 +30,9 @@ export function pageSizeOf(page: PageArguments): number {
   if (Number.isInteger(size) && size >= 1 && size <= MAX_PAGE_SIZE) return size;
   throw new DomainError({
     code: 'BAD_INPUT',
-    message: `first must be 1 to ${MAX_PAGE_SIZE}, not ${size}.`,
+    message: `first must be from 1 to ${MAX_PAGE_SIZE}, not ${size}.`,
     field: 'first',
-    hint: `Leave it out for ${DEFAULT_PAGE_SIZE}, and use after for more.`,
+    hint: `Leave it out for ${DEFAULT_PAGE_SIZE}, and use "after" for the next page.`,
   });
 }
 

@@ -108,8 +108,8 @@ async function lockCluster({ clusterDir, lockFile, owner, leftoverGoneMs }: Clus
     if (performance.now() > deadlineMs)
       throw new DomainError({
         code: 'CONFLICT',
-        message: `A PostgreSQL server that cannot be reached from here still runs on ${clusterDir}.`,
-        hint: 'Stop the container or the machine that it runs in, and start again.',
+        message: `A PostgreSQL server of another container or machine still uses ${clusterDir}.`,
+        hint: 'Stop that container or machine, then start again.',
       });
     await wait(LOCK_EVERY_MS);
   }
@@ -399,7 +399,7 @@ async function freePort(): Promise<number> {
     probe.listen(0, '127.0.0.1', () => {
       const address = probe.address();
       probe.close(() => {
-        if (address === null || typeof address === 'string') reject(new Error('No free port on loopback.'));
+        if (address === null || typeof address === 'string') reject(new Error('Loopback has no free port.'));
         else resolve(address.port);
       });
     });

@@ -37,8 +37,8 @@ export async function reachRegistryDatabase({ dataDir, databaseUrl }: RegistryPl
   ) {
     throw new DomainError({
       code: 'NOT_FOUND',
-      message: `There is no registry in ${dataDir}.`,
-      hint: 'Set PARAFFIN_DATA_DIR to the folder of one.',
+      message: `The folder ${dataDir} does not contain a registry.`,
+      hint: 'Set PARAFFIN_DATA_DIR to the data directory of a registry.',
     });
   }
   const lock = await lockDataDir(dataDir).catch((error: unknown) => {
@@ -50,7 +50,7 @@ export async function reachRegistryDatabase({ dataDir, databaseUrl }: RegistryPl
     if (url !== undefined) return { url, release: () => Promise.resolve() };
     throw new DomainError({
       code: 'CONFLICT',
-      message: `A Paraffin on ${dataDir} is starting or stopping.`,
+      message: `The Paraffin server of ${dataDir} is starting or stopping.`,
       hint: 'Try again in a moment.',
       retryable: true,
     });

@@ -55,10 +55,10 @@ const TRANSIENT_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502
 
 /** Messages for the system's error codes. A machine without a network gets the first two kinds. */
 const UNREACHABLE: ReadonlyMap<string, string> = new Map([
-  ...['ENOTFOUND', 'EAI_AGAIN'].map((code) => [code, 'there is no network, or no such name'] as const),
-  ...['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN'].map((code) => [code, 'there is no network that leads to it'] as const),
-  ['ECONNREFUSED', 'nothing listens there'],
-  ['ETIMEDOUT', 'there is no answer'],
+  ...['ENOTFOUND', 'EAI_AGAIN'].map((code) => [code, 'the host name is unknown, or the server is offline'] as const),
+  ...['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN'].map((code) => [code, 'no network route leads to it'] as const),
+  ['ECONNREFUSED', 'no server listens there'],
+  ['ETIMEDOUT', 'it does not answer'],
 ]);
 
 /** An interruption after which the same request is worth another attempt. */
@@ -121,18 +121,18 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
       return await receive(await follow(url, state), state);
     } catch (error) {
       if (state.deadline.aborted)
-        throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
+        throw brokenOff(
+          `The download did not finish in time; ${state.receivedBytes} bytes were received.`,
+          state,
+          error,
+        );
       if (!(error instanceof Break)) throw error;
       // Only attempts without progress are counted. An attempt that starts again makes progress once it exceeds the
       // bytes received before.
       attemptsWithoutProgress = state.receivedBytes > furthestBytes ? 1 : attemptsWithoutProgress + 1;
       furthestBytes = Math.max(furthestBytes, state.receivedBytes);
       if (attemptsWithoutProgress >= MAX_ATTEMPTS)
-        throw brokenOff(
-          `The connection broke off again and again; ${state.receivedBytes} bytes had come.`,
-          state,
-          error,
-        );
+        throw brokenOff(`The connection broke repeatedly; ${state.receivedBytes} bytes were received.`, state, error);
       await pause((state.retryDelayMs ?? RETRY_DELAY_MS) * 2 ** (attemptsWithoutProgress - 1), undefined, {
         signal: state.deadline,
       }).catch(() => undefined);
@@ -149,8 +149,7 @@ async function follow(first: URL, state: Fetching): Promise<IncomingMessage> {
     if (!REDIRECTS.has(status)) return response;
     response.destroy();
     const { location } = response.headers;
-    if (location === undefined)
-      throw refused(`The server redirects (status ${status}) without saying where to.`, state);
+    if (location === undefined) throw refused(`The server redirects (status ${status}) without a Location.`, state);
     const next = checkedUrl(location, state, url);
     if (url.protocol === 'https:' && next.protocol === 'http:')
       throw notAllowed('The server redirects from https to http.', state);
@@ -161,11 +160,11 @@ async function follow(first: URL, state: Fetching): Promise<IncomingMessage> {
 
 function checkedUrl(text: string, options: RemoteFileOptions, base?: URL): URL {
   const url = URL.parse(text, base?.href);
-  if (url === null) throw notAllowed('That is not an address of a file.', options);
+  if (url === null) throw notAllowed('The URL is invalid.', options);
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
-    throw notAllowed(`Only http and https are fetched, not ${url.protocol.slice(0, 20)}`, options);
+    throw notAllowed(`Only http and https are supported, not ${url.protocol.slice(0, 20)}`, options);
   if (url.username !== '' || url.password !== '')
-    throw notAllowed('An address with a name or password in it is not fetched.', options);
+    throw notAllowed('A URL with a user name or password is not allowed.', options);
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   if (isIP(host) !== 0 && !isAllowed(host, options)) throw privateAddress(host, options);
   return url;
@@ -227,7 +226,7 @@ function connectionFailure(error: Error, url: URL, state: Fetching): Error {
   return new DomainError({
     code: 'REMOTE_UNREACHABLE',
     message: `${url.host} cannot be reached from the server: ${UNREACHABLE.get(code) ?? 'the connection failed'} (${code}).`,
-    hint: 'Is the server online, and is the host spelled right? Or fetch the file elsewhere, put it below an import root, and import it by path.',
+    hint: 'Check the spelling of the host, and whether the server is online. Or download the file elsewhere, put it below an import root, and import it by path.',
     retryable: true,
     cause: error,
     ...fieldOf(state),
@@ -241,12 +240,12 @@ async function receive(response: IncomingMessage, state: Fetching): Promise<void
     const isRest = status === 206 && continuesAt(response, state);
     if (status === 416 || (status === 206 && !isRest)) {
       await restart(state);
-      throw new Break('the range that was sent is not the one that was asked for');
+      throw new Break('the server sent a different range than requested');
     }
     if (status !== 200 && status !== 206) throw refused(`The server answers with status ${status}.`, state);
     const encoding = response.headers['content-encoding'] ?? 'identity';
     if (encoding !== 'identity')
-      throw refused(`The server sends the file encoded as ${encoding.slice(0, 40)}, which was not asked for.`, state);
+      throw refused(`The server sends the file encoded as ${encoding.slice(0, 40)}, which was not requested.`, state);
     if (!isRest) await restart(state);
     state.validator = validatorOf(response);
     const length = Number(response.headers['content-length'] ?? Number.NaN);
@@ -284,7 +283,7 @@ async function writeBody(response: IncomingMessage, state: Fetching, totalBytes:
     }
   } catch (error) {
     if (error instanceof DomainError || isFault(error)) throw error;
-    throw new Break('broken off', { cause: error });
+    throw new Break('the connection broke', { cause: error });
   }
 }
 
@@ -325,7 +324,7 @@ function checkExpected(what: string, expected: string | undefined, found: string
   throw new DomainError({
     code: 'DIGEST_MISMATCH',
     message: `The file's ${what} is ${found}, not the expected ${expected}.`,
-    hint: 'The address holds another file than the one that is meant.',
+    hint: 'The file at the URL differs from the expected one.',
     ...fieldOf(options),
   });
 }
@@ -343,7 +342,7 @@ function notAllowed(message: string, options: RemoteFileOptions): DomainError {
   return new DomainError({
     code: 'REMOTE_URL_NOT_ALLOWED',
     message,
-    hint: 'Give the http or https address of a file on the public internet.',
+    hint: 'Give the http or https URL of a file on the public internet.',
     ...fieldOf(options),
   });
 }
@@ -352,7 +351,7 @@ function privateAddress(host: string, options: RemoteFileOptions): DomainError {
   return new DomainError({
     code: 'REMOTE_URL_NOT_ALLOWED',
     message: `${host.slice(0, 255)} is not an address of the public internet.`,
-    hint: 'If the server may fetch from its own network, its owner sets PARAFFIN_ALLOW_PRIVATE_URLS=true.',
+    hint: 'To allow downloads from private networks, the administrator sets PARAFFIN_ALLOW_PRIVATE_URLS=true.',
     ...fieldOf(options),
   });
 }
@@ -361,7 +360,7 @@ function refused(message: string, options: RemoteFileOptions): DomainError {
   return new DomainError({
     code: 'REMOTE_REFUSED',
     message,
-    hint: 'Open the address in a browser: it must lead to the file itself, without a login.',
+    hint: 'Open the URL in a browser: it must return the file itself, without a login.',
     ...fieldOf(options),
   });
 }
@@ -370,7 +369,7 @@ function brokenOff(message: string, options: RemoteFileOptions, cause: unknown):
   return new DomainError({
     code: 'REMOTE_BROKEN_OFF',
     message,
-    hint: 'Try again later, or fetch the file elsewhere and import it by path.',
+    hint: 'Try again later, or download the file elsewhere and import it by path.',
     retryable: true,
     cause,
     ...fieldOf(options),

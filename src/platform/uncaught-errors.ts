@@ -17,10 +17,10 @@ export function handleUncaughtErrors(logger: Logger, stop: () => Promise<void>):
   let ending = false;
   process.on('uncaughtException', (error: unknown, origin) => {
     if (isPeerFault(error)) {
-      logger.error({ err: error, origin }, 'a connection broke off and nobody listened');
+      logger.error({ err: error, origin }, 'a connection broke, and no listener handled the error');
       return;
     }
-    logger.fatal({ err: error, origin }, 'an unexpected failure ends the server cleanly');
+    logger.fatal({ err: error, origin }, 'the server stops because of an unexpected failure');
     if (ending) return;
     ending = true;
     setTimeout(() => process.exit(EXIT_CRASHED), STOP_MS);

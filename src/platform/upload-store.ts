@@ -117,8 +117,8 @@ export async function openUploadStore({
         if (own.length >= MAX_UPLOADS_PER_PERSON)
           throw new DomainError({
             code: 'TOO_MANY_UPLOADS',
-            message: `You have ${MAX_UPLOADS_PER_PERSON} uploads here already.`,
-            hint: 'Import them, or give them up with DELETE.',
+            message: `You already have ${MAX_UPLOADS_PER_PERSON} uploads on this server.`,
+            hint: 'Import them, or delete them with DELETE /uploads/<id>.',
           });
         const missing = await Promise.all(
           present.map(async ({ id, facts }) =>
@@ -141,7 +141,7 @@ export async function openUploadStore({
         throw new DomainError({
           code: 'UPLOAD_INCOMPLETE',
           message: `The upload has ${receivedBytes} of ${size} bytes.`,
-          hint: `Continue it: HEAD /uploads/${id} says from where.`,
+          hint: `Continue the upload; HEAD /uploads/${id} returns the offset.`,
           retryable: true,
         });
       }
@@ -251,8 +251,8 @@ export async function clearUploads(folder: string): Promise<{ readonly count: nu
 function notFound(): DomainError {
   return new DomainError({
     code: 'UPLOAD_NOT_FOUND',
-    message: 'You have no upload with this id.',
-    hint: 'It may have been imported already, or have expired. Begin one with POST /uploads.',
+    message: 'None of your uploads has this id.',
+    hint: 'It may have been imported already or have expired. Start a new upload with POST /uploads.',
   });
 }
 

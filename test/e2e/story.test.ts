@@ -448,7 +448,7 @@ describe('a folder of images becomes an encoder', () => {
     let words = '';
     second.stderr.on('data', (chunk: Buffer) => (words += chunk.toString('utf8')));
     assert.deepEqual(await once(second, 'exit'), [1, null]);
-    assert.match(words, /Another Paraffin serves/);
+    assert.match(words, /Another Paraffin server uses/);
     assert.deepEqual(await (await fetch(`${program.url}/readyz`)).json(), { status: 'ready' });
   });
 });

@@ -47,7 +47,7 @@ test('a store of another registry, and one that holds none of the artifacts, is 
     await assert.rejects(requireArtifactStore(at(folder)), CONFLICT);
   }
   await writeFile(path.join(other, 'store-id'), 'damaged');
-  await assert.rejects(requireArtifactStore(at(other)), /is not the identity of a store/);
+  await assert.rejects(requireArtifactStore(at(other)), /does not contain the identity of an artifact store/);
 });
 
 test('artifacts that were moved without the file are known by what they hold, and a restore adopts what it filled', async (context) => {

@@ -204,7 +204,7 @@ describe('refused, and the place stays empty', () => {
   test('stored bytes that changed in the backup', async () =>
     refused(await changed('bytes.tar', 'state of step 7', 'state of step 9'), /has changed in the backup/));
   test('rows that changed in the backup', async () =>
-    refused(await changed('rows-changed.tar', 'backslash', 'Backslash'), /rows are not those/));
+    refused(await changed('rows-changed.tar', 'backslash', 'Backslash'), /rows of the backup have changed/));
   test('a backup of a newer program', async () => {
     const [last] = (await readMigrations(MIGRATIONS_DIR)).slice(-1);
     await refused(await changed('newer.tar', last?.name ?? '', '29991231235959'), /newer Paraffin/);

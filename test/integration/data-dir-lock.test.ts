@@ -23,7 +23,7 @@ function holderOf(folder: string, note = 'held'): string[] {
 test('a second holder is refused until the first lets go', async (context) => {
   const folder = await temporaryFolder(context);
   const lock = await lockDataDir(folder);
-  await assert.rejects(lockDataDir(folder), { code: 'CONFLICT', message: `Another Paraffin serves ${folder}.` });
+  await assert.rejects(lockDataDir(folder), { code: 'CONFLICT', message: `Another Paraffin server uses ${folder}.` });
   await lock.release();
   await (await lockDataDir(folder)).release();
 });

@@ -303,7 +303,7 @@ describe('what something needs is not deleted, and the answer says what', () => 
   });
   test('a run that has not ended, and one that made a checkpoint', async () => {
     const runId = await makeRun(database);
-    await refused('Run', runId, /is queued or under way/);
+    await refused('Run', runId, /is queued or running/);
     const { id } = await makeCheckpoint();
     await database.db.run.update({ where: { id: runId }, data: { status: 'FAILED' } });
     await database.db.checkpoint.update({ where: { id }, data: { sourceRunId: runId } });

@@ -393,7 +393,7 @@ describe('importCheckpoint refuses', () => {
       inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelStd: [0.2, 0.000_1, 0.2] } }),
       'BAD_INPUT',
       'input.inputContract.channelStd',
-      /too near 0/,
+      /too close to 0/,
     ],
     [
       'two channels',

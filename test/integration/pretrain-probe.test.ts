@@ -330,7 +330,7 @@ describe('what is kept and registered', () => {
     assert.partialDeepStrictEqual(await errorOf(unwatched.runId, 3), [
       {
         code: 'TRAINING_STATE_NOT_FOUND',
-        hint: 'Nothing is kept of this run. Launch it again with registerSteps, and the same seed comes to the same state.',
+        hint: 'This run has no kept states. Launch it again with registerSteps and the same seed to get the same state.',
       },
     ]);
     assert.deepEqual(await errorOf('no id', 2), [

@@ -30,7 +30,7 @@ describe('the build for this machine', () => {
         /driver is 470\.256\.02, and CUDA 12 needs 525\.60/,
       ],
       [await fakeNvidiaSmi(context, "echo 'Tesla V100, 525.59'"), /needs 525\.60/],
-      [await fakeNvidiaSmi(context, 'true'), /knows of no GPU/],
+      [await fakeNvidiaSmi(context, 'true'), /reports no GPU/],
       [
         await fakeNvidiaSmi(
           context,

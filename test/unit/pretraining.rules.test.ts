@@ -448,7 +448,7 @@ describe('a budget', () => {
       /AdamW at a peak learning rate of 0\.001 \(the optimizer of the recipe DEFAULT, the rate of the recipe DEFAULT/,
     ])
       assert.match(text, part);
-    assert.match(explanationOf(frozen({ learningRate: 0.01 })).join(' '), /the rate as named/);
+    assert.match(explanationOf(frozen({ learningRate: 0.01 })).join(' '), /the rate as given/);
     assert.deepEqual(explanationOf(frozen({ steps: 0 })), []);
   });
 

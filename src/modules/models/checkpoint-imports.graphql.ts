@@ -29,12 +29,14 @@ export const ImportedContents = objectType({
   name: 'ImportedContents',
   sourceType: { module: records, export: 'ImportedContentsRecord' },
   description:
-    "What was found in an imported file beside the encoder's tensors. Nothing of it was run, and none of it is in the stored weights.",
+    "Contents of an imported file other than the encoder's tensors. None of it was executed, and none of it is in the stored weights.",
   definition(t) {
     t.nonNull.field('format', { type: 'ImportedFileFormat' });
-    t.nonNull.string('keyPrefix', { description: 'What every name of the encoder began with, e.g. model.resnet.' });
+    t.nonNull.string('keyPrefix', {
+      description: "The common prefix of the encoder's tensor names, e.g. model.resnet.",
+    });
     t.nonNull.list.nonNull.string('inertGlobals', {
-      description: 'Classes and functions that the pickle names, e.g. posix.system: Python would have imported them.',
+      description: 'Classes and functions that the pickle names, e.g. posix.system. Python would have imported them.',
       resolve: (contents) => [...contents.inertGlobals],
     });
     t.field('projectionHead', { type: 'FoundProjectionHead' });
@@ -45,7 +47,7 @@ export const ImportedContents = objectType({
     });
     t.nonNull.field('scalars', {
       type: 'JSON',
-      description: '[{ path value }]: numbers and texts of the file, hyper-parameters among them.',
+      description: '[{ path value }]: numbers and texts in the file, such as hyper-parameters.',
     });
   },
 });
@@ -59,7 +61,10 @@ export const ExternalSource = objectType({
     t.float('byteSize');
     t.string('sha256');
     t.string('licence');
-    t.field('contents', { type: 'ImportedContents', description: 'Null until the file was read here.' });
+    t.field('contents', {
+      type: 'ImportedContents',
+      description: 'Null until the file has been read by this registry.',
+    });
   },
 });
 
@@ -68,13 +73,13 @@ export const CheckpointPayload = payloadType('CheckpointPayload', 'checkpoint', 
 export const InputContractInput = inputObjectType({
   name: 'InputContractInput',
   description:
-    'See InputContract. What has a default is also what evaluations here compute with: another value is refused, not ignored.',
+    'See InputContract. Evaluations support only the default values of these fields: another value is refused, not ignored.',
   definition(t) {
     t.nonNull.int('imageSizePx');
     t.nonNull.field('resizeRule', { type: 'ResizeRule', default: 'SHORT_SIDE_THEN_CENTRE_CROP' });
     t.nonNull.field('channelOrder', { type: 'ChannelOrder', default: 'RGB' });
     t.nonNull.list.nonNull.float('valueRange', { default: [0, 1] });
-    t.nonNull.list.nonNull.float('channelMean', { description: 'In units of valueRange.' });
+    t.nonNull.list.nonNull.float('channelMean', { description: 'In the units of valueRange.' });
     t.nonNull.list.nonNull.float('channelStd');
     t.nonNull.string('embeddingLayer', { default: 'avgpool' });
     t.float('micronsPerPixelMin');
@@ -84,39 +89,44 @@ export const InputContractInput = inputObjectType({
 
 export const ImportCheckpointInput = inputObjectType({
   name: 'ImportCheckpointInput',
-  description: 'Give modelSlug, inputContract, and one of path, url and uploadId; or publishedCheckpoint alone.',
+  description: 'Give either modelSlug, inputContract, and one of path, url and uploadId; or only publishedCheckpoint.',
   definition(t) {
-    t.string('modelSlug', { description: 'Made if new.' });
-    t.string('path', { description: 'Absolute, on the server, below one of its import roots.' });
+    t.string('modelSlug', { description: 'Slug of the model, which is created if it does not exist.' });
+    t.string('path', { description: 'Absolute path on the server, below one of its import roots.' });
     t.string('url', {
-      description: 'http or https; fetched by the server, from the public internet unless its owner allows more.',
+      description:
+        'http or https URL, fetched by the server; only from the public internet unless the administrator allows private addresses.',
     });
     t.string('uploadId', {
       description:
-        'The last part of an address that POST /uploads gave (tus protocol), when all of the file is there. The upload is gone when its checkpoint is here.',
+        'Id of a complete upload: the last part of the URL that POST /uploads returned (tus protocol). The upload is deleted once the checkpoint is registered.',
     });
     t.string('sha256', {
-      description: 'Of the file, if known: another file is refused. Needed for an upload, here or when it began.',
+      description:
+        'sha256 of the file, if known: a different file is refused. Required for an upload, here or when it is begun.',
     });
-    t.field('encoder', { type: 'EncoderArchitecture', description: 'If stated, the file must hold that one.' });
+    t.field('encoder', {
+      type: 'EncoderArchitecture',
+      description: 'If given, the file must contain this architecture.',
+    });
     t.string('keyPrefix', {
       description:
-        "What the encoder's names begin with, dot included; the usual ones are found. Everything outside of it is left out and listed in contents.ignoredParts.",
+        "Prefix of the encoder's tensor names, including the dot; common prefixes are detected. Everything else in the file is left out and listed in contents.ignoredParts.",
     });
     t.field('inputContract', { type: 'InputContractInput' });
-    t.string('name', { description: 'Of a model that is new.' });
-    t.string('description', { description: 'Of a model that is new.' });
-    t.string('licence', { description: 'Of the file, and of a model that is new.' });
+    t.string('name', { description: 'Name of a new model.' });
+    t.string('description', { description: 'Name of a new model.' });
+    t.string('licence', { description: 'Licence of the file and of a new model.' });
     t.string('publishedCheckpoint', {
       description:
-        'publishedSlug of a checkpoint: everything about it is known. A path, url or uploadId beside it says where else its file lies.',
+        'publishedSlug of a checkpoint whose facts are in the catalogue. An additional path, url or uploadId names another copy of its file.',
     });
     t.string('idempotencyKey', {
-      description: 'The same key with the same input gives the same checkpoint; with another input it is an error.',
+      description: 'The same key with the same input returns the same checkpoint; with another input it is an error.',
     });
     t.boolean('validateOnly', {
       description:
-        'Only say what is wrong with the rest of the input, before any bytes are sent: path, url and uploadId may be missing, nothing is imported, and checkpoint is null.',
+        'Only validate the rest of the input, before any bytes are sent: path, url and uploadId may be missing, nothing is imported, and checkpoint is null.',
     });
   },
 });
@@ -127,7 +137,7 @@ export const ImportCheckpointMutation = extendType({
     t.nonNull.field('importCheckpoint', {
       type: 'CheckpointPayload',
       description:
-        'Imports weights that were made elsewhere: PyTorch or safetensors, mapped strictly, nothing run. The same weights are registered once.',
+        'Imports external weights (PyTorch or safetensors) with strict mapping of names, without executing anything. The same weights are registered once.',
       args: { input: nonNull(arg({ type: 'ImportCheckpointInput' })) },
       resolve: (_root, args, ctx) =>
         settle('checkpoint', () =>

@@ -17,7 +17,8 @@ export const WeightsFormat = enumType({ name: 'WeightsFormat', members: [...WEIG
 
 export const ResizeRule = enumType({
   name: 'ResizeRule',
-  description: 'How an image of another size becomes imageSizePx square. Resizing is bilinear and antialiased.',
+  description:
+    'How an image of another size is brought to a square of imageSizePx. Resizing is bilinear and antialiased.',
   members: [...RESIZE_RULES],
 });
 
@@ -27,7 +28,7 @@ export const InputContract = objectType({
   name: 'InputContract',
   sourceType: { module: rules, export: 'InputContract' },
   description:
-    'How an image becomes the input of the encoder: resize, bring pixel values to valueRange, subtract channelMean, divide by channelStd.',
+    'How an image is preprocessed for the encoder: resize, scale pixel values to valueRange, subtract channelMean, divide by channelStd.',
   definition(t) {
     t.nonNull.int('imageSizePx');
     t.nonNull.field('resizeRule', { type: 'ResizeRule' });
@@ -35,23 +36,23 @@ export const InputContract = objectType({
     t.nonNull.list.nonNull.float('valueRange', {
       description: 'Lowest and highest pixel value before mean and standard deviation are applied, e.g. [0, 1].',
     });
-    t.nonNull.list.nonNull.float('channelMean', { description: 'In units of valueRange.' });
+    t.nonNull.list.nonNull.float('channelMean', { description: 'In the units of valueRange.' });
     t.nonNull.list.nonNull.float('channelStd');
     t.nonNull.string('embeddingLayer', {
       description: "torchvision's name of the layer whose output is the embedding.",
     });
     t.float('micronsPerPixelMin', {
-      description: 'Finest resolution of the images that it was trained on, where known.',
+      description: 'Finest resolution of the training images, if known.',
     });
     t.float('micronsPerPixelMax', {
-      description: 'Coarsest resolution of the images that it was trained on, where known.',
+      description: 'Coarsest resolution of the training images, if known.',
     });
   },
 });
 
 export const TrainingFactEvidence = enumType({
   name: 'TrainingFactEvidence',
-  description: 'READ in the named source; SECOND_HAND: from somebody who says that they read it there.',
+  description: 'READ: read in the named source. SECOND_HAND: from another source that cites it.',
   members: ['READ', 'SECOND_HAND'],
 });
 
@@ -60,8 +61,8 @@ export const TrainingFact = objectType({
   sourceType: { module: records, export: 'TrainingFactRecord' },
   definition(t) {
     t.nonNull.string('name', { description: 'e.g. optimiser, batchSize' });
-    t.string('value', { description: 'Null is unknown.' });
-    t.field('evidence', { type: 'TrainingFactEvidence', description: 'Null where nothing is known.' });
+    t.string('value', { description: 'Null if unknown.' });
+    t.field('evidence', { type: 'TrainingFactEvidence', description: 'Null if unknown.' });
     t.nonNull.list.nonNull.string('sources', { resolve: (fact) => [...fact.sources] });
   },
 });
@@ -76,7 +77,7 @@ export const Checkpoint = objectType({
       type: 'Model',
       resolve: (checkpoint, _args, ctx) => ctx.loaders.models.modelById.load(checkpoint.modelId),
     });
-    t.nonNull.int('version', { description: 'Counts from 1 within its model.' });
+    t.nonNull.int('version', { description: 'Number within the model, from 1.' });
     t.nonNull.field('encoder', { type: 'EncoderArchitecture' });
     t.nonNull.int('embeddingDim', {
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).embeddingDim,
@@ -87,21 +88,21 @@ export const Checkpoint = objectType({
     });
     t.field('importedFrom', {
       type: 'ExternalSource',
-      description: 'Null for one that was trained here.',
+      description: 'Null for a checkpoint that was trained in this registry.',
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).importedFrom,
     });
     t.string('publishedSlug', {
-      description: 'Its name among the published checkpoints, for importCheckpoint.',
+      description: 'Name in the catalogue of published checkpoints, for importCheckpoint.',
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).publishedSlug,
     });
     t.string('tensorDigest', {
       description:
-        "sha256 over the encoder's tensors: equal for the same weights in whatever file, under whatever names and input contract. Null until it is computed.",
+        "sha256 over the encoder's tensors: equal for the same weights, whatever their file format, names and input contract. Null until it is computed.",
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).tensorDigest,
     });
     t.nonNull.list.nonNull.field('sameWeights', {
       type: 'Checkpoint',
-      description: 'Others with the same tensors. What one of them has seen, all of them have seen.',
+      description: 'Other checkpoints with the same tensors. Images that one of them has seen count as seen by all.',
       resolve: async (checkpoint, _args, ctx) => {
         const { tensorDigest } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
         if (tensorDigest === null) return [];
@@ -111,20 +112,20 @@ export const Checkpoint = objectType({
     });
     t.nonNull.boolean('isTrainingKnown', {
       description:
-        'True where trainedOn is all that the weights have seen, and nothing where it is empty. False where they, or those that they began from, came from elsewhere.',
+        'True if trainedOn lists all images that the weights have seen. False if the weights, or those from which their training started, were imported.',
       resolve: (checkpoint, _args, ctx) => ctx.loaders.models.isTrainingKnown.load(checkpoint.id),
     });
     t.nonNull.list.nonNull.field('trainingFacts', {
       type: 'TrainingFact',
       description:
-        'What is known of a training that was not done here, and what is not. Empty for one of ours: its run says everything.',
+        'Known and unknown facts about a training outside this registry. Empty for a checkpoint that was trained here, whose run has all facts.',
       resolve: async (checkpoint, _args, ctx) => [
         ...(await ctx.loaders.models.wholeCheckpoint(checkpoint)).trainingFacts,
       ],
     });
     t.nonNull.list.nonNull.field('trainedOn', {
       type: 'DatasetVersion',
-      description: 'The versions whose images it has seen.',
+      description: 'The dataset versions on whose images the checkpoint was trained.',
       resolve: async (checkpoint, _args, ctx) => {
         const versionIds = await ctx.loaders.models.trainedOnByCheckpoint.load(checkpoint.id);
         return Promise.all(versionIds.map((id) => ctx.loaders.datasets.versionById.load(id)));
@@ -138,21 +139,21 @@ export const Checkpoint = objectType({
     });
     t.field('probe', {
       type: 'CheckpointProbe',
-      description: "What its own pretraining's probe said of it; null where there was none.",
+      description: 'Result of the probe during its pretraining; null if there was none.',
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).probe,
     });
     t.string('sha256', {
-      description: 'Of the stored safetensors; null while only an external source is known.',
+      description: 'sha256 of the stored safetensors file; null while only an external source is known.',
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).sha256,
     });
     t.float('byteSize', {
-      description: 'Of the stored safetensors.',
+      description: 'Byte size of the stored safetensors file.',
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).byteSize,
     });
     t.field('golden', {
       type: 'JSON',
       description:
-        'To prove your own preparation: images (base64 of uint8 [count, imageSizePx, imageSizePx, 3]) and their embeddings ([count, embeddingDim]).',
+        'To verify your own preprocessing: images (base64 of uint8 [count, imageSizePx, imageSizePx, 3]) and their embeddings ([count, embeddingDim]).',
       resolve: (checkpoint, _args, ctx) => ctx.loaders.models.goldenByCheckpoint.load(checkpoint.id),
     });
     t.nonNull.field('createdAt', {
@@ -170,13 +171,13 @@ export const CheckpointFilter = inputObjectType({
     t.field('encoder', { type: 'EncoderArchitecture' });
     t.string('modelSlug');
     t.id('sourceRunId');
-    t.id('trainedOnDatasetId', { description: 'Any version of it.' });
+    t.id('trainedOnDatasetId', { description: 'Trained on any version of this dataset.' });
     t.id('trainedOnDatasetVersionId');
     t.boolean('published', {
-      description: 'True: those of the catalogue of published checkpoints alone; false: all others.',
+      description: 'true: only checkpoints of the catalogue of published checkpoints; false: all others.',
     });
     t.string('sha256', {
-      description: 'Of its safetensors, or of a file that was made of them: finds what a file on disk is.',
+      description: 'sha256 of the safetensors file or of an exported file; identifies a file on disk.',
     });
   },
 });

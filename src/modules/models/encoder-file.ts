@@ -132,7 +132,7 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
     throw new DomainError({
       code: 'FILE_CHANGED',
       message: 'The file changed while it was read.',
-      hint: 'Import it again when its writer is done.',
+      hint: 'Import the file again when it is complete.',
       retryable: true,
     });
   const { architecture, prefix, projectionHead, classifier } = mapped;
@@ -177,14 +177,14 @@ function checkExpected(what: string, expected: string | null, found: string): vo
   throw new DomainError({
     code: 'DIGEST_MISMATCH',
     message: `The file's ${what} is ${found}, not the expected ${expected}.`,
-    hint: 'It is damaged, or not the file that is meant: fetch it again, or check the expected value at its source.',
+    hint: 'The file is damaged or a different one. Download it again, or check the expected value at its source.',
   });
 }
 
 function tooLarge(byteSize: number, limit: number): DomainError {
   return new DomainError({
     code: 'FILE_TOO_LARGE',
-    message: `The file has ${byteSize} bytes; ${limit} are read at most.`,
+    message: `The file has ${byteSize} bytes; at most ${limit} are read.`,
     hint: 'Save only the state dict of the encoder.',
   });
 }
@@ -255,8 +255,8 @@ async function storedFile(
     if (data instanceof Float32Array && !areFinite(data))
       throw new DomainError({
         code: 'FORMAT_INVALID',
-        message: `${name} holds numbers that are not finite as float32.`,
-        hint: 'The training that made it has diverged, or the file is damaged.',
+        message: `${name} contains numbers that are not finite as float32.`,
+        hint: 'The training has diverged, or the file is damaged.',
       });
     if (data.buffer !== file.buffer) place.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
@@ -274,7 +274,7 @@ function wholeNumbers(name: string, numbers: TorchTensorData): BigInt64Array {
     throw new DomainError({
       code: 'FORMAT_INVALID',
       message: `${name} is ${value}, which is not a whole number.`,
-      hint: 'An embedding does not depend on it: set it to 0 and save the state dict again.',
+      hint: 'Embeddings do not depend on this tensor. Set it to 0 and save the state dict again.',
     });
   });
 }
@@ -292,8 +292,8 @@ function explained(error: unknown): unknown {
   if (error instanceof TorchCheckpointError) {
     const isUnknown = error.fault === 'NOT_A_CHECKPOINT';
     const hint = isUnknown
-      ? 'Safetensors and PyTorch checkpoints are read.'
-      : `Fault ${error.fault}. Nothing in the file was run.`;
+      ? 'Import a safetensors file or a PyTorch checkpoint.'
+      : `Fault ${error.fault}. Nothing in the file was executed.`;
     return new DomainError({ code: 'FORMAT_INVALID', message: error.message, hint, cause: error });
   }
   if (error instanceof SafetensorsError)
@@ -317,33 +317,33 @@ function refusal(refused: RefusedMapping, tensors: readonly MappableTensor[], fi
   const shard = shardInWords(refused, fileName);
   if (shard !== undefined)
     return keys(
-      `The file is ${shard}; it holds ${tensors.length} tensors of the whole.`,
-      'Join the shards into one state dict, and import that.',
+      `The file is ${shard}; it contains ${tensors.length} of its tensors.`,
+      'Merge the shards into one state dict, and import it.',
     );
   switch (reason) {
     case 'NO_ENCODER':
       return keys(
-        `None of the file's ${tensors.length} tensors is named as in a ResNet: ${listed(refused.unexpected)}.`,
+        `None of the file's ${tensors.length} tensors has a ResNet name: ${listed(refused.unexpected)}.`,
         tensors.some(({ name }) => name.includes('encoder.stages.'))
-          ? 'These are names of Hugging Face transformers; ResNet-18, 34, 50 and 101 are read under those of torchvision or timm.'
-          : 'Only ResNet-18, 34, 50 and 101 under the names of torchvision are known here.',
+          ? 'These are names of Hugging Face transformers. Only ResNet-18, 34, 50 and 101 with the names of torchvision or timm can be imported.'
+          : 'Only ResNet-18, 34, 50 and 101 with the names of torchvision can be imported.',
       );
     case 'PREFIX_UNKNOWN':
       return keys(
-        `The encoder's names begin with ${prefixes}, which is not one of the usual words.`,
-        'If that is the encoder, state it as keyPrefix.',
+        `The encoder's tensor names begin with ${prefixes}, which is not a known prefix.`,
+        'If this is the encoder, give the prefix as keyPrefix.',
       );
     case 'PREFIX_AMBIGUOUS':
       return keys(
-        `The file holds more than one network: ${prefixes}.`,
-        'State the one that is meant as keyPrefix; the others are then left out.',
+        `The file contains more than one network: ${prefixes}.`,
+        'Choose one by keyPrefix; the others are then left out.',
       );
     case 'ARCHITECTURE_DIFFERS':
       return new DomainError({
         code: 'CHECKPOINT_INCOMPATIBLE',
-        message: `The file holds a ${detectedArchitecture ?? 'different encoder'}, not the stated ${architecture ?? 'one'}.`,
+        message: `The file contains a ${detectedArchitecture ?? 'different encoder'}, not the stated ${architecture ?? 'one'}.`,
         field: 'input.encoder',
-        hint: 'Leave encoder out, or state what the file holds.',
+        hint: 'Leave encoder out, or give the architecture of the file.',
       });
     case 'MISMATCH': {
       const parts = (['missing', 'unexpected', 'mismatched'] as const).flatMap((kind) =>
@@ -353,17 +353,17 @@ function refusal(refused: RefusedMapping, tensors: readonly MappableTensor[], fi
       const { network } = refused;
       if (network !== undefined && network.replace('-', '').toUpperCase() !== architecture)
         return keys(
-          `The file holds ${network}, which is not one of the encoders that are read here: ${differences}.`,
-          'ResNet-18, 34, 50 and 101 are read, as torchvision builds them.',
+          `The file contains ${network}, which cannot be imported: ${differences}.`,
+          'Only ResNet-18, 34, 50 and 101 as built by torchvision can be imported.',
         );
       const quantised = tensors.some(({ name }) => name.includes('_packed_params'))
-        ? ' Layers of it are quantised, which are not read.'
+        ? ' Some of its layers are quantised, which is not supported.'
         : '';
       return keys(
-        `The tensors do not make a ${architecture ?? 'ResNet'}: ${differences}.${quantised}`,
+        `The tensors do not form a ${architecture ?? 'ResNet'}: ${differences}.${quantised}`,
         prefixes === '' || refused.missing.length < resnetTensorSpecs(architecture ?? 'RESNET18').length / 2
-          ? 'Nothing was imported. Every tensor of the encoder must be there under one prefix, and every other one under that prefix explained.'
-          : `Nothing was imported. The networks of the file begin with ${prefixes}: state one of these as keyPrefix.`,
+          ? 'Nothing was imported. Every tensor of the encoder must exist under one prefix, and every other tensor under that prefix must be of a known kind.'
+          : `Nothing was imported. The networks of the file begin with ${prefixes}: give one of these as keyPrefix.`,
       );
     }
   }

@@ -144,7 +144,11 @@ async function answerTo(
   if (code === 0) return processAnswerSchema.parse(JSON.parse(Buffer.from(said, 'latin1').toString('utf8')));
   const hint = 'Save only the state dict of the encoder.';
   if (performance.now() - startedMs >= timeoutMs)
-    throw new DomainError({ code: 'TIMED_OUT', message: `The file was not read within ${timeoutMs / 1000} s.`, hint });
+    throw new DomainError({
+      code: 'TIMED_OUT',
+      message: `Reading the file took longer than ${timeoutMs / 1000} s.`,
+      hint,
+    });
   if (/heap out of memory|Allocation failed/i.test(stderrTail))
     throw new DomainError({ code: 'OUT_OF_MEMORY', message: `Reading the file took more than ${maxHeapMb} MB.`, hint });
   throw new Error(`The reading process ended with ${endingOf(code, reader.signalCode)}: ${stderrTail}`);
@@ -161,7 +165,7 @@ async function openUnlinked(folder: string): Promise<FileHandle> {
 
 async function* wholeOf(weights: FileHandle, byteSize: number): AsyncGenerator<Uint8Array> {
   const { size } = await weights.stat();
-  if (size !== byteSize) throw new Error(`The reading process announced ${byteSize} bytes and left ${size}.`);
+  if (size !== byteSize) throw new Error(`The reading process announced ${byteSize} bytes and wrote ${size}.`);
   for (let position = 0; position < byteSize;) {
     const { bytesRead, buffer } = await weights.read(Buffer.allocUnsafe(CHUNK_BYTES), 0, CHUNK_BYTES, position);
     if (bytesRead === 0) throw new Error(`The weights end after ${position} of ${byteSize} bytes.`);

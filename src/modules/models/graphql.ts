@@ -13,7 +13,7 @@ const records = path.join(import.meta.dirname, 'models.records.ts');
 export const Model = objectType({
   name: 'Model',
   sourceType: { module: records, export: 'ModelRecord' },
-  description: 'A line of encoders under one name; its checkpoints are its versions.',
+  description: 'A named series of encoders; its checkpoints are its versions.',
   definition(t) {
     t.implements('Node');
     t.nonNull.string('slug');
@@ -40,7 +40,7 @@ export const Model = objectType({
 export const ModelAlias = objectType({
   name: 'ModelAlias',
   sourceType: { module: records, export: 'ModelAliasRecord' },
-  description: 'A moving name for one checkpoint of a model, e.g. champion.',
+  description: 'A name for one checkpoint of a model that can be moved to another, e.g. champion.',
   definition(t) {
     t.nonNull.string('name');
     t.nonNull.field('checkpoint', {
@@ -58,7 +58,7 @@ export const ModelPayload = payloadType('ModelPayload', 'model', 'Model');
 export const ModelFilter = inputObjectType({
   name: 'ModelFilter',
   definition(t) {
-    t.string('search', { description: 'Part of a slug or name, in any case.' });
+    t.string('search', { description: 'Part of a slug or name; case is ignored.' });
   },
 });
 
@@ -97,7 +97,7 @@ export const SetModelAliasInput = inputObjectType({
     t.id('modelId');
     t.string('modelSlug');
     t.nonNull.string('name', { description: 'Lower-case words joined by hyphens, e.g. champion.' });
-    t.id('checkpointId', { description: "One of the model's own checkpoints; null or left out removes the alias." });
+    t.id('checkpointId', { description: 'A checkpoint of the model; null removes the alias.' });
   },
 });
 
@@ -111,7 +111,7 @@ export const ModelMutations = extendType({
     });
     t.nonNull.field('setModelAlias', {
       type: 'ModelPayload',
-      description: 'Makes an alias point at a checkpoint, moving it in one step; without a checkpoint removes it.',
+      description: 'Sets or moves an alias to a checkpoint, atomically; without a checkpoint it removes the alias.',
       args: { input: nonNull(arg({ type: 'SetModelAliasInput' })) },
       resolve: (_root, args, ctx) => settle('model', () => ctx.services.models.setAlias(ctx.viewer, args.input)),
     });

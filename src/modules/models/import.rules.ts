@@ -113,11 +113,15 @@ export function importChoice(input: ImportCheckpointInput): ImportChoice {
   if (publishedCheckpoint != null) {
     for (const field of ['inputContract', 'name', 'description', 'licence'] as const) {
       if (input[field] != null)
-        throw badInput(`${field} is known for a published checkpoint.`, `input.${field}`, 'Leave it out.');
+        throw badInput(
+          `${field} cannot be given for a published checkpoint, because the catalogue has it.`,
+          `input.${field}`,
+          'Leave it out.',
+        );
     }
     if (modelSlug != null && modelSlug !== publishedCheckpoint)
       throw badInput(
-        `A published checkpoint stays in its own model, "${publishedCheckpoint}".`,
+        `A published checkpoint can only be in its own model, "${publishedCheckpoint}".`,
         'input.modelSlug',
         'Leave it out.',
       );
@@ -128,7 +132,7 @@ export function importChoice(input: ImportCheckpointInput): ImportChoice {
     throw badInput(
       'Give one of path, url and uploadId.',
       'input.path',
-      'A path is read below the import roots; a url is fetched by the server; an upload is begun with POST /uploads.',
+      'path: a file below an import root. url: fetched by the server. uploadId: an upload that was begun with POST /uploads.',
     );
   return { kind: 'OWN', ...own, source };
 }
@@ -139,12 +143,16 @@ function ownModel({ modelSlug, inputContract }: ImportCheckpointInput): {
   readonly inputContract: InputContract;
 } {
   if (modelSlug == null)
-    throw badInput('modelSlug is missing.', 'input.modelSlug', 'It is made if new. Or name a publishedCheckpoint.');
+    throw badInput(
+      'modelSlug is missing.',
+      'input.modelSlug',
+      'Give a slug (a new model is created), or a publishedCheckpoint.',
+    );
   if (inputContract == null) {
     throw badInput(
-      'inputContract is missing: weights are of no use to someone who has to guess their preparation.',
+      'inputContract is missing: weights cannot be used without knowing how to preprocess images.',
       'input.inputContract',
-      'Say at least imageSizePx, channelMean and channelStd, as the training used them.',
+      'Give at least imageSizePx, channelMean and channelStd, as the training used them.',
     );
   }
   checkContractIsKept(inputContract);
@@ -166,23 +174,23 @@ function checkNormalisation({ valueRange: [low, high], channelMean, channelStd }
   const width = high - low;
   const hint = (values: readonly number[]): string =>
     values.some((value) => value > high) && values.every((value) => value >= 0 && value <= 255)
-      ? `They look like values of 0..255: divided by 255 they are ${values.map((value) => (value / 255).toFixed(3)).join(', ')}.`
-      : 'Take those that the training used, e.g. 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 for ImageNet.';
+      ? `The values seem to be for 0..255; divided by 255 they are ${values.map((value) => (value / 255).toFixed(3)).join(', ')}.`
+      : 'Use the values of the training, e.g. 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 for ImageNet.';
   if (channelMean.some((mean) => mean < low || mean > high))
     throw badInput(
-      `A mean of ${channelMean.join(', ')} lies outside the value range ${low}..${high}.`,
+      `The mean ${channelMean.join(', ')} is outside the value range ${low}..${high}.`,
       'input.inputContract.channelMean',
       hint(channelMean),
     );
   if (channelStd.some((std) => std > width))
     throw badInput(
-      `A standard deviation of ${channelStd.join(', ')} is wider than the value range ${low}..${high}.`,
+      `The standard deviation ${channelStd.join(', ')} is larger than the value range ${low}..${high}.`,
       'input.inputContract.channelStd',
       hint(channelStd),
     );
   if (channelStd.some((std) => std < MIN_STD_SHARE * width))
     throw badInput(
-      `A standard deviation of ${channelStd.join(', ')} is too near 0: every pixel would become a huge number.`,
+      `The standard deviation ${channelStd.join(', ')} is too close to 0: every pixel would become a huge number.`,
       'input.inputContract.channelStd',
       hint(channelStd),
     );
@@ -197,23 +205,23 @@ function checkContractIsKept(contract: InputContract): void {
   if (low !== 0 || high !== 1)
     refuse(
       'valueRange',
-      'Only value range 0..1 is evaluated here.',
-      'Restate mean and standard deviation for it: those of 0..255 are divided by 255.',
+      'Only the value range 0..1 is supported.',
+      'Convert mean and standard deviation: divide those for 0..255 by 255.',
     );
   if (contract.channelOrder !== 'RGB')
     refuse(
       'channelOrder',
-      'Only RGB encoders are evaluated here.',
+      'Only RGB encoders are supported.',
       'Reverse the input channels of conv1.weight, channelMean and channelStd.',
     );
   if (contract.resizeRule !== COMMON_CONTRACT.resizeRule)
     refuse(
       'resizeRule',
-      `Only ${COMMON_CONTRACT.resizeRule} is evaluated here.`,
-      'Leave it out if the encoder saw square patches: the two then agree.',
+      `Only ${COMMON_CONTRACT.resizeRule} is supported.`,
+      'Leave it out if the encoder was trained on square patches, for which both rules are equal.',
     );
   if (contract.embeddingLayer !== COMMON_CONTRACT.embeddingLayer)
-    refuse('embeddingLayer', 'Only the output of avgpool is an embedding here.', 'Leave it out if that is meant.');
+    refuse('embeddingLayer', 'Only the output of avgpool is supported as embedding.', 'Leave it out, or use avgpool.');
 }
 
 function badInput(message: string, field: string, hint?: string): DomainError {

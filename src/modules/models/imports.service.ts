@@ -244,7 +244,7 @@ export function createCheckpointImports({
           licence,
         });
         const model = made ?? (await models.findBy({ slug: modelSlug }, tx));
-        if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor made.`);
+        if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor created.`);
         await models.lock(tx, model.id);
         await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
         const importedFrom = externalSource(file, read, licence);
@@ -272,9 +272,9 @@ export function createCheckpointImports({
     if (published === undefined) {
       throw new DomainError({
         code: 'CHECKPOINT_NOT_FOUND',
-        message: `There is no published checkpoint "${choice.slug}".`,
+        message: `The published checkpoint "${choice.slug}" does not exist.`,
         field: 'input.publishedCheckpoint',
-        hint: 'List them: checkpoints(filter: { published: true }).',
+        hint: 'List the published checkpoints with checkpoints(filter: { published: true }).',
       });
     }
     if (input.encoder != null && input.encoder !== published.encoder) {
@@ -302,9 +302,9 @@ export function createCheckpointImports({
     if (source === undefined) {
       throw new DomainError({
         code: 'NOT_AVAILABLE',
-        message: 'The address of this published checkpoint is not known.',
+        message: 'The URL of this published checkpoint is not known.',
         field: 'input.publishedCheckpoint',
-        hint: 'Find the file where its model says that it was released, and give its path or url beside publishedCheckpoint.',
+        hint: 'Find the file at the source that its model names, and give its path or url together with publishedCheckpoint.',
       });
     }
     const { encoder, inputContract } = published;
@@ -327,7 +327,7 @@ export function createCheckpointImports({
         if (filled?.sha256 === stored.sha256) return settle(tx, request, filled);
         throw new DomainError({
           code: 'CONFLICT',
-          message: 'This published checkpoint is here already, with other weights.',
+          message: 'This published checkpoint already has other weights in this registry.',
           field: 'input.publishedCheckpoint',
           hint: 'Import the file into a model of your own, by modelSlug.',
         });
@@ -376,9 +376,9 @@ async function sameRequestOrThrow(
   if (earlier === undefined || earlier.inputDigest === request.inputDigest) return earlier?.checkpoint;
   throw new DomainError({
     code: 'IDEMPOTENCY_KEY_REUSED',
-    message: 'This idempotencyKey was used with another input.',
+    message: 'The idempotencyKey was already used with another input.',
     field: 'input.idempotencyKey',
-    hint: `Take a new key; the old one belongs to checkpoint ${earlier.checkpoint.id}.`,
+    hint: `Use a new key; the old one belongs to checkpoint ${earlier.checkpoint.id}.`,
   });
 }
 
@@ -387,18 +387,18 @@ function sha256OfUpload(stated: string | null, begunWith: string | null): string
   if (stated !== null && begunWith !== null && stated !== begunWith) {
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: 'The stated sha256 is not the one that the upload began with.',
+      message: "The sha256 differs from that of the upload's metadata.",
       field: 'input.sha256',
-      hint: 'Leave it out, or begin another upload.',
+      hint: 'Leave it out, or start another upload.',
     });
   }
   const sha256 = stated ?? begunWith;
   if (sha256 !== null) return sha256;
   throw new DomainError({
     code: 'BAD_INPUT',
-    message: 'The sha256 of the upload is missing: a broken one could pass for the file.',
+    message: 'The sha256 of the upload is missing, so damage could not be detected.',
     field: 'input.sha256',
-    hint: 'State the sha256 of the whole file, here or in the metadata of the upload.',
+    hint: 'Give the sha256 of the whole file, here or in the metadata of the upload.',
   });
 }
 

@@ -34,7 +34,10 @@ export const inputContractSchema = z
     micronsPerPixelMin: z.number().gt(0).nullable(),
     micronsPerPixelMax: z.number().gt(0).nullable(),
   })
-  .refine(({ valueRange: [low, high] }) => low < high, { path: ['valueRange'], message: 'must go from low to high' })
+  .refine(({ valueRange: [low, high] }) => low < high, {
+    path: ['valueRange'],
+    message: 'must be a lower and a higher value',
+  })
   .refine(({ micronsPerPixelMin: low, micronsPerPixelMax: high }) => low === null || high === null || low <= high, {
     path: ['micronsPerPixelMin'],
     message: 'must not exceed micronsPerPixelMax',
@@ -111,7 +114,7 @@ export function oneReference(
     code: 'BAD_INPUT',
     message: `Give exactly one of ${fields.id} and ${fields.slug}.`,
     field: fields.id,
-    hint: 'Either names one model.',
+    hint: 'Each of them identifies one model.',
   });
 }
 

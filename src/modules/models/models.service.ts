@@ -126,9 +126,9 @@ export function createModelService(parts: ModelServiceParts): ModelService {
     if (sha256 !== null && byteSize !== null) return { ...checkpoint, sha256, byteSize };
     throw new DomainError({
       code: 'CHECKPOINT_NOT_DOWNLOADABLE',
-      message: 'The weights of this checkpoint are not in this registry, only their source is known.',
+      message: 'The weights of this checkpoint are not in this registry; only their source is known.',
       field,
-      hint: 'See its importedFrom.',
+      hint: 'See Checkpoint.importedFrom, and import the file.',
     });
   };
 
@@ -146,7 +146,7 @@ export function createModelService(parts: ModelServiceParts): ModelService {
       (await models.findBy({ slug }, tx)) ??
       (await models.create(tx, { ...input, description: null, licence: null })) ??
       (await models.findBy({ slug }, tx));
-    if (model === undefined) throw new Error(`Model ${slug} was neither found nor made.`);
+    if (model === undefined) throw new Error(`Model ${slug} was neither found nor created.`);
     return model;
   };
 
@@ -224,7 +224,7 @@ export function createModelService(parts: ModelServiceParts): ModelService {
       if (model === undefined)
         throw new DomainError({
           code: 'MODEL_NOT_FOUND',
-          message: `There is no model "${modelSlug.slice(0, 100)}".`,
+          message: `The model "${modelSlug.slice(0, 100)}" does not exist.`,
           field: 'filter.modelSlug',
           hint: 'List the models with the query `models`.',
         });

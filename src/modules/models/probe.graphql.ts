@@ -15,13 +15,13 @@ const probeRules = path.join(import.meta.dirname, 'probe.rules.ts');
 export const ProbeSplit = enumType({
   name: 'ProbeSplit',
   description:
-    'How the images of a probe are divided: by the split of the version, by folds over groups, or by folds over images where neither can be done.',
+    'How the images of a probe are divided: by the split of the version, by folds over groups, or by folds over images if neither is possible.',
   members: [...PROBE_SPLITS],
 });
 
 export const ProbeVerdict = enumType({
   name: 'ProbeVerdict',
-  description: 'BETTER or WORSE where the paired 95 % interval leaves 0 out.',
+  description: 'BETTER or WORSE if the paired 95 % interval does not contain 0.',
   members: [...PROBE_VERDICTS],
 });
 
@@ -36,7 +36,8 @@ export const ProbeScores = objectType({
 export const ProbeDifference = objectType({
   name: 'ProbeDifference',
   sourceType: { module: probeRules, export: 'PairedDifference' },
-  description: "Of the ridge's macro F1, with the paired 95 % interval by a bootstrap over groups.",
+  description:
+    'Difference of the macro F1 of the ridge regression, with the paired 95 % interval by a bootstrap over groups.',
   definition(t) {
     t.nonNull.float('value');
     t.nonNull.float('ci95Low');
@@ -49,10 +50,10 @@ export const CheckpointProbe = objectType({
   name: 'CheckpointProbe',
   sourceType: { module: probeRules, export: 'CheckpointProbeRecord' },
   description:
-    'What a pretraining measured of its own encoder: kNN and ridge regression on a fixed subset of labelled images, beside a random encoder and colour statistics.',
+    'Evaluation of an encoder during its pretraining: kNN and ridge regression on a fixed subset of labelled images, compared with a random encoder and colour statistics.',
   definition(t) {
     t.nonNull.id('datasetVersionId');
-    t.nonNull.string('datasetVersionName', { description: 'slug@version, as it was called at the launch.' });
+    t.nonNull.string('datasetVersionName', { description: 'slug@version at the time of the launch.' });
     t.nonNull.int('imageCount');
     t.nonNull.int('groupCount', { description: 'An image without a group counts as one.' });
     t.nonNull.field('split', { type: 'ProbeSplit' });
@@ -63,16 +64,19 @@ export const CheckpointProbe = objectType({
     t.nonNull.field('colourStatistics', { type: 'ProbeScores' });
     t.nonNull.field('overRandomEncoder', { type: 'ProbeDifference' });
     t.nonNull.field('overColourStatistics', { type: 'ProbeDifference' });
-    t.nonNull.int('sharedImageCount', { description: 'Images that the training sees too, without their labels.' });
+    t.nonNull.int('sharedImageCount', { description: 'Images that are also in the training, without their labels.' });
     t.nonNull.int('sharedGroupCount');
     t.nonNull.string('sentence', {
       description: 'e.g. worse than a random encoder on kather@1 by 0.063 (95 % interval 0.040 to 0.086), ...',
       resolve: probeSentence,
     });
     t.string('overlap', {
-      description: 'What the probe and the training have in common; null for nothing.',
+      description: 'Overlap of the probe with the training; null if there is none.',
       resolve: probeOverlapSentence,
     });
-    t.string('advice', { description: 'What to try; null for one that is better than random.', resolve: probeAdvice });
+    t.string('advice', {
+      description: 'Advice; null if the encoder is better than a random one.',
+      resolve: probeAdvice,
+    });
   },
 });

@@ -18,7 +18,7 @@ export interface PublishedCheckpoint {
 
 const factSchema = trainingFactSchema.refine(
   (fact) => (fact.value === null) === (fact.evidence === null),
-  'what is known has evidence, what is unknown has none',
+  'a known value needs evidence, and an unknown value must have none',
 );
 
 const entrySchema = z.strictObject({
@@ -43,7 +43,7 @@ export const publishedCheckpointsSchema = z
   })
   .refine(({ checkpoints }) => new Set(checkpoints.map((entry) => entry.slug)).size === checkpoints.length, {
     path: ['checkpoints'],
-    message: 'two have one slug',
+    message: 'two entries have the same slug',
   });
 
 const EMBEDDING_DIMS: Readonly<Record<ImportedEncoder, number>> = {

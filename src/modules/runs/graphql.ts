@@ -41,7 +41,8 @@ export const RunFailure = objectType({
   definition(t) {
     t.nonNull.field('class', {
       type: 'FailureClass',
-      description: 'The cause: the request, the data, memory, the machine, time, or Paraffin.',
+      description:
+        'Cause of a failure: the request, the data, memory, the infrastructure, a time limit, or an internal error.',
     });
     t.nonNull.string('code');
     t.nonNull.string('message');
@@ -78,12 +79,12 @@ export const Run = objectType({
     t.nonNull.field('kind', { type: 'RunKind' });
     t.nonNull.field('status', { type: 'RunStatus' });
     t.nonNull.string('title', {
-      description: 'What it makes from what, in one line, with the names at launch.',
+      description: 'One line with the inputs and the output, by their names at launch.',
     });
     t.nonNull.field('config', {
       type: 'JSON',
       description:
-        'Frozen at launch, defaults filled in, seed included. With a budget, what the speed of the device decides is filled in and frozen when the run starts. Only a CONTRIBUTOR sees whole paths of the server; others see their last part.',
+        'Frozen at launch, with all defaults and the seed. With a budget, the values that depend on the speed of the device are filled in when the run starts. Only a CONTRIBUTOR sees whole paths of the server; others see the last part.',
       resolve: (run, _args, ctx) => configShownTo(ctx.viewer, run.config),
     });
     t.nonNull.list.nonNull.string('explanation', {
@@ -93,17 +94,20 @@ export const Run = objectType({
     t.nonNull.int('attempt');
     t.nonNull.float('progress', { description: '0..1' });
     t.int('queuePosition', {
-      description: '1 for the next to run; null for a run that does not wait.',
+      description: '1 for the next run to start; null for a run that is not queued.',
       resolve: (run, _args, ctx) => (run.status === 'QUEUED' ? ctx.loaders.runs.queuePosition.load(run.id) : null),
     });
     t.field('failure', { type: 'RunFailure' });
     t.nonNull.list.nonNull.field('metrics', {
       type: 'MetricSeries',
       description:
-        'A series of more than maxPoints is reduced to the lowest and highest point of equal parts, so that a plot shows every spike; narrow the steps to get every point.',
+        'A series of more than maxPoints is reduced to the lowest and highest point of equal sections, so that a plot shows every spike. Select fewer steps to get every point.',
       args: {
         names: list(nonNull(stringArg())),
-        maxPoints: intArg({ default: METRIC_POINTS_DEFAULT, description: '10 to 100000, for each series.' }),
+        maxPoints: intArg({
+          default: METRIC_POINTS_DEFAULT,
+          description: 'Largest number of points of each series, 10 to 100000.',
+        }),
         fromStep: intArg(),
         toStep: intArg({ description: 'Inclusive.' }),
       },
@@ -113,7 +117,7 @@ export const Run = objectType({
     });
     t.field('datasetVersion', {
       type: 'DatasetVersion',
-      description: 'The version that an IMPORT made.',
+      description: 'The version that an IMPORT created.',
       resolve: (run, _args, ctx) =>
         run.kind === 'IMPORT' ? ctx.loaders.datasets.versionByImportRun.load(run.id) : null,
     });
@@ -123,10 +127,10 @@ export const Run = objectType({
     });
     t.nonNull.list.nonNull.field('trainingStates', {
       type: 'TrainingState',
-      description: 'The states that a pretraining keeps, by step; registerTrainingState makes a checkpoint from one.',
+      description: 'The kept states of a pretraining, by step; registerTrainingState makes a checkpoint of one.',
       resolve: async (run, _args, ctx) => [...(await ctx.loaders.runs.keptStates.load(run.id))],
     });
-    t.string('launchedBy', { description: 'The person who launched it; the queue rotates among people.' });
+    t.string('launchedBy', { description: 'The person who launched the run. The queue rotates among people.' });
     t.int('maxDurationSeconds', { description: 'Longest running time, over all attempts; null: no limit.' });
     t.int('microBatchSize', {
       description:
@@ -137,7 +141,7 @@ export const Run = objectType({
     });
     t.field('environment', { type: 'JSON', description: 'Engine, device, versions, code revision.' });
     t.nonNull.int('eventCount', {
-      description: 'Events so far: the sequence of the latest one.',
+      description: 'Number of events so far, which is the sequence of the latest one.',
       resolve: (run, _args, ctx) => ctx.loaders.runs.eventCount.load(run.id),
     });
     t.nonNull.field('queuedAt', { type: 'DateTime' });
@@ -151,7 +155,7 @@ export const CheckpointSourceRun = extendType({
   definition(t) {
     t.field('sourceRun', {
       type: 'Run',
-      description: 'The pretraining that made it; null for an imported one.',
+      description: 'The pretraining that made the checkpoint; null if it was imported.',
       resolve: async (checkpoint, _args, ctx) => {
         const { sourceRunId } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
         return sourceRunId === null ? null : ctx.loaders.runs.byId.load(sourceRunId);
@@ -186,7 +190,7 @@ export const RunQueries = extendType({
       resolve: (_root, args, ctx) => ctx.services.runs.list(ctx.viewer, args, args.filter ?? {}),
     });
     t.nonNull.list.nonNull.string('importRoots', {
-      description: 'Folders of the server below which images and weights may be imported. For a CONTRIBUTOR.',
+      description: 'Folders of the server below which images and weights may be imported; visible to a CONTRIBUTOR.',
       resolve: (_root, _args, ctx) => [...ctx.services.runs.importRoots(ctx.viewer)],
     });
   },
@@ -202,7 +206,7 @@ export const RunMutations = extendType({
     });
     t.nonNull.field('resumeRun', {
       type: 'RunPayload',
-      description: 'A FAILED or CANCELED pretraining continues from its last checkpoint.',
+      description: 'Continues a FAILED or CANCELED pretraining from its last kept state.',
       args: { id: nonNull(idArg()) },
       resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.resume(ctx.viewer, args.id)),
     });
@@ -212,7 +216,7 @@ export const RunMutations = extendType({
 export const RunEvent = objectType({
   name: 'RunEvent',
   sourceType: { module: records, export: 'RunEventRecord' },
-  description: 'Numbered from 1 within its run, without holes.',
+  description: 'Number of the event within its run, from 1 without gaps.',
   definition(t) {
     t.nonNull.int('sequence');
     t.nonNull.field('at', { type: 'DateTime' });
@@ -229,7 +233,7 @@ export const RunSubscription = subscriptionType({
     t.nonNull.field('runEvents', {
       type: 'RunEvent',
       description:
-        'Replays from afterSequence, then continues live until the run has ended; nothing is lost across a dropped socket.',
+        'Replays events after afterSequence, then continues live until the run has ended. A client that reconnects misses no event.',
       args: { runId: nonNull(idArg()), afterSequence: intArg() },
       subscribe: (_root, args, ctx) => ctx.runEvents.follow(ctx.viewer, args.runId, args.afterSequence ?? 0),
       resolve: (event) => event,

@@ -15,13 +15,13 @@ export const ImportLayout = enumType({
 export const ImportQuestion = enumType({
   name: 'ImportQuestion',
   description:
-    'Kinds of issues for which an import is refused unless they are accepted: each looks like a mistake and may be meant.',
+    'Kinds of issues for which an import is refused unless they are accepted: each may be a mistake or intended.',
   members: IMPORT_QUESTIONS,
 });
 
 export const CsvColumnsInput = inputObjectType({
   name: 'CsvColumnsInput',
-  description: 'Names of columns, in any case. An empty name: that column is not read.',
+  description: 'Names of columns; case is ignored. An empty name: the column is not read.',
   definition(t) {
     t.string('path');
     t.string('label');
@@ -39,29 +39,34 @@ export const ImportDatasetVersionInput = inputObjectType({
     t.string('labelsCsvPath', { description: 'For layout CSV: a file under one of the import roots.' });
     t.field('csvColumns', {
       type: 'CsvColumnsInput',
-      description: 'Which columns of the CSV are which, where their names do not say.',
+      description: 'Columns of the CSV, if their names differ from the defaults.',
     });
     t.int('labelLevel', {
       description:
-        'Which folder on the way to an image is its label, 1 for the first. Default: the first one after single wrapper folders and train, validation, test.',
+        'Depth of the folder that is the label of an image, 1 for the outermost. Default: the first folder after single wrapper folders and train, validation, test.',
     });
-    t.int('groupLevel', { description: 'Which folder is the patient or slide. Default: none but TCGA barcodes.' });
-    t.int('patchSizePx', { description: 'Cut images into patches of this side; left out, images are kept whole.' });
+    t.int('groupLevel', {
+      description:
+        'Depth of the folder that is the patient or slide. Default: only TCGA barcodes in names are recognised.',
+    });
+    t.int('patchSizePx', {
+      description: 'Side of the patches into which images are cut. Default: images are kept whole.',
+    });
     t.int('sampleBits', {
       description:
-        'How many bits the samples of 16-bit files have that do not say so, 8 to 16: 12 for pictures of a 12-bit camera, 16 for dark pictures. Left out, those that may be either are left out.',
+        'Significant bits of the samples in 16-bit files that do not state it, 8 to 16: 12 for images of a 12-bit camera, 16 for dark images. Default: ambiguous images are left out.',
     });
     t.nonNull.boolean('keepConflicts', {
       default: false,
-      description: 'Keep one picture under two labels, splits or groups under both; otherwise it is left out of both.',
+      description: 'Keep an image that occurs with two labels, splits or groups; by default it is left out.',
     });
     t.list.nonNull.field('accept', {
       type: 'ImportQuestion',
-      description: 'What looks like a mistake and is meant: an import is refused for the others that it finds.',
+      description: 'Kinds of issues that are intended; an import is refused if it finds others.',
     });
     t.nonNull.boolean('dryRun', {
       default: false,
-      description: 'Read and check everything, register nothing: Run.importReport says what would become what.',
+      description: 'Read and check everything but register nothing; Run.importReport shows the result.',
     });
     t.int('maxDurationSeconds', {
       description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
@@ -81,9 +86,9 @@ export const SplitCount = objectType({
 export const ImportAssignment = objectType({
   name: 'ImportAssignment',
   sourceType: { module: rules, export: 'ImportAssignmentRecord' },
-  description: 'Files of one folder and what they become.',
+  description: 'The files of one folder, with the label, group and split that they get.',
   definition(t) {
-    t.nonNull.string('folder', { description: 'Within the imported folder; empty for that itself.' });
+    t.nonNull.string('folder', { description: 'Path within the imported folder; empty for the folder itself.' });
     t.string('label');
     t.string('split');
     t.nonNull.int('fileCount');
@@ -93,43 +98,43 @@ export const ImportAssignment = objectType({
 export const PassedOver = objectType({
   name: 'PassedOver',
   sourceType: { module: rules, export: 'PassedOverRecord' },
-  description: 'What an import did not look into.',
+  description: 'Files and folders that an import skipped.',
   definition(t) {
     t.nonNull.string('reason', { description: 'SYSTEM_FOLDER, HIDDEN or SIDE_FILE.' });
-    t.nonNull.int('count', { description: 'A folder counts once, with all that it holds.' });
-    t.field('examples', { type: nonNull(list(nonNull('String'))), description: 'Folders end in a slash.' });
+    t.nonNull.int('count', { description: 'A folder counts as one, whatever it contains.' });
+    t.field('examples', { type: nonNull(list(nonNull('String'))), description: 'Names of folders end in a slash.' });
   },
 });
 
 export const ImportReport = objectType({
   name: 'ImportReport',
   sourceType: { module: rules, export: 'ImportReportRecord' },
-  description: 'What an import came to, or would come to.',
+  description: 'The result of an import or of a dry run.',
   definition(t) {
     t.nonNull.boolean('isDryRun');
     t.nonNull.boolean('imagesChecked', {
-      description: 'False where names alone raised questions, so that no image was read: then counts are of files.',
+      description: 'False if the names alone raised questions, so that no image was read; counts are then of files.',
     });
-    t.nonNull.int('fileCount', { description: 'Files that were taken for images.' });
+    t.nonNull.int('fileCount', { description: 'Number of files that are images by their name.' });
     t.nonNull.int('imageCount');
     t.nonNull.int('groupCount');
-    t.nonNull.int('ungroupedImageCount', { description: 'Images whose patient or slide is not known.' });
+    t.nonNull.int('ungroupedImageCount', { description: 'Number of images whose patient or slide is not known.' });
     t.field('labelCounts', { type: nonNull(list(nonNull('LabelCount'))) });
     t.field('splitCounts', { type: nonNull(list(nonNull('SplitCount'))) });
     t.field('assignments', {
       type: nonNull(list(nonNull('ImportAssignment'))),
-      description: 'By folder, the first hundreds; assignmentCount says of how many.',
+      description: 'Labels, groups and splits by folder; only the first few hundred of assignmentCount.',
     });
     t.nonNull.int('assignmentCount');
     t.field('passedOver', { type: nonNull(list(nonNull('PassedOver'))) });
     t.field('notes', {
       type: nonNull(list(nonNull('String'))),
-      description: 'How folders and columns were read, in sentences.',
+      description: 'How folders and columns were interpreted, in sentences.',
     });
     t.field('issues', { type: nonNull(list(nonNull('ImportIssue'))) });
     t.field('issueEntries', {
       type: nonNull('ImportIssueEntryConnection'),
-      description: 'Every single issue, by kind.',
+      description: 'Every issue, by kind.',
       args: { ...pageArguments, kind: stringArg({ description: 'Only issues of this kind.' }) },
       resolve: ({ issues, issueList }, { kind, ...page }, ctx) => {
         const listed = { issues, issueListSha256: issueList?.sha256 ?? null };
@@ -142,7 +147,7 @@ export const ImportReport = objectType({
     });
     t.field('questions', {
       type: nonNull(list(nonNull('ImportQuestion'))),
-      description: 'What needs an answer (ImportDatasetVersionInput.accept) before a version is sealed.',
+      description: 'Issues that must be accepted (ImportDatasetVersionInput.accept) before a version is sealed.',
     });
   },
 });
@@ -152,7 +157,8 @@ export const RunImportReport = extendType({
   definition(t) {
     t.field('importReport', {
       type: 'ImportReport',
-      description: 'Of an IMPORT that has looked at its files: what it found, also where it was refused for that.',
+      description:
+        'The findings of an IMPORT, as soon as it has checked its files; also if the import was then refused.',
       resolve: (run, _args, ctx) => (run.kind === 'IMPORT' ? ctx.loaders.runs.importReport.load(run.id) : null),
     });
   },

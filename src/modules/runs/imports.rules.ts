@@ -82,13 +82,13 @@ export function checkImportChoice(input: ImportDatasetVersionInput): void {
       code: 'BAD_INPUT',
       message: 'layout CSV needs labelsCsvPath.',
       field: 'input.labelsCsvPath',
-      hint: 'Name a CSV with the columns path, label, group, split; only path is required.',
+      hint: 'Give the path of a CSV with the columns path, label, group, split; only path is required.',
     });
   }
   if (input.layout !== 'CSV' && hasCsv) {
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: `labelsCsvPath is not read with layout ${input.layout}.`,
+      message: `labelsCsvPath is not used with layout ${input.layout}.`,
       field: 'input.labelsCsvPath',
       hint: 'Set layout to CSV.',
     });
@@ -97,9 +97,9 @@ export function checkImportChoice(input: ImportDatasetVersionInput): void {
   if (unread === undefined) return;
   throw new DomainError({
     code: 'BAD_INPUT',
-    message: `${unread} is not read with layout ${input.layout}.`,
+    message: `${unread} is not used with layout ${input.layout}.`,
     field: `input.${unread}`,
-    hint: 'Leave it out, or choose the layout that it is for.',
+    hint: 'Leave it out, or choose the layout to which it belongs.',
   });
 }
 

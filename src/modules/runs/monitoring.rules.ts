@@ -56,7 +56,7 @@ function faultOfProbeVersion({ labelCounts }: ProbeVersionFacts): { code: ErrorC
   if (labelCounts.length === 0)
     return {
       code: 'PROBE_UNLABELLED',
-      message: 'The images of this version have no labels, so nothing can be probed.',
+      message: 'The images of this version have no labels, so a probe is not possible.',
     };
   if (labelCounts.length === 1)
     return {
@@ -102,7 +102,7 @@ export function freezeMonitoring(
   if (isDisabled && (probe.datasetVersionId != null || probe.everySteps != null))
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: 'The probe is switched off and described at once.',
+      message: 'The probe is disabled, but has settings.',
       field: 'input.probe.enabled',
       hint: 'Leave out enabled, or leave out datasetVersionId and everySteps.',
     });
@@ -116,9 +116,9 @@ export function freezeMonitoring(
   if (isDisabled && registerBest === true)
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: 'registerBest needs a probe: without one no state is the best.',
+      message: 'registerBest needs a probe, which decides which state is the best.',
       field: 'input.registerBest',
-      hint: 'Leave the probe on, or name steps in registerSteps.',
+      hint: 'Enable the probe, or list steps in registerSteps.',
     });
   return {
     probe:
@@ -141,7 +141,7 @@ export function checkRegisterSteps({ registerSteps }: Pick<MonitoringConfig, 're
   if (beyond === undefined) return;
   throw new DomainError({
     code: 'BAD_INPUT',
-    message: `registerSteps names step ${beyond}, and the run ends at step ${steps}.`,
+    message: `registerSteps contains step ${beyond}, but the run ends at step ${steps}.`,
     field: 'input.registerSteps',
     hint: `Take steps of at most ${steps}.`,
   });

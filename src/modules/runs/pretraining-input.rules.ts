@@ -96,15 +96,15 @@ export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
     throw badInput(
       'augmentation.cropScaleMin',
       `cropScaleMin ${cropScaleMin} exceeds cropScaleMax ${cropScaleMax}.`,
-      'Name both, the smaller one as cropScaleMin.',
+      'Give both, the smaller one as cropScaleMin.',
     );
   const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
   const duplicate = ids.findIndex((id, index) => ids.indexOf(id) !== index);
   if (duplicate >= 0)
     throw badInput(
       `datasets.${duplicate}.datasetVersionId`,
-      'A dataset version is named twice.',
-      'Name it once and set its weight.',
+      'A dataset version is listed twice.',
+      'List it once and set its weight.',
     );
 }
 
@@ -153,7 +153,7 @@ function checkOptimizer({ optimizer, learningRate, recipe }: LaunchPretrainingIn
     throw badInput(
       'learningRate',
       `A learningRate of ${learningRate} is far above what ${name} can learn with (at most ${largest}).`,
-      `Leave it out, or name the optimizer that it is meant for${name === 'LARS' ? '' : ' (optimizer LARS, or recipe PAPER)'}.`,
+      `Leave it out, or choose an optimizer for which it is intended${name === 'LARS' ? '' : ' (optimizer LARS, or recipe PAPER)'}.`,
     );
 }
 
@@ -162,7 +162,7 @@ export function checkMicroBatch(microBatchSize: number, batchSize: number): void
     throw badInput(
       'microBatchSize',
       `microBatchSize ${microBatchSize} does not divide batchSize ${batchSize}.`,
-      'Take a divisor of batchSize, such as a half or a quarter of it.',
+      'Use a divisor of batchSize, such as a half or a quarter of it.',
     );
 }
 

@@ -9,7 +9,7 @@ const records = path.join(import.meta.dirname, 'runs.records.ts');
 
 export const SamplingStrategy = enumType({
   name: 'SamplingStrategy',
-  description: 'EVEN over datasets, or PROPORTIONAL to their images.',
+  description: 'EVEN: the same share of each dataset. PROPORTIONAL: to the number of images.',
   members: ['EVEN', 'PROPORTIONAL'],
 });
 
@@ -17,7 +17,8 @@ export const Precision = enumType({ name: 'Precision', members: ['FLOAT32', 'BFL
 
 export const PretrainingRecipe = enumType({
   name: 'PretrainingRecipe',
-  description: 'DEFAULT learns most within hours; PAPER is SimCLR as published: LARS by the linear rule.',
+  description:
+    'DEFAULT: tuned for trainings of hours. PAPER: SimCLR as published, with LARS and linear scaling of the learning rate.',
   members: [...RECIPE_NAMES],
 });
 
@@ -26,15 +27,15 @@ export const OptimizerName = enumType({ name: 'OptimizerName', members: [...OPTI
 export const TrainingState = objectType({
   name: 'TrainingState',
   sourceType: { module: records, export: 'KeptStateRecord' },
-  description: 'A pretraining as it was after a step: weights, optimiser and position.',
+  description: 'The kept state of a pretraining after a step: weights, optimizer state and position in the data.',
   definition(t) {
     t.nonNull.int('step');
     t.nonNull.field('keptAt', { type: 'DateTime' });
-    t.nonNull.boolean('isBest', { description: 'No kept state of the run was probed better.' });
-    t.field('probe', { type: 'CheckpointProbe', description: 'Null where it was not probed.' });
+    t.nonNull.boolean('isBest', { description: 'True for the kept state of the run with the best probe result.' });
+    t.field('probe', { type: 'CheckpointProbe', description: 'Null if the state was not probed.' });
     t.field('checkpoint', {
       type: 'Checkpoint',
-      description: 'Null until it is registered.',
+      description: 'Null until the state is registered.',
       resolve: async (state, _args, ctx) =>
         (await ctx.loaders.models.checkpointsByRun.load(state.runId)).find(({ step }) => step === state.step) ?? null,
     });
@@ -45,23 +46,25 @@ export const PretrainingDatasetInput = inputObjectType({
   name: 'PretrainingDatasetInput',
   definition(t) {
     t.nonNull.id('datasetVersionId');
-    t.int('maxImages', { description: 'Use at most this many of its images.' });
-    t.float('weight', { description: 'Multiplies its share of the sampling. Default 1.' });
+    t.int('maxImages', { description: 'Use at most this number of its images.' });
+    t.float('weight', { description: 'Factor of its share in the sampling. Default 1.' });
   },
 });
 
 export const OptimizerInput = inputObjectType({
   name: 'OptimizerInput',
-  description: "An optimizer with its own parameters; one that is another's is refused. Defaults are the recipe's.",
+  description:
+    'An optimizer with its own parameters; parameters of other optimizers are refused. Defaults are those of the recipe.',
   definition(t) {
     t.nonNull.field('name', { type: 'OptimizerName' });
-    t.float('momentum', { description: 'Of LARS and SGD: 0 to below 1.' });
+    t.float('momentum', { description: 'For LARS and SGD: 0 to below 1.' });
     t.boolean('nesterov', { description: 'Of SGD.' });
-    t.float('beta1', { description: 'Of ADAM and ADAMW: decay rate of the mean gradient.' });
-    t.float('beta2', { description: 'Of ADAM and ADAMW: decay rate of the mean squared gradient.' });
-    t.float('epsilon', { description: 'Of ADAM and ADAMW: added to the root of the mean squared gradient.' });
+    t.float('beta1', { description: 'For ADAM and ADAMW: decay rate of the mean gradient.' });
+    t.float('beta2', { description: 'For ADAM and ADAMW: decay rate of the mean squared gradient.' });
+    t.float('epsilon', { description: 'For ADAM and ADAMW: added to the root of the mean squared gradient.' });
     t.float('weightDecay', {
-      description: 'L2 of the weights, for ADAMW decoupled from the gradient; never of biases and batch norms.',
+      description:
+        'L2 penalty of the weights, for ADAMW decoupled from the gradient; never applied to biases and batch norms.',
     });
   },
 });
@@ -71,10 +74,12 @@ export const PretrainingProbeInput = inputObjectType({
   definition(t) {
     t.nonNull.boolean('enabled', { default: true });
     t.id('datasetVersionId', {
-      description: "With labels. Default: one of the training's own, or the latest labelled one of their datasets.",
+      description:
+        "A labelled version. Default: one of the training's own versions, or the latest labelled version of their datasets.",
     });
     t.int('everySteps', {
-      description: 'Default: one in ten, or fewer where that would cost more than about a twentieth of the run.',
+      description:
+        'Interval in steps. Default: a tenth of the run, or more if probes would take more than about 5 % of the run.',
     });
   },
 });
@@ -82,13 +87,13 @@ export const PretrainingProbeInput = inputObjectType({
 export const LaunchPretrainingInput = inputObjectType({
   name: 'LaunchPretrainingInput',
   definition(t) {
-    t.nonNull.string('modelSlug', { description: 'Made if new.' });
+    t.nonNull.string('modelSlug', { description: 'Slug of the model, which is created if it does not exist.' });
     t.nonNull.list.nonNull.field('datasets', { type: 'PretrainingDatasetInput' });
     t.nonNull.field('encoder', { type: 'EncoderArchitecture', default: 'RESNET18' });
     t.int('imageSizePx', {
       default: 224,
       description:
-        'Side of the images that the encoder is made for; the recipe says how large the views are. null: chosen by the recipe.',
+        'Side of the images for which the encoder is made; the recipe decides the size of the views. null: chosen by the recipe.',
     });
     t.int('batchSize', {
       default: 256,
@@ -100,45 +105,45 @@ export const LaunchPretrainingInput = inputObjectType({
     });
     t.string('budget', {
       description:
-        'Give one of budget, epochs and steps. The time that the training may take, such as 90s, 45m, 1h30m or 2d (a number alone is seconds): the steps follow from the speed that the worker measures.',
+        'Time for the training, such as 90s, 45m, 1h30m or 2d (a number alone is seconds); the number of steps follows from the speed that the worker measures. Give one of budget, epochs and steps.',
     });
-    t.float('epochs', { description: 'Passes over the images.' });
-    t.int('steps', { description: '0 registers the freshly initialised encoder: the random control.' });
+    t.float('epochs', { description: 'Number of passes over the images.' });
+    t.int('steps', { description: '0 registers the freshly initialised encoder, the control for comparisons.' });
     t.nonNull.field('recipe', {
       type: 'PretrainingRecipe',
       default: 'DEFAULT',
-      description: 'Whatever is not named here is taken from it.',
+      description: 'Source of all values that are not given.',
     });
     t.field('optimizer', { type: 'OptimizerInput', description: "Default: the recipe's." });
     t.float('learningRate', {
-      description: "The peak of the schedule. Default: the recipe's, by optimizer and batch.",
+      description: 'Peak of the schedule. Default: chosen by the recipe for the optimizer and batch size.',
     });
-    t.float('temperature', { default: 0.5, description: 'Of the loss. null: chosen by the recipe.' });
+    t.float('temperature', { default: 0.5, description: 'Temperature of the loss. null: chosen by the recipe.' });
     t.nonNull.field('sampling', { type: 'SamplingStrategy', default: 'EVEN' });
     t.field('precision', {
       type: 'Precision',
       default: 'FLOAT32',
-      description: 'null: with a budget the faster one that the device has, else FLOAT32.',
+      description: 'null: with a budget the faster precision of the device, otherwise FLOAT32.',
     });
     t.int('checkpointEverySteps');
     t.id('initialCheckpointId');
     t.field('augmentation', {
       type: 'JSON',
       description:
-        "cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability. What is left out is the recipe's.",
+        'cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability. Defaults are those of the recipe.',
     });
     t.int('seed');
     t.field('probe', {
       type: 'PretrainingProbeInput',
       description:
-        'What the run measures its own encoder by: at step 0, every so many steps and at the end. By default on the labels of its own datasets, where there are any. It never changes the training.',
+        'The probe evaluates the encoder during the training: at step 0, at an interval of steps, and at the end. Default: on the labels of the training datasets, if there are any. It never changes the training.',
     });
     t.list.nonNull.int('registerSteps', {
-      description: 'Steps after which the encoder is registered besides the last, up to 100.',
+      description: 'Steps after which the encoder is registered, in addition to the last, up to 100.',
     });
     t.nonNull.boolean('registerBest', {
       default: false,
-      description: 'Register the encoder of the best probe, besides the last.',
+      description: 'Register the encoder with the best probe result, in addition to the last.',
     });
     t.int('maxDurationSeconds', {
       description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
@@ -151,7 +156,7 @@ export const RegisterTrainingStateInput = inputObjectType({
   name: 'RegisterTrainingStateInput',
   definition(t) {
     t.nonNull.id('runId');
-    t.nonNull.int('step', { description: "One of the run's trainingStates." });
+    t.nonNull.int('step', { description: 'Step of one of the trainingStates of the run.' });
   },
 });
 
@@ -165,8 +170,7 @@ export const PretrainingMutations = extendType({
     });
     t.nonNull.field('registerTrainingState', {
       type: 'CheckpointPayload',
-      description:
-        'Makes a checkpoint of a kept state, as the run itself would have; one that is there is given again.',
+      description: 'Registers a kept state as a checkpoint, as the run itself would do; an existing one is returned.',
       args: { input: nonNull(arg({ type: 'RegisterTrainingStateInput' })) },
       resolve: (_root, args, ctx) =>
         settle('checkpoint', () => ctx.services.trainingStates.register(ctx.viewer, args.input)),

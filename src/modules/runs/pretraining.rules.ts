@@ -50,9 +50,9 @@ export function freezePretraining(
   if (imageCount < batchSize)
     throw new DomainError({
       code: 'DATASET_TOO_SMALL',
-      message: `The datasets hold ${imageCount} images, fewer than a batch of ${batchSize}.`,
+      message: `The datasets contain ${imageCount} images, fewer than a batch of ${batchSize}.`,
       field: 'input.batchSize',
-      hint: `Take a batchSize of at most ${imageCount}, or add datasets.`,
+      hint: `Use a batchSize of at most ${imageCount}, or add datasets.`,
     });
   if (typeof input.microBatchSize === 'number') checkMicroBatch(input.microBatchSize, batchSize);
   const optimizer = optimizerOf(recipe, input.optimizer);
@@ -236,7 +236,7 @@ function frozenDatasets(
     if (version === undefined)
       throw new DomainError({
         code: 'DATASET_VERSION_NOT_FOUND',
-        message: 'No such dataset version.',
+        message: 'The dataset version does not exist.',
         field: `input.datasets.${index}.datasetVersionId`,
       });
     return {

@@ -136,8 +136,8 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
       if (!(await queue.lockLeased(tx, lease))) {
         throw new DomainError({
           code: 'LEASE_LOST',
-          message: 'This run is no longer held by this worker.',
-          hint: 'Another worker took it over, or it has ended.',
+          message: 'The worker no longer holds the lease of this run.',
+          hint: 'Another worker has taken the run over, or the run has ended.',
         });
       }
       return work(tx);
@@ -176,7 +176,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
         `${failure.message} The run continues with ${microBatchSize} images at a time, in batches as large as before.`,
       );
     } else if (isRetryable(failure) && (await mayRetry(tx, run.id, failure))) {
-      await requeue(tx, run.id, `${failure.message} The run continues from what it last kept.`);
+      await requeue(tx, run.id, `${failure.message} The run continues from its last kept state.`);
     } else {
       await end(tx, run.id, 'FAILED', failure, failure.message);
     }
@@ -287,7 +287,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
 const SILENT_WORKER: RunFailureRecord = {
   class: 'INFRASTRUCTURE',
   code: 'WORKER_SILENT',
-  message: 'The worker went silent.',
+  message: 'The worker stopped renewing its lease.',
   hint: 'Look in the worker log, then call resumeRun.',
 };
 

@@ -258,7 +258,7 @@ export function createRunService(parts: RunServiceParts): RunService {
               code: 'RUN_NOT_CANCELABLE',
               message: `The run has already ${run.status === 'FAILED' ? 'failed' : 'succeeded'}.`,
               field: 'id',
-              hint: 'Nothing is left to cancel.',
+              hint: 'A run that has ended cannot be cancelled.',
             });
         }
         return (await store.find(run.id, tx)) ?? run;
@@ -282,7 +282,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         if (run.status === 'SUCCEEDED') {
           throw new DomainError({
             code: 'RUN_NOT_RESUMABLE',
-            message: 'The run has succeeded; there is nothing to continue with.',
+            message: 'The run has succeeded and cannot be resumed.',
             field: 'id',
             hint: 'Launch a new one with initialCheckpointId to train further.',
           });
@@ -292,7 +292,7 @@ export function createRunService(parts: RunServiceParts): RunService {
             code: 'RUN_NOT_RESUMABLE',
             message: `Only a pretraining can be resumed; this is an ${run.kind.toLowerCase()}.`,
             field: 'id',
-            hint: 'Launch it again.',
+            hint: 'Launch the run again.',
           });
         }
         await store.setStatus(tx, run.id, 'QUEUED', null);
@@ -326,9 +326,9 @@ function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string
   if (earlier.kind === kind && earlier.inputDigest === inputDigest) return earlier;
   throw new DomainError({
     code: 'IDEMPOTENCY_KEY_REUSED',
-    message: 'This idempotencyKey was used with another input.',
+    message: 'The idempotencyKey was already used with another input.',
     field: 'input.idempotencyKey',
-    hint: `Take a new key; the old one belongs to run ${earlier.id}.`,
+    hint: `Use a new key; the old one belongs to run ${earlier.id}.`,
   });
 }
 
@@ -363,7 +363,7 @@ async function requireSameEncoder(models: ModelService, checkpointId: string, en
   if (checkpoint.encoder === encoder) return;
   throw new DomainError({
     code: 'CHECKPOINT_INCOMPATIBLE',
-    message: `The checkpoint is a ${checkpoint.encoder}, the run asks for a ${encoder}.`,
+    message: `The checkpoint is a ${checkpoint.encoder}, but the run needs a ${encoder}.`,
     field,
     hint: `Set encoder to ${checkpoint.encoder}.`,
   });

@@ -126,6 +126,6 @@ export function createRunTelemetryStore(db: Database) {
 
 function eventKind(kind: string): RunEventKind {
   const known = RUN_EVENT_KINDS.find((candidate) => candidate === kind);
-  if (known === undefined) throw new Error(`The database holds an unknown kind of event: ${kind}`);
+  if (known === undefined) throw new Error(`The database contains an unknown kind of event: ${kind}`);
   return known;
 }

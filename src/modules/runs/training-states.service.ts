@@ -118,7 +118,7 @@ function notKept(step: number, kept: readonly number[]): DomainError {
     field: 'input.step',
     hint:
       kept.length === 0
-        ? 'Nothing is kept of this run. Launch it again with registerSteps, and the same seed comes to the same state.'
-        : `Kept are the steps ${kept.join(', ')}. For another one launch it again with registerSteps.`,
+        ? 'This run has no kept states. Launch it again with registerSteps and the same seed to get the same state.'
+        : `The kept steps are ${kept.join(', ')}. For another step launch the run again with registerSteps.`,
   });
 }

@@ -16,7 +16,7 @@ export async function compileBinding(
   binding: string,
   onProgress: (progress: EngineProgress) => void,
 ): Promise<void> {
-  onProgress({ message: 'compiling the binding and our ops with g++ (about 15 s)' });
+  onProgress({ message: 'compiling the binding and the native ops with g++ (about 15 s)' });
   const sourceDir = path.join(tfjsPackageDir(), 'binding');
   const libDir = path.join(versionDir, 'lib');
   const nodeHeaders: unknown = require('node-api-headers');

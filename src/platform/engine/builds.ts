@@ -113,18 +113,18 @@ export async function chooseEngineBuild(nvidiaSmi = 'nvidia-smi'): Promise<Chose
     (error: unknown) => ({ kind: 'SILENT', reason: reasonOf(error) }) as const,
   );
   if (answer.kind === 'SILENT')
-    return { build: 'cpu', why: `No NVIDIA driver answers (${answer.reason}): the CPU build.` };
+    return { build: 'cpu', why: `The CPU build is used: no NVIDIA driver answers (${answer.reason}).` };
   const [first] = answer.lines;
-  if (first === undefined) return { build: 'cpu', why: 'The NVIDIA driver knows of no GPU: the CPU build.' };
+  if (first === undefined) return { build: 'cpu', why: 'The CPU build is used: the NVIDIA driver reports no GPU.' };
   const [name = '', version = ''] = first.split(',').map((cell) => cell.trim());
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (major < DRIVER_MIN[0] || (major === DRIVER_MIN[0] && minor < DRIVER_MIN[1])) {
     return {
       build: 'cpu',
-      why: `The NVIDIA driver is ${version}, and CUDA 12 needs ${DRIVER_MIN.join('.')} or newer: the CPU build.`,
+      why: `The CPU build is used: the NVIDIA driver is ${version}, but CUDA 12 needs ${DRIVER_MIN.join('.')} or newer.`,
     };
   }
-  return { build: 'cuda', why: `${name} answers under driver ${version}: the CUDA build.` };
+  return { build: 'cuda', why: `The CUDA build is used: found ${name} with driver ${version}.` };
 }
 
 /** The last line that the program printed, or a message that it is not installed. */

@@ -32,7 +32,7 @@ export async function ensureEngineLibrary(
   const build = ENGINE_BUILDS[name];
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new EngineLibraryError(
-      `There is no engine build for ${process.platform}-${process.arch}.`,
+      `The engine is not available for ${process.platform}-${process.arch}.`,
       'Run the worker on Linux x86-64; the registry itself works without an engine.',
     );
   }
@@ -59,8 +59,8 @@ async function requireRoom(cacheDir: string, { wheel, cudaWheels }: EngineBuild)
   const freeMegabytes = Math.floor((bavail * bsize) / 1e6);
   if (freeMegabytes < neededMegabytes) {
     throw new EngineLibraryError(
-      `The engine needs ${neededMegabytes} MB where it is kept, and ${freeMegabytes} MB are free.`,
-      'Make room, or set PARAFFIN_ENGINE_CACHE_DIR to a folder on another disk.',
+      `The engine needs ${neededMegabytes} MB in its cache folder, but only ${freeMegabytes} MB are free.`,
+      'Free some space, or set PARAFFIN_ENGINE_CACHE_DIR to a folder on another disk.',
     );
   }
 }

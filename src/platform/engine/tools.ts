@@ -48,7 +48,7 @@ export async function runTool(command: string, args: readonly string[], workDir:
         reject(
           new EngineLibraryError(
             `${command} ended with ${code ?? 'a signal'}:\n${tail}`,
-            `Fix that, then run "${ENGINE_INSTALL_COMMAND}" again.`,
+            `Fix the problem, then run "${ENGINE_INSTALL_COMMAND}" again.`,
           ),
         );
     });

@@ -86,8 +86,8 @@ async function downloadWheel(
   );
   if (file === undefined)
     throw new EngineLibraryError(
-      'pip ended without a wheel.',
-      `Run "${ENGINE_INSTALL_COMMAND}" again and read what pip prints.`,
+      'pip did not download a wheel.',
+      `Run "${ENGINE_INSTALL_COMMAND}" again and read the output of pip.`,
     );
   return file;
 }
@@ -127,8 +127,8 @@ export async function fetchCudaLibraries(
     const missing = missingCudaLibraries(unpacked, wheels);
     if (missing.length > 0)
       throw new EngineLibraryError(
-        `The packages came without ${missing.join(', ')}.`,
-        `Report it, and use the CPU meanwhile: "${ENGINE_INSTALL_COMMAND} -- --build cpu".`,
+        `The downloaded packages lack ${missing.join(', ')}.`,
+        `Report this, and use the CPU build meanwhile: "${ENGINE_INSTALL_COMMAND} -- --build cpu".`,
       );
     await rm(path.join(versionDir, 'nvidia'), { recursive: true, force: true });
     await rename(path.join(unpacked, 'nvidia'), path.join(versionDir, 'nvidia'));
@@ -227,7 +227,7 @@ async function verifySha256(
   if (found !== expected) {
     throw new EngineLibraryError(
       `The TensorFlow wheel has sha256 ${found}, expected ${expected}.`,
-      'It was left out of the cache. Check where pip downloads from, then run the command again.',
+      'The wheel was not put into the cache. Check the package index of pip, then run the command again.',
     );
   }
 }

@@ -64,7 +64,7 @@ function sentenceOfSteps({ budget, steps, batchSize, imageSizePx, viewSizePx, ..
   const work = `${count(steps)} steps of ${count(batchSize)} images at ${imageSizePx} px${views}, ${short(run.epochs)} epochs of ${count(run.imageCount)} images`;
   if (budget === null) return `${work}.`;
   const speed = speedOf(budget.speeds, run.precision, imageSizePx);
-  return `${durationInWords(budget.seconds)} at ${short(speed ?? 0)} images/s: ${work}; ${durationInWords(reserveSeconds(budget.seconds))} are kept for storing and registering the encoder.`;
+  return `${durationInWords(budget.seconds)} at ${short(speed ?? 0)} images/s: ${work}; ${durationInWords(reserveSeconds(budget.seconds))} are reserved for storing and registering the encoder.`;
 }
 
 function sentencesOfSpeed({ budget, precision, imageSizePx, named, recipe }: ExplainedPretraining): string[] {
@@ -80,15 +80,15 @@ function sentencesOfSpeed({ budget, precision, imageSizePx, named, recipe }: Exp
         : `${PRECISION_WORDS[precision]}, because float32 trained ${short(float32)} images/s here and bfloat16 ${short(bfloat16)}.`,
     );
   if (!named.imageSizePx && recipe === 'DEFAULT')
-    sentences.push(`Images of ${imageSizePx} px: larger ones would be seen too few times within the budget.`);
+    sentences.push(`Images of ${imageSizePx} px: larger images would be seen too few times within the budget.`);
   return sentences;
 }
 
 function sentenceOfOptimizer({ optimizer, learningRate, batchSize, warmupSteps, named, recipe }: ExplainedPretraining) {
   const rate = `a peak learning rate of ${short(learningRate)}`;
   const by = [
-    named.optimizer ? 'the optimizer as named' : `the optimizer of the recipe ${recipe}`,
-    named.learningRate ? 'the rate as named' : `the rate of the recipe ${recipe} for batches of ${count(batchSize)}`,
+    named.optimizer ? 'the optimizer as given' : `the optimizer of the recipe ${recipe}`,
+    named.learningRate ? 'the rate as given' : `the rate of the recipe ${recipe} for batches of ${count(batchSize)}`,
   ].join(', ');
   return `${OPTIMIZER_WORDS[optimizer.name]} at ${rate} (${by}), reached after ${count(warmupSteps)} steps.`;
 }
