@@ -129,17 +129,14 @@ export function createRunQueueStore(db: Database) {
     /**
      * Runs with an expired lease, locked; runs that another transaction has locked are skipped. A lease that ends later
      * than a renewal made now would is a sign that the clock was set back. It is shortened to the length of a renewal,
-     * so that a dead worker's run waits at most one lease longer. A database that started less than a lease ago has
-     * none: no worker could renew before, and a program that started with it does not know that it was away.
+     * so that a dead worker's run waits at most one lease longer.
      */
     lockExpired: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
       await tx.$executeRaw`
         UPDATE "Run" SET "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}) WHERE id IN (
           SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" > clock_timestamp() + make_interval(secs => ${leaseSeconds}) FOR UPDATE SKIP LOCKED)`;
       const rows = await tx.$queryRaw<{ id: string }[]>`
-        SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" < now()
-          AND now() - pg_postmaster_start_time() NOT BETWEEN interval '0' AND make_interval(secs => ${leaseSeconds})
-        FOR UPDATE SKIP LOCKED`;
+        SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" < now() FOR UPDATE SKIP LOCKED`;
       const found = await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } });
       return found.map(toRunRecord);
     },
