@@ -72,7 +72,7 @@ export async function readLabelsCsv(
       ...(respelledCount === 0
         ? []
         : [
-            `${respelledCount} files were found with \\ as /, without leading and trailing spaces, or in another Unicode form.`,
+            `${respelledCount} ${respelledCount === 1 ? 'file was' : 'files were'} found with \\ as /, without leading and trailing spaces, or in another Unicode form.`,
           ]),
     ],
     hasLabels,

@@ -2,26 +2,27 @@
 import { listOf, namesOf, numberFrom, oneOf, texts } from '../command.ts';
 import { clientCommand, connect, granted } from './connection.ts';
 import { IMAGE_KINDS, TASKS } from './dataset-choices.ts';
+import { USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql } from './graphql.ts';
 import { paint, show } from './output.ts';
 
-const ADD = graphql(`
-  mutation AddDataset($input: CreateDatasetInput!) {
-    createDataset(input: $input) {
-      dataset {
-        id
-        slug
-        name
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
+const ADD = graphql(
+  `
+    mutation AddDataset($input: CreateDatasetInput!) {
+      createDataset(input: $input) {
+        dataset {
+          id
+          slug
+          name
+        }
+        userErrors {
+          ...UserErrorFields
+        }
       }
     }
-  }
-`);
+  `,
+  [USER_ERROR_FIELDS],
+);
 
 export const addCommand = clientCommand('add', {
   summary: 'catalogue a dataset of your own',

@@ -8,27 +8,28 @@ import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
 import { clientCommand, connect, granted, type ClientOptions, type Registry } from './connection.ts';
 import { awaitRun, type RunOutcome } from './follow.ts';
+import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { interval, paint, remark, show } from './output.ts';
 import { findCheckpoint, findVersion } from './references.ts';
 
-const LAUNCH = graphql(`
-  mutation Evaluate($input: LaunchEvaluationInput!) {
-    launchEvaluation(input: $input) {
-      run {
-        id
-        config
-        queuePosition
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
+const LAUNCH = graphql(
+  `
+    mutation Evaluate($input: LaunchEvaluationInput!) {
+      launchEvaluation(input: $input) {
+        run {
+          id
+          config
+          queuePosition
+        }
+        userErrors {
+          ...UserErrorFields
+        }
       }
     }
-  }
-`);
+  `,
+  [USER_ERROR_FIELDS],
+);
 type Protocol = NonNullable<VariablesOf<typeof LAUNCH>['input']['protocol']>;
 
 const COMPARE = graphql(`
@@ -73,46 +74,43 @@ const COMPARE = graphql(`
   }
 `);
 
-const LEADERBOARD = graphql(`
-  query Leaderboard($datasetVersionId: ID!, $protocol: EvaluationProtocol!) {
-    leaderboard(datasetVersionId: $datasetVersionId, protocol: $protocol) {
-      rank
-      overlapsPretraining
-      metric {
-        name
-        value
-        ci95Low
-        ci95High
-      }
-      checkpoint {
-        id
-        version
-        encoder
-        model {
-          slug
+const LEADERBOARD = graphql(
+  `
+    query Leaderboard($datasetVersionId: ID!, $protocol: EvaluationProtocol!) {
+      leaderboard(datasetVersionId: $datasetVersionId, protocol: $protocol) {
+        rank
+        overlapsPretraining
+        metric {
+          ...MetricFields
         }
-      }
-      evaluation {
-        id
-        caveats {
-          kind
-          count
-          meaning
+        checkpoint {
+          id
+          version
+          encoder
+          model {
+            slug
+          }
         }
-        unbeatenBaselines
-        baselines {
-          kind
-          metrics {
-            name
-            value
-            ci95Low
-            ci95High
+        evaluation {
+          id
+          caveats {
+            kind
+            count
+            meaning
+          }
+          unbeatenBaselines
+          baselines {
+            kind
+            metrics {
+              ...MetricFields
+            }
           }
         }
       }
     }
-  }
-`);
+  `,
+  [METRIC_FIELDS],
+);
 
 const GOLDEN = graphql(`
   query GoldenImage($id: ID!) {

@@ -2,160 +2,135 @@
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { createStatusLine, progressBar } from '../terminal.ts';
 import type { ClientOptions, Registry, RunEvent } from './connection.ts';
+import {
+  BASELINE_FIELDS,
+  CURVE_POINT_FIELDS,
+  IMPORT_ISSUE_FIELDS,
+  LEAKAGE_FIELDS,
+  METRIC_FIELDS,
+} from './fragments.ts';
 import { graphql, type ResultOf } from './graphql.ts';
 import { leaveRunOnInterrupt } from './interruption.ts';
 import { durationInWords } from './output.ts';
 
-const RUN_OUTCOME = graphql(`
-  query RunOutcome($id: ID!) {
-    run(id: $id) {
-      id
-      kind
-      status
-      startedAt
-      finishedAt
-      config
-      explanation
-      failure {
-        class
-        code
-        message
-        hint
-      }
-      datasetVersion {
+const RUN_OUTCOME = graphql(
+  `
+    query RunOutcome($id: ID!) {
+      run(id: $id) {
         id
-        version
-        digest
-        imageCount
-        groupCount
-        labelCounts {
-          label
-          count
+        kind
+        status
+        startedAt
+        finishedAt
+        config
+        explanation
+        failure {
+          class
+          code
+          message
+          hint
         }
-        issues {
-          kind
-          count
-          kept
+        datasetVersion {
+          id
+          version
+          digest
+          imageCount
+          groupCount
+          labelCounts {
+            label
+            count
+          }
+          issues {
+            kind
+            count
+            kept
+          }
+          dataset {
+            slug
+          }
         }
-        dataset {
-          slug
-        }
-      }
-      importReport {
-        isDryRun
-        fileCount
-        imageCount
-        groupCount
-        ungroupedImageCount
-        labelCounts {
-          label
-          count
-        }
-        splitCounts {
-          split
-          count
-        }
-        assignments {
-          folder
-          label
-          split
+        importReport {
+          isDryRun
           fileCount
-        }
-        assignmentCount
-        passedOver {
-          reason
-          count
-          examples
-        }
-        notes
-        issues {
-          kind
-          count
-          kept
-          meaning
-          examples
-        }
-        questions
-      }
-      checkpoints {
-        id
-        version
-        step
-        probe {
-          ridgeMacroF1
-          sentence
-          overlap
-          advice
-        }
-        sha256
-        byteSize
-        model {
-          slug
-        }
-      }
-      evaluation {
-        id
-        caveats {
-          kind
-          count
-          meaning
-        }
-        protocol
-        metrics {
-          name
-          value
-          ci95Low
-          ci95High
-        }
-        baselines {
-          kind
-          metrics {
-            name
-            value
-            ci95Low
-            ci95High
+          imageCount
+          groupCount
+          ungroupedImageCount
+          labelCounts {
+            label
+            count
           }
-          differences {
-            name
-            value
-            ci95Low
-            ci95High
+          splitCounts {
+            split
+            count
           }
-        }
-        unbeatenBaselines
-        leakage {
-          isComplete
-          isUpperBound
-          testImageCount
-          exactImageCount
-          nearDuplicateImageCount
-          testGroupCount
-          sharedGroupCount
-          sharedDatasets
-          sharedCollections
-        }
-        learningCurve {
-          labelFraction
-          shotsPerClass
-          trainImageCount
-          metrics {
-            name
-            value
-            ci95Low
-            ci95High
+          assignments {
+            folder
+            label
+            split
+            fileCount
           }
+          assignmentCount
+          passedOver {
+            reason
+            count
+            examples
+          }
+          notes
+          issues {
+            ...ImportIssueFields
+          }
+          questions
         }
-      }
-      metrics(names: ["loss", "imagesPerSecond"], maxPoints: 10) {
-        name
-        points {
+        checkpoints {
+          id
+          version
           step
-          value
+          probe {
+            ridgeMacroF1
+            sentence
+            overlap
+            advice
+          }
+          sha256
+          byteSize
+          model {
+            slug
+          }
+        }
+        evaluation {
+          id
+          caveats {
+            kind
+            count
+            meaning
+          }
+          protocol
+          metrics {
+            ...MetricFields
+          }
+          baselines {
+            ...BaselineFields
+          }
+          unbeatenBaselines
+          leakage {
+            ...LeakageFields
+          }
+          learningCurve {
+            ...CurvePointFields
+          }
+        }
+        metrics(names: ["loss", "imagesPerSecond"], maxPoints: 10) {
+          name
+          points {
+            step
+            value
+          }
         }
       }
     }
-  }
-`);
+  `,
+  [IMPORT_ISSUE_FIELDS, METRIC_FIELDS, BASELINE_FIELDS, LEAKAGE_FIELDS, CURVE_POINT_FIELDS],
+);
 
 export type RunOutcome = NonNullable<ResultOf<typeof RUN_OUTCOME>['run']>;
 

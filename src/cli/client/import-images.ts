@@ -7,27 +7,28 @@ import { CommandFailure } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
 import { clientCommand, connect, granted, type ClientOptions } from './connection.ts';
 import { awaitRun, type RunOutcome } from './follow.ts';
+import { USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { paint, show } from './output.ts';
 import { idOrSlug, noDataset } from './references.ts';
 
-const IMPORT = graphql(`
-  mutation ImportDataset($input: ImportDatasetVersionInput!) {
-    importDatasetVersion(input: $input) {
-      run {
-        id
-        status
-        queuePosition
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
+const IMPORT = graphql(
+  `
+    mutation ImportDataset($input: ImportDatasetVersionInput!) {
+      importDatasetVersion(input: $input) {
+        run {
+          id
+          status
+          queuePosition
+        }
+        userErrors {
+          ...UserErrorFields
+        }
       }
     }
-  }
-`);
+  `,
+  [USER_ERROR_FIELDS],
+);
 type ImportInput = VariablesOf<typeof IMPORT>['input'];
 
 const FIND = graphql(`

@@ -3,6 +3,7 @@ import type { Command } from '@commander-js/extra-typings';
 import { group, listOf, namesOf, numberFrom, oneOf, texts } from '../command.ts';
 import { table } from '../terminal.ts';
 import { clientCommand, connect, granted } from './connection.ts';
+import { USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { paint, show } from './output.ts';
 
@@ -24,43 +25,43 @@ const LIST = graphql(`
     }
   }
 `);
-const ADD = graphql(`
-  mutation AddKey($input: CreateKeyInput!) {
-    createKey(input: $input) {
-      key {
-        id
-        name
-        owner
-        role
-        expiresAt
-      }
-      secret
-      userErrors {
-        code
-        field
-        message
-        hint
-      }
-    }
-  }
-`);
-const REVOKE = graphql(`
-  mutation RevokeKey($id: ID!) {
-    revokeKey(id: $id) {
-      key {
-        id
-        name
-        revokedAt
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
+const ADD = graphql(
+  `
+    mutation AddKey($input: CreateKeyInput!) {
+      createKey(input: $input) {
+        key {
+          id
+          name
+          owner
+          role
+          expiresAt
+        }
+        secret
+        userErrors {
+          ...UserErrorFields
+        }
       }
     }
-  }
-`);
+  `,
+  [USER_ERROR_FIELDS],
+);
+const REVOKE = graphql(
+  `
+    mutation RevokeKey($id: ID!) {
+      revokeKey(id: $id) {
+        key {
+          id
+          name
+          revokedAt
+        }
+        userErrors {
+          ...UserErrorFields
+        }
+      }
+    }
+  `,
+  [USER_ERROR_FIELDS],
+);
 
 type Input = VariablesOf<typeof ADD>['input'];
 const ROLES: Readonly<Record<Input['role'], true>> = { READER: true, CONTRIBUTOR: true, OPERATOR: true, ADMIN: true };

@@ -5,6 +5,7 @@ import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords, table } from '../terminal.ts';
 import { upload } from './bytes.ts';
 import { clientCommand, connect, granted, rejectErrors } from './connection.ts';
+import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { facts, interval, paint, remark, show } from './output.ts';
 import { findCheckpoint, idOrSlug } from './references.ts';
@@ -39,130 +40,15 @@ const LIST = graphql(`
   }
 `);
 
-const SHOW = graphql(`
-  query ShowModel($id: ID, $slug: String) {
-    model(id: $id, slug: $slug) {
-      id
-      slug
-      name
-      description
-      licence
-      aliases {
-        name
-        checkpoint {
-          id
-          version
-        }
-      }
-      checkpoints(first: 50) {
-        totalCount
-        nodes {
-          id
-          version
-          encoder
-          embeddingDim
-          step
-          createdAt
-          sha256
-          byteSize
-          formats
-          publishedSlug
-          inputContract {
-            imageSizePx
-            channelMean
-            channelStd
-            valueRange
-            channelOrder
-            resizeRule
-            micronsPerPixelMin
-            micronsPerPixelMax
-          }
-          isTrainingKnown
-          sameWeights {
-            version
-            model {
-              slug
-            }
-          }
-          trainedOn {
-            id
-            version
-            dataset {
-              slug
-            }
-          }
-          importedFrom {
-            url
-            fileName
-            licence
-          }
-          sourceRun {
-            id
-          }
-          evaluations(first: 20) {
-            nodes {
-              id
-              protocol
-              datasetVersion {
-                version
-                dataset {
-                  slug
-                }
-              }
-              metrics {
-                name
-                value
-                ci95Low
-                ci95High
-              }
-            }
-          }
-        }
-      }
-    }
-  }
-`);
-
-const IMPORT = graphql(`
-  mutation ImportModel($input: ImportCheckpointInput!) {
-    importCheckpoint(input: $input) {
-      checkpoint {
+const SHOW = graphql(
+  `
+    query ShowModel($id: ID, $slug: String) {
+      model(id: $id, slug: $slug) {
         id
-        version
-        encoder
-        embeddingDim
-        sha256
-        byteSize
-        model {
-          slug
-        }
-        importedFrom {
-          fileName
-          contents {
-            format
-            keyPrefix
-            inertGlobals
-            ignoredParts
-          }
-        }
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
-      }
-    }
-  }
-`);
-type ImportInput = VariablesOf<typeof IMPORT>['input'];
-type Contract = NonNullable<ImportInput['inputContract']>;
-
-const SET_ALIAS = graphql(`
-  mutation SetAlias($input: SetModelAliasInput!) {
-    setModelAlias(input: $input) {
-      model {
         slug
+        name
+        description
+        licence
         aliases {
           name
           checkpoint {
@@ -170,16 +56,131 @@ const SET_ALIAS = graphql(`
             version
           }
         }
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
+        checkpoints(first: 50) {
+          totalCount
+          nodes {
+            id
+            version
+            encoder
+            embeddingDim
+            step
+            createdAt
+            sha256
+            byteSize
+            formats
+            publishedSlug
+            inputContract {
+              imageSizePx
+              channelMean
+              channelStd
+              valueRange
+              channelOrder
+              resizeRule
+              micronsPerPixelMin
+              micronsPerPixelMax
+            }
+            isTrainingKnown
+            sameWeights {
+              version
+              model {
+                slug
+              }
+            }
+            trainedOn {
+              id
+              version
+              dataset {
+                slug
+              }
+            }
+            importedFrom {
+              url
+              fileName
+              licence
+            }
+            sourceRun {
+              id
+            }
+            evaluations(first: 20) {
+              nodes {
+                id
+                protocol
+                datasetVersion {
+                  version
+                  dataset {
+                    slug
+                  }
+                }
+                metrics {
+                  ...MetricFields
+                }
+              }
+            }
+          }
+        }
       }
     }
-  }
-`);
+  `,
+  [METRIC_FIELDS],
+);
+
+const IMPORT = graphql(
+  `
+    mutation ImportModel($input: ImportCheckpointInput!) {
+      importCheckpoint(input: $input) {
+        checkpoint {
+          id
+          version
+          encoder
+          embeddingDim
+          sha256
+          byteSize
+          model {
+            slug
+          }
+          importedFrom {
+            fileName
+            contents {
+              format
+              keyPrefix
+              inertGlobals
+              ignoredParts
+            }
+          }
+        }
+        userErrors {
+          ...UserErrorFields
+        }
+      }
+    }
+  `,
+  [USER_ERROR_FIELDS],
+);
+type ImportInput = VariablesOf<typeof IMPORT>['input'];
+type Contract = NonNullable<ImportInput['inputContract']>;
+
+const SET_ALIAS = graphql(
+  `
+    mutation SetAlias($input: SetModelAliasInput!) {
+      setModelAlias(input: $input) {
+        model {
+          slug
+          aliases {
+            name
+            checkpoint {
+              id
+              version
+            }
+          }
+        }
+        userErrors {
+          ...UserErrorFields
+        }
+      }
+    }
+  `,
+  [USER_ERROR_FIELDS],
+);
 
 const ENCODERS: Readonly<Record<NonNullable<ImportInput['encoder']>, true>> = {
   RESNET18: true,

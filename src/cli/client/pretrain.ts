@@ -4,28 +4,29 @@ import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords } from '../terminal.ts';
 import { clientCommand, connect, granted, type Registry } from './connection.ts';
 import { awaitRun } from './follow.ts';
+import { USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { paint, remark, show } from './output.ts';
 import { findCheckpoint, findVersion } from './references.ts';
 
-const LAUNCH = graphql(`
-  mutation Pretrain($input: LaunchPretrainingInput!) {
-    launchPretraining(input: $input) {
-      run {
-        id
-        config
-        explanation
-        queuePosition
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
+const LAUNCH = graphql(
+  `
+    mutation Pretrain($input: LaunchPretrainingInput!) {
+      launchPretraining(input: $input) {
+        run {
+          id
+          config
+          explanation
+          queuePosition
+        }
+        userErrors {
+          ...UserErrorFields
+        }
       }
     }
-  }
-`);
+  `,
+  [USER_ERROR_FIELDS],
+);
 type Input = VariablesOf<typeof LAUNCH>['input'];
 
 const ENCODERS: Readonly<Record<Input['encoder'] & string, true>> = {

@@ -6,6 +6,7 @@ import { CommandFailure } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
 import { clientCommand, connect, granted, type RunEvent } from './connection.ts';
 import { awaitRun, numbersOf, requireSuccess } from './follow.ts';
+import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { leaveRunOnInterrupt } from './interruption.ts';
 import { durationInWords, facts, interval, paint, paintStatus, remark, show } from './output.ts';
@@ -37,100 +38,100 @@ const LIST = graphql(`
 `);
 type RunFilter = NonNullable<VariablesOf<typeof LIST>['filter']>;
 
-const SHOW = graphql(`
-  query ShowRun($id: ID!) {
-    run(id: $id) {
-      id
-      kind
-      title
-      status
-      progress
-      attempt
-      queuePosition
-      launchedBy
-      deviceId
-      config
-      environment
-      queuedAt
-      startedAt
-      finishedAt
-      eventCount
-      failure {
-        class
-        code
-        message
-        hint
-      }
-      metrics(maxPoints: 10) {
-        name
-        unit
-        points {
-          step
-          value
-        }
-      }
-      datasetVersion {
+const SHOW = graphql(
+  `
+    query ShowRun($id: ID!) {
+      run(id: $id) {
         id
-        version
-        imageCount
-        dataset {
-          slug
-        }
-      }
-      checkpoints {
-        id
-        version
-        model {
-          slug
-        }
-      }
-      evaluation {
-        id
-        protocol
-        metrics {
-          name
-          value
-          ci95Low
-          ci95High
-        }
-      }
-    }
-  }
-`);
-
-const CANCEL = graphql(`
-  mutation CancelRunByHand($id: ID!) {
-    cancelRun(id: $id) {
-      run {
-        id
+        kind
+        title
         status
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
-      }
-    }
-  }
-`);
-const RESUME = graphql(`
-  mutation ResumeRunByHand($id: ID!) {
-    resumeRun(id: $id) {
-      run {
-        id
-        status
+        progress
+        attempt
         queuePosition
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
+        launchedBy
+        deviceId
+        config
+        environment
+        queuedAt
+        startedAt
+        finishedAt
+        eventCount
+        failure {
+          class
+          code
+          message
+          hint
+        }
+        metrics(maxPoints: 10) {
+          name
+          unit
+          points {
+            step
+            value
+          }
+        }
+        datasetVersion {
+          id
+          version
+          imageCount
+          dataset {
+            slug
+          }
+        }
+        checkpoints {
+          id
+          version
+          model {
+            slug
+          }
+        }
+        evaluation {
+          id
+          protocol
+          metrics {
+            ...MetricFields
+          }
+        }
       }
     }
-  }
-`);
+  `,
+  [METRIC_FIELDS],
+);
+
+const CANCEL = graphql(
+  `
+    mutation CancelRunByHand($id: ID!) {
+      cancelRun(id: $id) {
+        run {
+          id
+          status
+        }
+        userErrors {
+          ...UserErrorFields
+        }
+      }
+    }
+  `,
+  [USER_ERROR_FIELDS],
+);
+const RESUME = graphql(
+  `
+    mutation ResumeRunByHand($id: ID!) {
+      resumeRun(id: $id) {
+        run {
+          id
+          status
+          queuePosition
+        }
+        userErrors {
+          ...UserErrorFields
+        }
+      }
+    }
+  `,
+  [USER_ERROR_FIELDS],
+);
 
 const KINDS: Readonly<Record<NonNullable<RunFilter['kinds']>[number], true>> = {
   IMPORT: true,

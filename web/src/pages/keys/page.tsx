@@ -1,5 +1,6 @@
 /** Keys and sessions, for an ADMIN: who may do what and until when, and who is signed in. */
 import { useState, type SyntheticEvent } from 'react';
+import { USER_ERROR_FIELDS } from '../../api/fragments.ts';
 import { graphql, type ResultOf } from '../../api/graphql.ts';
 import { useAsk, useChange } from '../../api/hooks.ts';
 import { oneOf } from '../../app/search.ts';
@@ -24,34 +25,34 @@ const KEYS = graphql(`
     }
   }
 `);
-const CREATE_KEY = graphql(`
-  mutation CreateKey($input: CreateKeyInput!) {
-    createKey(input: $input) {
-      key {
-        id
-      }
-      secret
-      userErrors {
-        code
-        field
-        message
-        hint
-      }
-    }
-  }
-`);
-const REVOKE_KEY = graphql(`
-  mutation RevokeKey($id: ID!) {
-    revokeKey(id: $id) {
-      userErrors {
-        code
-        field
-        message
-        hint
+const CREATE_KEY = graphql(
+  `
+    mutation CreateKey($input: CreateKeyInput!) {
+      createKey(input: $input) {
+        key {
+          id
+        }
+        secret
+        userErrors {
+          ...UserErrorFields
+        }
       }
     }
-  }
-`);
+  `,
+  [USER_ERROR_FIELDS],
+);
+const REVOKE_KEY = graphql(
+  `
+    mutation RevokeKey($id: ID!) {
+      revokeKey(id: $id) {
+        userErrors {
+          ...UserErrorFields
+        }
+      }
+    }
+  `,
+  [USER_ERROR_FIELDS],
+);
 const SESSIONS = graphql(`
   query Sessions {
     sessions(first: 200) {
@@ -70,18 +71,18 @@ const SESSIONS = graphql(`
     }
   }
 `);
-const REVOKE_SESSION = graphql(`
-  mutation RevokeSession($id: ID!) {
-    revokeSession(id: $id) {
-      userErrors {
-        code
-        field
-        message
-        hint
+const REVOKE_SESSION = graphql(
+  `
+    mutation RevokeSession($id: ID!) {
+      revokeSession(id: $id) {
+        userErrors {
+          ...UserErrorFields
+        }
       }
     }
-  }
-`);
+  `,
+  [USER_ERROR_FIELDS],
+);
 const ROLES = ['READER', 'CONTRIBUTOR', 'OPERATOR', 'ADMIN'] as const;
 
 type AccessKey = ResultOf<typeof KEYS>['keys']['nodes'][number];

@@ -8,7 +8,7 @@ import { Leakage, Unbeaten } from '../models/findings.tsx';
 import { Golden } from '../models/golden.tsx';
 import { LearningCurve } from '../models/learning-curve.tsx';
 import { MetricTable } from '../models/metrics.tsx';
-import { EVALUATION, type EvaluationDetail } from '../models/queries.ts';
+import { EVALUATION, type EvaluationDetail } from './queries.ts';
 
 const evaluationRoute = getRouteApi('/evaluations/$id');
 

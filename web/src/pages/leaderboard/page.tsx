@@ -15,7 +15,7 @@ import {
   LEADERBOARD_VERSION,
   type LeaderboardRow,
   type LeaderboardVersion,
-} from '../models/queries.ts';
+} from './queries.ts';
 import { otherBoards, protocolOf, versionOf } from './choice.ts';
 
 type Protocol = (typeof PROTOCOLS)[number];

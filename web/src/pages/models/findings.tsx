@@ -1,7 +1,7 @@
 /** Findings of an evaluation: baselines that it does not beat, and overlap with the pretraining data. */
 import { count, words } from '../../ui/format.ts';
 import { Fact, Facts, Tag } from '../../ui/parts.tsx';
-import type { EvaluationDetail } from './queries.ts';
+import type { EvaluationDetail } from '../leaderboard/queries.ts';
 
 /** Shows nothing if the result beats all baselines. */
 export function Unbeaten({ kinds }: { readonly kinds: EvaluationDetail['unbeatenBaselines'] }) {

@@ -1,7 +1,7 @@
 /** The learning curve: the metric against the number of training labels, beside the baselines. */
 import { score, short, words } from '../../ui/format.ts';
 import { axisOf } from '../../ui/intervals.tsx';
-import type { EvaluationDetail } from './queries.ts';
+import type { EvaluationDetail } from '../leaderboard/queries.ts';
 
 const WIDTH = 560;
 const HEIGHT = 220;

@@ -1,7 +1,7 @@
 /** Metrics of evaluations beside their baselines. */
 import { score, words } from '../../ui/format.ts';
 import { AxisNote, axisOf, IntervalPicture, type Interval } from '../../ui/intervals.tsx';
-import type { Baseline, Metric } from './queries.ts';
+import type { Baseline, Metric } from '../leaderboard/queries.ts';
 
 export function intervalOf(metric: Metric): Interval {
   return { value: metric.value, low: metric.ci95Low, high: metric.ci95High };

@@ -1,0 +1,73 @@
+/** Selections that several pages make: what one of them shows of a metric or a refusal, all show. */
+import { graphql } from './graphql.ts';
+
+export const USER_ERROR_FIELDS = graphql(`
+  fragment UserErrorFields on UserError {
+    code
+    field
+    message
+    hint
+  }
+`);
+
+export const METRIC_FIELDS = graphql(`
+  fragment MetricFields on EvaluationMetric {
+    name
+    value
+    ci95Low
+    ci95High
+  }
+`);
+
+export const BASELINE_FIELDS = graphql(
+  `
+    fragment BaselineFields on EvaluationBaseline {
+      kind
+      metrics {
+        ...MetricFields
+      }
+      differences {
+        ...MetricFields
+      }
+    }
+  `,
+  [METRIC_FIELDS],
+);
+
+export const CURVE_POINT_FIELDS = graphql(`
+  fragment CurvePointFields on LearningCurvePoint {
+    labelFraction
+    shotsPerClass
+    trainImageCount
+    metrics {
+      name
+      value
+      ci95Low
+      ci95High
+    }
+  }
+`);
+
+export const LEAKAGE_FIELDS = graphql(`
+  fragment LeakageFields on Leakage {
+    isComplete
+    isUpperBound
+    testImageCount
+    exactImageCount
+    nearDuplicateImageCount
+    testGroupCount
+    sharedGroupCount
+    sharedDatasets
+    sharedCollections
+  }
+`);
+
+export const IMPORT_ISSUE_FIELDS = graphql(`
+  fragment ImportIssueFields on ImportIssue {
+    kind
+    count
+    kept
+    meaning
+    examples
+  }
+`);
