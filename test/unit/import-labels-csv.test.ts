@@ -136,7 +136,7 @@ describe('a sound CSV', () => {
   test('the other Unicode form of a name', async () => {
     const { sources, notes } = await plan(`path\na.png\n${'Läsion.png'.normalize('NFC')}\n`);
     assert.equal(sources[0]?.relativePath, 'Läsion.png'.normalize('NFD'));
-    assert.match(notes.join(), /1 files were found with/);
+    assert.match(notes.join(), /1 file was found with/);
   });
 
   test('a person says which column is which, and which is not to be read', async () => {
