@@ -2,6 +2,7 @@
  * Makes a fresh `npm ci` ready to run, with any Node of the machine (>= 20.19): the pinned Node, PostgreSQL's links,
  * the generated code. Quick if there is nothing to do. npm itself does not run it, because .npmrc sets ignore-scripts.
  */
+import './node-version.mjs';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
