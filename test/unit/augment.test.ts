@@ -35,7 +35,7 @@ function viewNumbers(config: AugmentationConfig, images: Tensor4D, viewSizePx: n
 }
 
 describe('createAugmenter', () => {
-  test('makes two views of every image, first all first ones, normalised to -1..1, and leaves no tensor behind', () => {
+  test('makes two views of every image, all first views before all second ones, normalised to -1..1, and leaks no tensor', () => {
     const images = noise(3, 32);
     const before = liveTensorCount();
     const views = createAugmenter(DEFAULT_AUGMENTATION, 24).views(images, createRandom(1));
@@ -48,7 +48,7 @@ describe('createAugmenter', () => {
     assert.equal(liveTensorCount(), before - 1);
   });
 
-  test('views made in parts are those of the whole batch, however often they are made', () => {
+  test('views made in parts equal those of the whole batch, however often they are made', () => {
     const images = noise(5, 32);
     const whole = viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8));
     const drawn = createAugmenter(DEFAULT_AUGMENTATION, 16).draw(5, 32, createRandom(8));
@@ -66,7 +66,7 @@ describe('createAugmenter', () => {
     images.dispose();
   });
 
-  test('the same random state gives the same views, another one others', () => {
+  test('the same random state gives the same views, and another state gives others', () => {
     const images = noise(2, 32);
     const first = viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8));
     assert.deepEqual(viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8)), first);
@@ -119,7 +119,7 @@ describe('drawView', () => {
   };
   const share = (flags: readonly boolean[]): number => flags.filter(Boolean).length / flags.length;
 
-  test('keeps to the ranges and probabilities', () => {
+  test('stays within the ranges and follows the probabilities', () => {
     const views = drawn(DEFAULT_AUGMENTATION);
     for (const { geometry, colour, blurSigmaPx } of views) {
       const { left, top, width, height } = geometry.crop;
@@ -137,7 +137,7 @@ describe('drawView', () => {
       assert.ok(Math.abs(share(views.map((view) => view.geometry.quarterTurnCount === turns)) - 0.25) < 0.04);
   });
 
-  test('what is off stays off', () => {
+  test('a disabled augmentation is never applied', () => {
     for (const view of drawn(QUIET)) {
       assert.deepEqual(view, {
         geometry: { crop: { left: 0, top: 0, width: 100, height: 100 }, flipped: false, quarterTurnCount: 0 },

@@ -27,31 +27,31 @@ describe('judge', () => {
     assert.equal(judge(outcome(imageOf(13, 20, 30, 40, 50, 60)), truth).verdict, 'wrong');
   });
 
-  test('a lossy codec may be further off in a few places, and not on the whole', () => {
+  test('a lossy codec may differ more in a few pixels, but not on average', () => {
     const few = outcome(imageOf(20, 20, 30, 40, 50, 60), { isLossy: true });
     assert.equal(judge(few, truth).verdict, "within the codec's error");
     assert.equal(judge(outcome(imageOf(15, 25, 35, 45, 55, 65), { isLossy: true }), truth).verdict, 'wrong');
     assert.equal(judge(outcome(imageOf(43, 20, 30, 40, 50, 60), { isLossy: true }), truth).verdict, 'wrong');
   });
 
-  test('another size, and bytes that do not decode to the digest, are wrong', () => {
+  test('a different size is wrong, and so are bytes that do not decode to the digest', () => {
     assert.match(judge(outcome(imageOf(10, 20, 30)), truth).detail, /1 x 1 px instead of 2 x 1/);
     assert.equal(judge(outcome(imageOf(10, 20, 30)), truth).verdict, 'wrong');
     assert.equal(judge(outcome(truth, { matchesDigest: false }), truth).verdict, 'wrong');
   });
 
-  test('left out with a reason is refused; without one it is wrong', () => {
+  test('a file that is left out is refused if there is a reason, and wrong if there is none', () => {
     const refused = judge(outcome(null, { issues: [truncated] }), truth);
     assert.deepEqual(refused, { verdict: 'refused', detail: 'TRUNCATED: It ends early.' });
     assert.equal(judge(outcome(null), truth).verdict, 'wrong');
   });
 
-  test('without a truth nothing is claimed', () => {
+  test('without a truth the verdict is neither equal nor wrong', () => {
     assert.equal(judge(outcome(truth), undefined).verdict, 'no truth');
   });
 });
 
-test('the truth is read by file name; the value after a profile counts, and what is not RGB uint8 is named', async (context) => {
+test('the truth is read by file name; the value after a profile takes precedence, and entries that are not RGB uint8 are reported', async (context) => {
   const npzPath = path.join(await temporaryFolder(context), 'truth.npz');
   const rgb = (level: number): Uint8Array => writeNpy({ shape: [1, 2, 3], data: new Uint8Array(6).fill(level) });
   const entries = [

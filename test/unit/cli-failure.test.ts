@@ -8,17 +8,17 @@ import { failureInWords } from '../../src/cli/failure.ts';
 const coded = (message: string, code: string, cause?: unknown): Error =>
   Object.assign(new Error(message, { cause }), { code });
 
-test('a mistake has its message and its hint', () => {
+test('an expected error is printed with its message and hint', () => {
   const failure = new CommandFailure({ message: 'Name one dataset.', hint: 'For example: bach' });
   assert.equal(failureInWords(failure), 'Name one dataset.\nFor example: bach');
 });
 
-test('the operating system is quoted, without a stack', async () => {
+test('an error of the operating system is printed without a stack', async () => {
   const error: unknown = await readFile('/no/such/folder/file').catch((reason: unknown) => reason);
   assert.equal(failureInWords(error), "ENOENT: no such file or directory, open '/no/such/folder/file'");
 });
 
-test('a wrong password of the database is named, however deep it lies', () => {
+test('a wrong database password is reported, however deeply the error is nested', () => {
   const refused = coded('password authentication failed for user "lab"', '28P01');
   assert.equal(
     failureInWords(coded('The migrations could not be read.', 'P1000', refused)),
@@ -26,6 +26,6 @@ test('a wrong password of the database is named, however deep it lies', () => {
   );
 });
 
-test('what nobody expected shows where it came from', () => {
+test('an unexpected error is printed with its stack', () => {
   assert.match(failureInWords(new TypeError('x is not a function')), /TypeError: x is not a function\n\s+at /);
 });

@@ -61,7 +61,7 @@ describe('openTrainingBatches', () => {
     }
   });
 
-  test('continues at startStep as if unbroken, and does not depend on the cache', async (context) => {
+  test('continues at startStep as if it had never stopped, with or without the cache', async (context) => {
     const options = await twoDatasets(context);
     const whole = await take(options, 9);
     assert.deepEqual(
@@ -81,7 +81,7 @@ describe('openTrainingBatches', () => {
     assert.ok(some > 10 && some < 48, `${some}`);
   });
 
-  test('next calls made together are answered in order', async (context) => {
+  test('simultaneous calls of next are answered in order', async (context) => {
     const options = await twoDatasets(context);
     const reading = openTrainingBatches(options);
     const together = await Promise.all([reading.next(), reading.next(), reading.next()]);
@@ -89,7 +89,7 @@ describe('openTrainingBatches', () => {
     assert.deepEqual(withoutDecodedCount(together), withoutDecodedCount(await take(options, 3)));
   });
 
-  test('close answers waiting and later calls, and may come twice', async (context) => {
+  test('close answers pending and later calls, and may be called twice', async (context) => {
     const reading = openTrainingBatches(await twoDatasets(context));
     const waiting = assert.rejects(reading.next(), isFault('READER_CLOSED'));
     await reading.close();
@@ -124,7 +124,7 @@ describe('openTrainingBatches', () => {
     await reading.close();
   });
 
-  test('shards that hold another number of images', async (context) => {
+  test('shards with a different number of images', async (context) => {
     const options = await twoDatasets(context);
     const datasets = options.datasets.map((dataset) => ({ ...dataset, imageCount: dataset.imageCount + 1 }));
     await assert.rejects(take({ ...options, datasets }, 1), isFault('IMAGE_COUNT_MISMATCH'));
@@ -147,7 +147,7 @@ describe('openTrainingBatches', () => {
 });
 
 describe('openEvaluationImages', () => {
-  test('delivers in the order asked for, the last batch smaller', async (context) => {
+  test('delivers the images in the requested order, with a smaller last batch', async (context) => {
     const { datasets } = await twoDatasets(context);
     const shardPaths = datasets[0]?.shardPaths ?? [];
     const images = ['a5', 'a0', 'a3', 'a4', 'a1'].map((key) => ({ key, shard: Number(key.slice(1)) < 4 ? 0 : 1 }));
@@ -164,7 +164,7 @@ describe('openEvaluationImages', () => {
     );
   });
 
-  test('after the last batch comes null, again and again', async (context) => {
+  test('returns null after the last batch, every time', async (context) => {
     const { datasets } = await twoDatasets(context);
     const reading = openEvaluationImages({
       shardPaths: datasets[0]?.shardPaths ?? [],
@@ -178,7 +178,7 @@ describe('openEvaluationImages', () => {
     await reading.close();
   });
 
-  test('an image that the shards do not hold', async (context) => {
+  test('an image that is not in the shards', async (context) => {
     const { datasets } = await twoDatasets(context);
     const shardPaths = datasets[0]?.shardPaths ?? [];
     for (const image of [

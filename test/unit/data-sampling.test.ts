@@ -49,14 +49,14 @@ describe('createSampleOrder', () => {
     }
   });
 
-  test('weight multiplies a share', () => {
+  test("a weight multiplies a dataset's share", () => {
     assert.deepEqual(
       batchTargets({ ...BASE, datasets: [{ imageCount: 100, weight: 3 }, { imageCount: 100 }] }),
       [6, 2],
     );
   });
 
-  test('a dataset smaller than its share gives all it has and the others fill up', () => {
+  test('a dataset smaller than its share gives all its images, and the others fill the batch', () => {
     const datasets = [{ imageCount: 100 }, { imageCount: 3 }, { imageCount: 50 }];
     assert.deepEqual(batchTargets({ datasets, sampling: 'EVEN', batchSize: 21 }), [9, 3, 9]);
     for (const batch of batches({ datasets, batchSize: 21 }, 30)) assert.deepEqual(countsOf(batch, 3), [9, 3, 9]);
@@ -88,7 +88,7 @@ describe('createSampleOrder', () => {
     assert.equal(new Set(batch.map((choice) => `${choice.datasetIndex}/${choice.imageIndex}`)).size, 110);
   });
 
-  test('maxImages keeps to a fixed random choice', () => {
+  test('maxImages selects a fixed random subset', () => {
     const taken = batches({ datasets: [{ imageCount: 100, maxImages: 12 }], batchSize: 5 }, 50).flat();
     const used = new Set(taken.map((choice) => choice.imageIndex));
     assert.equal(used.size, 12);

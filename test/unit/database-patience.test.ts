@@ -5,7 +5,7 @@ import { createServer, connect } from 'node:net';
 import { test } from 'node:test';
 import { untilDatabaseAnswers } from '../../workers/database-patience.ts';
 
-test('a connection that is refused is retried until somebody answers', async (context) => {
+test('a refused connection is retried until the database answers', async (context) => {
   const server = createServer((socket) => socket.end('here'));
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -29,7 +29,7 @@ test('a connection that is refused is retried until somebody answers', async (co
   assert.deepEqual([answer, waits], ['here', 2]);
 });
 
-test('a statement that is wrong is not retried', async () => {
+test('a faulty statement is not retried', async () => {
   let tries = 0;
   const wrong = Object.assign(new Error('duplicate key'), { code: '23505' });
   await assert.rejects(

@@ -8,7 +8,7 @@ import { CatalogueError, loadCatalogue } from '../../src/modules/datasets/index.
 
 const FOLDER = path.resolve(import.meta.dirname, '../../prisma/catalog');
 
-test('the 57 rows are as the sources have them', async () => {
+test('the 57 rows match their sources', async () => {
   const catalogue = await loadCatalogue();
   const counts = Map.groupBy(catalogue, (dataset) => dataset.provenance);
   assert.deepEqual([...counts].map(([provenance, rows]) => [provenance, rows.length]).sort(), [
@@ -52,7 +52,7 @@ describe('a faulty file', () => {
     }
   }
 
-  test('a good one has none', async () => assert.deepEqual(await faultsOf({ 'breakhis.json': good }), []));
+  test('a correct file has no faults', async () => assert.deepEqual(await faultsOf({ 'breakhis.json': good }), []));
 
   const evidenceWith = (field: string, value: unknown) => ({
     evidence: { ...Object(good['evidence']), [field]: value },
@@ -102,10 +102,10 @@ describe('a faulty file', () => {
     });
   }
 
-  test('that is no JSON', async () =>
+  test('that is not JSON', async () =>
     assert.match((await faultsOf({ 'breakhis.json': '{' })).join(), /^breakhis\.json: file: /));
 
-  test('is named with all the others', async () => {
+  test('is reported with all the others', async () => {
     const faults = await faultsOf({ 'breakhis.json': { ...good, name: '', year: 12 }, 'other.json': '[]' });
     assert.deepEqual(
       faults.map((fault) => fault.split(': ').slice(0, 2).join(': ')),

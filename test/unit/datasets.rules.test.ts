@@ -45,7 +45,7 @@ describe('slugs and codes', () => {
 });
 
 describe('a search', () => {
-  test('of nothing is none', () =>
+  test('for an empty text is no search', () =>
     assert.deepEqual(
       [searchOf({}), searchOf({ search: null }), searchOf({ search: '' })],
       [undefined, undefined, undefined],
@@ -93,9 +93,9 @@ describe('resolutions', () => {
     totalMagnification: number | null = null,
   ) => ({ magnification, totalMagnification, micronsPerPixel });
   test('of nothing', () => assert.deepEqual(resolutionsOf(row), []));
-  test('one of each is a pair', () =>
+  test('one magnification and one resolution are a pair', () =>
     assert.deepEqual(resolutionsOf({ ...row, magnifications: [20], microns_per_pixel: [0.5] }), [only(20, 0.5)]));
-  test('two of each are not guessed to be pairs', () => {
+  test('two magnifications and two resolutions are not paired by guessing', () => {
     assert.deepEqual(resolutionsOf({ ...row, magnifications: [20, 40], microns_per_pixel: [0.5, 0.25] }), [
       only(20, null),
       only(40, null),
@@ -121,7 +121,7 @@ describe('resolutions', () => {
   });
 });
 
-test('merged facts: given ones change, null forgets, the rest stays', async () => {
+test('merged facts: given values change, null deletes a value, and the others stay', async () => {
   const [bach] = (await loadCatalogue()).filter((dataset) => dataset.slug === 'bach');
   assert.ok(bach !== undefined);
   const merged = mergeFacts(bach, { imageCount: null, name: 'New', notes: undefined });

@@ -6,7 +6,7 @@ import { cpuDevices, gpuDevices } from '../../workers/devices.ts';
 import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
 
 describe('GPUs', () => {
-  test('each by its UUID; a process sees its own alone', async (context) => {
+  test('each has its UUID; a process sees only its own', async (context) => {
     const devices = gpuDevices(
       await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 81559, 81000\\nGPU-bbbb, 81559, 81000\\n'"),
     );
@@ -16,7 +16,7 @@ describe('GPUs', () => {
     ]);
   });
 
-  test('has room only while its memory is free, and asks again each time', async (context) => {
+  test('is available only while its memory is free, which is checked each time', async (context) => {
     const program = await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 1000, 799\\nGPU-bbbb, 1000, 800\\n'");
     const devices = gpuDevices(program);
     const [full, free] = await devices.list();
@@ -30,7 +30,7 @@ describe('GPUs', () => {
     );
   });
 
-  test('a driver that does not answer is reported, not taken for an empty machine', async (context) => {
+  test('a driver that does not answer is reported, and not treated as a machine without GPUs', async (context) => {
     const devices = gpuDevices(await fakeNvidiaSmi(context, 'echo "Failed to initialize NVML" >&2; exit 9'));
     await assert.rejects(devices.list(), /NVML/);
   });

@@ -21,7 +21,7 @@ test('mean and deviation are per channel', () => {
   assert.deepEqual(normalised({ channelMean: [0, 0.5, 0.5], channelStd: [1, 0.5, 0.25] }), [0, 0, 2]);
 });
 
-test('a value range comes first', () => {
+test('the value range is applied first', () => {
   assert.deepEqual(
     normalised({ channelMean: [100, 100, 100], channelStd: [1, 1, 1], valueRange: [0, 255] }),
     [-100, 27.5, 155],
@@ -29,11 +29,11 @@ test('a value range comes first', () => {
   assert.deepEqual(normalised({ channelMean: [0, 0, 0], channelStd: [1, 1, 1], valueRange: [-1, 1] }), [-1, 0, 1]);
 });
 
-test('BGR turns the channels before they are normalised', () => {
+test('BGR reverses the channels before they are normalised', () => {
   assert.deepEqual(normalised({ channelMean: [1, 0, 0], channelStd: [1, 1, 1], channelOrder: 'BGR' }), [0, 0.5, 0]);
 });
 
-test('bytes come to the digits of their 255ths, all 256 of them in every channel', () => {
+test('every byte value becomes exactly its 255th, in every channel', () => {
   const contracts: readonly Normalisation[] = [
     HALF_NORMALISATION,
     { channelMean: [0.485, 0.456, 0.406], channelStd: [0.229, 0.224, 0.225] },

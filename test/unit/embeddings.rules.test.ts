@@ -5,7 +5,7 @@ import { parse } from 'csv-parse/sync';
 import { idsCsvOf, preparationDigestOf } from '../../src/modules/embeddings/embeddings.rules.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 
-test('a preparation is another one when it changes a pixel, and only then', () => {
+test('a preparation has another digest exactly if it changes a pixel', () => {
   const digest = preparationDigestOf(INPUT_CONTRACT);
   assert.match(digest, /^[0-9a-f]{64}$/);
   assert.equal(preparationDigestOf({ ...INPUT_CONTRACT, micronsPerPixelMin: 1 }), digest);
@@ -29,7 +29,7 @@ test('a preparation is another one when it changes a pixel, and only then', () =
   assert.equal(new Set([digest, ...others]).size, changes.length + 1);
 });
 
-test('any label and path comes back out of the CSV', () => {
+test('any label and path can be read back from the CSV', () => {
   const images = [
     { key: '000000000', label: 'tumour, "grade 2"', group: 'patient\n7', split: null, sourcePath: 'a/b.png' },
     { key: '000000001', label: null, group: null, split: 'test', sourcePath: null },

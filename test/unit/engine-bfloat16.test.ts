@@ -79,7 +79,7 @@ function describeSupported(what: string, tests: () => void): void {
       assert.throws(() => trainer('bfloat16'), UnsupportedPrecisionError));
 }
 
-test('a processor without bfloat16 is distinguished from one with it before anything is trained', async () => {
+test('a processor without bfloat16 is recognised before training', async () => {
   const asking = `const { canComputeIn } = await import(${JSON.stringify(new URL('../../workers/engine/kernels/compute-dtype.ts', import.meta.url).href)}); console.log(canComputeIn('float32'), canComputeIn('bfloat16'), canComputeIn('bfloat16'));`;
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', asking], {
     env: childEnvironment({ ...ENGINE_PROCESS_ENV, ONEDNN_MAX_CPU_ISA: 'AVX2' }),
@@ -88,7 +88,7 @@ test('a processor without bfloat16 is distinguished from one with it before anyt
 });
 
 describeSupported('bfloat16 on the device', () => {
-  test('a cast there and back rounds to eight bits of fraction, nearest and ties to even', () => {
+  test('a cast to bfloat16 and back rounds to eight significant bits, to the nearest with ties to even', () => {
     const numbers = tf.tensor1d([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -16, -3.140625, 1e30, 0]);
     const rounded = castTo(numbers, 'bfloat16');
     const back = castTo(rounded, 'float32');

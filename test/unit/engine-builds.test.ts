@@ -15,7 +15,7 @@ import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
 describe('the build for this machine', () => {
-  test('is the CUDA one where a driver answers that is new enough', async (context) => {
+  test('is the CUDA build if the driver is new enough', async (context) => {
     for (const version of ['525.60.13', '550.54', '580.95.05']) {
       const chosen = await chooseEngineBuild(await fakeNvidiaSmi(context, `echo 'NVIDIA H100 80GB HBM3, ${version}'`));
       assert.equal(chosen.build, 'cuda');
@@ -23,7 +23,7 @@ describe('the build for this machine', () => {
     }
   });
 
-  test('is the CPU one otherwise, and says exactly why', async (context) => {
+  test('is the CPU build otherwise, with the exact reason', async (context) => {
     const cases: readonly (readonly [string, RegExp])[] = [
       [
         await fakeNvidiaSmi(context, "echo 'Tesla K80, 470.256.02'"),
@@ -106,7 +106,7 @@ async function offlineIndex(context: TestContext): Promise<{ index: string; cach
 }
 
 describe("NVIDIA's libraries", () => {
-  test('come by pip into the folder of the build: libraries alone, and nothing of the fetch is left', async (context) => {
+  test('are installed by pip into the folder of the build: only libraries, without leftovers of the installation', async (context) => {
     const { index, cacheDir, versionDir } = await offlineIndex(context);
     await putWheel(index, RUNTIME, {
       'nvidia/cuda_runtime/lib/libcudart.so.12': 'runtime',
@@ -133,7 +133,7 @@ describe("NVIDIA's libraries", () => {
     assert.ok(messages.some((message) => message.includes('2 packages')));
   });
 
-  test('that a package does not hold are named, and what was there before stays', async (context) => {
+  test('that a package does not contain are named, and the earlier ones stay', async (context) => {
     const { index, cacheDir, versionDir } = await offlineIndex(context);
     await mkdir(path.join(versionDir, 'nvidia/cudnn/lib'), { recursive: true });
     await writeFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'before');
@@ -149,7 +149,7 @@ describe("NVIDIA's libraries", () => {
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
   });
 
-  test('that the index does not have are told in its words', async (context) => {
+  test("that the index does not have are reported with pip's message", async (context) => {
     const { cacheDir, versionDir } = await offlineIndex(context);
     await assert.rejects(
       fetchCudaLibraries([CUDNN], versionDir, () => undefined),
@@ -158,7 +158,7 @@ describe("NVIDIA's libraries", () => {
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
   });
 
-  test('are of the lowest versions that the wheel asks for, each once', () => {
+  test('have the lowest versions that the wheel requires, each once', () => {
     // `Requires-Dist` of the wheel's metadata, extra "and-cuda".
     const floors: Readonly<Record<string, string>> = {
       'nvidia-cublas-cu12': '12.5.3.2',

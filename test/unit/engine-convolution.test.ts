@@ -200,7 +200,7 @@ for (const { what, count, sidePx, inputChannels, outputChannels, window } of SHA
 
     // The convolution is linear in images and in filter: <convolve(images, filter), g> = <images, gradient by images of
     // g> = <filter, gradient by filter of g>.
-    test('has the gradients that its definition asks for', () => {
+    test('has the gradients of its definition', () => {
       const before = liveTensorCount();
       for (let draw = 0; draw < 3; draw += 1) {
         const other = normals([count, sidePx, sidePx, inputChannels]);

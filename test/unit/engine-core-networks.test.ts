@@ -33,7 +33,7 @@ function mismatch(work: () => unknown): WeightsMismatchError {
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(2));
 
 describe('encoder', () => {
-  test('as many numbers as torchvision counts, without fc', () => {
+  test("has as many parameters as torchvision's without fc", () => {
     const trained = new Set(['FILTER', 'NORM_SCALE', 'NORM_OFFSET']);
     const counts = ENCODER_ARCHITECTURES.map((architecture) =>
       encoderTensorSpecs(architecture)
@@ -44,7 +44,7 @@ describe('encoder', () => {
     assert.deepEqual(ENCODER_ARCHITECTURES.map(embeddingDimOf), [512, 512, 2048, 2048]);
   });
 
-  test('shapes: any batch, sides from 32 px that need be no multiples of anything', () => {
+  test('shapes: any batch size, and any side of at least 32 px', () => {
     const encoder = encoderFromWeights('RESNET18', WEIGHTS);
     for (const [count, side] of [
       [1, 32],
@@ -99,7 +99,7 @@ describe('encoder', () => {
     batch.dispose();
   });
 
-  test('which weights move: embedding and an abandoned pass move none; a committed pass moves the running statistics only, all of them', () => {
+  test('embedding and an abandoned pass change no weights; a committed pass changes all running statistics and nothing else', () => {
     const encoder = encoderFromWeights('RESNET18', WEIGHTS);
     const batch = images(2, 32);
     const before = encoder.weights();
@@ -124,7 +124,7 @@ describe('encoder', () => {
     batch.dispose();
   });
 
-  test('weights that do not fit: every fault is named, and nothing is left on the device', () => {
+  test('weights that do not fit: every fault is named, and no tensor is left on the device', () => {
     const weights = WEIGHTS;
     const before = liveTensorCount();
     const [first, ...others] = weights;
@@ -150,14 +150,14 @@ describe('encoder', () => {
     assert.equal(liveTensorCount(), before);
   });
 
-  test('batch counts may be absent, as in files of old PyTorch; they then begin at 0', () => {
+  test('batch counts may be absent, as in files of old PyTorch versions; they then begin at 0', () => {
     const weights = WEIGHTS.filter(({ name }) => !name.endsWith('num_batches_tracked'));
     const encoder = encoderFromWeights('RESNET18', weights);
     assert.equal(encoder.weights().filter((tensor) => tensor.dtype === 'I64' && tensor.data[0] === 0n).length, 20);
     encoder.dispose();
   });
 
-  test('a pass out of order is a fault of the caller', () => {
+  test('calls of a pass in the wrong order throw', () => {
     const encoder = encoderFromWeights('RESNET18', WEIGHTS);
     const gradient = rows(2, 512);
     assert.throws(() => encoder.backward(gradient), /backward before forward/);
@@ -225,7 +225,7 @@ describe('projection head', () => {
     head.dispose();
   });
 
-  test('save and load, and which weights move: none of themselves', () => {
+  test('save and load; a pass changes no weights', () => {
     const head = create();
     const weights = head.weights();
     const embeddings = rows(2, 6);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { checkSchedule, learningRateAt } from '../../workers/engine/optim/schedule.ts';
 
 describe('learning rate', () => {
-  test('at every step: a line up to the peak, then half a cosine down', () => {
+  test('rises linearly to the peak and then follows half a cosine down, at every step', () => {
     const schedule = { peakLearningRate: 0.6, warmupSteps: 10, totalSteps: 110 };
     for (let step = 0; step < schedule.totalSteps; step += 1) {
       const wanted = step < 10 ? 0.06 * (step + 1) : 0.6 * Math.cos((Math.PI * (step - 10)) / 200) ** 2;
@@ -13,12 +13,12 @@ describe('learning rate', () => {
     assert.equal(learningRateAt(schedule, 10), 0.6);
   });
 
-  test('without a warm-up it begins at the peak; with nothing else it ends there', () => {
+  test('begins at the peak without a warm-up; ends there if there is only a warm-up', () => {
     assert.equal(learningRateAt({ peakLearningRate: 1, warmupSteps: 0, totalSteps: 4 }, 0), 1);
     assert.equal(learningRateAt({ peakLearningRate: 1, warmupSteps: 4, totalSteps: 4 }, 3), 1);
   });
 
-  test('goes through the rest of its cosine in another total of steps, without a jump', () => {
+  test('follows the rest of its cosine over a changed total of steps, without a jump', () => {
     const before = { peakLearningRate: 1, warmupSteps: 10, totalSteps: 110 };
     const cosineAt = (progress: number): number => (1 + Math.cos(Math.PI * progress)) / 2;
     for (const totalSteps of [60, 200]) {
@@ -50,7 +50,7 @@ describe('learning rate', () => {
       assert.ok(Math.abs(learningRateAt(twice, step) - cosineAt(progress)) < 1e-12, `step ${step}`);
   });
 
-  test('refuses a step outside, and schedules that make no sense', () => {
+  test('refuses a step out of range, and invalid schedules', () => {
     const schedule = { peakLearningRate: 1, warmupSteps: 1, totalSteps: 4 };
     for (const step of [-1, 4, 0.5, Number.NaN]) assert.throws(() => learningRateAt(schedule, step), RangeError);
     const bad = [

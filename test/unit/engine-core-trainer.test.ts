@@ -39,7 +39,7 @@ function views(seed: number): Tensor4D {
 }
 
 describe('SimCLR trainer', () => {
-  test('learns: the loss falls, the partners come together, tensors stay as many, every trained tensor moves', async () => {
+  test('learns: the loss falls, positive pairs get closer, the number of tensors stays constant, and every trained tensor changes', async () => {
     const before = liveTensorCount();
     const training = trainer();
     const startWeights = training.saveState();
@@ -81,7 +81,7 @@ describe('SimCLR trainer', () => {
     resumed.dispose();
   });
 
-  test('a trainer whose plan has changed continues as one that was made by it, bit for bit', async () => {
+  test('a trainer whose plan has changed continues bit for bit like one that was created with the new plan', async () => {
     const batch = views(1);
     const [through, resumed] = [
       trainer({ warmupSteps: 1, optimizer: ADAMW }),
@@ -107,7 +107,7 @@ describe('SimCLR trainer', () => {
     resumed.dispose();
   });
 
-  test('a step that is not finite is refused before anything changes', async () => {
+  test('a step with a value that is not finite is refused before anything changes', async () => {
     const training = trainer();
     const before = training.saveState();
     const tensors = liveTensorCount();
@@ -145,7 +145,7 @@ describe('SimCLR trainer', () => {
     training.dispose();
   });
 
-  test('begins from given weights, or from new ones of its seed', () => {
+  test('begins from given weights, or from new ones drawn from its seed', () => {
     const training = trainer();
     training.encoderWeights().forEach((tensor, index) => assert.ok(sameData(tensor, WEIGHTS[index]), tensor.name));
     const beyond = training
@@ -160,7 +160,7 @@ describe('SimCLR trainer', () => {
     fresh.dispose();
   });
 
-  test('a state that does not fit is refused whole', () => {
+  test('a state that does not fit is refused as a whole', () => {
     const training = trainer();
     const state = training.saveState();
     const refused = (tensors: readonly NamedTensor[]): void =>

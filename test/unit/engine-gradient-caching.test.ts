@@ -168,7 +168,7 @@ describe('gradient caching', () => {
     });
   }
 
-  test('one part is the whole batch, bit for bit, and so are views made on demand', async () => {
+  test('one part equals the whole batch bit for bit, and so do views made on demand', async () => {
     const batch = views();
     const [whole, inOnePart, onDemand] = [trainer(), trainer(IMAGE_COUNT), trainer()];
     const wanted = await whole.step(batch);
@@ -180,7 +180,7 @@ describe('gradient caching', () => {
     batch.dispose();
   });
 
-  test('a step that is not finite, or whose batch the parts do not divide, changes nothing and leaks no tensor', async () => {
+  test('a step with a value that is not finite, or with a batch that the part size does not divide, changes nothing and leaks no tensor', async () => {
     const training = trainer(2);
     const before = digestOf(training);
     const tensors = liveTensorCount();

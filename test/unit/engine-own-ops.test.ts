@@ -374,7 +374,7 @@ describe('our own convolution', () => {
     tf.dispose([images, filter, short, addend, flat, ...Object.values(state)]);
   });
 
-  test('takes float32 alone, and output channels in multiples of 16; for the gradient by images input channels too', () => {
+  test('accepts only float32, and only output channels in multiples of 16; for the input gradient also input channels in such multiples', () => {
     const images = normals(1, [1, 4, 4, 16]);
     const rounded = asRank4(castTo(images, 'bfloat16'));
     assert.ok(hasOwnConvolution(images, [3, 3, 16, 32]));
@@ -386,7 +386,7 @@ describe('our own convolution', () => {
     tf.dispose([images, rounded]);
   });
 
-  test('shapes that do not belong together are refused, and the next call is fine', () => {
+  test('shapes that do not match are refused, and the next call works', () => {
     const [images, filter] = [normals(1, [2, 4, 4, 16]), normals(2, [3, 3, 16, 32])];
     const settings = (values: Readonly<Record<string, number>>): OpAttr[] =>
       Object.entries({ stride: 1, padding: 1, ...values }).map(([name, value]) => intAttr(name, value));
@@ -422,7 +422,7 @@ describe('our own convolution', () => {
     tf.dispose([images, filter, vector, output]);
   });
 
-  test('no image at all is no work, and a gradient of zero', () => {
+  test('an empty batch gives an empty result and a gradient of zero', () => {
     for (const window of [TILED, STRIDED]) {
       const [images, filter, gradient] = [
         tf.zeros([0, 4, 4, 16]),
@@ -609,7 +609,7 @@ describe('our own batch norm', () => {
     tf.dispose([images, gradient, broken, ...Object.values(state), ...made]);
   });
 
-  test('takes float32 alone, channels in multiples of 8, and what belongs together', () => {
+  test('accepts only float32, channels in multiples of 8, and matching shapes', () => {
     const { images, gradient, state } = normInputs({ what: '', shape: [2, 2, 2, 16], activation: 'NONE' });
     const rounded = asRank4(castTo(images, 'bfloat16'));
     assert.ok(!hasOwnBatchNorm(rounded));
@@ -630,7 +630,7 @@ describe('our own batch norm', () => {
 });
 
 describe('all of our ops', () => {
-  test('one, two and five threads come to the same digits', async () => {
+  test('one, two and five threads give identical results', async () => {
     const digests = await Promise.all(['1', '2', '5'].map(digestWithThreads));
     assert.match(digests[0] ?? '', /^[0-9a-f]{64}$/);
     assert.equal(new Set(digests).size, 1);

@@ -7,7 +7,7 @@ import { childEnvironment, EnvironmentError, readEnvironment } from '../../src/e
 import { CONFIGURATION_PAGE, configurationPage } from '../../scripts/configuration-page.ts';
 
 describe('environment', () => {
-  test('defaults: loopback, port 4000, data below the working folder, reading open, one worker', () => {
+  test('defaults: loopback, port 4000, data below the working folder, reading without a key, one worker', () => {
     const env = readEnvironment({ XDG_CACHE_HOME: '/cache' });
     assert.deepEqual(env, {
       dataDir: path.resolve('.paraffin'),
@@ -38,11 +38,11 @@ describe('environment', () => {
     });
   });
 
-  test('an empty variable is one that is not set', () => {
+  test('an empty variable counts as not set', () => {
     assert.equal(readEnvironment({ PARAFFIN_PORT: '', PARAFFIN_DATABASE_URL: '' }).port, 4000);
   });
 
-  test('import roots: the own folder first, then each of the list, absolute', () => {
+  test("import roots: the registry's own folder first, then each folder of the list, as absolute paths", () => {
     const { importRoots } = readEnvironment({
       PARAFFIN_DATA_DIR: '/data',
       PARAFFIN_IMPORT_ROOTS: `/slides${path.delimiter}${path.delimiter}images/../tiles`,
@@ -67,7 +67,7 @@ describe('environment', () => {
       assert.throws(() => readEnvironment({ PARAFFIN_TRUST_PROXY: wrong }), /PARAFFIN_TRUST_PROXY/, wrong);
   });
 
-  test('all faults are reported at once, each with its variable', () => {
+  test('all faults are reported together, each with its variable', () => {
     const faulty = {
       PARAFFIN_PORT: '65536',
       PARAFFIN_DATABASE_URL: 'mysql://db',
@@ -107,7 +107,7 @@ describe('environment', () => {
     );
   });
 
-  test('a child inherits, and what is given to it wins', () => {
+  test('a child inherits the environment, and given values take precedence', () => {
     const inherited = childEnvironment({ PARAFFIN_LOG_LEVEL: 'silent' });
     assert.equal(inherited['PARAFFIN_LOG_LEVEL'], 'silent');
     assert.equal(inherited['PATH'], process.env['PATH']);

@@ -60,7 +60,7 @@ describe('refused', () => {
     }
   });
 
-  test('no label, and one label, by its name', () => {
+  test('no label, and a single label, which is named', () => {
     assert.throws(
       () => checkEvaluable(input(), version({ labelNames: [] })),
       refusal('TOO_FEW_LABELS', 'input.datasetVersionId', /no labels/),

@@ -17,14 +17,14 @@ const differing = (name: string, value: number, low: number | null, high: number
   },
 ];
 
-test('a difference whose interval holds 0 is not beaten, however large it is', () => {
+test('a baseline is not beaten if the interval of the difference contains 0, however large the difference is', () => {
   const result = [metric('macroF1', 0.8)];
   assert.deepEqual(unbeatenBaselines('KNN', result, differing('macroF1', 0.3, -0.01, 0.6)), ['COLOUR_STATISTICS']);
   assert.deepEqual(unbeatenBaselines('KNN', result, differing('macroF1', 0.3, 0, 0.6)), ['COLOUR_STATISTICS']);
   assert.deepEqual(unbeatenBaselines('KNN', result, differing('macroF1', 0.3, 0.01, 0.6)), []);
 });
 
-test('of an error less is better', () => {
+test('a smaller error is better', () => {
   const result = [metric('meanAbsoluteError', 2)];
   const unbeaten = (low: number, high: number): unknown =>
     unbeatenBaselines('REGRESSION', result, differing('meanAbsoluteError', -1, low, high));
@@ -32,7 +32,7 @@ test('of an error less is better', () => {
   assert.deepEqual(unbeaten(-2, 0.1), ['COLOUR_STATISTICS']);
 });
 
-test('without intervals the values are compared, and what has no number is not judged', () => {
+test('without intervals the values are compared; without a number there is no verdict', () => {
   const before = [{ kind: 'MAJORITY_CLASS' as const, metrics: [metric('macroF1', 0.5)], differences: [] }];
   assert.deepEqual(unbeatenBaselines('LINEAR_PROBE', [metric('macroF1', 0.5)], before), ['MAJORITY_CLASS']);
   assert.deepEqual(unbeatenBaselines('LINEAR_PROBE', [metric('macroF1', 0.6)], before), []);

@@ -15,14 +15,14 @@ const tested: Tested = {
   labelNames: ['normal', 'tumour'],
 };
 
-test('every recipe of the plan is a valid one and changes something', () => {
+test('every recipe of the plan is valid and changes something', () => {
   for (const { factor, value, recipe } of variants()) {
     assert.deepEqual(recipeSchema.parse(recipe), recipe, `${factor} ${value}`);
     if (factor !== 'base') assert.notDeepEqual(recipe, BASE_RECIPE, `${factor} ${value}`);
   }
 });
 
-test('a cell has one name, however its recipe is written down, and no other cell has it', () => {
+test('a cell has one unique name, in whatever order its recipe is written', () => {
   const cells = ablationCells('pcam-mini');
   assert.equal(new Set(cells.map(cellKey)).size, cells.length);
   const [cell] = cells;
@@ -53,7 +53,7 @@ test('PyTorch is asked for the same recipes under the same seeds as the engine',
   assert.ok(of('ENGINE').length >= 2 * SEEDS.length);
 });
 
-test('macro-F1 is the mean over seeds, and an arm against itself differs by nothing', () => {
+test('macro-F1 is the mean over seeds, and the difference of an arm from itself is 0', () => {
   const right = '00001111';
   const half = '00000000';
   // All are predicted to be normal: F1 of normal 2 x 4 / (4 + 8) = 2/3, of tumour 0, so 1/3; averaged with a perfect
@@ -64,7 +64,7 @@ test('macro-F1 is the mean over seeds, and an arm against itself differs by noth
   assert.ok(differenceOf(tested, [right], [half]).ci95Low > 0);
 });
 
-test('what was measured is read back, and a file that is not one of ours is refused', async () => {
+test('measurements can be read back, and any other file is refused', async () => {
   const folder = await mkdtemp(path.join(os.tmpdir(), 'recipes-'));
   try {
     const file = path.join(folder, 'cells.json');

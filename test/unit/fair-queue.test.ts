@@ -12,7 +12,7 @@ function acquire(slot: QueueSlot, name: string, inside: string[]): Promise<void>
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 describe('a turn', () => {
-  test('is had at once by so many of one sender and of all, and by the next when one leaves', async () => {
+  test('is given at once up to the limits per sender and in total, and to the next request when one ends', async () => {
     const queue = createFairQueue(limits);
     const inside: string[] = [];
     const a = ['a1', 'a2', 'a3'].map((name) => ({ name, slot: queue.slotFor('a') }));
@@ -29,7 +29,7 @@ describe('a turn', () => {
     assert.deepEqual(inside, ['a1', 'a2', 'b1', 'b2', 'a3']);
   });
 
-  test('comes to whoever asks little before all of whoever asks much', async () => {
+  test('comes to a sender with few requests before all those of a sender with many', async () => {
     const queue = createFairQueue({ ...limits, total: 1, perSender: 1, waitingPerSender: 100 });
     const inside: string[] = [];
     const slots: QueueSlot[] = [];
@@ -44,7 +44,7 @@ describe('a turn', () => {
     assert.ok(inside.indexOf('little') <= 3, inside.join(' '));
   });
 
-  test('that does not come in time, or has too many before it, is OVERLOADED and tells when to ask again', async () => {
+  test('that takes too long, or has too many before it, is refused as OVERLOADED with a time to retry', async () => {
     const queue = createFairQueue({ ...limits, waitMs: 20 });
     for (const slot of [queue.slotFor('a'), queue.slotFor('a')]) await slot.acquire();
     const waiting = [queue.slotFor('a'), queue.slotFor('a')].map((slot) =>
@@ -55,7 +55,7 @@ describe('a turn', () => {
     await Promise.all(waiting);
   });
 
-  test("of somebody who left while waiting is the next one's, and no slot is lost", async () => {
+  test('of a request that was aborted while waiting goes to the next one, and no slot is lost', async () => {
     const queue = createFairQueue({ ...limits, total: 1 });
     const first = queue.slotFor('a');
     await first.acquire();

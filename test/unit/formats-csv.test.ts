@@ -22,14 +22,14 @@ const TEXTS = [
   'a=1',
 ];
 
-test('a text that a spreadsheet would run does not begin a cell', () => {
+test('no cell begins with text that a spreadsheet would run as a formula', () => {
   for (const text of TEXTS) {
     const [[cell = ''] = []]: string[][] = parse(csvField(text), { relax_column_count: true });
     assert.doesNotMatch(cell, /^[=+\-@\t\r]/, JSON.stringify(text));
   }
 });
 
-test('every text comes back from a parser as it was', () => {
+test('every text is read back unchanged by a parser', () => {
   const line = TEXTS.map(csvField).join(',');
   const [fields = []]: string[][] = parse(`${line}\r\n`, { record_delimiter: '\r\n' });
   assert.deepEqual(fields.map(textOfCsvField), TEXTS);

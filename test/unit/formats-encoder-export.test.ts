@@ -52,7 +52,7 @@ describe('weights to export', () => {
     return assert.fail('The weights were taken.');
   };
 
-  test('come by unit, whatever their order, with the batch count where there is one', () => {
+  test('are grouped by unit in any order, with the batch count if there is one', () => {
     const units = unitWeights('RESNET18', tensors.toReversed());
     assert.equal(units.size, 20);
     assert.deepEqual([...units.keys()].slice(0, 3), ['conv1', 'layer1.0.conv1', 'layer1.0.conv2']);
@@ -63,15 +63,15 @@ describe('weights to export', () => {
     assert.equal(unitWeights('RESNET18', without('bn1.num_batches_tracked')).get('conv1')?.batchCount, 0n);
   });
 
-  test('must all be there', () => assert.deepEqual(faultOf(without('bn1.bias')).missing, ['bn1.bias']));
-  test('must be no others', () => {
+  test('must be complete', () => assert.deepEqual(faultOf(without('bn1.bias')).missing, ['bn1.bias']));
+  test('must contain no other tensors', () => {
     const { unexpected } = faultOf([
       ...tensors,
       { name: 'fc.weight', dtype: 'F32', shape: [1], data: new Float32Array(1) },
     ]);
     assert.deepEqual(unexpected, ['fc.weight']);
   });
-  test('must be there once', () => {
+  test('must be unique', () => {
     const [first] = tensors;
     assert.ok(first !== undefined);
     assert.deepEqual(faultOf([{ ...first }, ...tensors]).unexpected, ['conv1.weight']);

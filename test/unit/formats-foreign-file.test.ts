@@ -22,7 +22,7 @@ describe('a file that is not a checkpoint', () => {
   for (const [name, beginning, inWords] of kinds)
     test(name, () => assert.match(foreignFileInWords(beginning) ?? 'of no known kind', inWords));
 
-  test('a file of unknown kind gets no name', () => {
+  test('a file of an unknown kind is not named', () => {
     assert.equal(foreignFileInWords(bytes('any other bytes')), undefined);
   });
 });

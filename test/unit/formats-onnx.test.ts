@@ -163,7 +163,7 @@ describe('ONNX', () => {
     assert.equal(epsilon, Math.fround(1e-5));
   });
 
-  test('is the same each time, and refuses weights of another network', () => {
+  test('is identical each time, and refuses weights of another network', () => {
     const source = encoderToExport('RESNET18');
     assert.ok(Buffer.from(writeOnnx(source)).equals(writeOnnx({ ...source, tensors: source.tensors.toReversed() })));
     assert.throws(() => writeOnnx({ ...source, architecture: 'RESNET50' }), WeightsMismatchError);
@@ -171,7 +171,7 @@ describe('ONNX', () => {
 });
 
 describe('a protocol buffer', () => {
-  test('is encoded as its specification shows', () => {
+  test('is encoded as in the examples of its specification', () => {
     assert.deepEqual([...new ProtobufMessage().natural(1, 150).toBytes()], [0x08, 0x96, 0x01]);
     assert.deepEqual(
       [...new ProtobufMessage().string(2, 'testing').toBytes()],
@@ -184,7 +184,7 @@ describe('a protocol buffer', () => {
     assert.deepEqual([...new ProtobufMessage().float(2, 1).toBytes()], [0x15, 0, 0, 0x80, 0x3f]);
   });
 
-  test('holds naturals up to 2^53 and refuses others', () => {
+  test('stores natural numbers up to 2^53 and refuses others', () => {
     assert.deepEqual(
       fieldsOf(new ProtobufMessage().naturals(1, [0, 127, 128, 2 ** 40, Number.MAX_SAFE_INTEGER]).toBytes()).get(1),
       [0, 127, 128, 2 ** 40, Number.MAX_SAFE_INTEGER],

@@ -36,7 +36,7 @@ describe('a stored zip', () => {
     { name: 'b.json', data: bytes('{"third":3}') },
   ];
 
-  test('is read by others', async () => {
+  test('is read by other programs', async () => {
     for (const alignment of [1, 64]) {
       const contents = await unzipped(writeStoredZip(entries, alignment));
       assert.deepEqual(
@@ -69,7 +69,7 @@ describe('a stored zip', () => {
 
   test('is the same each time', () => assert.deepEqual(writeStoredZip(entries, 64), writeStoredZip(entries, 64)));
 
-  test('refuses a name that is duplicated, absolute, climbing or not ASCII', () => {
+  test('refuses a name that is duplicated, absolute, outside the folder or not ASCII', () => {
     for (const name of ['/etc/passwd', '../up', 'a/../b', 'a//b', '', 'é', 'a\\b']) {
       assert.throws(() => writeStoredZip([{ name, data: bytes('') }], 1), /not a plain relative path/);
     }
@@ -86,7 +86,7 @@ describe('a stored zip', () => {
     );
   });
 
-  test('refuses what would need zip64', () => {
+  test('refuses content that would need zip64', () => {
     assert.throws(
       () =>
         writeStoredZip(

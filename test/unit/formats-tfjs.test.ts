@@ -86,7 +86,7 @@ describe('TF.js', () => {
     });
   }
 
-  test('the shards hold what the manifest says, in pieces of 4 MiB; every input of a node is a node', () => {
+  test('the shards match the manifest, in pieces of 4 MiB; every input of a node is a node', () => {
     const source = encoderToExport('RESNET18');
     const files = tfjsFiles(source);
     const { modelTopology, weightsManifest, userDefinedMetadata } = modelFile.parse(JSON.parse(modelJson(files)));
@@ -113,7 +113,7 @@ describe('TF.js', () => {
     assert.equal(userDefinedMetadata['architecture'], 'RESNET18');
   });
 
-  test('is the same each time, and refuses weights of another network', () => {
+  test('is identical each time, and refuses weights of another network', () => {
     const source = encoderToExport('RESNET18');
     assert.ok(
       Buffer.from(writeTfjsZip(source)).equals(writeTfjsZip({ ...source, tensors: source.tensors.toReversed() })),

@@ -104,7 +104,7 @@ describe('a Lightning checkpoint whose callbacks would run a command in Python',
   }
 });
 
-test('a file is read by its parts, and tensors only when they are loaded', async () => {
+test('only the needed parts of a file are read, and tensors only when they are loaded', async () => {
   const url = new URL('torch-checkpoint/views.zip.pt', golden);
   const handle = await open(url);
   try {
@@ -129,7 +129,7 @@ test('a file is read by its parts, and tensors only when they are loaded', async
   }
 });
 
-test('numbers that lie in order are read into the place that is given, all others beside it', async () => {
+test('contiguous numbers are read directly into the given buffer, and all others through a copy', async () => {
   const { tensors } = await readTorchCheckpoint(accessBytes(bytesOf('views.zip.pt')));
   const place = (count: number): Uint8Array<ArrayBuffer> => new Uint8Array(count * 4).fill(255);
   const load = async (name: string, into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData | undefined> =>
@@ -157,7 +157,7 @@ test('a plain training loop: the optimiser is not a weight', async () => {
 });
 
 describe('toFloat32', () => {
-  test('is exact for every float16 that is no NaN', () => {
+  test('is exact for every float16 that is not NaN', () => {
     const halves = Uint16Array.from({ length: 65_536 }, (_none, bits) => bits);
     const floats = toFloat32({ dtype: 'F16', data: halves });
     const reference = new DataView(new ArrayBuffer(2));
@@ -180,7 +180,7 @@ describe('toFloat32', () => {
     assert.deepEqual([...toFloat32({ dtype: 'I64', data })], [2 ** 60, 2 ** 60 + 2 ** 37, -(2 ** 60 + 2 ** 37), 3]);
   });
 
-  test('does not copy float32, and makes 0 and 1 of truth values', () => {
+  test('does not copy float32, and converts booleans to 0 and 1', () => {
     const data = new Float32Array([1.5]);
     assert.equal(toFloat32({ dtype: 'F32', data }), data);
     assert.deepEqual([...toFloat32({ dtype: 'BOOL', data: Uint8Array.of(0, 1, 255) })], [0, 1, 1]);

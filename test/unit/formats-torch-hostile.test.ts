@@ -41,7 +41,7 @@ async function refusalOf(
   }
 }
 
-test('the files that the corpus is made from are sound', async () => {
+test('the files from which the corpus is made are valid', async () => {
   for (const bytes of [archive(), zip(archiveParts(stateDict()), { zip64: 'RIGHT' }), legacy()]) {
     const { tensors, placeholders } = await readWhole(bytes);
     assert.deepEqual(
@@ -68,7 +68,7 @@ describe('refused', () => {
     });
   }
 
-  test('every fault has its file', () => {
+  test('every fault has a file', () => {
     const met = new Set(corpus.map(({ fault }) => fault));
     assert.deepEqual(
       TORCH_CHECKPOINT_FAULTS.filter((fault) => !met.has(fault)),
@@ -76,7 +76,7 @@ describe('refused', () => {
     );
   });
 
-  test('a source that gives fewer bytes than it has', async () => {
+  test('a source that returns fewer bytes than it announces', async () => {
     const bytes = archive();
     const shrinking = {
       byteSize: bytes.length,
@@ -98,7 +98,7 @@ describe('read, with its code left inert', () => {
     });
   }
 
-  test('says where, and how many calls were not made', async () => {
+  test('says where the code is, and how many calls were not made', async () => {
     const { placeholders } = await readWhole(golden('lightning.zip.ckpt'));
     const system = placeholders.find(({ name }) => name === 'posix.system');
     assert.equal(system?.callCount, 2);
@@ -136,7 +136,7 @@ describe('damaged', () => {
   }
 
   // Checksums protect the pickle machine from most mutations, so these pickles have none.
-  test('pickles spliced from pieces of sound ones under a fixed seed', async () => {
+  test('pickles spliced from pieces of valid ones under a fixed seed', async () => {
     const draw = generator(7);
     const sound = [stateDict(), ...inertFiles().map(({ bytes }) => bytes.subarray(46, 400))];
     for (let round = 0; round < 3000; round += 1) {

@@ -61,7 +61,7 @@ describe('the table of names and shapes', () => {
     });
   }
 
-  test('torchvision counts as many parameters', () => {
+  test("has as many parameters as torchvision's", () => {
     const count = (architecture: ResnetArchitecture): number =>
       resnetTensorSpecs(architecture)
         .filter(({ name }) => !/running|tracked/.test(name))
@@ -111,7 +111,7 @@ describe('mapped', () => {
     });
   }
 
-  test('with a classifier, at its own level or at an outer one', () => {
+  test('with a classifier, on its own level or on an outer one', () => {
     for (const level of ['encoder.', '']) {
       const result = mapToEncoder([...encoder('RESNET18', 'encoder.'), ...classifier(level)]);
       assert.ok(result.outcome === 'MAPPED');
@@ -160,12 +160,12 @@ describe('refused', () => {
     );
   });
 
-  test('a network and its average of another size: which one is meant is not guessed by what is larger', () => {
+  test('a network and its moving average of another size: the larger one is not chosen by guessing', () => {
     const result = refusal([...encoder('RESNET50', 'state_dict.'), ...encoder('RESNET18', 'state_dict_ema.')]);
     assert.equal(result.reason, 'PREFIX_AMBIGUOUS');
   });
 
-  test('a stated prefix that no name has: nothing is loaded in silence', () => {
+  test('a stated prefix that no name has is refused', () => {
     const result = refusal(encoder('RESNET18', 'model.resnet.'), { prefix: 'backbone.', architecture: 'RESNET18' });
     assert.equal(result.missing.length, 100);
     assert.equal(result.missing[0], 'backbone.conv1.weight');
@@ -178,7 +178,7 @@ describe('refused', () => {
     assert.equal(result.detectedArchitecture, 'RESNET34');
   });
 
-  test('a missing tensor, an odd one, and one of another shape, each under its name in the file', () => {
+  test('a missing tensor, an unexpected one, and one with another shape, each by its name in the file', () => {
     const changed = encoder('RESNET18', 'model.')
       .filter(({ name }) => name !== 'model.layer4.1.conv1.weight')
       .map((each) => (each.name === 'model.conv1.weight' ? tensor(each.name, [64, 3, 3, 3]) : each));
@@ -458,7 +458,7 @@ describe('as other tools leave their files', () => {
     });
   }
 
-  test('the heads of another level are left out, whatever they are for', () => {
+  test('heads on another level are left out, whatever their purpose', () => {
     const result = mapToEncoder([...encoder('RESNET18', 'encoder.'), ...linear('fc', 10, 2048)]);
     assert.ok(result.outcome === 'MAPPED');
     assert.equal(result.classifier, undefined);
@@ -466,7 +466,7 @@ describe('as other tools leave their files', () => {
   });
 });
 
-describe('a network that is not read here, by its name', () => {
+describe('an unsupported network, by its name', () => {
   /** Bottleneck blocks in torchvision's layout, of any depth and width. */
   const bottlenecks = (depths: readonly number[], width: number, groupCount: number): MappableTensor[] => [
     tensor('conv1.weight', [64, 3, 7, 7]),

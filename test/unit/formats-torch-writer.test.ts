@@ -22,7 +22,7 @@ describe('a PyTorch checkpoint that is written here', () => {
       assert.deepEqual((await tensor.load()).data, source.tensors[index]?.data, tensor.name);
   });
 
-  test('begins as PyTorch asks: a zip whose first entry is the pickle, of protocol 2, with the version and the byte order beside it', () => {
+  test('has the structure that PyTorch requires: a zip whose first entry is the pickle (protocol 2), followed by the version and the byte order', () => {
     assert.equal(file.readUInt32LE(0), 0x04034b50);
     assert.equal(file.toString('latin1', 30, 30 + file.readUInt16LE(26)), 'archive/data.pkl');
     const pickle = file.subarray(30 + file.readUInt16LE(26) + file.readUInt16LE(28));
@@ -33,7 +33,7 @@ describe('a PyTorch checkpoint that is written here', () => {
     assert.ok(!file.includes('archive/data/120'));
   });
 
-  test('names no global but the four that a state dict needs', () => {
+  test('names only the four globals that a state dict needs', () => {
     const globals = new Set<string>();
     const start = 30 + file.readUInt16LE(26) + file.readUInt16LE(28);
     const pickle = file.subarray(start, start + file.readUInt32LE(18));
@@ -67,7 +67,7 @@ describe('a PyTorch checkpoint that is written here', () => {
     assert.equal(at % 64, 0);
   });
 
-  test('keeps the input contract beside the weights', () => {
+  test('stores the input contract with the weights', () => {
     const start = file.indexOf('{"architecture"');
     const facts: unknown = JSON.parse(file.toString('utf8', start, file.indexOf('"}', start) + 2));
     assert.ok(typeof facts === 'object' && facts !== null && 'inputContract' in facts && 'name' in facts);
@@ -75,7 +75,7 @@ describe('a PyTorch checkpoint that is written here', () => {
     assert.equal(facts.name, 'tissue é');
   });
 
-  test('is the same each time, and refuses weights of another network', () => {
+  test('is identical each time, and refuses weights of another network', () => {
     assert.ok(file.equals(writeTorchCheckpoint(source)));
     assert.throws(() => writeTorchCheckpoint({ ...source, architecture: 'RESNET34' }), WeightsMismatchError);
   });

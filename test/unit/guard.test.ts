@@ -41,29 +41,29 @@ function faults(sdl: string, rules: Rules): string {
 }
 
 describe('a schema', () => {
-  test('that the rules cover is built', () => assert.equal(faults(SMALL, RULES), ''));
+  test('that the rules cover is accepted', () => assert.equal(faults(SMALL, RULES), ''));
 
   for (const root of ['Query', 'Mutation', 'Subscription']) {
-    test(`with a field of ${root} that has no rule is not`, () => {
+    test(`with a field of ${root} that has no rule is refused`, () => {
       assert.match(
         faults(SMALL.replace(`type ${root} {`, `type ${root} { added: Int`), RULES),
         new RegExp(`${root}\\.added has no rule`),
       );
     });
   }
-  test('with a type that has no role is not', () =>
+  test('with a type that has no role is refused', () =>
     assert.match(
       faults(`${SMALL} type Added { a: Int } extend type Slide { added: Added }`, RULES),
       /The type Added has no role/,
     ));
-  test('is not built with a rule that has no field, or a role that has no type', () => {
+  test('with a rule that has no field, or a role that has no type, is refused', () => {
     assert.match(
       faults(SMALL, { ...RULES, fields: { ...RULES.fields, 'Query.gone': { role: 'ADMIN', action: 'READ' } } }),
       /a line for Query\.gone/,
     );
     assert.match(faults(SMALL, { ...RULES, types: { ...RULES.types, OPERATOR: ['Gone'] } }), /names the type Gone/);
   });
-  test('that lets a READER reach a secret indirectly is not built', () => {
+  test('that lets a READER reach a secret indirectly is refused', () => {
     assert.match(
       faults(`${SMALL} extend type Slide { keeper: Secret }`, RULES),
       /Query\.slides is open to READER and leads to the type Secret, which needs ADMIN/,
@@ -112,7 +112,7 @@ test('no mutation is open to a reader, and none counts as reading', () => {
   }
 });
 
-test('what a mutation touches is in its arguments', () => {
+test('the objects that a mutation changes are in its arguments', () => {
   const printed = buildSchema(readFileSync(path.resolve(import.meta.dirname, '../../schema.graphql'), 'utf8'));
   for (const [name, { touches = {} }] of Object.entries(FIELD_RULES)) {
     for (const place of Object.values(touches).flat()) {
@@ -132,7 +132,7 @@ test('what a mutation touches is in its arguments', () => {
   }
 });
 
-test('the first argument that is given names what is touched', () => {
+test('the first given argument names the object that is changed', () => {
   assert.equal(
     referenceAt({ input: { modelId: null, modelSlug: 'tour' } }, ['input.modelId', 'input.modelSlug']),
     'tour',
@@ -142,7 +142,7 @@ test('the first argument that is given names what is touched', () => {
 });
 
 describe('a limited key', () => {
-  test('can do only its kinds of action, whatever its role', () => {
+  test('allows only its kinds of action, whatever its role', () => {
     const uploader = keyHolder('ADMIN', { actions: ['IMPORT', 'READ'] });
     authorise(uploader, 'CONTRIBUTOR', 'IMPORT');
     authorise(uploader, 'READER', 'READ');
@@ -156,7 +156,7 @@ describe('a limited key', () => {
     });
   });
 
-  test('can change only its datasets and models', () => {
+  test('changes only its datasets and models', () => {
     const own = keyHolder('OPERATOR', { resources: ['dataset:bach', 'model:*'] });
     authoriseChange(own, ['dataset:bach', 'model:anything']);
     authoriseChange(keyHolder('OPERATOR'), undefined);
