@@ -39,7 +39,7 @@ async function issueOf(bytes: Buffer, patchSizePx: number | null = null): Promis
 }
 
 describe('formats', () => {
-  test('lossless formats give the pixels back', async () => {
+  test('lossless formats return the same pixels', async () => {
     const files: [ImageFormat, Buffer][] = [
       ['PNG', await picture(PIXELS, SIZE_PX).png().toBuffer()],
       ['TIFF', await picture(PIXELS, SIZE_PX).tiff({ compression: 'lzw' }).toBuffer()],
@@ -64,7 +64,7 @@ describe('formats', () => {
     assert.ok(grey.data.every((value, index) => value === pixels[index - (index % 3)]));
   });
 
-  test('grey, 16-bit, transparent, CMYK and turned images become upright 8-bit sRGB on white', async () => {
+  test('grey, 16-bit, transparent, CMYK and rotated images become upright 8-bit sRGB on white', async () => {
     const grey = await decoded(await picture(PIXELS, SIZE_PX).greyscale().png().toBuffer());
     assert.equal(grey.data.length, PIXELS.length);
     assert.equal(grey.data[0], grey.data[1]);
@@ -144,7 +144,7 @@ describe('what is wrong', () => {
     }
   });
 
-  test('a file cut at any byte is never taken for a whole one', async () => {
+  test('a file truncated at any byte is never accepted as complete', async () => {
     for (const bytes of [
       await tissueJpeg(40, 3),
       await tissuePng(40, 3),
@@ -217,7 +217,7 @@ describe('what is wrong', () => {
 });
 
 describe('cutting', () => {
-  test('patches do not overlap, come row by row, and the remainder is left out', async () => {
+  test('patches do not overlap, are cut row by row, and the remainder is left out', async () => {
     const sizePx = 100;
     const pixels = tissuePixels(sizePx, 5);
     const prepared = await prepare(await encodePng({ data: pixels, width: sizePx, height: sizePx }), 32);

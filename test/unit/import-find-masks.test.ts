@@ -38,7 +38,7 @@ function ringPixels(sizePx: number, levels: readonly number[]): Buffer {
 describe('what an image looks like', () => {
   const of = (data: Buffer): Flatness => flatnessOf({ data, width: SIZE_PX, height: SIZE_PX });
 
-  test('masks of two classes, of labels near black, and as a lossy codec leaves them', async () => {
+  test('masks of two classes, of labels near black, and after lossy compression', async () => {
     assert.equal(of(ringPixels(SIZE_PX, [255, 0])), 'MASK');
     assert.equal(of(ringPixels(SIZE_PX, [0, 1, 2, 3, 4])), 'MASK');
     const lossy = await picture(ringPixels(SIZE_PX, [255, 0]), SIZE_PX)
@@ -52,12 +52,12 @@ describe('what an image looks like', () => {
     assert.equal(of(await sharp(webp).toColourspace('srgb').raw().toBuffer()), 'MASK');
   });
 
-  test('one tone may be either', () => {
+  test('an image of one tone may be a mask or a picture', () => {
     assert.equal(of(Buffer.alloc(SIZE_PX * SIZE_PX * 3)), 'CONSTANT');
     assert.equal(of(Buffer.alloc(SIZE_PX * SIZE_PX * 3, 255)), 'CONSTANT');
   });
 
-  test('tissue, grey tissue, tissue of a few colours, glass and pen on glass are pictures', async () => {
+  test('tissue, grey tissue, tissue with few colours, glass, and pen on glass are pictures', async () => {
     for (const seed of [0, 1, 2, 3]) assert.equal(of(tissuePixels(SIZE_PX, seed)), 'PICTURE');
     const grey = picture(tissuePixels(SIZE_PX, 1), SIZE_PX).greyscale().toColourspace('srgb');
     assert.equal(of(await grey.raw().toBuffer()), 'PICTURE');
@@ -71,7 +71,7 @@ describe('what an image looks like', () => {
   });
 });
 
-describe('by what a few of each kind of name look like', () => {
+describe('masks are found by examining a few files of each naming pattern', () => {
   interface Found {
     readonly kept: readonly string[];
     readonly issues: readonly string[];
@@ -92,14 +92,14 @@ describe('by what a few of each kind of name look like', () => {
     return { kept, issues: issues.sort(), lookedAt };
   }
 
-  test('any addition to the name of an image, before or behind, and another ending', async () => {
+  test("with any prefix or suffix of an image's name, or another extension", async () => {
     for (const mask of ['a/x_bnd.png', 'a/x-HoVer 2.png', 'a/lbl_x.png', 'a/x.png']) {
       const { kept, issues } = await find({ 'a/x.jpg': 'PICTURE', [mask]: 'MASK', 'a/y.jpg': 'PICTURE' });
       assert.deepEqual([kept, issues], [['a/x.jpg', 'a/y.jpg'], [`MASK ${mask} 1`]]);
     }
   });
 
-  test('a folder that stands where another one does, whatever it is called', async () => {
+  test('in a folder beside that of the images, whatever its name', async () => {
     const { kept, issues } = await find({
       ...{ 'train/img/a/1.png': 'PICTURE', 'train/img/a/2.png': 'PICTURE', 'train/bnd/a/1.png': 'MASK' },
       ...{ 'train/bnd/a/2.png': 'CONSTANT', 'train/img/b/3.png': 'PICTURE', 'train/bnd/b/3.png': 'MASK' },
@@ -108,7 +108,7 @@ describe('by what a few of each kind of name look like', () => {
     assert.deepEqual(issues, ['MASK train/bnd/a/1.png 1', 'MASK train/bnd/a/2.png 1', 'MASK train/bnd/b/3.png 1']);
   });
 
-  test('photographs whose names extend another name are images', async () => {
+  test("photographs whose names extend another file's name are images", async () => {
     const files = {
       'a/x.png': 'PICTURE',
       'a/x_1.png': 'PICTURE',
@@ -119,7 +119,7 @@ describe('by what a few of each kind of name look like', () => {
     assert.deepEqual([kept.length, issues], [4, []]);
   });
 
-  test('without their images, or of another size than those, they are asked about', async () => {
+  test('without their images, or with another size, they need an answer', async () => {
     const alone = await find({ 'a/1.png': 'PICTURE', 'b/7.png': 'MASK', 'b/8.png': 'MASK' });
     assert.deepEqual([alone.kept.length, alone.issues], [3, ['MASKS_AMONG_IMAGES b/7.png 2']]);
     const smaller = await find({ 'a/x.png': 'PICTURE', 'a/x_bnd.png': 'MASK of another size' });
@@ -128,7 +128,7 @@ describe('by what a few of each kind of name look like', () => {
     assert.deepEqual(nothingElse.issues, ['MASKS_AMONG_IMAGES 1.png 2']);
   });
 
-  test('names that say mask, without an image, are asked about whatever they look like', async () => {
+  test('files named as masks, without an image, need an answer whatever they look like', async () => {
     const { kept, issues } = await find({
       ...{ 'a/x_mask.png': 'PICTURE', 'b/x.png': 'PICTURE', 'masks/1.png': 'PICTURE', 'images/2.png': 'PICTURE' },
       ...{ 'unmasked/3.png': 'PICTURE', 'Ground Truth/9.png': 'PICTURE' },
@@ -141,12 +141,12 @@ describe('by what a few of each kind of name look like', () => {
     ]);
   });
 
-  test('a class of empty images is a class', async () => {
+  test('a class of blank images is a class', async () => {
     const { issues } = await find({ 'empty/1.png': 'CONSTANT', 'empty/2.png': 'CONSTANT', 'a/3.png': 'PICTURE' });
     assert.deepEqual(issues, []);
   });
 
-  test('of a large folder of photographs few files are looked at', async () => {
+  test('in a large folder of photographs only a few files are examined', async () => {
     const names = Array.from({ length: 5_000 }, (_, index) => [`${index % 7}/p_${index}_x.png`, 'PICTURE'] as const);
     const { kept, issues, lookedAt } = await find(Object.fromEntries(names));
     assert.deepEqual([kept.length, issues], [5_000, []]);
@@ -184,7 +184,7 @@ describe('in an import', () => {
       .png()
       .toBuffer();
 
-  test('masks with unknown names are no images, and their folder is no label', async (context) => {
+  test('masks with unknown names are not images, and their folder is not a label', async (context) => {
     const { labelCounts, issues, questions } = await report(
       context,
       {},
@@ -203,7 +203,7 @@ describe('in an import', () => {
     assert.deepEqual(questions, []);
   });
 
-  test('without an image nothing is sealed until it is answered', async (context) => {
+  test('without images nothing is sealed until the question is answered', async (context) => {
     const files = {
       ...{ 'tumour/1.png': await tissuePng(SIZE_PX, 1), 'tumour/2.png': await tissuePng(SIZE_PX, 2) },
       ...{

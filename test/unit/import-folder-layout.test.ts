@@ -45,7 +45,7 @@ describe('labels', () => {
     assert.deepEqual(issues, []);
   });
 
-  test('of two spellings that nobody can distinguish are one, and a missing value is none', () => {
+  test('with two indistinguishable spellings are one label, and a missing value is not a label', () => {
     const { images, notes } = read(['La\u0308sion/1.png', 'L\u00E4sion/2.png', 'tumour /3.png', 'NA/4.png']);
     assert.deepEqual(images, {
       'La\u0308sion/1.png': 'L\u00E4sion - -',
@@ -62,7 +62,7 @@ describe('labels', () => {
     assert.match(notes, /"set_v1" is the only one.*"images" is the only one/);
   });
 
-  test('and a document or an image beside the wrapper changes nothing', () => {
+  test('are the same with a document or an image beside the wrapper', () => {
     const { images } = read(['set/a/1.png', 'set/b/2.png', 'set/about.docx', 'weights.h5', 'cover.png']);
     assert.deepEqual([images['set/a/1.png'], images['set/b/2.png'], images['cover.png']], ['a - -', 'b - -', '- - -']);
   });
@@ -71,12 +71,12 @@ describe('labels', () => {
     assert.deepEqual(read(['a/1.png', 'a/x/2.png']).images, { 'a/1.png': 'a - -', 'a/x/2.png': 'a - -' });
   });
 
-  test('a label folder without an image is told of, a deeper one is not', () => {
+  test('a label folder without an image is reported, a deeper one is not', () => {
     assert.deepEqual(read(['a/1.png', 'b/2.png'], {}, ['Empty', 'a/nothing']).issues, ['EMPTY_LABEL_FOLDER Empty']);
     assert.deepEqual(read(['train/a/1.png', 'test/a/2.png'], {}, ['train/b']).issues, ['EMPTY_LABEL_FOLDER train/b']);
   });
 
-  test('may be deeper where label folders hold folders alone: that is asked', () => {
+  test('may be deeper if label folders contain only folders, which needs an answer', () => {
     const files = ['lung/aca/1.png', 'lung/n/2.png', 'colon/aca/3.png', 'colon/n/4.png'];
     assert.deepEqual(read(files).issues, [
       'LABELS_MAY_BE_DEEPER colon/aca',
@@ -90,13 +90,13 @@ describe('labels', () => {
     assert.deepEqual([patients.images['colon/aca/3.png'], patients.issues], ['colon - aca', []]);
   });
 
-  test('hold patients of TCGA: nothing is asked', () => {
+  test('need no answer if they contain TCGA patients', () => {
     const { images, issues } = read(['LUAD/TCGA-AB-0001/1.png', 'LUAD/TCGA-AB-0002/2.png', 'LUSC/tcga_cd_0003/3.png']);
     assert.deepEqual(issues, []);
     assert.equal(images['LUSC/tcga_cd_0003/3.png'], 'LUSC - TCGA-CD-0003');
   });
 
-  test('are none in layout FLAT', () => {
+  test('do not exist in layout FLAT', () => {
     assert.deepEqual(read(['a/1.png', 'train/TCGA-AB-0001.png'], { labelled: false }).images, {
       'a/1.png': '- - -',
       'train/TCGA-AB-0001.png': '- - TCGA-AB-0001',
@@ -117,7 +117,7 @@ describe('splits', () => {
     assert.deepEqual(issues, []);
   });
 
-  test('below the labels, and above a wrapper of their own', () => {
+  test('below the labels, and above their own wrapper', () => {
     assert.deepEqual(read(['a/train/1.png', 'b/test/2.png']).images, {
       'a/train/1.png': 'a train -',
       'b/test/2.png': 'b test -',
@@ -128,19 +128,19 @@ describe('splits', () => {
     });
   });
 
-  test('one alone is a wrapper: it divides nothing', () => {
+  test('a single one is a wrapper, because it divides nothing', () => {
     assert.deepEqual(read(['train/a/1.png', 'train/b/2.png']).images, {
       'train/a/1.png': 'a - -',
       'train/b/2.png': 'b - -',
     });
   });
 
-  test('beside folders that are none are asked about', () => {
+  test('beside folders that are not splits need an answer', () => {
     const { issues } = read(['train/a/1.png', 'test/a/2.png', 'more/a/3.png']);
     assert.ok(issues.includes('SPLITS_AMONG_LABELS train') && issues.includes('SPLITS_AMONG_LABELS test'));
   });
 
-  test('are found beside a level that a person has named', () => {
+  test('are found on another level than the one that the user named', () => {
     assert.deepEqual(read(['train/p1/a/1.png', 'test/p2/b/2.png'], { labelLevel: 3, groupLevel: 2 }).images, {
       'train/p1/a/1.png': 'a train p1',
       'test/p2/b/2.png': 'b test p2',
@@ -168,7 +168,7 @@ describe('masks', () => {
     assert.deepEqual(masks('set/GT_01/01_1.png', 'set/Slide_01/01_1.png'), ['set/GT_01/01_1.png']);
   });
 
-  test('are not images without a partner, nor classes with an odd name', () => {
+  test('are not images without a partner, nor classes with unusual names', () => {
     assert.deepEqual(masks('a/x_mask.png', 'b/x.png'), []);
     assert.deepEqual(masks('seg/1.png', 'mono/1.png'), []);
     assert.deepEqual(masks('masks/1.png', 'images/2.png'), []);

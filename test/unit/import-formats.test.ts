@@ -15,7 +15,7 @@ const outcomeOf = async (bytes: Buffer): Promise<string> => {
 };
 const at = (offset: number, text: string): Buffer => Buffer.concat([Buffer.alloc(offset), Buffer.from(text, 'latin1')]);
 
-describe('what a file is that is not read', () => {
+describe('files of unsupported formats', () => {
   const files: readonly (readonly [string, string | Buffer])[] = [
     ['IS_EMPTY', ''],
     ['IS_GIT_LFS_POINTER', `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 12\n`],
@@ -46,13 +46,13 @@ describe('what a file is that is not read', () => {
     ['IS_7Z', Buffer.from('377abcaf271c0004', 'hex')],
     ['IS_RAR', 'Rar!\x1a\x07\x01\0'],
   ];
-  test('each is named, and every name has a file here', () => {
+  test('each format is named, and every name has a test file', () => {
     for (const [kind, content] of files)
       assert.equal(foreignKindOf(typeof content === 'string' ? Buffer.from(content, 'latin1') : content), kind);
     assert.deepEqual([...new Set(files.map(([kind]) => kind))].sort(), Object.keys(FOREIGN_KINDS).sort());
   });
 
-  test('what is not recognised stays unnamed, and an image is never taken for another thing', async () => {
+  test('an unrecognised file is not named, and an image is never taken for another format', async () => {
     for (const text of ['hello', 'plain <svg> text', 'PKX', '\0'.repeat(400)])
       assert.equal(foreignKindOf(Buffer.from(text, 'latin1')), undefined, text);
     for (const bytes of [await tissuePng(40, 1), await picture(tissuePixels(40, 1), 40).tiff().toBuffer()])
@@ -60,7 +60,7 @@ describe('what a file is that is not read', () => {
   });
 });
 
-describe('TIFF directories that lie', () => {
+describe('TIFF directories with false entries', () => {
   const header = (next: number): Buffer => {
     const bytes = Buffer.alloc(8);
     bytes.write('II*\0', 'latin1');
@@ -81,13 +81,13 @@ describe('TIFF directories that lie', () => {
     return bytes;
   };
 
-  test('a chain that leads back to itself ends', () => {
+  test('a circular chain of directories ends', () => {
     const found = readTiffDirectories(Buffer.concat([header(8), directory([[256, 4, 1, 40]], 8)]));
     assert.ok(Array.isArray(found));
     assert.equal(found.length, 1);
   });
 
-  test('counts of billions cost nothing, and offsets past the end are not values', () => {
+  test('counts of billions cost nothing, and offsets beyond the end give no values', () => {
     for (const [count, offset] of [
       [0xffffffff, 8],
       [1000, 0xfffffff0],
@@ -98,7 +98,7 @@ describe('TIFF directories that lie', () => {
     }
   });
 
-  test('no entries, too many, and a directory past the end', () => {
+  test('no entries, too many, and a directory beyond the end', () => {
     assert.equal(readTiffDirectories(Buffer.concat([header(8), directory([], 0)])), null);
     const many = Buffer.concat([header(8), Buffer.alloc(64)]);
     many.writeUInt16LE(0xffff, 8);
@@ -106,7 +106,7 @@ describe('TIFF directories that lie', () => {
     assert.equal(readTiffDirectories(header(5000)), 'TRUNCATED');
   });
 
-  test('a sound TIFF that is cut or changed at any place is imported whole or refused, and nothing breaks', async () => {
+  test('a valid TIFF that is truncated or changed at any byte is imported completely or refused, without a crash', async () => {
     const pixels = tissuePixels(24, 4);
     for (const bytes of [
       await picture(pixels, 24).tiff({ compression: 'none' }).toBuffer(),
@@ -124,7 +124,7 @@ describe('TIFF directories that lie', () => {
 });
 
 describe('images of any size', () => {
-  test('down to one pixel they are imported, and resized like any other', async () => {
+  test('images down to one pixel are imported, and resized like any other', async () => {
     for (const [width, height] of [
       [1, 1],
       [3, 40],
@@ -144,7 +144,7 @@ describe('images of any size', () => {
   });
 });
 
-test('alpha that a file announces and does not have is none', async () => {
+test('alpha that a file announces but does not have is ignored', async () => {
   const pixels = tissuePixels(40, 2);
   const webp = await picture(pixels, 40).webp({ lossless: true }).withMetadata({ orientation: 1 }).toBuffer();
   assert.equal(webp.toString('latin1', 12, 16), 'VP8X');
@@ -155,7 +155,7 @@ test('alpha that a file announces and does not have is none', async () => {
   assert.ok(stored.equals(pixels));
 });
 
-describe('where a patch was cut from', () => {
+describe('the place from which a patch was cut', () => {
   test('its place in the upright source, and the source size', async () => {
     const pixels = tissuePixels(100, 5);
     const turned = await sharp(pixels, { raw: { width: 100, height: 100, channels: 3 } })
@@ -178,14 +178,14 @@ describe('where a patch was cut from', () => {
     }
   });
 
-  test('a whole image has no place, also where it is of the patch size', async () => {
+  test('a whole image has no place, even if it has the patch size', async () => {
     const prepared = await prepare(await tissuePng(64, 6), 64);
     assert.ok(prepared.outcome === 'PREPARED');
     assert.equal(prepared.images[0]?.cutFrom, null);
   });
 });
 
-test('a JPEG that is cut within its scan is not mended into a whole one', async () => {
+test('a JPEG truncated within its scan is not repaired into a complete one', async () => {
   const image = picture(tissuePixels(48, 3), 48);
   // Without subsampling libvips gives no warning for the last rows.
   for (const whole of [
@@ -209,7 +209,7 @@ test('a JPEG that is cut within its scan is not mended into a whole one', async 
   assert.equal(await outcomeOf(progressive.subarray(0, -2)), 'TRUNCATED');
 });
 
-test('a few stray bytes after any scan of a JPEG change nothing, and are stored only where no reader minds them', async () => {
+test('a few stray bytes after any scan of a JPEG change no pixel, and are stored only if every reader tolerates them', async () => {
   const pixels = picture(tissuePixels(40, 3), 40);
   const progressive = await pixels.jpeg({ quality: 80, progressive: true }).toBuffer();
   const expected = await sharp(progressive).raw().toBuffer();
@@ -228,7 +228,7 @@ test('a few stray bytes after any scan of a JPEG change nothing, and are stored 
   }
 });
 
-test('a progressive JPEG with damaged scans is not taken for one with stray bytes', async () => {
+test('a progressive JPEG with damaged scans is not treated as one with stray bytes', async () => {
   const pixels = picture(tissuePixels(48, 3), 48);
   const progressive = await pixels.jpeg({ quality: 90, progressive: true }).toBuffer();
   const tableAt = progressive.indexOf(Buffer.from([0xff, 0xc4]), progressive.indexOf(Buffer.from([0xff, 0xda])));
@@ -241,7 +241,7 @@ test('a progressive JPEG with damaged scans is not taken for one with stray byte
   );
 });
 
-describe('16 bits of which the file does not say how many are used', () => {
+describe('16-bit samples whose number of significant bits is not stated', () => {
   const SIZE_PX = 16;
   /** Grey, with values from 0 to `greatest`. */
   const deep = (greatest: number): Uint16Array =>
@@ -257,7 +257,7 @@ describe('16 bits of which the file does not say how many are used', () => {
     return [...stored].filter((_, index) => index % 3 === 0);
   };
 
-  test('are read by what sampleBits says', async () => {
+  test('are scaled by sampleBits', async () => {
     for (const [greatest, sampleBits] of [
       [4095, 12],
       [1000, 10],
@@ -276,7 +276,7 @@ describe('16 bits of which the file does not say how many are used', () => {
     }
   });
 
-  test('are refused where a value is above what it says, and where it says nothing and they may be fewer', async () => {
+  test('are refused if a value exceeds sampleBits, and without sampleBits if they may have fewer bits', async () => {
     for (const [greatest, sampleBits, reason] of [
       [4096, 12, /reach 4096, above the 4095/],
       [16_383, null, /only 16383 of 65535.* 14 bits.*--sample-bits 16/],
@@ -289,7 +289,7 @@ describe('16 bits of which the file does not say how many are used', () => {
     }
   });
 
-  test('it says nothing of 8 bits', async () => {
+  test('sampleBits does not apply to 8-bit samples', async () => {
     const png = await tissuePng(40, 1);
     const prepared = await prepare(png, null, { sampleBits: 12 });
     assert.ok(prepared.outcome === 'PREPARED' && prepared.images[0]?.bytes.equals(png) === true);

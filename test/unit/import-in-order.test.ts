@@ -10,7 +10,7 @@ async function collect<Item>(source: AsyncIterable<Item>): Promise<Item[]> {
   return items;
 }
 
-test('results come in the order of the items, never more than the window at once', async () => {
+test('results are returned in the order of the items, with at most a window of items in progress', async () => {
   let running = 0;
   let most = 0;
   const results = await collect(
@@ -33,7 +33,7 @@ test('results come in the order of the items, never more than the window at once
   assert.equal(most, 4);
 });
 
-test('what is taken of memory stays within the limit, always', async () => {
+test('the memory taken never exceeds the limit', async () => {
   let held = 0;
   let most = 0;
   const sizes = [30, 60, 100, 10, 90, 90, 20, 100, 5];
@@ -56,7 +56,7 @@ test('what is taken of memory stays within the limit, always', async () => {
   assert.ok(most <= 100 && most >= 90, `${most} bytes`);
 });
 
-test('two kinds that are taken one after the other are never waited for in a circle', async () => {
+test('two resources that are taken in turn never deadlock', async () => {
   // The last jobs request memory first, and the first jobs need all of it.
   const results = await collect(
     mapInOrder([1, 2, 3, 4, 5, 6], { windowSize: 6, shared: { decoders: 2, bytes: 100 } }, async (item, room) => {
@@ -72,7 +72,7 @@ test('two kinds that are taken one after the other are never waited for in a cir
   assert.deepEqual(results, [1, 2, 3, 4, 5, 6]);
 });
 
-test('more than there is is refused, and what is held already may be taken again', async () => {
+test('more than the limit is refused, and an amount that is already held may be taken again', async () => {
   const results = await collect(
     mapInOrder([101, 100, 99], { windowSize: 3, shared: { bytes: 100 } }, async (byteCount, { take }) => {
       const error = await take('bytes', byteCount).then(
@@ -89,7 +89,7 @@ test('more than there is is refused, and what is held already may be taken again
   assert.deepEqual(results.slice(1), [100, 99]);
 });
 
-test('a failure ends the loop after the work under way, those that wait for memory included', async () => {
+test('a failure ends the loop after the work in progress, including items that wait for memory', async () => {
   let running = 0;
   const source = mapInOrder([1, 2, 3, 4], { windowSize: 4, shared: { bytes: 10 } }, async (item, { take }) => {
     running += 1;
@@ -106,7 +106,7 @@ test('a failure ends the loop after the work under way, those that wait for memo
   assert.equal(running, 0);
 });
 
-test('leaving the loop early waits for the work under way', async () => {
+test('leaving the loop early waits for the work in progress', async () => {
   let running = 0;
   for await (const item of mapInOrder([1, 2, 3, 4, 5], { windowSize: 3, shared: { bytes: 10 } }, async (value) => {
     running += 1;

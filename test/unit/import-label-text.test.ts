@@ -6,7 +6,7 @@ import { splitOf } from '../../workers/imaging/split-names.ts';
 import { tcgaPatientOf } from '../../workers/imaging/tcga.ts';
 
 describe('a label', () => {
-  test('loses what nobody sees', () => {
+  test('loses invisible characters', () => {
     for (const written of [
       ' tumour',
       'tumour\u00A0',
@@ -23,12 +23,12 @@ describe('a label', () => {
     assert.equal(normaliseText('La\u200B\u0308sion'), 'L\u00E4sion');
   });
 
-  test('keeps its case and the words that people call classes by', () => {
+  test('keeps its case and the words that are class names', () => {
     for (const label of ['Tumor', 'none', 'nano', 'NAT', 'null allele', '0', 'HER2+'])
       assert.equal(valueOf(label), label);
   });
 
-  test('of several spellings that come to the same is told', () => {
+  test('with several equivalent spellings is reported', () => {
     assert.deepEqual(mergedSpellings(['a', 'a ', 'b', 'b']), [
       '"a" is written in 2 ways that differ only in white space or invisible characters.',
     ]);
@@ -38,7 +38,7 @@ describe('a label', () => {
 
 describe('labels that look alike', () => {
   const alike = (...texts: string[]): boolean => lookAlikes(texts).length > 0;
-  test('differ in case, accents, word marks, letters of other alphabets, or as numbers do', () => {
+  test('differ in case, accents, word separators, look-alike letters, or the notation of a number', () => {
     assert.ok(alike('Tumor', 'tumor'));
     assert.ok(alike('Läsion', 'Lasion'));
     assert.ok(alike('low grade', 'low_grade'));
@@ -49,7 +49,7 @@ describe('labels that look alike', () => {
     assert.ok(alike('\uFF21\uFF22', 'AB'));
   });
 
-  test('are not those that mean something else', () => {
+  test('do not include labels with different meanings', () => {
     assert.ok(!alike('HER2+', 'HER2-'));
     assert.ok(!alike('T1.0', 'T10'));
     assert.ok(!alike('-1', '1'));
@@ -59,7 +59,7 @@ describe('labels that look alike', () => {
 });
 
 describe('a split', () => {
-  test('has its usual spellings', () => {
+  test('is recognised in its usual spellings', () => {
     const spellings = {
       train: ['train', 'Training', 'TRAIN', 'train_set', 'trainset', 'training data', 'train images'],
       validation: ['val', 'valid', 'Validation', 'dev', 'val-set', 'development'],
@@ -69,7 +69,7 @@ describe('a split', () => {
       for (const text of written) assert.equal(splitOf(text), split, text);
   });
 
-  test('is no other word', () => {
+  test('is not recognised in other words', () => {
     for (const text of ['', '0', 'fold1', 'strain', 'testis', 'invalid', 'trainer', 'set'])
       assert.equal(splitOf(text), undefined, text);
   });
@@ -91,7 +91,7 @@ describe('a patient of TCGA', () => {
     assert.equal(tcgaPatientOf('TCGA-AB-0001/TCGA-CD-0002.png'), 'TCGA-CD-0002');
   });
 
-  test('is not in a name that only begins so', () => {
+  test('is not found in a name that only begins like a barcode', () => {
     for (const text of ['tcga_he_tile/1.png', 'TCGA-LUAD-0001', 'xTCGA-AB-0001', 'TCGA-AB-00012', 'tcga'])
       assert.equal(tcgaPatientOf(text), null, text);
   });

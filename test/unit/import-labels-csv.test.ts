@@ -67,7 +67,7 @@ async function refuses(
   });
 }
 
-describe('a sound CSV', () => {
+describe('a valid CSV', () => {
   test('only path is required', async () => {
     assert.deepEqual(await read('path\nb.png\na.png\n'), [
       { relativePath: 'a.png', label: null, group: null, split: null },
@@ -85,7 +85,7 @@ describe('a sound CSV', () => {
     ]);
   });
 
-  test('spaces of a file name are its own, and so is a back-slash', async () => {
+  test('spaces and backslashes in a file name belong to the name', async () => {
     assert.equal((await read('path\n lead.png\n'))[0]?.relativePath, ' lead.png');
     assert.equal((await read('path\nback\\slash.png\n'))[0]?.relativePath, 'back\\slash.png');
   });
@@ -133,13 +133,13 @@ describe('a sound CSV', () => {
     assert.equal((await read(`path\n${folder}/sub/c.png\n`))[0]?.relativePath, 'sub/c.png');
   });
 
-  test('the other Unicode form of a name', async () => {
+  test('a name in another Unicode form', async () => {
     const { sources, notes } = await plan(`path\na.png\n${'Läsion.png'.normalize('NFC')}\n`);
     assert.equal(sources[0]?.relativePath, 'Läsion.png'.normalize('NFD'));
     assert.match(notes.join(), /1 file was found with/);
   });
 
-  test('a person says which column is which, and which is not to be read', async () => {
+  test('the user assigns columns to roles, and excludes columns', async () => {
     const content = 'path,label,grade,split\na.png,x,1,0\nb.png,y,2,1\n';
     const { sources, notes } = await plan(content, { label: 'Grade', split: '' });
     assert.deepEqual(
@@ -152,7 +152,7 @@ describe('a sound CSV', () => {
     assert.deepEqual(notes, ['Columns: path from "path", label from "grade".', 'Columns ignored: "label", "split".']);
   });
 
-  test('missing values are not labels and no groups', async () => {
+  test('missing values are neither labels nor groups', async () => {
     const missing = ['', 'NA', 'nan', 'NULL', 'N/A', 'None', ' na ', '<NA>'];
     for (const text of missing) {
       const issues = recordIssues();
@@ -171,7 +171,7 @@ describe('a sound CSV', () => {
     }
   });
 
-  test('an empty column of labels is none', async () => {
+  test('an empty column of labels counts as no column', async () => {
     const issues = recordIssues();
     await plan('path,label\na.png,\nb.png, \n', {}, issues);
     issues.replay({ add: (kind) => assert.fail(kind) });
@@ -189,7 +189,7 @@ describe('a sound CSV', () => {
       assert.equal((await read(`path,split\na.png,${written}\n`))[0]?.split, split, written);
   });
 
-  test('a patient of TCGA is the group where the CSV has none', async () => {
+  test('a TCGA patient is the group if the CSV has no group column', async () => {
     const named = 'TCGA-AB-0001-01Z.png';
     assert.equal((await read(`path\n${named}\n`))[0]?.group, 'TCGA-AB-0001');
     assert.deepEqual(
@@ -203,11 +203,11 @@ describe('a CSV at fault', () => {
   test('empty', () => refuses('', /names no image/));
   test('a header alone', () => refuses('path,label\n', /names no image/));
   test('no path column', () => refuses('label,group\nx,y\n', /Line 1: the column path is missing/));
-  test('no path column, but names of others', () =>
+  test('no path column, but other column names', () =>
     refuses('picture no,colour\na.png,red\n', /the column path is missing/, /The columns are picture no, colour\./));
-  test('no header at all', () =>
+  test('no header line', () =>
     refuses('a.png,x\nb.png,y\n', /Line 1: the column path is missing/, /Add a header line/));
-  test('a chosen column that is not there', () =>
+  test('a chosen column that does not exist', () =>
     refuses('path,label\na.png,x\n', /the header has no column "diagnosis"/, /path, label/, { label: 'diagnosis' }));
   test('a column twice', () => refuses('path,label,label\na.png,x,y\n', /Line 1: the column label appears twice/));
   test('a line with too many fields', () =>
@@ -227,23 +227,23 @@ describe('a CSV at fault', () => {
       'path\na.png\nnowhere.png\nno/where.png\n',
       /Line 3, column path: the file does not exist; 2 of the 3 files that the CSV names are missing/,
     ));
-  test('another case, a prefix too many or too few, no extension: the file that was meant is named', async () => {
+  test('a different case, an extra or missing prefix, a missing extension: the intended file is named', async () => {
     for (const named of ['sub/up.png', 'images/sub/UP.PNG', 'UP.PNG', 'sub/UP', 'sub/UP.jpg'])
       await refuses(`path\n${named}\n`, /does not exist; 1 of the 1 files/, /Did you mean "sub\/UP\.PNG"\?/);
   });
-  test('of two files that may be meant none is named', async () => {
+  test('with two possible files none is named', async () => {
     await mkdir(path.join(folder, 'twin'), { recursive: true });
     await writeFile(path.join(folder, 'twin/UP.PNG'), 'x');
     await refuses('path\nUP.PNG\n', /does not exist/, /^Paths are relative/);
     await rm(path.join(folder, 'twin'), { recursive: true });
   });
   test('a symbolic link', () => refuses('path\nlink.png\n', /Line 2, column path: .* symbolic link/));
-  test('a way through a symbolic link, whether something is there or not', async () => {
+  test('a path through a symbolic link, whether or not the file exists', async () => {
     for (const below of [`${path.basename(folder)}/a.png`, 'nothing.png'])
       await refuses(`path\naway/${below}\n`, /Line 2, column path: .* symbolic link/);
   });
   test('a folder', () => refuses('path\nsub\n', /Line 2, column path: this is not a file/));
-  test('a file as if it were a folder', () => refuses('path\na.png/\n', /Line 2, column path: this is not a file/));
+  test('a file written like a folder', () => refuses('path\na.png/\n', /Line 2, column path: this is not a file/));
   test('a split in some lines only', () =>
     refuses('path,split\na.png,train\nb.png,\n', /Line 3, column split: it is empty/));
   test('a split that no evaluation knows', () =>
@@ -258,7 +258,7 @@ describe('a CSV at fault', () => {
       Buffer.concat([Buffer.from('path\na.png\n'), Buffer.from([0xe4, 0x2e, 0x70])]),
       /Line 3: the text is not UTF-8/,
     ));
-  test('a label longer than any label', () =>
+  test('a label that is too long', () =>
     refuses(`path,label\na.png,${'x'.repeat(5000)}\n`, /Line 2, column label: it is longer/));
   test('a line that never ends', () => refuses(`path,label\na.png,"${'x'.repeat(100_000)}"\n`, /Line \d+: /));
   test('a file that is too large, reported before it is read', async () => {

@@ -34,7 +34,7 @@ async function codeOf(inputPath: string, roots: readonly string[] = [root]): Pro
   }
 }
 
-test('the root and what is below it are allowed and come back as real paths', async () => {
+test('the root and everything below it are allowed, and returned as real paths', async () => {
   const inner = path.join(root, 'Gewebe µ');
   assert.equal(await resolveImportPath(root, [root], 'input.path'), root);
   assert.equal(await resolveImportPath(`${inner}/../Gewebe µ/`, [root], 'input.path'), inner);
@@ -43,7 +43,7 @@ test('the root and what is below it are allowed and come back as real paths', as
   assert.equal(await resolveImportPath(inner, ['/nowhere', path.join(base, 'alias')], 'input.path'), inner);
 });
 
-test('what is outside is refused, whether it exists or not', async () => {
+test('paths outside are refused, whether or not they exist', async () => {
   for (const outside of [
     '/etc',
     '/nowhere',
@@ -68,7 +68,7 @@ test('a missing folder, a file instead of a folder, and invalid names are refuse
   assert.equal(await codeOf(path.join(root, 'labels.csv', 'below')), 'IMPORT_PATH_NOT_FOUND');
 });
 
-test('a labels CSV must meet the same rule', async () => {
+test('the same rule applies to a labels CSV', async () => {
   assert.equal(
     await resolveImportFile(path.join(root, 'labels.csv'), [root], 'input.labelsCsvPath'),
     path.join(root, 'labels.csv'),

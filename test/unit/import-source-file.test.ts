@@ -31,18 +31,18 @@ async function read(folder: string, reserve = noLimit): Promise<Buffer | Finding
   return bytes;
 }
 
-test('what was listed is read', async (context) => {
+test('a listed file is read', async (context) => {
   assert.deepEqual(await read(await importFolder(context)), await plainPng(1));
 });
 
-test('a folder that became a link since it was listed leads nowhere', async (context) => {
+test('a folder that became a link after the listing is not followed', async (context) => {
   const folder = await importFolder(context);
   await rename(path.join(folder, 'a'), path.join(folder, 'a-before'));
   await symlink(path.join(folder, 'elsewhere'), path.join(folder, 'a'));
   assert.deepEqual(await read(folder), { issue: 'NOT_A_REGULAR_FILE' });
 });
 
-test('a file that became a link, a pipe, a folder or nothing since it was listed is reported, and nobody waits for it', async (context) => {
+test('a file that became a link, a pipe or a folder, or disappeared after the listing is reported without waiting', async (context) => {
   const folder = await importFolder(context);
   const file = path.join(folder, 'a/x.png');
   const replacedBy = async (replace: () => unknown): Promise<Buffer | Finding> => {
@@ -58,7 +58,7 @@ test('a file that became a link, a pipe, a folder or nothing since it was listed
   assert.deepEqual(await replacedBy(() => undefined), { issue: 'UNREADABLE' });
 });
 
-test('a file that shrinks while it is read gives what is there, which its decoder then refuses', async (context) => {
+test('a file that shrinks while it is read returns the remaining bytes, which its decoder refuses', async (context) => {
   const folder = await importFolder(context);
   const whole = await plainPng(1);
   const half = whole.subarray(0, whole.length / 2);
@@ -66,7 +66,7 @@ test('a file that shrinks while it is read gives what is there, which its decode
   assert.deepEqual(await read(folder, shrink), half);
 });
 
-test('a large file comes in pieces, and one that shrinks meanwhile is not taken for a whole one', async (context) => {
+test('a large file is read in pieces, and one that shrinks meanwhile is not accepted as complete', async (context) => {
   const folder = await importFolder(context);
   const large = Buffer.concat([await plainPng(1), Buffer.alloc(3 * 1024 * 1024, 7)]);
   await writeFile(path.join(folder, 'a/x.png'), large);

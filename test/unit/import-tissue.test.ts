@@ -15,7 +15,7 @@ test('the same seed draws the same pixels, another seed others', () => {
   }
 });
 
-test('mean colours of the labels lie close together', () => {
+test('the mean colours of the labels are close together', () => {
   const means = TISSUE_LABELS.map((label) => {
     const images = [1, 2, 3, 4].map((seed) => draw(label, seed));
     return [0, 1, 2].map((channel) =>
@@ -30,7 +30,7 @@ test('mean colours of the labels lie close together', () => {
         assert.ok(Math.abs((a[channel] ?? 0) - (b[channel] ?? 0)) < 40, JSON.stringify(means));
 });
 
-test('options without sense are refused', async () => {
+test('invalid options are refused', async () => {
   const sound = { outDir: '/nowhere', imagesPerLabel: 1, imageSizePx: 64, seed: 1, groups: 1 };
   for (const wrong of [
     { imagesPerLabel: 0 },

@@ -11,7 +11,7 @@ const images = {
 const all = Int32Array.from(images.labels.keys());
 
 describe('innerParts', () => {
-  test('hold every image out once, and never a part of a slide', () => {
+  test('hold out every image once, and never only a part of a slide', () => {
     const parts = innerParts(images, all, 1) ?? [];
     assert.deepEqual(
       parts.flatMap(({ held }) => [...held]).sort((left, right) => left - right),
@@ -24,13 +24,13 @@ describe('innerParts', () => {
     }
   });
 
-  test('are null where the slides cannot be divided', () => {
+  test('are null if the slides cannot be divided', () => {
     assert.equal(innerParts(images, all.subarray(0, 4), 1), null);
   });
 });
 
 describe('innerScores', () => {
-  test('are over the predictions of all parts together, in the order of the candidates', async () => {
+  test('are computed over the predictions of all parts together, in the order of the candidates', async () => {
     const parts = innerParts(images, all, 1) ?? [];
     const told: number[] = [];
     const right = (image: number): number[] => (images.labels[image] === 0 ? [0.75, 0.25] : [0.25, 0.75]);
@@ -61,14 +61,14 @@ describe('isBetter', () => {
   const scoreOf = (probabilities: readonly number[]) =>
     innerScore(truth, Float64Array.from(probabilities.flatMap((value) => [value, 1 - value])), 2);
 
-  test('a classifier that is right but for one confident mistake beats one that says the label frequencies', () => {
+  test('a classifier with one confident mistake beats one that predicts the label frequencies', () => {
     const confident = scoreOf([0.999, 0.999, 0.001, 0.001, 0.999, 0.999999]);
     const frequencies = scoreOf(Array.from(truth, () => 0.5));
     assert.ok(confident.crossEntropy > frequencies.crossEntropy);
     assert.ok(isBetter(confident, frequencies) && !isBetter(frequencies, confident));
   });
 
-  test('of equally right classifiers the better calibrated one is better, and none is better than itself', () => {
+  test('among classifiers of equal accuracy the better calibrated one is better, and none is better than itself', () => {
     const [timid, sure] = [scoreOf([0.6, 0.6, 0.4, 0.4, 0.6, 0.4]), scoreOf([0.9, 0.9, 0.1, 0.1, 0.9, 0.1])];
     assert.ok(isBetter(sure, timid) && !isBetter(timid, sure) && !isBetter(sure, sure));
   });

@@ -6,25 +6,25 @@ import { otherBoards, protocolOf, versionOf } from '../../web/src/pages/leaderbo
 const LATEST = ['a2', 'b1'];
 const newest = { protocol: 'KNN', datasetVersion: { id: 'b1' } } as const;
 
-test('is the one on which something happened last, until somebody chooses', () => {
+test('is the board with the latest activity, until the user chooses another', () => {
   assert.equal(versionOf(LATEST, undefined, newest), 'b1');
   assert.equal(versionOf(LATEST, 'a2', newest), 'a2');
   assert.equal(protocolOf(undefined, newest), 'KNN');
   assert.equal(protocolOf('LINEAR_PROBE', newest), 'LINEAR_PROBE');
 });
 
-test('is of the very version that was named, also where a newer one is listed in its place', () => {
+test('is that of the named version, even if a newer version is listed in its place', () => {
   assert.equal(versionOf(LATEST, 'a1', newest), 'a1');
   assert.equal(versionOf(LATEST, undefined, { protocol: 'KNN', datasetVersion: { id: 'a1' } }), 'a1');
 });
 
-test('is the first one where nothing has happened, and none where there is no version', () => {
+test('is the first board without any activity, and none without versions', () => {
   assert.equal(versionOf(LATEST, undefined, undefined), 'a2');
   assert.equal(protocolOf(undefined, undefined), 'LINEAR_PROBE');
   assert.equal(versionOf([], undefined, undefined), undefined);
 });
 
-test('says which other boards are not empty, each once', () => {
+test('lists the other boards that are not empty, each once', () => {
   const on = (id: string, protocol: 'KNN' | 'LINEAR_PROBE') => ({ protocol, datasetVersion: { id } });
   assert.deepEqual(
     otherBoards([on('a1', 'KNN'), on('a2', 'KNN'), on('a1', 'KNN'), on('a1', 'LINEAR_PROBE')], {

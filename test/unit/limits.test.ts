@@ -32,7 +32,7 @@ function messages(query: string, variables: Readonly<Record<string, unknown>> = 
 
 const nested = (levels: number): string => `{ model { ${'parent { '.repeat(levels)} id ${'} '.repeat(levels)} } }`;
 
-describe('a document, before it is validated', () => {
+describe('a document, before validation', () => {
   const repeated = (count: number, text: (index: number) => string): string =>
     Array.from({ length: count }, (_, index) => text(index)).join(' ');
   const cases: readonly [string, number, (count: number) => string, RegExp][] = [
@@ -61,7 +61,7 @@ describe('a document, before it is validated', () => {
 });
 
 describe('an operation', () => {
-  test('is counted with the points of its metrics, given or not', () => {
+  test('is counted with the points of its metrics, stated or by default', () => {
     const query = (points: string): string => `{ model { metrics${points} { points { step value } } } }`;
     assert.deepEqual(messages(query('(maxPoints: 10000)')), []);
     assert.match(messages(query('(maxPoints: 100000)')).join(), /resolve \d+ fields/);
@@ -71,12 +71,12 @@ describe('an operation', () => {
     );
   });
 
-  test('of ordinary size passes', () => {
+  test('of ordinary size is allowed', () => {
     assert.deepEqual(messages('{ models(first: 200) { nodes { id models(first: 100) { nodes { id } } } } }'), []);
     assert.deepEqual(messages(getIntrospectionQuery()), []);
   });
 
-  test('may be so deep and no deeper', () => {
+  test('may be as deep as the limit and no deeper', () => {
     assert.deepEqual(messages(nested(MAX_DEPTH - 2)), []);
     assert.match(messages(nested(MAX_DEPTH - 1)).join(), /17 levels deep; 16 are allowed/);
   });
@@ -121,7 +121,7 @@ describe('an operation', () => {
 
   const aliases = (count: number): string =>
     Array.from({ length: count }, (_, index) => `m${index}: model { id }`).join(' ');
-  test('may give so many fields a name of its own and no more, fragments written out', () => {
+  test('may have up to a limit of aliases, with fragments expanded', () => {
     assert.deepEqual(messages(`{ ${aliases(MAX_ALIASES)} }`), []);
     assert.match(
       messages(`{ ${aliases(MAX_ALIASES + 1)} }`).join(),
@@ -132,7 +132,7 @@ describe('an operation', () => {
     assert.match(messages(`{ ...half ...half last: model { id } } ${half}`).join(), /aliased fields/);
   });
 
-  test('may have so many fields resolved and no more: each counts as often as the lists around it have items', () => {
+  test('may resolve up to a limit of fields: each counts as often as the lists around it have items', () => {
     // A list without pages counts as ten elements: 5 levels of it are 1 + 10 * (1 + 10 * (…)) = 111,111 fields, 6
     // levels ten times as many.
     const parts = (levels: number): string => `{ model { ${'parts { '.repeat(levels)} id ${'} '.repeat(levels)} } }`;
@@ -140,7 +140,7 @@ describe('an operation', () => {
     assert.match(messages(parts(6)).join(), new RegExp(`may have to resolve \\d+ fields; ${MAX_COST} are allowed`));
   });
 
-  test('is refused introspection where that is off', () => {
+  test('is refused introspection if that is disabled', () => {
     const errors = checkDocument(
       schema,
       parse('{ __schema { queryType { name } } model { id } }'),
@@ -151,7 +151,7 @@ describe('an operation', () => {
     assert.match(errors.map((error) => error.message).join(), /introspection/i);
   });
 
-  test('is counted quickly even when fragments double at each level', () => {
+  test('is counted quickly even if fragments double at each level', () => {
     const levels = 60;
     const fragments = Array.from(
       { length: levels },

@@ -9,7 +9,7 @@ const samples = (live: (minute: number) => number, resident: (minute: number) =>
     residentMegabytes: resident(index / 2),
   }));
 
-describe('whether memory grows under load', () => {
+describe('memory growth under load', () => {
   it('a leak is detected by its slope, whatever single samples are', () => {
     const result = judge(
       samples(

@@ -36,7 +36,7 @@ describe('classification metrics, by hand', () => {
     assert.deepEqual(labelReports(matrix)[1], { precision: 1 / 2, recall: 1 / 2, f1: 1 / 2, support: 2 });
   });
 
-  test('a label absent from truth and prediction is left out of the means; support says so', () => {
+  test('a label absent from truth and prediction is left out of the means, and has support 0', () => {
     const withAbsent = confusionMatrix({ truth: int(0, 1), predicted: int(0, 1), labelCount: 3 });
     assert.equal(macroF1(withAbsent), 1);
     assert.equal(balancedAccuracy(withAbsent), 1);
@@ -48,7 +48,7 @@ describe('classification metrics, by hand', () => {
     assert.ok(Math.abs(macroF1(wrong) - (2 / 3 + 0) / 2) < 1e-12);
   });
 
-  test('image counts stand for repeated images', () => {
+  test('image counts are equivalent to repeated images', () => {
     const counted = confusionMatrix({ truth: int(0, 1), predicted: int(1, 1), labelCount: 2 }, int(3, 0));
     assert.deepEqual(counted, [
       [0, 3],
@@ -72,13 +72,13 @@ describe('AUROC', () => {
       labelCount: 2,
     });
 
-  test('1 for a perfect order, 0 for the reverse, a half for all equal', () => {
+  test('is 1 for a perfect order, 0 for the reverse, and 0.5 if all scores are equal', () => {
     assert.equal(labelAuroc(binary(int(0, 0, 1), [0.1, 0.2, 0.3]), 1), 1);
     assert.equal(labelAuroc(binary(int(1, 1, 0), [0.1, 0.2, 0.3]), 1), 0);
     assert.equal(labelAuroc(binary(int(0, 1, 0, 1), [0.5, 0.5, 0.5, 0.5]), 1), 0.5);
   });
 
-  test('equals the share of won pairs, ties half, also under counts', () => {
+  test('equals the share of correctly ordered pairs, with ties as half, also with image counts', () => {
     const random = createRandom(12);
     const truth = Int32Array.from({ length: 60 }, () => random.integer(3));
     const scores = Float64Array.from({ length: 180 }, () => random.integer(6) / 6);
@@ -100,7 +100,7 @@ describe('AUROC', () => {
     }
   });
 
-  test('is undefined where a side is missing, and the mean leaves such labels out', () => {
+  test('is undefined if one class is missing, and the mean leaves such labels out', () => {
     const ranked = rankScores({
       truth: int(0, 1, 0),
       scores: Float64Array.of(0.7, 0.3, 0, 0.2, 0.8, 0, 0.6, 0.4, 0),
@@ -118,7 +118,7 @@ describe('AUROC', () => {
 });
 
 describe('bootstrap', () => {
-  test('percentiles lie between neighbours as numpy has them', () => {
+  test('percentiles are interpolated as in NumPy', () => {
     const sorted = Float64Array.of(1, 2, 4, 8);
     assert.deepEqual(
       [0, 0.5, 1, 0.1].map((fraction) => percentile(sorted, fraction)),
@@ -127,7 +127,7 @@ describe('bootstrap', () => {
     assert.throws(() => percentile(new Float64Array(0), 0.5), RangeError);
   });
 
-  test('draws whole groups, as many as there are', () => {
+  test('draws whole groups, as many as the sample has', () => {
     const groups = ['a', 'a', 'b', 'c', 'c', 'c'];
     let resampleCount = 0;
     for (const counts of groupResamples(groups, 200, createRandom(1))) {
@@ -138,7 +138,7 @@ describe('bootstrap', () => {
     assert.equal(resampleCount, 200);
   });
 
-  test('the interval of a mean is about two standard errors to each side, wider when images share a group', () => {
+  test('the interval of a mean is about two standard errors to each side, and wider if images share a group', () => {
     const random = createRandom(4);
     const values = Array.from({ length: 400 }, () => random.normal());
     const width = (groups: readonly string[]): number => {
@@ -156,7 +156,7 @@ describe('bootstrap', () => {
   });
 });
 
-describe('a score and its interval are of one definition, over random tables with absent labels', () => {
+describe('a score and its interval use one definition, over random tables with absent labels', () => {
   const random = createRandom(5);
   const tables = Array.from({ length: 100 }, (_none, table) => {
     const labelCount = 2 + random.integer(8);
@@ -214,7 +214,7 @@ describe('a score and its interval are of one definition, over random tables wit
     };
   };
 
-  test('both equal the closed form, the score on every image once and a resample on the images drawn', () => {
+  test('both equal the closed form: the score over every image once, and a resample over the images drawn', () => {
     for (const { pooled, stream } of tables) {
       const labelCount = pooled.labelNames.length;
       const images = Array.from(pooled.truth, (truth, image) => {
@@ -239,7 +239,7 @@ describe('a score and its interval are of one definition, over random tables wit
     }
   });
 
-  test('no number lies outside its own interval', () => {
+  test('no value is outside its own interval', () => {
     for (const { pooled, stream } of tables) {
       const { metrics } = scorePredictions(pooled, 200, stream);
       for (const name of CLASSIFICATION_METRICS) {

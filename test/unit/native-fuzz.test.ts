@@ -14,7 +14,7 @@ const SOURCES = [
   ...['patches', 'winograd', 'batch-norm', 'threads'].map((name) => `native/${name}.cc`),
 ];
 
-test('under the address sanitizer, on shapes that are drawn at random', async (context) => {
+test('runs under the address sanitizer on random shapes', async (context) => {
   const program = path.join(await temporaryFolder(context), 'native-fuzz');
   const flags = ['-std=c++17', '-O1', '-g', '-pthread', '-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
   await run('g++', [...flags, ...SOURCES, '-o', program], { cwd: ROOT });

@@ -48,7 +48,7 @@ describe('below an open folder', () => {
     );
   });
 
-  test('a folder that is moved away stays the one that was opened', async (context) => {
+  test('a folder that is moved stays the opened one', async (context) => {
     const { root, outside } = await place(context);
     await using folder = await openFolder(path.join(root, 'sub'));
     await rename(path.join(root, 'sub'), path.join(root, 'before'));
@@ -56,7 +56,7 @@ describe('below an open folder', () => {
     assert.equal(await textOf(folder.openFile('file')), 'inside');
   });
 
-  test('each way to be no regular file has its fault, and none is waited for', async (context) => {
+  test('every kind of file that is not regular has its own fault, and none is waited for', async (context) => {
     const { root, outside } = await place(context);
     await symlink(outside, path.join(root, 'away'));
     await symlink(path.join(root, 'sub/file'), path.join(root, 'link'));
@@ -96,7 +96,7 @@ const EXCHANGER = `
     if (rounds === 10) parentPort.postMessage('under way');
   }`;
 
-test('a folder that is exchanged for a link while it is opened never leads outside', async (context) => {
+test('a folder that is swapped with a link while it is opened never leads outside', async (context) => {
   const { root, outside } = await place(context);
   const sub = path.join(root, 'sub');
   const link = path.join(root, 'link');

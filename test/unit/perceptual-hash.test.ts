@@ -79,7 +79,7 @@ describe('a perceptual hash', () => {
 });
 
 describe('the index', () => {
-  test('finds whatever differs in few enough bits, wherever they are, and nothing beyond', () => {
+  test('finds every hash within the distance, whichever bits differ, and nothing beyond', () => {
     const random = createRandom(7);
     const drawn = (): Uint8Array =>
       Uint8Array.from({ length: 8 }, (_, byte) => random.integer(256) & (byte === 0 ? 254 : 255));

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import { generatedFrom } from '../../scripts/prepare.mjs';
 
-test('every file that says something to the schema is looked at for changes', () => {
+test('every file that contributes to the schema is checked for changes', () => {
   const root = path.resolve(import.meta.dirname, '../..');
   const watched = new Set(generatedFrom());
   const definesTypes = /from '(?:\.\.?\/)+(?:api\/)?nexus\.ts'/;

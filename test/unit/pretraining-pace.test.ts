@@ -59,7 +59,7 @@ function trained(
 }
 
 describe('the pace of a run with a budget', () => {
-  test('as measured does not change the plan', () => {
+  test('equal to the measured one does not change the plan', () => {
     const { config, seconds } = trained(() => PLANNED_SECONDS_PER_STEP);
     assert.deepEqual(config.earlierPlans, []);
     assert.ok(seconds <= BUDGET_SECONDS);
@@ -85,7 +85,7 @@ describe('the pace of a run with a budget', () => {
     assert.ok(seconds <= BUDGET_SECONDS);
   });
 
-  test('so slow that the budget ends in the warm-up ends the run there', () => {
+  test('so slow that the budget ends during the warm-up ends the run there', () => {
     const { config, seconds, steps } = trained(() => 60);
     assert.equal(config.steps, steps);
     assert.ok(config.warmupSteps <= config.steps);
@@ -93,14 +93,14 @@ describe('the pace of a run with a budget', () => {
     assert.ok(seconds <= BUDGET_SECONDS + 60, `${seconds} s`);
   });
 
-  test('of an attempt that continues is held to the rest of the budget', () => {
+  test('of a continued attempt is compared with the rest of the budget', () => {
     const half = Math.floor(planned().steps / 2);
     const { config, seconds } = trained(() => PLANNED_SECONDS_PER_STEP, half);
     assert.deepEqual(config.earlierPlans, []);
     assert.ok(seconds < BUDGET_SECONDS / 2 + 40);
   });
 
-  test('is not watched without a budget', () => {
+  test('is not monitored without a budget', () => {
     assert.equal(
       watchPace({ ...planned(), budget: null }, 0, () => 0),
       undefined,

@@ -88,7 +88,7 @@ function refusal(code: ErrorCode, field: string): (error: unknown) => boolean {
 }
 
 describe('defaults of a pretraining', () => {
-  test('PAPER gives the config that every run had before there were recipes', () => {
+  test('PAPER gives the config of every run before recipes were introduced', () => {
     const config = frozen({ recipe: 'PAPER', batchSize: 64 });
     assert.equal(config.learningRate, (0.3 * 64) / 256);
     assert.deepEqual(config.optimizer, { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 });
@@ -101,7 +101,7 @@ describe('defaults of a pretraining', () => {
     );
   });
 
-  test("a run from before there were recipes is read as the paper's, with its LARS", () => {
+  test('a run from before recipes were introduced is read as PAPER with LARS', () => {
     const { recipe, optimizer, viewSizePx, earlierPlans, budget, named, explanation, ...older } = frozen({
       recipe: 'PAPER',
     });
@@ -116,7 +116,7 @@ describe('defaults of a pretraining', () => {
     assert.ok(explanation.length > 0 && named.imageSizePx);
   });
 
-  test("what is not named is the recipe's, by optimizer and batch", () => {
+  test('values that are not given come from the recipe, by optimizer and batch size', () => {
     const config = frozen({ ...OPEN, steps: 2000 }, 20_000);
     const paper = frozen({ ...OPEN, steps: 2000, recipe: 'PAPER' }, 20_000);
     assert.notEqual(config.optimizer.name, paper.optimizer.name);
@@ -151,7 +151,7 @@ describe('defaults of a pretraining', () => {
     assert.equal(frozen().seed, 7);
   });
 
-  test('an augmentation names only what differs from the recipe', () => {
+  test('an augmentation gives only the values that differ from the recipe', () => {
     const config = frozen({ recipe: 'PAPER', augmentation: { blurProbability: 0 } });
     assert.equal(config.augmentation.blurProbability, 0);
     assert.equal(config.augmentation.cropScaleMin, 0.08);
@@ -172,7 +172,7 @@ describe('defaults of a pretraining', () => {
     });
   }
 
-  test('zero steps are the random control and need no positive epochs', () => {
+  test('zero steps are the random control, with zero epochs', () => {
     assert.equal(frozen({ steps: 0 }).steps, 0);
   });
 });
@@ -299,7 +299,7 @@ describe('refused pretrainings', () => {
     }
   });
 
-  test('fewer images than a batch, maxImages counted', () => {
+  test('fewer images than a batch, after maxImages', () => {
     assert.throws(() => freezePretraining(parse(), [version(255)], 7), refusal('DATASET_TOO_SMALL', 'input.batchSize'));
     const capped = parse({
       datasets: [
@@ -461,7 +461,7 @@ describe('a budget', () => {
     assert.match(replanned(shorter, 1500, 3500).explanation.at(-1) ?? '', /faster/);
   });
 
-  test('can be tried again with a smaller micro-batch before it is planned', () => {
+  test('can be retried with a smaller micro-batch before it is planned', () => {
     const open = unplanned({ batchSize: 64 });
     assert.equal(smallerMicroBatch({ kind: 'PRETRAINING', config: open, microBatchSize: null }), 32);
   });
@@ -482,7 +482,7 @@ describe('the title of a pretraining', () => {
     );
   });
 
-  test('says that the weights are random where nothing is trained', () => {
+  test('says that the weights are random if nothing is trained', () => {
     assert.equal(titleOfPretraining({ ...config, steps: 0 }, ['a@1']), 'tissue: resnet50, random weights');
   });
 

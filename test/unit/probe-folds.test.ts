@@ -43,7 +43,7 @@ describe('assignFolds', () => {
     }
   });
 
-  test('holds the labels in like numbers in every fold', () => {
+  test('balances the labels in every fold', () => {
     for (const label of [0, 1, 2]) {
       const total = all.labels.filter((own) => own === label).length;
       for (let fold = 0; fold < 5; fold += 1) {
@@ -70,7 +70,7 @@ describe('assignFolds', () => {
     }
   });
 
-  test('a label of only two groups is learned in every fold', () => {
+  test('a label with only two groups is in every training part', () => {
     const rare = images([
       ...Array.from({ length: 20 }, (_, image) => [image % 2, `g${image}`] as const),
       [2, 'r1'],
@@ -201,7 +201,7 @@ describe('planSplit', () => {
     }
   });
 
-  test('the digest names the assignment', () => {
+  test('the digest identifies the assignment', () => {
     const all = manyGroups();
     const digest = planSplit(all, undefined, 5, 3).digest;
     assert.match(digest, /^[0-9a-f]{64}$/);
@@ -210,7 +210,7 @@ describe('planSplit', () => {
     assert.notEqual(planSplit(all, undefined, 4, 3).digest, digest);
   });
 
-  test('follows the split that the version has: validation is learned from', () => {
+  test("follows the version's own split, and trains on validation too", () => {
     const plan = planSplit(four, ['train', 'validation', 'test', 'TEST', 'train'], 5, 1);
     assert.equal(plan.kind, 'GIVEN');
     assert.deepEqual(

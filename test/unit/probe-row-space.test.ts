@@ -33,7 +33,7 @@ describe('rowSpaceOf', () => {
     }
   });
 
-  test('counts a row that is a sum of others once, and rows of nothing not at all', () => {
+  test('excludes rows that are sums of others, and zero rows', () => {
     const rows = new Float32Array(5 * 20);
     rows.set(normals(40));
     for (let entry = 0; entry < 20; entry += 1) rows[40 + entry] = (rows[entry] ?? 0) - 2 * (rows[20 + entry] ?? 0);
@@ -42,7 +42,7 @@ describe('rowSpaceOf', () => {
     assert.equal(rowSpaceOf(new Float32Array(3 * 20), 20).dim, 0);
   });
 
-  test('counts standardised rows, whose sum is nothing, once less, and keeps their products', () => {
+  test('has one dimension less for standardised rows, whose sum is zero, and keeps their products', () => {
     const [rowCount, rowDim] = [60, 150];
     const rows = normals(rowCount * rowDim);
     for (let entry = 0; entry < rowDim; entry += 1) {
@@ -66,7 +66,7 @@ describe('rowSpaceOf', () => {
     }
   });
 
-  test('stays a basis where one row is all but another, by a thousandth of a per cent', () => {
+  test('stays a basis if two rows differ only by a thousandth of a per cent', () => {
     const rows = normals(20 * 100);
     const noise = normals(100);
     for (let entry = 0; entry < 100; entry += 1)
@@ -78,7 +78,7 @@ describe('rowSpaceOf', () => {
       assert.ok(Math.abs(value - (inside[index] ?? NaN)) < 1e-4, `${index}: ${value}, not ${inside[index]}`);
   });
 
-  test('gives back what lies within, and drops what is across', () => {
+  test('reproduces vectors within the space, and drops orthogonal ones', () => {
     const { dim, inwards, outwards } = rowSpaceOf(normals(4 * 30), 30);
     const inside = Float64Array.from(normals(dim * 2));
     const again = inwards(outwards(inside, 2), 2);
@@ -146,7 +146,7 @@ describe('a fit in the space of its rows', () => {
     }
   };
 
-  test('says of new rows what a fit in every entry says', () => {
+  test('predicts the same for new rows as a fit of all entries', () => {
     const before = liveTensorCount();
     const labels = Int32Array.from({ length: 15 }, (_, row) => row % 3);
     const rows = normals(15 * 60);
@@ -171,7 +171,7 @@ describe('a fit in the space of its rows', () => {
     assert.equal(liveTensorCount(), before);
   });
 
-  test('of rows that are all alike tells the shares of the labels', () => {
+  test('of identical rows predicts the label frequencies', () => {
     const { model, isSpanned } = fit(new Float32Array(10 * 60), 60, Int32Array.from([0, 0, 0, 0, 0, 1, 1, 1, 2, 2]));
     assert.ok(isSpanned);
     const [first = NaN, second = NaN, third = NaN] = probabilitiesOf(model, normals(60));

@@ -27,7 +27,7 @@ function problem(distance: number, change: Partial<LinearProbeInput> = {}): Line
 }
 
 describe('runLinearProbe', () => {
-  test('learns what can be learned, and reports it whole', async () => {
+  test('learns separable labels, and reports everything', async () => {
     const before = liveTensorCount();
     const reported: number[] = [];
     const result = await runLinearProbe(problem(1, { onProgress: (done) => void reported.push(done) }));
@@ -61,7 +61,7 @@ describe('runLinearProbe', () => {
     assert.ok(reported.every((done, index) => done >= (reported[index - 1] ?? 0)) && reported.at(-1) === 1);
   });
 
-  test('finds nothing where there is nothing', async () => {
+  test('finds nothing in random embeddings', async () => {
     const { macroF1, macroAuroc } = (await runLinearProbe(problem(0))).metrics;
     assert.ok(macroF1.value < 0.5 && macroAuroc.value < 0.65, `${macroF1.value} ${macroAuroc.value}`);
   });
@@ -70,12 +70,12 @@ describe('runLinearProbe', () => {
     assert.deepEqual(await runLinearProbe(problem(0.4)), await runLinearProbe(problem(0.4)));
   });
 
-  test('embeddings that are all alike give chance, not an error', async () => {
+  test('identical embeddings give chance level, not an error', async () => {
     const result = await runLinearProbe(problem(1, { embeddings: new Float32Array(90 * 4).fill(3) }));
     assert.equal(result.metrics.macroAuroc.value, 0.5);
   });
 
-  test('a given split tests its test images only', async () => {
+  test('a given split tests only its test images', async () => {
     const splits = Array.from({ length: 90 }, (_, image) => (image < 60 ? 'train' : 'test'));
     const result = await runLinearProbe(problem(1, { splits }));
     assert.equal(result.testedImageCount, 30);
@@ -83,14 +83,14 @@ describe('runLinearProbe', () => {
     assert.equal(result.split.foldCount, 1);
   });
 
-  test('a label that the train split lacks is never predicted, and counts 0', async () => {
+  test('a label that the training split lacks is never predicted, and scores 0', async () => {
     const labels = Int32Array.from({ length: 90 }, (_, image) => (image < 60 ? image % 2 : image % 3));
     const splits = Array.from({ length: 90 }, (_, image) => (image < 60 ? 'train' : 'test'));
     const result = await runLinearProbe(problem(1, { labels, splits }));
     assert.deepEqual(result.labelReports[2], { labelName: 'stroma', precision: 0, recall: 0, f1: 0, support: 10 });
   });
 
-  test('what progress throws ends it, with no tensor left', async () => {
+  test('an error thrown by the progress callback ends it, and no tensor is leaked', async () => {
     const before = liveTensorCount();
     const stop = (): never => {
       throw new Error('stopped');
@@ -132,7 +132,7 @@ describe('runLinearProbe', () => {
   }
 });
 
-test('without resamples an interval is its value', () => {
+test('without resamples both ends of an interval equal its value', () => {
   const pooled = {
     truth: Int32Array.of(0, 1),
     probabilities: Float64Array.of(0.8, 0.2, 0.6, 0.4),
@@ -144,7 +144,7 @@ test('without resamples an interval is its value', () => {
 });
 
 describe('minimise', () => {
-  test('finds the minimum of a quadratic with unlike curvatures', () => {
+  test('finds the minimum of a quadratic with different curvatures', () => {
     const curvatures = [1, 10, 100, 1000];
     const evaluate = (point: Float64Array): { value: number; gradient: Float64Array } => ({
       value: point.reduce((sum, value, index) => sum + ((curvatures[index] ?? 0) * (value - index) ** 2) / 2, 0),
@@ -176,7 +176,7 @@ describe('colourStatistics', () => {
   const plain = (red: number, green: number, blue: number): Uint8Array =>
     Uint8Array.from({ length: 12 }, (_, index) => [red, green, blue][index % 3] ?? 0);
 
-  test('of one colour: its means, no standard deviation, one bin for each channel', () => {
+  test('of one colour: its means, a standard deviation of 0, one bin for each channel', () => {
     const descriptor = colourStatistics(plain(255, 0, 0), 1);
     assert.equal(descriptor.length, COLOUR_STATISTICS_DIM);
     assert.deepEqual([...descriptor.subarray(0, 6)], [1, 0, 0, 1, 0, 1]);
@@ -188,7 +188,7 @@ describe('colourStatistics', () => {
     );
   });
 
-  test('hue stands on a circle: saturation times cosine and sine', () => {
+  test('hue is represented on a circle: saturation times cosine and sine', () => {
     // A half-saturated colour with hue 120 degrees, and grey, which has no hue.
     const green = colourStatistics(plain(100, 200, 100), 1);
     assert.ok(

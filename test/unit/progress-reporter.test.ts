@@ -10,7 +10,7 @@ function record() {
 }
 
 describe('progress reporter', () => {
-  test('writes the first at once, and joins what follows until flush', async () => {
+  test('writes the first report at once, and joins later ones until flush', async () => {
     const { written, reporter } = record();
     await reporter.progress(0, 'Looking.');
     for (let step = 0; step < 50; step += 1)
@@ -26,7 +26,7 @@ describe('progress reporter', () => {
     assert.equal(written.at(-1)?.progress, 49 / 50);
   });
 
-  test('flush without anything new writes nothing', async () => {
+  test('flush writes nothing if there is nothing new', async () => {
     const { written, reporter } = record();
     await reporter.flush();
     await reporter.progress(0.5);

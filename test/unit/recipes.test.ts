@@ -13,7 +13,7 @@ const isSorted = (values: readonly number[]): boolean =>
 for (const name of RECIPE_NAMES) {
   const recipe = RECIPES[name];
   describe(`the recipe ${name}`, () => {
-    test('has a learning rate for every optimizer that rises with the batch and stays within what it can learn with', () => {
+    test('has a learning rate for every optimizer that rises with the batch size and stays within a stable range', () => {
       for (const optimizer of OPTIMIZER_NAMES) {
         const rates = BATCH_SIZES.map((batchSize) => recipe.learningRate(optimizer, batchSize));
         assert.ok(isSorted(rates), `${optimizer}: ${rates.join(' ')}`);
@@ -24,7 +24,7 @@ for (const name of RECIPE_NAMES) {
       }
     });
 
-    test('has parameters for every optimizer, an augmentation and a temperature that a launch would take', () => {
+    test('has parameters for every optimizer, an augmentation and a temperature that a launch accepts', () => {
       for (const optimizer of OPTIMIZER_NAMES)
         assert.deepEqual(optimizerSchema.parse(recipe.optimizer(optimizer)), recipe.optimizer(optimizer));
       for (const imageSizePx of [undefined, 32, 64, 224]) {
@@ -34,7 +34,7 @@ for (const name of RECIPE_NAMES) {
       assert.ok(recipe.temperature >= 0.05 && recipe.temperature <= 1);
     });
 
-    test('warms up over some of the steps and never over most of them', () => {
+    test('warms up over some of the steps, and never over most of them', () => {
       const warmups = [1, 10, 100, 1000, 100_000].map((steps) => recipe.warmupSteps({ steps, stepsPerEpoch: 100 }));
       assert.ok(isSorted(warmups));
       assert.ok(warmups.every((warmup, index) => Number.isInteger(warmup) && warmup <= 10 ** index / 2));
@@ -76,7 +76,7 @@ describe('a budget of time', () => {
     }
   });
 
-  test('has no step left once it is over', () => {
+  test('leaves no step once it is over', () => {
     assert.equal(stepsWithin({ budgetSeconds: 60, elapsedSeconds: 60 }, 0.1), 0);
     assert.equal(stepsWithin({ budgetSeconds: 60, elapsedSeconds: 1000 }, 0.1), 0);
   });

@@ -210,7 +210,7 @@ async function faultOf(place: string, options: Partial<RemoteFileOptions> = {}):
 }
 
 describe('a file', () => {
-  test('comes whole, checked, with its progress reported', async () => {
+  test('is downloaded completely, verified, with progress', async () => {
     const progress: number[] = [];
     const options = {
       expectedSha256: SHA256,
@@ -225,7 +225,7 @@ describe('a file', () => {
     );
   });
 
-  test('needs no length', async () => {
+  test('needs no Content-Length', async () => {
     assert.equal((await fetchFrom('/without-length')).sha256, SHA256);
   });
 
@@ -237,13 +237,13 @@ describe('a file', () => {
     );
   });
 
-  test('by a name is fetched from one of its addresses', async () => {
+  test('at a host name is fetched from one of its addresses', async () => {
     assert.equal((await fetchFrom(base.replace('127.0.0.1', 'localhost') + '/file')).sha256, SHA256);
   });
 });
 
 describe('a connection that breaks off', () => {
-  test('is taken up where it broke', async () => {
+  test('is resumed where it broke off', async () => {
     assert.equal((await fetchFrom('/resumes')).sha256, SHA256);
     // The bytes that had arrived: those still in the network when it broke are lost.
     const [first, second] = requests;
@@ -251,11 +251,11 @@ describe('a connection that breaks off', () => {
     assert.match(second?.range ?? '', /^bytes=[1-9]\d*-$/);
   });
 
-  test('is begun again when the file has changed meanwhile', async () => {
+  test('restarts from the beginning if the file has changed meanwhile', async () => {
     assert.equal((await fetchFrom('/changes')).sha256, createHash('sha256').update(OTHER).digest('hex'));
   });
 
-  test('is begun again where nothing proves that the rest is of the same file', async () => {
+  test('restarts from the beginning if nothing proves that the rest belongs to the same file', async () => {
     assert.equal((await fetchFrom('/weak')).sha256, SHA256);
     assert.deepEqual(
       requests.map(({ range }) => range),
@@ -263,13 +263,13 @@ describe('a connection that breaks off', () => {
     );
   });
 
-  test('is never put together of two: a rest under another ETag, or under none, is discarded', async () => {
+  test('never joins two files: a rest with another ETag, or without one, is discarded', async () => {
     assert.equal((await fetchFrom('/other-rest')).sha256, createHash('sha256').update(OTHER).digest('hex'));
     requests = [];
     assert.equal((await fetchFrom('/rest-without-validator')).sha256, SHA256);
   });
 
-  test('whose rest is always wrong, or that is always another one, is abandoned after a few tries', async () => {
+  test('is abandoned after a few tries if the rest is always wrong or always of another file', async () => {
     for (const place of ['/always-wrong-range', '/always-another']) {
       requests = [];
       assert.equal((await faultOf(place)).code, 'REMOTE_BROKEN_OFF', place);
@@ -277,7 +277,7 @@ describe('a connection that breaks off', () => {
     }
   });
 
-  test('that nobody waits for any more is not fetched on', async () => {
+  test('is not resumed once the caller has aborted', async () => {
     const client = new AbortController();
     const fetching = faultOf('/drips', { signal: client.signal, onProgress: () => client.abort() });
     assert.equal((await fetching).code, 'REMOTE_BROKEN_OFF');
@@ -290,15 +290,15 @@ describe('a connection that breaks off', () => {
     });
   }
 
-  test('and a stalled one, too', async () => {
+  test('is resumed if it stalls', async () => {
     assert.equal((await fetchFrom('/stalls', { stallTimeoutMs: 100 })).sha256, SHA256);
   });
 
-  test('a busy server is asked again', async () => {
+  test('a busy server is retried', async () => {
     assert.equal((await fetchFrom('/busy')).sha256, SHA256);
   });
 
-  test('but not for ever', async () => {
+  test('retries are limited in number', async () => {
     for (const place of ['/never-ends-well', '/always-busy']) {
       const error = await faultOf(place);
       assert.deepEqual([error.code, error.retryable], ['REMOTE_BROKEN_OFF', true], place);
@@ -306,7 +306,7 @@ describe('a connection that breaks off', () => {
     }
   });
 
-  test('and not past the time that there is', async () => {
+  test('retries are limited in time', async () => {
     assert.equal((await faultOf('/drips', { totalTimeoutMs: 200 })).code, 'REMOTE_BROKEN_OFF');
   });
 });
@@ -358,7 +358,7 @@ describe('is refused', () => {
     });
   }
 
-  test('a server that nobody runs', async () => {
+  test('an address without a server', async () => {
     const closed = createTcpServer().listen(0, '127.0.0.1');
     await once(closed, 'listening');
     const { port } = addressOf(closed);
@@ -390,12 +390,12 @@ describe('is refused', () => {
     assert.ok(['REMOTE_UNREACHABLE', 'REMOTE_BROKEN_OFF'].includes(error.code), error.code);
   });
 
-  test('more bytes than were promised: what was promised is all that counts', async () => {
+  test('more bytes than announced: only the announced ones count', async () => {
     assert.equal((await faultOf('/promises-less', { expectedSha256: SHA256 })).code, 'DIGEST_MISMATCH');
   });
 });
 
-describe('each hop must meet the same rule', () => {
+describe('every redirect must meet the same rule', () => {
   /** Treats the first server as the only public address, because all addresses here are on loopback. */
   const onlyTheFirst = (): ((address: string) => boolean) => {
     let asked = 0;
@@ -414,7 +414,7 @@ describe('each hop must meet the same rule', () => {
     });
   }
 
-  test('and one that stays inside is followed', async () => {
+  test('an allowed redirect is followed', async () => {
     assert.equal((await fetchFrom('/hop', { isAllowedAddress: (address) => address === '127.0.0.1' })).sha256, SHA256);
   });
 });

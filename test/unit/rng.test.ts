@@ -15,13 +15,13 @@ describe('Random', () => {
     assert.equal(random.uniform(), 0);
   });
 
-  test('the same seed draws the same, another seed does not, also 2^32 apart', () => {
+  test('the same seed gives the same sequence, and other seeds do not, even 2^32 apart', () => {
     const first = draw(20, createRandom(7).uniform);
     assert.deepEqual(draw(20, createRandom(7).uniform), first);
     for (const seed of [8, 7 + 2 ** 32, -7]) assert.notDeepEqual(draw(20, createRandom(seed).uniform), first);
   });
 
-  test('continues exactly where its state was taken', () => {
+  test('continues exactly from a saved state', () => {
     const random = createRandom(3);
     draw(11, random.normal);
     const state = random.state();
@@ -29,7 +29,7 @@ describe('Random', () => {
     assert.deepEqual(draw(9, restoreRandom(state).normal), next);
   });
 
-  test('forks are streams of their own and leave their origin as it was', () => {
+  test('forks are separate streams and leave their origin unchanged', () => {
     const random = createRandom(3);
     const plain = draw(8, createRandom(3).uniform);
     const forks = ['crop', 'colour', 'cycle 1', 'cycle 2', 'cycle 12'].map((purpose) => random.fork(purpose).uniform());
@@ -38,7 +38,7 @@ describe('Random', () => {
     assert.notEqual(random.fork('crop').uniform(), forks[0]);
   });
 
-  test('many forks by number do not meet', () => {
+  test('many numbered forks do not overlap', () => {
     const random = createRandom(1);
     const states = Array.from({ length: 50_000 }, (_, step) => random.fork(`step ${step}`).state().join(' '));
     assert.equal(new Set(states).size, states.length);
@@ -58,7 +58,7 @@ describe('Random', () => {
     );
   });
 
-  test('between, chance and normal have the moments they should', () => {
+  test('between, chance and normal have the expected moments', () => {
     const random = createRandom(6);
     const between = draw(20_000, () => random.between(-2, 4));
     assert.ok(between.every((value) => value >= -2 && value < 4) && Math.abs(mean(between) - 1) < 0.06);
@@ -69,13 +69,13 @@ describe('Random', () => {
     assert.equal(random.chance(1), true);
   });
 
-  test('integer reaches every number and refuses counts that make no sense', () => {
+  test('integer reaches every number and refuses invalid counts', () => {
     const random = createRandom(9);
     assert.deepEqual([...new Set(draw(200, () => random.integer(5)))].sort(), [0, 1, 2, 3, 4]);
     for (const count of [0, -1, 1.5, NaN, 2 ** 32 + 1]) assert.throws(() => random.integer(count), RangeError);
   });
 
-  test('shuffled keeps every item, and every order comes', () => {
+  test('shuffled keeps every item, and reaches every order', () => {
     const random = createRandom(4);
     const orders = Array.from({ length: 600 }, () => random.shuffled(['a', 'b', 'c']).join(''));
     const counts = Map.groupBy(orders, (order) => order);

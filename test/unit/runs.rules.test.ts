@@ -26,7 +26,7 @@ describe('imports', () => {
   const importInput = (changes: Record<string, unknown>) =>
     parseInput(importDatasetVersionSchema, { datasetId: DATASET_ID, path: '/images', layout: 'FLAT', ...changes });
 
-  test('CSV needs its file, and no other layout takes one', () => {
+  test('CSV needs its file, and no other layout accepts one', () => {
     assert.throws(() => checkImportChoice(importInput({ layout: 'CSV' })), refusal('BAD_INPUT', 'input.labelsCsvPath'));
     assert.throws(
       () => checkImportChoice(importInput({ labelsCsvPath: '/labels.csv' })),
@@ -35,7 +35,7 @@ describe('imports', () => {
     checkImportChoice(importInput({ layout: 'CSV', labelsCsvPath: '/labels.csv' }));
   });
 
-  test('an option of another layout is refused by its name, for it would change nothing in silence', () => {
+  test('an option of another layout is refused by name, because it would silently have no effect', () => {
     const csv = { layout: 'CSV', labelsCsvPath: '/labels.csv' };
     const wrong = {
       csvColumns: { layout: 'FOLDER_PER_LABEL', csvColumns: { label: 'Diagnosis' } },
@@ -49,14 +49,14 @@ describe('imports', () => {
     checkImportChoice(importInput({ layout: 'FLAT', groupLevel: 1 }));
   });
 
-  test('levels of folders begin at 1, and only what is asked can be accepted', () => {
+  test('folder levels begin at 1, and only questions can be accepted', () => {
     assert.throws(() => importInput({ labelLevel: 0 }), refusal('BAD_INPUT', 'input.labelLevel'));
     assert.throws(() => importInput({ groupLevel: 1.5 }), refusal('BAD_INPUT', 'input.groupLevel'));
     assert.throws(() => importInput({ accept: ['UNREADABLE'] }), refusal('BAD_INPUT', 'input.accept.0'));
     assert.throws(() => importInput({ csvColumns: { weight: 'w' } }), refusal('BAD_INPUT', 'input.csvColumns'));
   });
 
-  test('an import of before these options is carried out as it was meant', () => {
+  test('an import from before these options is carried out as it was launched', () => {
     const before = { datasetId: DATASET_ID, path: '/images', layout: 'FLAT', labelsCsvPath: null, patchSizePx: null };
     const { dryRun, accept, keepConflicts, labelLevel } = importConfigSchema.parse({
       ...before,

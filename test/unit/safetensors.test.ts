@@ -45,13 +45,13 @@ function isFault(fault: SafetensorsFault): (error: unknown) => boolean {
 }
 
 describe('what is written', () => {
-  test('reads back as it was, bit for bit', () => {
+  test('is read back bit for bit', () => {
     const file = readSafetensors(writeSafetensors([WEIGHT, COUNT, PIXELS], { format: 'pt', note: 'Gewebe, ткань' }));
     assert.deepEqual(file.tensors, [COUNT, WEIGHT, PIXELS]);
     assert.deepEqual(file.metadata, { format: 'pt', note: 'Gewebe, ткань' });
   });
 
-  test('is the same bytes whatever the order', () => {
+  test('has the same bytes in whatever order the tensors are given', () => {
     const one = writeSafetensors([WEIGHT, COUNT, PIXELS], { b: '2', a: '1' });
     assert.deepEqual(writeSafetensors([PIXELS, COUNT, WEIGHT], { a: '1', b: '2' }), one);
   });
@@ -79,7 +79,7 @@ describe('what is written', () => {
     }
   });
 
-  test('has a header that any reader of the format takes', () => {
+  test('has a header that every reader of the format accepts', () => {
     const bytes = writeSafetensors([{ name: 't', dtype: 'U8', shape: [2, 1], data: new Uint8Array([7, 8]) }], {
       k: 'v',
     });
@@ -108,7 +108,7 @@ describe('what is written', () => {
     assert.deepEqual(file, writeSafetensors([WEIGHT, COUNT, PIXELS], { a: '1' }));
   });
 
-  test('comes back without a copy', () => {
+  test('is read back without a copy', () => {
     const bytes = writeSafetensors([WEIGHT, COUNT, PIXELS]);
     for (const { data } of readSafetensors(bytes).tensors) assert.equal(data.buffer, bytes.buffer);
   });
@@ -146,7 +146,7 @@ describe('what is refused', () => {
   const two = (a: string, b: string): string =>
     `{"a":{"dtype":"U8","shape":[2],"data_offsets":${a}},"b":{"dtype":"U8","shape":[2],"data_offsets":${b}}}`;
 
-  test('nothing, when all is well', () => {
+  test('does not include valid files', () => {
     assert.equal(readSafetensors(fileOf(tensor(good), 2)).tensors.length, 1);
     assert.equal(readSafetensors(fileOf(`${tensor(good)}   `, 2)).tensors.length, 1);
     assert.equal(readSafetensors(fileOf(two('[2,4]', '[0,2]'), 4)).tensors.length, 2);

@@ -70,7 +70,7 @@ describe('DateTime', () => {
 });
 
 describe('JSON', () => {
-  test('comes back as it was, from a literal and from a variable', async () => {
+  test('is read back unchanged, from a literal and from a variable', async () => {
     const value = { a: [1, -2.5, 'x', true, null], b: {} };
     assert.deepEqual(await ask('{ json(value: { a: [1, -2.5, "x", true, null], b: {} }) }'), { data: { json: value } });
     assert.deepEqual(await ask('query($v: JSON) { json(value: { inside: $v }) }', { v: value }), {
@@ -92,7 +92,7 @@ describe('JSON', () => {
   }
 });
 
-test('JSON may be so deep and no deeper, however deep it is', () => {
+test('JSON is accepted up to a depth and refused beyond, however deep it is', () => {
   const nested = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}${']'.repeat(levels)}`);
   assert.deepEqual(checkedJson(nested(MAX_JSON_DEPTH)), nested(MAX_JSON_DEPTH));
   for (const levels of [MAX_JSON_DEPTH + 2, 200_000]) assert.throws(() => checkedJson(nested(levels)), /levels deep/);

@@ -107,7 +107,7 @@ describe('a sender', () => {
   for (const [what, given, isHttps] of schemes)
     test(`${what} is ${isHttps ? '' : 'not '}reached by https`, () => assert.equal(senderOf(given).isHttps, isHttps));
 
-  test('whose connection has ended is nobody', () => {
+  test('whose connection has ended is unknown', () => {
     const { address, isLocal } = createSenderReader({ host: '127.0.0.1', trustedProxies: [] })({
       headers: {},
       httpVersion: '1.1',
@@ -129,7 +129,7 @@ describe('the kernel', () => {
 `;
   const near = { address: '127.0.0.1', port: 4000 };
 
-  test('tells whose a connection is, by both of its ends', () => {
+  test('reports the owner of a connection, by both of its ends', () => {
     assert.deepEqual(ownersOfPeer(near, { address: '127.0.0.1', port: 50_000 }, TABLES), [33]);
     assert.deepEqual(ownersOfPeer(near, { address: '127.0.0.2', port: 50_000 }, TABLES), [1000]);
     assert.deepEqual(ownersOfPeer(near, { address: '::ffff:127.0.0.1', port: 50_002 }, TABLES), [1002]);
@@ -137,13 +137,13 @@ describe('the kernel', () => {
     assert.deepEqual(ownersOfPeer(near, { address: '127.0.0.1', port: 1 }, TABLES), []);
   });
 
-  test('tells whose a port is, on one address and on all of them', () => {
+  test('reports the owner of a port, on one address and on all addresses', () => {
     assert.deepEqual(ownersOfPort(near, TABLES), [1000]);
     assert.deepEqual(ownersOfPort({ address: '127.0.0.1', port: 8080 }, TABLES), [1001]);
     assert.deepEqual(ownersOfPort({ address: '127.0.0.1', port: 1 }, TABLES), []);
   });
 
-  test('tells that a connection and a port of this process are ours', async () => {
+  test('reports that a connection and a port of this process are our own', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
     const address = server.address();
@@ -161,14 +161,14 @@ describe('the kernel', () => {
   });
 });
 
-test('an IPv6 address is counted with the 2^64 beside it, an IPv4 address by itself', () => {
+test('an IPv6 address is counted with its /64 network, an IPv4 address by itself', () => {
   assert.equal(addressKey('2001:db8::1'), addressKey('2001:db8:0:0:ffff::2'));
   assert.notEqual(addressKey('2001:db8::1'), addressKey('2001:db8:0:1::1'));
   assert.equal(addressKey('::1'), addressKey('0:0:0:0:0:0:0:1'));
   assert.notEqual(addressKey('192.0.2.1'), addressKey('192.0.2.2'));
 });
 
-test('listening beyond this machine is warned of, unless a proxy is declared', () => {
+test('listening beyond this machine gives a warning, unless a proxy is declared', () => {
   for (const host of ['127.0.0.1', 'localhost', '::1']) assert.equal(bindingWarning(host, []), undefined);
   for (const host of ['0.0.0.0', '::', '192.0.2.1', 'paraffin.example'])
     assert.match(bindingWarning(host, []) ?? '', /without TLS/);

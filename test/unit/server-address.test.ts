@@ -25,16 +25,16 @@ describe('the key in the data directory', () => {
       assert.equal(await keyFor(url, [owner]), 'pfn_secret');
       assert.equal(await keyFor(url, [0]), 'pfn_secret');
     });
-  test('is not sent to a server of somebody else, not even where ours listens beside it', async () => {
+  test("is not sent to another user's server, even if ours listens beside it", async () => {
     await assert.rejects(keyFor('http://127.0.0.1:4000', [owner + 1]), /is not sent to it/);
     await assert.rejects(keyFor('http://localhost:4000', [owner, owner + 1]), /is not sent to it/);
   });
-  test('is not sent where nobody listens, or to another machine', async () => {
+  test('is not sent if no server listens, or to another machine', async () => {
     assert.equal(await keyFor('http://127.0.0.1:4000', []), undefined);
     assert.equal(await keyFor('http://paraffin.example', [owner]), undefined);
     assert.equal(await keyFor('http://127.0.0.1.attacker.example', [owner]), undefined);
   });
-  test('yields to a key that was given', async (context) => {
+  test('is not used if a key was given', async (context) => {
     process.env['PARAFFIN_API_KEY'] = 'pfn_given';
     context.after(() => delete process.env['PARAFFIN_API_KEY']);
     assert.equal(await keyFor('http://127.0.0.1:4000', [owner + 1]), 'pfn_given');

@@ -14,7 +14,7 @@ describe('progress bar', () => {
   });
 });
 
-test('what others wrote moves no cursor and reorders nothing', () => {
+test('text of other users moves no cursor and reorders nothing', () => {
   assert.equal(printable('\u001b]0;title\u0007a\rb\u009b31m'), '\ufffd]0;title\ufffda\ufffdb\ufffd31m');
   assert.equal(printable('\u202egnp.exe'), '\ufffdgnp.exe');
   assert.equal(printable('组织 😀\tone\ntwo'), '组织 😀\tone\ntwo');

@@ -30,7 +30,7 @@ describe('the images of a probe', () => {
   const choose = (images: readonly { label: string | null; group: string | null }[], limit: number): Int32Array =>
     chooseProbeImages(images, limit, probeRandom('digest'));
 
-  test('are at most so many, the same every time, and ascending', () => {
+  test('are limited in number, the same every time, and ascending', () => {
     const images = imagesOf({ a: 500, b: 500 }, 9);
     const chosen = choose(images, 100);
     assert.equal(chosen.length, 100);
@@ -40,7 +40,7 @@ describe('the images of a probe', () => {
     assert.notDeepEqual(chosen, chooseProbeImages(images, 100, probeRandom('another')));
   });
 
-  test('hold the labels in equal numbers as far as they go, and every group before any twice', () => {
+  test('balance the labels as far as possible, and take every group once before any twice', () => {
     const images = imagesOf({ common: 900, rare: 10 }, 40);
     const chosen = Array.from(choose(images, 60)).flatMap((place) => images[place] ?? []);
     assert.equal(chosen.filter(({ label }) => label === 'rare').length, 10);
@@ -50,7 +50,7 @@ describe('the images of a probe', () => {
     assert.deepEqual([perGroup.length, Math.min(...perGroup), Math.max(...perGroup)], [40, 1, 2]);
   });
 
-  test('have a label, of which there are enough to be learned and tested', () => {
+  test('have a label with enough images for training and test', () => {
     const images = [
       ...imagesOf({ a: 5, b: 5, once: 1, twice: 2 }, 5),
       ...Array.from({ length: 5 }, () => ({ label: null, group: null })),
@@ -69,7 +69,7 @@ describe('a probe', () => {
     });
   };
 
-  test('divides by group, learns what there is, and comes to the same numbers again without leaving a tensor', async () => {
+  test('divides by group, learns separable labels, and gives the same numbers again without leaking a tensor', async () => {
     const images = imagesOf({ a: 60, b: 60 }, 6);
     const probe = createTrainingProbe(images);
     assert.deepEqual([probe.split, probe.groupCount, probe.labelNames], ['GROUPS', 6, ['a', 'b']]);
@@ -83,7 +83,7 @@ describe('a probe', () => {
       assert.deepEqual([trainImageCount, testImageCount], [80, 40]);
   });
 
-  test('follows the split that the version brings, and finds another way where it cannot be followed', () => {
+  test("follows the version's own split, and divides otherwise if it cannot be followed", () => {
     const images = imagesOf({ a: 30, b: 30 }, 6);
     const withSplit = (splitOf: (group: string | null) => string): ProbeImage[] =>
       images.map((image) => ({ ...image, split: splitOf(image.group) }));
@@ -102,7 +102,7 @@ describe('a probe', () => {
   });
 });
 
-test('the launch asks for as many images of a label as the probe has folds', () => {
+test('the launch requires as many images of a label as the probe has folds', () => {
   const version = (count: number): boolean =>
     isProbeable({
       id: '',
@@ -115,7 +115,7 @@ test('the launch asks for as many images of a label as the probe has folds', () 
   assert.deepEqual([version(PROBE_FOLDS - 1), version(PROBE_FOLDS)], [false, true]);
 });
 
-test('by itself a run is probed ten times at most, and more seldom where that would be dear', () => {
+test('by default a run is probed at most ten times, and less often if that would cost too much', () => {
   assert.equal(defaultProbeInterval({ steps: 10_000, batchSize: 128, probeImageCount: 2000 }), 1000);
   for (const [steps, batchSize, probeImageCount] of [
     [200, 64, 2000],
@@ -148,7 +148,7 @@ describe('a verdict', () => {
     sharedGroupCount: 0,
   };
 
-  test('is by whether the interval leaves 0 out', () => {
+  test('depends on whether the interval excludes 0', () => {
     const of = (ci95Low: number, ci95High: number): string => verdictOf({ value: 0, ci95Low, ci95High });
     assert.deepEqual(
       [of(0.01, 0.1), of(-0.1, -0.01), of(-0.1, 0.1), of(0, 0.1), of(-0.1, 0)],
@@ -156,7 +156,7 @@ describe('a verdict', () => {
     );
   });
 
-  test('says by how much, in one sentence, with amounts that are not negative', () => {
+  test('states the difference in one sentence, with amounts that are not negative', () => {
     assert.equal(
       probeSentence(probe),
       'worse than a random encoder on kather@1 by 0.063 (95 % interval 0.040 to 0.086), better than colour statistics by 0.040 (0.010 to 0.070)',
@@ -167,7 +167,7 @@ describe('a verdict', () => {
     );
   });
 
-  test('tells what the training has in common with the probe, and nothing where that is nothing', () => {
+  test('states what the training shares with the probe, and nothing if it shares nothing', () => {
     assert.equal(probeOverlapSentence(probe), null);
     assert.match(
       probeOverlapSentence({ ...probe, sharedGroupCount: 3 }) ?? '',

@@ -23,7 +23,7 @@ async function run(failure: string): Promise<{ code: number | null; output: stri
   return { code, output, log };
 }
 
-test('a connection that its peer broke off is logged, and the program continues', async () => {
+test('a connection that its peer reset is logged, and the program continues', async () => {
   const { code, output, log } = await run(
     "throw Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })",
   );

@@ -15,12 +15,12 @@ test('images without a group are counted by their issue', () => {
   assert.equal(ungroupedImageCountOf(counts, [issue('DUPLICATE', 3), issue('NO_GROUPS', 4)]), 4);
 });
 
-test('a version of before has none where its groups hold several images, and only such where each is its own', () => {
+test('an old version has none if its groups have several images, and only such images if each is its own group', () => {
   assert.equal(ungroupedImageCountOf({ imageCount: 10, groupCount: 3 }, []), 0);
   assert.equal(ungroupedImageCountOf({ imageCount: 10, groupCount: 10 }, []), 10);
 });
 
-test('beside a score stand the issues that flatter it, in the version all the same, and nothing else', () => {
+test('a score is shown with the issues that inflate it and are in the version, and with no others', () => {
   const issues = [
     issue('UNREADABLE', 1, false),
     issue('NO_GROUPS', 4),
@@ -38,7 +38,7 @@ test('beside a score stand the issues that flatter it, in the version all the sa
   );
 });
 
-test('unknown groups stand beside a score on a version of before, too', () => {
+test('unknown groups are shown with a score on an old version too', () => {
   const [caveat] = caveatsOf({ issues: [], ungroupedImageCount: 10 });
   assert.deepEqual([caveat?.kind, caveat?.count], ['NO_GROUPS', 10]);
 });

@@ -15,7 +15,7 @@ const documents = globSync(['web/src/**/*.{ts,tsx}', 'src/cli/client/*.ts'], { c
   return [...source.matchAll(DOCUMENT)].map((match) => ({ file, text: match[1] ?? '' }));
 });
 
-test('every query of the pages and of the command line is one that the server answers', () => {
+test('every query of the pages and of the command line is valid for the server', () => {
   const schema = buildSchema(false);
   assert.ok(documents.length > 5);
   const refused = documents.flatMap(({ file, text }) => {

@@ -9,7 +9,7 @@ const systemError = (code: string): Error =>
   Object.assign(new Error(`${code}: write failed, open '/secret/path'`), { code });
 
 describe('failureOf', () => {
-  test('an expected failure keeps its words, and says what caused it', () => {
+  test('an expected failure keeps its message and states its cause', () => {
     const {
       class: whose,
       code,
@@ -50,7 +50,7 @@ describe('failureOf', () => {
     });
   }
 
-  test('images: damage is the machine, too few are the user, a reader that died is ours', () => {
+  test("images: damage is a machine failure, too few images are the user's, a crashed reader is internal", () => {
     assert.deepEqual(
       [
         failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).class,
