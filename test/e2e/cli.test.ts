@@ -259,13 +259,13 @@ describe('help', () => {
 });
 
 describe('the server and the key', () => {
-  test('where no server answers, exit code 1 and what to do', async () => {
+  test('if no server answers, the exit code is 1 and the message says what to do', async () => {
     const { code, stderr } = await paraffin(['datasets', 'ls', '--url', 'http://127.0.0.1:9']);
     assert.equal(code, 1);
     assert.match(stderr, /No server answers at http:\/\/127\.0\.0\.1:9\.\n.*--url/);
   });
 
-  test('the key of this machine goes to a server of this machine', async () => {
+  test('the key of this machine is sent to a server on this machine', async () => {
     const found = await paraffin(['keys', 'ls', '--quiet'], { PARAFFIN_API_KEY: '', PARAFFIN_DATA_DIR: server.folder });
     assert.equal(found.code, 0, found.stderr);
     const none = await paraffin(['keys', 'ls'], { PARAFFIN_API_KEY: '' });
@@ -273,7 +273,7 @@ describe('the server and the key', () => {
     assert.match(none.stderr, /^UNAUTHENTICATED/);
   });
 
-  test('--print-query shows the operation on standard error, and the result stays alone on standard output', async () => {
+  test('--print-query shows the operation on standard error, and only the result on standard output', async () => {
     const { stdout, stderr } = await paraffin(['datasets', 'ls', '--search', 'bach', '--print-query', '--quiet']);
     assert.equal(stdout, 'bach\n');
     assert.match(stderr, /query ListDatasets\(/);
@@ -664,7 +664,7 @@ describe('from images to weights', () => {
     assert.deepEqual([await begun(), await readdir(path.join(cache, 'paraffin/uploads'))], [[], []]);
   });
 
-  test('bytes that changed in the registry: "datasets verify" ends with 3', async () => {
+  test('"datasets verify" ends with 3 if bytes changed in the registry', async () => {
     const dataset = await answer(
       z.object({ versions: z.object({ nodes: z.array(z.object({ id: z.string() })) }) }),
       'datasets',
@@ -711,7 +711,7 @@ describe('worker', () => {
     assert.equal(await isAlive(process), false);
   });
 
-  test('says that it needs a database where none is named', async () => {
+  test('says that it needs a database if none is given', async () => {
     const { code, stderr } = await paraffin(['worker']);
     assert.equal(code, 1);
     assert.match(stderr, /PARAFFIN_DATABASE_URL is not set/);

@@ -93,7 +93,7 @@ describe('docs/command-line.md', () => {
     });
   }
 
-  test('leaves what the page says it leaves', async () => {
+  test('leaves the files that the page names', async () => {
     const events = (await readFile(path.join(desk, 'events.jsonl'), 'utf8'))
       .trim()
       .split('\n')

@@ -142,8 +142,8 @@ function here(): string {
   return page.url().slice(server.url.length);
 }
 
-describe('a person at the browser', () => {
-  step('is told what is not there yet, and where it would come from', async () => {
+describe('a user of the pages', () => {
+  step('reads on empty pages what is missing, and how to get it', async () => {
     const places = [
       ['/models?q=nothing', 'No model matches'],
       ['/runs', 'Nothing has run yet'],
@@ -188,7 +188,7 @@ describe('a person at the browser', () => {
     await assertKeepsNoKey(page);
   });
 
-  step('makes a dataset by the form, which shows what it sends; a refusal is shown at its field', async () => {
+  step('creates a dataset with the form, which shows the request; a refusal is shown at its field', async () => {
     await page.goto(`${server.url}/new?what=createDataset`);
     await page.getByLabel('Name *').fill('Page tissue');
     await page.getByLabel('Synthetic').selectOption('true');
@@ -226,7 +226,7 @@ describe('a person at the browser', () => {
     await page.getByRole('heading', { name: 'Classes' }).waitFor();
   });
 
-  step('reads what import found, file by file with the reason, and has it as a CSV', async () => {
+  step('reads the issues of an import, file by file with the reason, and downloads them as CSV', async () => {
     await page.getByRole('button', { name: 'Each with its reason' }).first().click();
     await page.getByText(/zz-once-more\.jpg: The same pixels as an earlier image.* See .+\.jpg\./).waitFor();
     const link = page.getByRole('link', { name: 'every file with its reason, as CSV' });
@@ -290,7 +290,7 @@ describe('a person at the browser', () => {
     await database.db.datasetVersion.delete({ where: { id: newer.id } });
   });
 
-  step('downloads the weights and finds them to be what the page says', async () => {
+  step('downloads the weights, which have the digest that the page shows', async () => {
     await page.goto(`${server.url}/models/page-encoder`);
     const coming = page.waitForEvent('download');
     await page.getByRole('link', { name: 'safetensors', exact: true }).click();
@@ -390,7 +390,7 @@ describe('a person at the browser', () => {
     await alert.getByText('Cause: the data').waitFor();
   });
 
-  step('as ADMIN reads the audit log, and has its hashes recomputed', async () => {
+  step('as ADMIN reads the audit log, and lets its hashes be recomputed', async () => {
     await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Audit' }).click();
     await page.getByText('Mutation.launchPretraining').first().waitFor();
     await page.getByRole('button', { name: 'Compute every hash again' }).click();
@@ -402,7 +402,7 @@ describe('a person at the browser', () => {
 });
 
 describe('without a mouse', () => {
-  step('the skip link, facets, a row and a form are reached by Tab, and every stop is seen', async () => {
+  step('the skip link, facets, a row and a form are reached by Tab, and every focus is visible', async () => {
     await page.goto(`${server.url}/datasets`);
     await page.getByText('58 datasets').waitFor();
     await page.keyboard.press('Tab');
@@ -451,8 +451,8 @@ async function tabTo(wanted: Locator): Promise<void> {
   assert.fail(`${String(wanted)} is not reached by ${STOPS_MAX} Tabs`);
 }
 
-describe('where reading needs a key', () => {
-  step('a page says so, and after the sign-in it is the one that was asked for', async () => {
+describe('if reading needs a key', () => {
+  step('a page says so, and after signing in the requested page opens', async () => {
     const access = createAccessService({ db: database.db, transact: database.transact, requireAuth: true });
     const locked = await startTestServer(database, { pagesDir: path.join(ROOT, 'web/dist'), access });
     const tab = await openTab();
@@ -470,7 +470,7 @@ describe('where reading needs a key', () => {
   });
 });
 
-describe('beyond this machine, by plain http', () => {
+describe('from another machine, over plain HTTP', () => {
   step(
     'pictures, live series and downloads come by the session, of which pages keep nothing; a sign-out ends it in every tab',
     async () => {
@@ -595,7 +595,7 @@ describe('each page', () => {
     },
   );
 
-  step('loads nothing from elsewhere, and breaks no rule of its policy', () => {
+  step('loads nothing from other sites, and violates no rule of its content security policy', () => {
     assert.deepEqual(foreignRequests, []);
     assert.deepEqual(browserErrors, []);
     return Promise.resolve();

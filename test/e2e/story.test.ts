@@ -158,7 +158,7 @@ describe('a folder of images becomes an encoder', () => {
   let checkpointId = '';
   let weights: Buffer;
 
-  test('the catalogue is there, and so is the engine', async () => {
+  test('the catalogue and the engine are available', async () => {
     const data = await ask(
       '{ datasets(first: 1) { totalCount } server { version engine { library device } } viewer { role } }',
     );
@@ -185,7 +185,7 @@ describe('a folder of images becomes an encoder', () => {
     assert.equal((await stat(path.join(dataDir(), 'admin-key'))).mode & 0o077, 0, 'the key is for its owner alone');
   });
 
-  test('a dataset is made, and its images are imported and sealed', async () => {
+  test('a dataset is created, and its images are imported and sealed', async () => {
     const made = await mutate('createDataset', 'dataset { id slug provenance }', 'CreateDatasetInput', {
       name: 'Story tissue',
       organs: ['breast'],
@@ -254,7 +254,7 @@ describe('a folder of images becomes an encoder', () => {
     );
   });
 
-  test('its metrics and its checkpoint say how it was made', async () => {
+  test('its metrics and its checkpoint record how it was made', async () => {
     const data = await ask(
       `query ($id: ID!) { run(id: $id) { config environment metrics(names: ["loss"]) { points { step value } }
         checkpoints { id step encoder embeddingDim sha256 byteSize formats downloadUrl model { slug } trainedOn { id } sourceRun { id } inputContract { imageSizePx channelMean } } } }`,
@@ -277,7 +277,7 @@ describe('a folder of images becomes an encoder', () => {
     checkpointId = String(at(checkpoint, 'id'));
   });
 
-  test('its weights are downloaded, in one piece and in two, and are what the registry says', async () => {
+  test("its weights are downloaded, in one piece and in two, and match the registry's digest", async () => {
     const checkpoint = at(
       await ask('query ($id: ID!) { checkpoint(id: $id) { sha256 byteSize downloadUrl } }', { id: checkpointId }),
       'checkpoint',

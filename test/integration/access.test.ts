@@ -51,13 +51,13 @@ function isRefusal(code: string, message: RegExp): (error: unknown) => boolean {
 const adminKey = async (): Promise<string> => (await readFile(file, 'utf8')).trim();
 
 describe('the first key', () => {
-  test('is made once, even by many servers at the same time', async () => {
+  test('is created once, even by many servers at the same time', async () => {
     const states = await Promise.all(Array.from({ length: 4 }, () => service().ensureAdminKey(file)));
     assert.deepEqual(states.map((state) => state.kind).toSorted(), ['MADE', 'PRESENT', 'PRESENT', 'PRESENT']);
     assert.equal(await database.db.accessKey.count(), 1);
   });
 
-  test('is readable by its owner alone, and not in the database', async () => {
+  test('is readable only by its owner, and not stored in the database', async () => {
     assert.equal((await stat(file)).mode & 0o777, 0o600);
     const key = await adminKey();
     assert.match(key, /^pfn_[0-9a-f]{32}_[A-Za-z0-9_-]{43}$/);
@@ -71,7 +71,7 @@ describe('the first key', () => {
     authorise(viewer, 'ADMIN');
   });
 
-  test('is not made again when its file is lost or holds another key; the hint says how to have a new one', async () => {
+  test('is not created again if its file is lost or contains another key; the hint says how to get a new one', async () => {
     const key = await adminKey();
     await writeFile(file, 'pfn_something else');
     const other = await service().ensureAdminKey(file);
@@ -99,7 +99,7 @@ describe('the first key', () => {
 });
 
 describe('a sender', () => {
-  test('without a key may read from this machine, and nothing else', async () => {
+  test('without a key may only read, and only from this machine', async () => {
     const local = await service().viewerOf(undefined, LOCAL);
     authorise(local, 'READER');
     assert.throws(() => authorise(local, 'CONTRIBUTOR'), isRefusal('UNAUTHENTICATED', /needs a key/));
@@ -111,7 +111,7 @@ describe('a sender', () => {
     }
   });
 
-  test('with a lower role is told which one is needed', () => {
+  test('with a lower role is refused with the role that is needed', () => {
     const viewer: Viewer = {
       kind: 'KEY',
       keyId: '0',
@@ -166,7 +166,7 @@ describe('a sender', () => {
     await database.db.accessKey.updateMany({ where: { revokedAt: null }, data: { expiresAt: null } });
   });
 
-  test('is remembered for a short while, and its use noted at most once a minute', async () => {
+  test('is cached for a short time, and its use is recorded at most once a minute', async () => {
     const access = service();
     const header = `bearer ${await adminKey()}`;
     await access.viewerOf(header, LOCAL);
@@ -190,7 +190,7 @@ describe('keys', () => {
   const ADMIN = keyHolder('ADMIN');
   const input = { name: ' notebook ', owner: 'Ada', role: 'CONTRIBUTOR' };
 
-  test('are made with a secret that is shown once, and carry who they belong to and what they may', async () => {
+  test('are created with a secret that is shown once, and store their owner and their permissions', async () => {
     const access = service();
     const { key, secret } = await access.createKey(ADMIN, {
       ...input,
@@ -215,13 +215,13 @@ describe('keys', () => {
     assert.ok(listed.every((each) => !('hash' in each) && !('salt' in each)));
   });
 
-  test('two of one person are two, with salts of their own', async () => {
+  test('two keys of one person are independent, with separate salts', async () => {
     const [one, two] = [await service().createKey(ADMIN, input), await service().createKey(ADMIN, input)];
     const rows = await database.db.accessKey.findMany({ where: { id: { in: [one.key.id, two.key.id] } } });
     assert.equal(new Set(rows.flatMap((row) => [row.salt, row.hash])).size, 4);
   });
 
-  test('last a year unless their maker says otherwise', async () => {
+  test('are valid for a year by default', async () => {
     const { key } = await service().createKey(ADMIN, input);
     assert.equal(key.expiresAt?.getTime(), nowMs + 365 * 86_400_000);
     const soon = new Date(nowMs + 5_000);
@@ -256,7 +256,7 @@ describe('keys', () => {
     });
   }
 
-  test('once revoked open nothing, at once on this server; again is not an error', async () => {
+  test('once revoked are refused, at once on this server; revoking again is not an error', async () => {
     const access = service();
     const { key, secret } = await access.createKey(ADMIN, input);
     await access.viewerOf(`Bearer ${secret}`, REMOTE);
@@ -269,7 +269,7 @@ describe('keys', () => {
       await assert.rejects(access.revokeKey(ADMIN, id), isRefusal('NOT_FOUND', /No key/));
   });
 
-  test('the last one that may administer cannot be revoked, not even by two at once', async () => {
+  test('the last key of an administrator cannot be revoked, not even by two requests at once', async () => {
     const access = service();
     await database.db.accessKey.updateMany({ where: { role: 'ADMIN' }, data: { revokedAt: new Date(nowMs) } });
     const one = await access.createKey(ADMIN, { ...input, role: 'ADMIN' });
@@ -285,7 +285,7 @@ describe('keys', () => {
     assert.deepEqual(outcomes.map((outcome) => outcome.status).toSorted(), ['fulfilled', 'rejected']);
   });
 
-  test('are listed by owner, and by whether they are of use', async () => {
+  test('are listed by owner, and by whether they are valid', async () => {
     const access = service();
     const { key } = await access.createKey(ADMIN, { ...input, owner: 'Grace' });
     const count = async (filter: object): Promise<number> => (await access.keys(ADMIN, {}, filter)).totalCount();
@@ -301,7 +301,7 @@ describe('keys', () => {
     assert.notEqual(next.edges[0]?.node.id, page.edges[0]?.node.id);
   });
 
-  test('are a matter for ADMINs alone', async () => {
+  test('are managed only by ADMINs', async () => {
     const operator = keyHolder('OPERATOR');
     const access = service();
     await assert.rejects(access.keys(operator, {}, {}), isRefusal('FORBIDDEN', /ADMIN/));

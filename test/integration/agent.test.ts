@@ -226,7 +226,7 @@ function stepsOfKeeping(): number[] {
   return Array.from({ length: STEPS / KEEP_EVERY }, (_, index) => (index + 1) * KEEP_EVERY);
 }
 
-test('a training that is killed between two kept states arrives at the same losses and weights, bit for bit', async () => {
+test('a training that is killed between two saved states reaches the same losses and weights, bit for bit', async () => {
   const step = KEEP_EVERY + Math.ceil(KEEP_EVERY / 2);
   const run = await launchPretraining();
   await keepsMoreThan(run.id, 0);
@@ -253,7 +253,7 @@ test('a training that is killed between two kept states arrives at the same loss
   assert.deepEqual(await outcomeOf(run.id), uninterrupted, `killed at step ${step} or soon after`);
 });
 
-test('a backup taken while a training runs is whole elsewhere, and the run waits there', async () => {
+test('a backup taken during a training is complete after a restore, where the run waits in the queue', async () => {
   const { file, runId } = backup;
   const elsewhere = path.join(base, 'elsewhere');
   await promisify(execFile)(process.execPath, ['src/cli/main.ts', 'restore', file, '--data-dir', elsewhere], {
@@ -280,7 +280,7 @@ test('a backup taken while a training runs is whole elsewhere, and the run waits
   }
 });
 
-describe('one training that everything happens to', () => {
+describe('one training that is interrupted in every way', () => {
   let run: RunRecord;
   let kept = 0;
 
@@ -293,7 +293,7 @@ describe('one training that everything happens to', () => {
     assert.deepEqual(await stepsKept(run.id), [KEEP_EVERY, 2 * KEEP_EVERY]);
   });
 
-  test('has no child left when its worker is killed, and is taken up when the lease lapses', async () => {
+  test('leaves no child if its worker is killed, and continues when the lease lapses', async () => {
     const child = await busyChild();
     assert.equal(
       await processGroupOf(child),
@@ -310,7 +310,7 @@ describe('one training that everything happens to', () => {
     kept = await keepsMoreThan(run.id, kept);
   });
 
-  test('waits in the queue when its worker is asked to end, and the next worker takes it', async () => {
+  test('waits in the queue if its worker is asked to end, and the next worker takes it', async () => {
     const child = await busyChild();
     worker.signal('SIGTERM');
     assert.deepEqual(await worker.gone, { code: 0, signal: null });
@@ -331,13 +331,13 @@ describe('one training that everything happens to', () => {
     await reaches(run.id, 'SUCCEEDED');
   });
 
-  test('arrives at the same losses and the same weights, bit for bit, as if nothing had happened', async () => {
+  test('reaches the same losses and the same weights, bit for bit, as an undisturbed training', async () => {
     assert.deepEqual(await outcomeOf(run.id), uninterrupted);
     assert.equal((await runOf(run.id)).attempt, 5);
   });
 });
 
-test('a child that dies before it keeps anything is abandoned after three attempts', async () => {
+test('a run whose child dies before it saves anything is abandoned after three attempts', async () => {
   const run = await launchPretraining();
   for (const attempt of [1, 2, 3]) {
     await eventually(`attempt ${attempt}`, async () => ((await runOf(run.id)).attempt === attempt ? true : undefined));
@@ -377,7 +377,7 @@ test('a run survives more deaths of its worker than crashes of its own, and none
 });
 
 describe('a cancel', () => {
-  test('reaches a child that is still starting, twice as well as once', async () => {
+  test('reaches a child that is still starting, whether sent once or twice', async () => {
     const run = await launchPretraining();
     await busyChild();
     await Promise.all([registry.runs.cancel(ADMIN, run.id), registry.runs.cancel(ADMIN, run.id)]);
@@ -388,7 +388,7 @@ describe('a cancel', () => {
     assert.deepEqual((await childrenOf(worker.pid)).length, 0);
   });
 
-  test('keeps what was learned first, however long the step takes that it meets', async () => {
+  test('saves the state first, however long the current step takes', async () => {
     const run = await launchPretraining({ steps: 100_000, checkpointEverySteps: 50_000, seed: 11 });
     const child = await busyChild();
     const metricsSince = async (): Promise<Date | undefined> =>
@@ -420,7 +420,7 @@ describe('a cancel', () => {
     await noTemporaryFiles();
   });
 
-  test('reaches an evaluation that is under way', async () => {
+  test('reaches a running evaluation', async () => {
     const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
     const run = await registry.evaluations.launch(ADMIN, {
       checkpointId: checkpoint.id,
@@ -441,7 +441,7 @@ describe('a cancel', () => {
     await noTemporaryFiles();
   });
 
-  test('needs no living worker; the next one clears what the dead one left', async () => {
+  test('needs no living worker; the next worker removes what the dead one left', async () => {
     const run = await launchPretraining();
     // The child of this run: that of the previous run may not have ended yet.
     await eventually("the run's folder", async () =>
@@ -465,7 +465,7 @@ describe('a cancel', () => {
   });
 });
 
-test('zero steps register the encoder as it was drawn, trained on nothing', async () => {
+test('zero steps register the initial encoder, trained on nothing', async () => {
   const run = await launchPretraining({ steps: 0 });
   await reaches(run.id, 'SUCCEEDED');
   const checkpoint = await database.db.checkpoint.findFirstOrThrow({

@@ -83,7 +83,7 @@ const hasRow = async (sha256: string): Promise<boolean> =>
 describe('fsck', () => {
   const check = () => checkArtifacts({ db: database.db, store });
 
-  test('finds nothing where nothing is wrong, and reads every byte', async () => {
+  test('finds nothing in an intact store, and reads every byte', async () => {
     await cited('one');
     await cited('three');
     const progress: number[] = [];
@@ -97,7 +97,7 @@ describe('fsck', () => {
     assert.equal(progress.at(-1), 1);
   });
 
-  test('puts a changed file aside, marks its row, says who cites it, and tells every reader', async () => {
+  test('quarantines a changed file, marks its row, lists what cites it, and reports it to every reader', async () => {
     const { sha256, checkpointId } = await cited('weights');
     await writeFile(store.pathOf(sha256), 'weightz');
     const { damaged, quarantined } = await check();
@@ -110,7 +110,7 @@ describe('fsck', () => {
     await assert.rejects(store.open(sha256), { code: 'ARTIFACT_CORRUPT' });
   });
 
-  test('finds it again the next time, and takes the mark away once the bytes are back', async () => {
+  test('finds it again the next time, and removes the mark once the bytes are restored', async () => {
     const { sha256 } = await cited('weights');
     await writeFile(store.pathOf(sha256), 'weight');
     await check();
@@ -133,7 +133,7 @@ describe('fsck', () => {
     assert.equal(quarantined.count, 0);
   });
 
-  test('tells of what lies on a bad sector, and continues', async () => {
+  test('reports a file on a bad sector, and continues', async () => {
     const { sha256, checkpointId } = await cited('weights');
     const whole = await cited('whole');
     const withoutRow = await stored('no row');
@@ -152,7 +152,7 @@ describe('fsck', () => {
     await store.verify(whole.sha256);
   });
 
-  test('reports what nobody wants: files without a row, rows without a citation, files that are not artifacts', async () => {
+  test('reports files without a row, rows without a citation, and files that are not artifacts', async () => {
     await cited('wanted');
     await stored('no row');
     await recorded('nobody cites me');
@@ -165,7 +165,7 @@ describe('fsck', () => {
     assert.deepEqual(report.damaged, []);
   });
 
-  test('puts a changed file aside that has no row', async () => {
+  test('quarantines a changed file without a row', async () => {
     const sha256 = await stored('no row');
     await writeFile(store.pathOf(sha256), 'changed');
     const { damaged } = await check();
@@ -185,7 +185,7 @@ describe('garbage collection', () => {
       giveUp: async (tx) => void (await dropSupersededStates(tx, options.keepStates ?? 2)),
     });
 
-  test('takes what nothing cites, and leaves what something does', async () => {
+  test('deletes what nothing cites, and keeps the rest', async () => {
     const { sha256: wanted } = await cited('wanted');
     const uncited = await recorded('nobody cites me');
     const rowless = await stored('no row');
@@ -195,7 +195,7 @@ describe('garbage collection', () => {
     assert.deepEqual(await collect(), { rows: { count: 0, byteSize: 0 }, files: { count: 0, byteSize: 0 } });
   });
 
-  test('says the same with a dry run, and changes nothing', async () => {
+  test('reports the same with a dry run, and changes nothing', async () => {
     const uncited = await recorded('nobody cites me');
     const rowless = await stored('no row');
     const planned = await collect({ dryRun: true });
@@ -227,7 +227,7 @@ describe('garbage collection', () => {
     assert.equal((await collect()).files.count, 3);
   });
 
-  test('every column that is named for a sha256 of ours is a foreign key, so that nothing cites unseen', async () => {
+  test('every column named after a sha256 of an artifact is a foreign key, so that every citation is visible', async () => {
     const rows = await database.db.$queryRaw<{ name: string }[]>`
       SELECT c.table_name || '.' || c.column_name AS name FROM information_schema.columns c
       WHERE c.table_schema = 'public' AND c.column_name ~* 'sha256$' AND c.table_name <> 'Artifact' AND NOT EXISTS (
@@ -236,13 +236,13 @@ describe('garbage collection', () => {
     assert.deepEqual(rows, []);
   });
 
-  test('no citation is cut by the database itself: every such key forbids deletion', async () => {
+  test('the database never removes a citation by itself: every such key forbids deletion', async () => {
     const rows = await database.db.$queryRaw<{ name: string; rule: string }[]>`
       SELECT conname::text AS name, confdeltype::text AS rule FROM pg_constraint WHERE contype = 'f' AND confrelid = '"Artifact"'::regclass AND confdeltype NOT IN ('r', 'a')`;
     assert.deepEqual(rows, []);
   });
 
-  test('leaves young files and young rows alone', async () => {
+  test('keeps recent files and recent rows', async () => {
     const { sha256: youngFile } = await store.put(Buffer.from('just stored'));
     const youngRow = await stored('just recorded');
     await database.transact((tx) => recordArtifacts(tx, [{ sha256: youngRow, byteSize: 13, mediaType: 'text/plain' }]));
@@ -250,7 +250,7 @@ describe('garbage collection', () => {
     assert.deepEqual([await isStored(youngFile), await isStored(youngRow)], [true, true]);
   });
 
-  test('leaves alone what somebody is recording at this moment', async () => {
+  test('keeps what another transaction is recording at this moment', async () => {
     const sha256 = await recorded('the same bytes again');
     let collected: GarbageReport | undefined;
     await database.transact(async (tx) => {
@@ -262,7 +262,7 @@ describe('garbage collection', () => {
     assert.deepEqual([await isStored(sha256), await hasRow(sha256)], [true, true]);
   });
 
-  test('one who records while the collection commits gets a row and bytes all the same', async () => {
+  test('a transaction that records an artifact while the collection commits still gets its row and bytes', async () => {
     const sha256 = await recorded('the same bytes again');
     let recording: Promise<void> | undefined;
     const { rows } = await collectGarbage({
@@ -286,7 +286,7 @@ describe('garbage collection', () => {
     assert.deepEqual([await isStored(sha256), await hasRow(sha256)], [true, true]);
   });
 
-  test('a file that is put again between the look and the deletion stays', async () => {
+  test('a file that is stored again between the check and the deletion stays', async () => {
     const sha256 = await stored('again');
     await store.put(Buffer.from('again'));
     assert.equal(await store.remove(sha256, CUTOFF), false);
@@ -329,7 +329,7 @@ describe('garbage collection', () => {
     );
   });
 
-  test('knows when the oldest run at work began', async () => {
+  test('knows when the oldest running run began', async () => {
     assert.equal(await oldestActiveStart(database.db), undefined);
     const startedAt = new Date('2026-01-01T00:00:00Z');
     const run = await database.db.run.create({
@@ -339,7 +339,7 @@ describe('garbage collection', () => {
     await database.db.run.delete({ where: { id: run.id } });
   });
 
-  test('does not begin while somebody relies on the bytes, and the other way round', async () => {
+  test('does not begin while the bytes are in use, and the other way round', async () => {
     const { url } = database;
     await withStoredBytesLock(url, 'SHARED', async () => {
       await assert.rejects(

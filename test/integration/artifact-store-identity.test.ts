@@ -24,7 +24,7 @@ beforeEach(async () => {
 const at = (artifactsDir: string) => ({ db: database.db, artifactsDir });
 const CONFLICT = { code: 'CONFLICT', message: /is not the artifact store of this registry/ };
 
-test('the first server gives both the same identity, and the next ones find it', async (context) => {
+test('the first server gives database and store the same identity, and later servers find it', async (context) => {
   const folder = await temporaryFolder(context);
   await requireArtifactStore(at(folder));
   await claimArtifactStore(at(folder));
@@ -35,7 +35,7 @@ test('the first server gives both the same identity, and the next ones find it',
   assert.equal((await database.db.artifactStoreIdentity.findFirstOrThrow()).storeId, identity.trim());
 });
 
-test('a store of another registry, and one that holds none of the artifacts, is refused to servers and workers', async (context) => {
+test('servers and workers refuse the store of another registry, and a store without any of the artifacts', async (context) => {
   const [own, other, empty] = await Promise.all([1, 2, 3].map(() => temporaryFolder(context)));
   assert.ok(own !== undefined && other !== undefined && empty !== undefined);
   await claimArtifactStore(at(own));
@@ -50,7 +50,7 @@ test('a store of another registry, and one that holds none of the artifacts, is 
   await assert.rejects(requireArtifactStore(at(other)), /does not contain the identity of an artifact store/);
 });
 
-test('artifacts that were moved without the file are known by what they hold, and a restore adopts what it filled', async (context) => {
+test('artifacts that were moved without the identity file are recognised by their content, and a restore adopts the store that it filled', async (context) => {
   const [own, moved, restored] = await Promise.all([1, 2, 3].map(() => temporaryFolder(context)));
   assert.ok(own !== undefined && moved !== undefined && restored !== undefined);
   await claimArtifactStore(at(own));

@@ -24,7 +24,7 @@ const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(byte
 const BYTES = Buffer.from('weights of an encoder');
 
 describe('put', () => {
-  test('names bytes by their sha256, whatever they come as', async (context) => {
+  test('names bytes by their sha256, from any kind of source', async (context) => {
     const { folder, store } = await newStore(context);
     const sha256 = sha256Of(BYTES);
     const expected = { sha256, byteSize: BYTES.length };
@@ -39,14 +39,14 @@ describe('put', () => {
     assert.equal(await store.byteSizeOf(sha256), BYTES.length);
   });
 
-  test('the same bytes at the same time are one artifact', async (context) => {
+  test('the same bytes stored simultaneously are one artifact', async (context) => {
     const { folder, store } = await newStore(context);
     const stored = await Promise.all(Array.from({ length: 8 }, () => store.put(BYTES)));
     assert.equal(new Set(stored.map(({ sha256 }) => sha256)).size, 1);
     assert.equal((await filesBelow(folder)).length, 1);
   });
 
-  test('no bytes at all, and many chunks', async (context) => {
+  test('stores empty content, and content of many chunks', async (context) => {
     const { store } = await newStore(context);
     assert.equal((await store.put(new Uint8Array())).byteSize, 0);
     const large = Buffer.alloc(3_000_000, 'tissue');
@@ -57,7 +57,7 @@ describe('put', () => {
     assert.ok((await store.read(sha256)).equals(large));
   });
 
-  test('are for their owner alone', async (context) => {
+  test('files are readable only by their owner', async (context) => {
     const folder = await temporaryFolder(context);
     const store = openArtifactStore(path.join(folder, 'artifacts'));
     const { sha256 } = await store.put(Buffer.from('weights'));
@@ -79,7 +79,7 @@ describe('put', () => {
 });
 
 describe('read', () => {
-  test('finds out that a file has changed on disk', async (context) => {
+  test('detects that a file has changed on disk', async (context) => {
     const { store } = await newStore(context);
     const { sha256 } = await store.put(BYTES);
     await appendFile(store.pathOf(sha256), '.');
@@ -88,7 +88,7 @@ describe('read', () => {
     await assert.rejects(store.read(sha256), { code: 'ARTIFACT_CORRUPT' });
   });
 
-  test('says that an artifact is absent', async (context) => {
+  test('reports that an artifact is missing', async (context) => {
     const { store } = await newStore(context);
     const { sha256 } = await store.put(BYTES);
     await rm(store.pathOf(sha256));

@@ -37,7 +37,7 @@ async function post(headers: Record<string, string>, query: string): Promise<Res
 }
 
 describe('an entry', () => {
-  test('says who did what, when, from where, and about what', async () => {
+  test('states who did what to which object, when, and from where', async () => {
     const beganMs = Date.now();
     const model = at(await server.ask(CREATE, { slug: 'first' }), 'data.createModel.model.id');
     const [entry] = await latest(1);
@@ -88,7 +88,7 @@ describe('an entry', () => {
     assert.deepEqual(await latest(1), [before]);
   });
 
-  test('holds no secret, not even of the key that was made', async () => {
+  test('contains no secret, not even that of a created key', async () => {
     const secret = String(
       at(
         await server.ask(
@@ -186,7 +186,7 @@ describe('the log', () => {
     });
   }
 
-  test('finds where it was tampered with, behind its triggers', async () => {
+  test('shows where it was changed despite its triggers', async () => {
     const { head } = await verifyAuditLog(database.db);
     assert.equal((await verifyAuditLog(database.db, head)).hasKept, true);
     await force(`DELETE FROM "AuditEntry" WHERE sequence = ${head.sequence}`);

@@ -107,7 +107,7 @@ async function contentOf(url: string): Promise<Record<string, unknown>> {
   }
 }
 
-test('a file for its owner alone, with nothing unfinished beside it', async () => {
+test('a backup is a file readable only by its owner, with no partial file beside it', async () => {
   assert.equal((await stat(backup)).mode & 0o777, 0o600);
   assert.deepEqual(
     (await readdir(base)).filter((name) => name.endsWith('.unfinished')),
@@ -115,7 +115,7 @@ test('a file for its owner alone, with nothing unfinished beside it', async () =
   );
 });
 
-test('everything is there again elsewhere, rules included, and the run that was under way waits', async () => {
+test('a restore elsewhere has everything, database rules included, and a run that was in progress waits in the queue', async () => {
   const dataDir = path.join(base, 'restored');
   const before = await contentOf(database.url);
   const { code, output } = await restore(backup, '--data-dir', dataDir);
@@ -154,7 +154,7 @@ test('everything is there again elsewhere, rules included, and the run that was 
   }
 });
 
-test('the database alone finds its bytes where they are', async () => {
+test('a restore of only the database finds its artifacts in the existing store', async () => {
   const file = path.join(base, 'rows.tar');
   await writeBackup({ databaseUrl: database.url, store: undefined, file, program: '9.9.9' });
   const dataDir = path.join(base, 'rows-restored');
@@ -163,14 +163,14 @@ test('the database alone finds its bytes where they are', async () => {
   await openArtifactStore(path.join(dataDir, 'artifacts')).verify(sha256);
 });
 
-test('bytes that have changed already are reported, and do not keep the others from being saved', async () => {
+test('artifacts that are already damaged are reported, and do not prevent a backup of the others', async () => {
   const broken = openArtifactStore(path.join(base, 'broken'));
   for (const text of ['state of step 7', 'manifest', 'shard']) await broken.put(Buffer.from(text));
   await writeFile(broken.pathOf(sha256), 'state of step 8');
   assert.deepEqual((await write(path.join(base, 'broken.tar'), broken)).damaged, [sha256]);
 });
 
-describe('refused, and the place stays empty', () => {
+describe('a refused restore leaves its destination empty', () => {
   const refused = async (file: string, words: RegExp): Promise<void> => {
     const dataDir = path.join(base, `refused-${path.basename(file)}`);
     const { code, output } = await restore(file, '--data-dir', dataDir);
@@ -209,7 +209,7 @@ describe('refused, and the place stays empty', () => {
     const [last] = (await readMigrations(MIGRATIONS_DIR)).slice(-1);
     await refused(await changed('newer.tar', last?.name ?? '', '29991231235959'), /newer Paraffin/);
   });
-  test('a place that is not empty', async () => {
+  test('a destination that is not empty', async () => {
     const { code, output } = await restore(backup, '--data-dir', base);
     assert.equal(code, 1);
     assert.match(output, /not empty/);
@@ -217,7 +217,7 @@ describe('refused, and the place stays empty', () => {
   });
 });
 
-describe('ended in the middle, nothing is left behind', () => {
+describe('a backup or restore that is interrupted leaves nothing behind', () => {
   const isThere = async (file: string): Promise<true | undefined> =>
     stat(file).then(
       () => true as const,
@@ -284,7 +284,7 @@ describe('ended in the middle, nothing is left behind', () => {
     });
   }
 
-  test('a restore that the machine itself broke off is not a registry, and the next one clears it away', async () => {
+  test('a restore that was interrupted by a crash of the machine is not a registry, and the next restore removes it', async () => {
     const dataDir = path.join(base, 'power-cut');
     await mkdir(path.join(dataDir, 'artifacts', 'sha256'), { recursive: true });
     await writeFile(path.join(dataDir, 'artifacts', 'sha256', 'half'), 'x');
@@ -297,7 +297,7 @@ describe('ended in the middle, nothing is left behind', () => {
   });
 });
 
-test('a bad sector is told of, and keeps nothing else from being saved', async () => {
+test('a bad sector is reported, and does not prevent a backup of the rest', async () => {
   const bad: ArtifactStore = {
     ...store,
     open: async (name) => {

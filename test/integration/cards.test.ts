@@ -111,7 +111,7 @@ function nodesOf(value: unknown): unknown[] {
 }
 
 describe('a dataset card', () => {
-  test('has all that Croissant 1.1 requires, the name in UTF-8 as it was given', async () => {
+  test('has everything that Croissant 1.1 requires, with the name in UTF-8 as given', async () => {
     const card = await croissant(`/datasets/${datasetId}/croissant.json`);
     assert.deepEqual(
       REQUIRED.filter((name) => at(card, name) === undefined),
@@ -130,7 +130,7 @@ describe('a dataset card', () => {
     assert.equal(at(card, 'url'), `${server.url}/datasets/kolon`);
   });
 
-  test('every file has address, format and sha256; every reference leads to something; every id is unique', async () => {
+  test('every file has address, format and sha256; every reference has a target; every id is unique', async () => {
     const card = await croissant(`/datasets/${datasetId}/croissant.json?version=1`);
     const distribution = listAt(card, 'distribution');
     const objects = distribution.filter((file) => at(file, '@type') === 'cr:FileObject');
@@ -158,7 +158,7 @@ describe('a dataset card', () => {
     );
   });
 
-  test('means to a reader of JSON-LD what Croissant means', async () => {
+  test('expands under JSON-LD to the terms of Croissant', async () => {
     const address = `${server.url}/datasets/kolon/croissant.json`;
     const card = await croissant(`/datasets/${datasetId}/croissant.json?version=1`);
     assert.ok(isRecord(card));
@@ -201,7 +201,7 @@ describe('a dataset card', () => {
     );
   });
 
-  test('what is not known is absent, also where Croissant would have it', async () => {
+  test('unknown facts are absent, even where Croissant expects them', async () => {
     const made = await server.services.datasets.create(keyHolder('ADMIN'), {
       name: 'Unknown',
       imageKind: 'WSI',
@@ -218,7 +218,7 @@ describe('a dataset card', () => {
     assert.equal(JSON.stringify(card).includes('null'), false);
   });
 
-  test('every dataset of the catalogue has one, and the API says where', async () => {
+  test('every dataset of the catalogue has a card, and the API gives its address', async () => {
     const answer = await server.ask('{ datasets(first: 200) { nodes { name cardUrl } } }');
     const nodes = listAt(answer, 'data.datasets.nodes');
     assert.ok(nodes.length >= 57);
@@ -237,7 +237,7 @@ describe('a dataset card', () => {
     );
   });
 
-  test('what is not there is said', async () => {
+  test('what does not exist is reported', async () => {
     for (const [path, status, code] of [
       [`/datasets/${datasetId}/croissant.json?version=9`, 404, 'DATASET_VERSION_NOT_FOUND'],
       [`/datasets/${datasetId}/croissant.json?version=x`, 400, 'BAD_INPUT'],
@@ -271,7 +271,7 @@ describe('a model card', () => {
     return response.text();
   }
 
-  test('says what it is, what it saw, how to prepare an image, and what it scored', async () => {
+  test('describes the model, its training data, the preparation of an image, and its scores', async () => {
     await server.services.models.create(keyHolder('ADMIN'), {
       slug: 'kolon-encoder',
       name: 'Kólon encoder',
@@ -385,7 +385,7 @@ describe('a model card', () => {
     assert.ok(card.includes('| Kólon «α» 大腸 \\| \\<b\\> | 1 | 6 | CC-BY-4.0 |'), card);
   });
 
-  test('one of which little is known says little: no licence, no training, no evaluation', async () => {
+  test('omits what is unknown: no licence, no training, no evaluation', async () => {
     const answer = await server.ask(
       '{ checkpoints(filter: { published: true }) { nodes { id importedFrom { licence } trainedOn { id } } } }',
     );

@@ -34,7 +34,7 @@ function refused(payload: unknown, code: string, field: string): void {
 }
 
 describe('createDataset', () => {
-  test('what is not said is empty or null, in every field that the API has', async () => {
+  test('values that are not given are empty or null, in every field of the API', async () => {
     await create({ name: 'Nothing said' });
     const shown = await api.ask(
       '{ dataset(slug: "nothing-said") { paperRoles sourceUrls subcollections { slug } classNames ihcMarkers tasks parentCollections organs { code } factSources { field } description citation { doi } } }',
@@ -54,7 +54,7 @@ describe('createDataset', () => {
     });
   });
 
-  test('keeps everything that was said', async () => {
+  test('stores every given value', async () => {
     const input = {
       name: 'Köln Münster biopsies',
       description: 'Two\nlines.',
@@ -106,7 +106,7 @@ describe('createDataset', () => {
     assert.equal(at(payload, 'dataset.imageCount'), null);
   });
 
-  test('a slug can be had once, by requests at the same moment too', async () => {
+  test('a slug is unique, even among simultaneous requests', async () => {
     refused(await create({ name: 'BACH', slug: 'bach' }), 'SLUG_TAKEN', 'input.slug');
     refused(await create({ name: 'CRAG' }), 'SLUG_TAKEN', 'input.name');
     const payloads = await Promise.all([1, 2, 3, 4].map(() => create({ name: 'Race', slug: 'race' })));
@@ -172,7 +172,7 @@ describe('createDataset', () => {
     });
   }
 
-  test('names all faults at once', async () => {
+  test('reports all faults together', async () => {
     const payload = await create({ name: '', imageCount: -1 });
     assert.match(String(at(listAt(payload, 'userErrors')[0], 'hint')), /input\.imageCount must not be negative/);
   });
@@ -240,12 +240,12 @@ describe('updateDataset', () => {
     );
   });
 
-  test('refuses an id that is not there', async () => {
+  test('refuses an unknown id', async () => {
     for (const id of ['nonsense', '0190a1b2-0000-7000-8000-000000000000'])
       refused(await update({ id, name: 'x' }), 'DATASET_NOT_FOUND', 'input.id');
   });
 
-  test('refuses a name or a list of null, and bad values as createDataset does', async () => {
+  test('refuses null for a name or a list, and the same bad values as createDataset', async () => {
     const id = at(await create({ name: 'Steady' }), 'dataset.id');
     refused(await update({ id, name: null }), 'BAD_INPUT', 'input.name');
     refused(await update({ id, imageKind: null }), 'BAD_INPUT', 'input.imageKind');

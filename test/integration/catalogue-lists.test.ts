@@ -37,7 +37,7 @@ async function errorOf(variables: object): Promise<unknown> {
 }
 
 describe('filters', () => {
-  test('answer what a lab tool asks: breast, H&E, 0.5 um/px or finer', async () => {
+  test('answer the question of a lab tool: breast, H&E, 0.5 um/px or finer', async () => {
     const nodes = await nodesOf({ organs: ['BREAST'], stains: ['H&E'], micronsPerPixel: { max: 0.5 } });
     assert.ok(nodes.length >= 5);
     for (const node of nodes) {
@@ -47,7 +47,7 @@ describe('filters', () => {
     }
   });
 
-  test('take each part by itself', async () => {
+  test('can each be used alone', async () => {
     assert.equal((await nodesOf({ organs: ['lymph node', 'COLON'] })).length, 24);
     assert.equal((await nodesOf({ stains: ['IHC'] })).length, 8);
     assert.equal((await nodesOf({ imageKinds: ['TMA'] })).length, 3);
@@ -91,7 +91,7 @@ describe('search', () => {
     assert.ok((await slugsOf({ search: '"isolated tumor cells"' })).includes('camelyon17'));
   });
 
-  test('takes any text without a fault', async () => {
+  test('accepts any text without an error', async () => {
     for (const search of [
       "'",
       '"',
@@ -160,7 +160,7 @@ describe('order and pages', () => {
     }
   });
 
-  test('a row added while paging neither doubles nor drops another', async () => {
+  test('a row added while paging neither duplicates nor drops another', async () => {
     const first = await api.ask(LIST, { first: 10 });
     await api.ask(
       'mutation { createDataset(input: { name: "AAA first of all", slug: "aaa" }) { userErrors { message } } }',
@@ -257,7 +257,7 @@ describe('one dataset', () => {
     );
   });
 
-  test('is null when there is none', async () => {
+  test('is null if it does not exist', async () => {
     for (const variables of [
       { id: 'no-uuid' },
       { id: '0190a1b2-0000-7000-8000-000000000000' },
@@ -273,14 +273,14 @@ describe('one dataset', () => {
     }
   });
 
-  test('is asked for by one of id and slug', async () => {
+  test('is requested by either id or slug', async () => {
     for (const args of ['', '(id: "x", slug: "bach")']) {
       const result = await api.execute(`{ dataset${args} { id } }`);
       assert.equal(at(result.errors?.[0]?.originalError, 'code'), 'BAD_INPUT');
     }
   });
 
-  test('is not for a stranger where reading needs a key', async () => {
+  test('is refused without a key if reading needs one', async () => {
     const stranger = { kind: 'ANONYMOUS', mayRead: false } as const;
     for (const query of [
       '{ datasets { totalCount } }',
@@ -317,7 +317,7 @@ describe('facets', () => {
     assert.equal(countIn(data, 'magnifications', '40'), 32);
   });
 
-  test('each count is what filtering by its value gives, its own part left out', async () => {
+  test("each count equals the number of results of filtering by its value, without the facet's own filter", async () => {
     const filter = { organs: ['BREAST'], tasks: ['CLASSIFICATION'], search: 'cancer or tumor' };
     const data = await api.ask(FACETS, { filter });
     assert.equal(at(data, 'datasetFacets.datasetCount'), (await nodesOf(filter)).length);
@@ -353,7 +353,7 @@ describe('facets', () => {
     assert.ok(listAt(data, 'datasetFacets.organs').length > 1);
   });
 
-  test('bounds of um/px count what is finer, and leave their own part of the filter out', async () => {
+  test('bounds of um/px count finer datasets, without their own filter', async () => {
     const bounds = async (filter: object) =>
       listAt(await api.ask(FACETS, { filter }), 'datasetFacets.micronsPerPixelBounds').map((each) => [
         at(each, 'value'),
@@ -375,7 +375,7 @@ describe('facets', () => {
     );
   });
 
-  test('of nothing are empty', async () => {
+  test('are empty for an empty result', async () => {
     const data = await api.ask(FACETS, { filter: { search: 'zzzqqq' } });
     assert.equal(at(data, 'datasetFacets.datasetCount'), 0);
     assert.deepEqual(at(data, 'datasetFacets.organs'), []);

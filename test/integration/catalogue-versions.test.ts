@@ -60,7 +60,7 @@ const refusal = (code: string, field?: string) => (error: unknown) =>
   error instanceof DomainError && error.code === code && (field === undefined || error.field === field);
 
 describe('a version', () => {
-  test('is a draft, then sealed with all that it holds, and shown by the API', async () => {
+  test('is a draft, then sealed with its whole content, and shown by the API', async () => {
     const made = await draft();
     assert.deepEqual([made.version, made.status, made.imageCount, made.digest], [1, 'DRAFT', 0, null]);
     const query =
@@ -175,14 +175,14 @@ describe('a version', () => {
     assert.equal(await datasets.getVersion(READER, made.id), undefined);
   });
 
-  test('shares artifacts with another that holds the same bytes', async () => {
+  test('shares artifacts with another version with the same bytes', async () => {
     const made = await draft();
     await seal(made.id, { ...content('one'), digest: sha('one, again') });
     assert.equal(await database.db.artifact.count({ where: { sha256: sha('one shard 0') } }), 1);
     assert.equal(await database.db.datasetShard.count({ where: { sha256: sha('one shard 0') } }), 2);
   });
 
-  test('gets a number of its own when many are made at once', async () => {
+  test('gets a unique number if many are created at once', async () => {
     const other = String(at(await api.ask('{ dataset(slug: "crag") { id } }'), 'dataset.id'));
     const made = await Promise.all(Array.from({ length: 8 }, () => draft(other)));
     assert.deepEqual(made.map((version) => version.version).sort(), [1, 2, 3, 4, 5, 6, 7, 8]);
@@ -201,7 +201,7 @@ describe('a version', () => {
     await assert.rejects(draft('nonsense'), refusal('DATASET_NOT_FOUND'));
   });
 
-  test('that is not there is named by its input field', async () => {
+  test('that does not exist is reported with its input field', async () => {
     const [version] = await database.db.datasetVersion.findMany({ where: { datasetId, status: 'SEALED' } });
     for (const id of [NOBODY, 'nonsense', '']) {
       await assert.rejects(

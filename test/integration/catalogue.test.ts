@@ -126,7 +126,7 @@ describe('the catalogue in the API', () => {
     }
   });
 
-  test('pairs a magnification with um/px only where there is one of each, and keeps total magnifications apart', async () => {
+  test('pairs a magnification with um/px only if there is one of each, and keeps total magnifications apart', async () => {
     const data =
       await api.ask(`{ pcam: dataset(slug: "patchcamelyon") { resolutions { magnification micronsPerPixel } } glas: dataset(slug: "glas") { resolutions { magnification micronsPerPixel } }
       breakhis: dataset(slug: "breakhis") { resolutions { magnification totalMagnification } } oscc: dataset(slug: "oscc") { resolutions { magnification totalMagnification } } }`);
@@ -173,7 +173,7 @@ describe('seeding', () => {
     );
   });
 
-  test('brings a changed file into its row and keeps the id', async () => {
+  test('updates the row of a changed file and keeps its id', async () => {
     const catalogue = await loadCatalogue();
     const changed = catalogue.map((dataset) =>
       dataset.slug === 'crag'
@@ -191,7 +191,7 @@ describe('seeding', () => {
     await database.db.organ.delete({ where: { code: 'SPLEEN' } });
   });
 
-  test('leaves alone what a user edited or made under the same slug', async () => {
+  test('does not change what a user edited or created under the same slug', async () => {
     const catalogue = await loadCatalogue();
     const id = at(await api.ask('{ dataset(slug: "lyon19") { id } }'), 'dataset.id');
     await api.ask(
@@ -216,7 +216,7 @@ describe('seeding', () => {
     await database.db.dataset.delete({ where: { slug: 'ours' } });
   });
 
-  test('from several servers at once seeds once', async () => {
+  test('by several servers at once happens once', async () => {
     const catalogue = (await loadCatalogue()).map((dataset) => ({
       ...dataset,
       slug: `copy-${dataset.slug}`.slice(0, 80),

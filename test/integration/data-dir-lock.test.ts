@@ -20,7 +20,7 @@ function holderOf(folder: string, note = 'held'): string[] {
   return [process.execPath, '--input-type=module', '-e', program];
 }
 
-test('a second holder is refused until the first lets go', async (context) => {
+test('a second holder is refused until the first releases the lock', async (context) => {
   const folder = await temporaryFolder(context);
   const lock = await lockDataDir(folder);
   await assert.rejects(lockDataDir(folder), { code: 'CONFLICT', message: `Another Paraffin server uses ${folder}.` });
@@ -28,7 +28,7 @@ test('a second holder is refused until the first lets go', async (context) => {
   await (await lockDataDir(folder)).release();
 });
 
-test('the data directory is for its owner alone, also one that was open to others', async (context) => {
+test('the data directory is readable only by its owner, even if it was open to others before', async (context) => {
   const folder = path.join(await temporaryFolder(context), 'data');
   const modeOf = async (name: string): Promise<number> => (await stat(path.join(folder, name))).mode & 0o777;
   await makeDataDir(folder, ['imports']);
@@ -38,7 +38,7 @@ test('the data directory is for its owner alone, also one that was open to other
   assert.equal(await modeOf('.'), 0o700);
 });
 
-test('what its holder noted is found by the next one, unless the holder let go cleanly', async (context) => {
+test('the next holder finds the note of the last one, unless that released the lock cleanly', async (context) => {
   const folder = await temporaryFolder(context);
   const first = await lockDataDir(folder);
   assert.equal(first.leftBehind, undefined);
@@ -61,7 +61,7 @@ test('what its holder noted is found by the next one, unless the holder let go c
   }
 });
 
-test('another name for the same folder is the same folder, another folder is free', async (context) => {
+test('another path to the same folder is locked too, and another folder is free', async (context) => {
   const folder = await temporaryFolder(context);
   await mkdir(path.join(folder, 'data'));
   await symlink(path.join(folder, 'data'), path.join(folder, 'link'));
@@ -71,7 +71,7 @@ test('another name for the same folder is the same folder, another folder is fre
   await Promise.all([lock.release(), other.release()]);
 });
 
-test('a holder in another network namespace, as in another container on the same volume, holds it too', async (context) => {
+test('a holder in another network namespace, such as another container on the same volume, holds the lock too', async (context) => {
   const folder = await temporaryFolder(context);
   // As root directly, otherwise in a new user namespace; if the machine allows neither, without one.
   const ways = [['--net'], ['--net', '--user', '--map-root-user']];
@@ -86,7 +86,7 @@ test('a holder in another network namespace, as in another container on the same
   await lock.release();
 });
 
-test('a lock file that is removed while it is held makes room for nobody who looks at its name', async (context) => {
+test('a lock file that is removed while it is held does not let another holder in', async (context) => {
   const folder = await temporaryFolder(context);
   const lock = await lockDataDir(folder);
   const handle = await tryLockFile(path.join(folder, 'other'));
@@ -98,7 +98,7 @@ test('a lock file that is removed while it is held makes room for nobody who loo
   await Promise.all([handle.close(), next.close(), lock.release()]);
 });
 
-test('a killed holder leaves nothing that must be cleaned up', async (context) => {
+test('a killed holder leaves nothing to clean up', async (context) => {
   const folder = await temporaryFolder(context);
   const [command = '', ...args] = holderOf(folder);
   const holder = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -108,7 +108,7 @@ async function makeEvaluation(checkpointId: string, datasetVersionId: string): P
 }
 
 describe('what is deleted', () => {
-  test('is gone with its parts, and a tombstone records who, when, why, and what it stood for', async () => {
+  test('disappears with its parts, and a tombstone records who deleted it, when, why, and what it was', async () => {
     const checkpoint = await makeCheckpoint();
     const beganMs = Date.now();
     const answer = await remove('Checkpoint', checkpoint.id);
@@ -184,7 +184,7 @@ describe('what is deleted', () => {
     assert.deepEqual(listed, ['MODEL', 'CHECKPOINT', 'DATASET', 'DATASET_VERSION', 'RUN']);
   });
 
-  test('can be deleted again: the tombstone that is there stays', async () => {
+  test('can be deleted again: the existing tombstone stays', async () => {
     const { modelId, id } = await makeCheckpoint();
     await remove('Checkpoint', id, 'The first reason.');
     assert.equal(
@@ -196,7 +196,7 @@ describe('what is deleted', () => {
     assert.equal(await database.db.tombstone.count({ where: { id: modelId } }), 1);
   });
 
-  test('leaves a number that is not given out again', async () => {
+  test('leaves a version number that is not reused', async () => {
     const { slug, id } = await makeCheckpoint();
     await remove('Checkpoint', id);
     const next = await database.transact(async (tx) =>
@@ -220,7 +220,7 @@ describe('what is deleted', () => {
     assert.equal(next.version, 2);
   });
 
-  test('is kept on record: a tombstone cannot be changed, deleted or emptied', async () => {
+  test('stays on record: a tombstone cannot be changed, deleted or emptied', async () => {
     await remove('Checkpoint', (await makeCheckpoint()).id);
     for (const statement of [
       `UPDATE "Tombstone" SET reason = 'none'`,
@@ -246,7 +246,7 @@ describe('what is deleted', () => {
   });
 });
 
-describe('what something needs is not deleted, and the answer says what', () => {
+describe('what is still in use is not deleted, and the answer names what uses it', () => {
   const refused = async (kind: Kind, id: string, why: RegExp): Promise<void> => {
     const answer = await remove(kind, id);
     assert.equal(at(answer, `data.delete${kind}.userErrors.0.code`), 'CONFLICT', JSON.stringify(answer));
@@ -311,7 +311,7 @@ describe('what something needs is not deleted, and the answer says what', () => 
   });
 });
 
-test('a deletion needs an id, a reason, and a key that may', async () => {
+test('a deletion needs an id, a reason, and a key with the permission', async () => {
   const { id } = await makeCheckpoint();
   assert.equal(await codeOf('Checkpoint', id, ' '), 'BAD_INPUT');
   assert.equal(await codeOf('Checkpoint', 'x'), 'BAD_INPUT');

@@ -60,7 +60,7 @@ async function get(
 }
 
 describe('a checkpoint', () => {
-  test('comes whole, with everything that lets a client check and resume it', async () => {
+  test('is sent as a whole, with everything that a client needs to verify and resume it', async () => {
     const { status, headers, bytes } = await get();
     assert.equal(status, 200);
     assert.ok(bytes.equals(BYTES));
@@ -81,7 +81,7 @@ describe('a checkpoint', () => {
     );
   });
 
-  test('comes in parts that make the whole', async () => {
+  test('is sent in parts that make up the whole', async () => {
     const half = await get({ range: `bytes=12000000-`, 'if-range': ETAG });
     assert.equal(half.status, 206);
     assert.equal(half.headers.get('content-range'), `bytes 12000000-${BYTES.length - 1}/${BYTES.length}`);
@@ -91,7 +91,7 @@ describe('a checkpoint', () => {
     assert.deepEqual([few.status, few.bytes.toString()], [206, BYTES.subarray(7, 8).toString()]);
   });
 
-  test('comes whole to one who holds a part of other bytes', async () => {
+  test('is sent as a whole to a client with a part of other bytes', async () => {
     const { status, bytes } = await get({ range: 'bytes=12000000-', 'if-range': `"${'0'.repeat(64)}"` });
     assert.deepEqual([status, bytes.length], [200, BYTES.length]);
   });
@@ -103,7 +103,7 @@ describe('a checkpoint', () => {
     });
   }
 
-  test('has nothing past its end', async () => {
+  test('has no range beyond its end', async () => {
     const { status, headers, bytes } = await get({ range: `bytes=${BYTES.length}-` });
     assert.equal(status, 416);
     assert.equal(headers.get('content-range'), `bytes */${BYTES.length}`);
@@ -111,7 +111,7 @@ describe('a checkpoint', () => {
     assert.equal(at(JSON.parse(bytes.toString()), 'code'), 'RANGE_NOT_SATISFIABLE');
   });
 
-  test('is not sent to one who has it, nor to one who wants another', async () => {
+  test('is not sent to a client that has it, nor to one that requires another', async () => {
     const known = await get({ 'if-none-match': `W/${ETAG}`, range: 'bytes=0-1' });
     assert.deepEqual([known.status, known.bytes.length, known.headers.get('etag')], [304, 0, ETAG]);
     const other = await get({ 'if-match': '"0"' });
@@ -144,7 +144,7 @@ describe('a checkpoint', () => {
   });
 });
 
-describe('what is not there', () => {
+describe('missing downloads', () => {
   const cases: readonly [string, () => string, number, string][] = [
     ['a format that nobody knows', () => `/checkpoints/${checkpointId}/download?format=pickle`, 400, 'BAD_INPUT'],
     [
@@ -212,13 +212,13 @@ describe('what is not there', () => {
       await file.close();
     });
 
-    test('are never delivered as whole: the answer breaks off before its announced end', async () => {
+    test('are never delivered as complete: the response breaks off before its announced end', async () => {
       const response = await fetch(`${server.url}/checkpoints/${id}/download`);
       assert.deepEqual([response.status, response.headers.get('content-length')], [200, String(size)]);
       await assert.rejects(response.arrayBuffer());
     });
 
-    test('are in quarantine afterwards, and anyone who asks is told', async () => {
+    test('are in quarantine afterwards, which every later request reports', async () => {
       await eventually('the row to be marked', async () =>
         (await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt === null ? undefined : true,
       );
@@ -229,14 +229,14 @@ describe('what is not there', () => {
       }
     });
 
-    test('come again once they are stored again', async () => {
+    test('are delivered again once they are restored', async () => {
       await server.store.put(Buffer.alloc(size, 'sound'));
       const response = await fetch(`${server.url}/checkpoints/${id}/download`);
       assert.equal((await response.arrayBuffer()).byteLength, size);
     });
   });
 
-  test('weights of which only the source is known', async () => {
+  test('weights that were never stored, only their source', async () => {
     const model = await database.db.model.create({ data: { slug: 'published', name: 'Published' } });
     const { INPUT_CONTRACT } = await import('../support/checkpoints.ts');
     const { id } = await database.db.checkpoint.create({
@@ -255,14 +255,14 @@ describe('what is not there', () => {
 });
 
 describe('an artifact', () => {
-  test('may be kept for ever, as its address names its bytes', async () => {
+  test('may be cached for ever, because its address identifies its bytes', async () => {
     const response = await fetch(`${server.url}/artifacts/${SHA256}`, { method: 'HEAD' });
     assert.equal(response.status, 200);
     assert.equal(response.headers.get('cache-control'), 'private, max-age=31536000, immutable');
     assert.equal(response.headers.get('etag'), ETAG);
   });
 
-  test('of no bytes at all', async () => {
+  test('of zero bytes', async () => {
     const { sha256 } = await server.store.put(new Uint8Array(0));
     await database.transact((tx) =>
       server.services.artifacts.record(tx, { sha256, byteSize: 0, mediaType: 'application/octet-stream' }),
@@ -271,7 +271,7 @@ describe('an artifact', () => {
     assert.deepEqual([response.status, response.headers.get('content-length'), await response.text()], [200, '0', '']);
   });
 
-  test('needs a key from elsewhere', async () => {
+  test('needs a key from another machine', async () => {
     const response = await fetch(`${server.url}/artifacts/${SHA256}`, {
       headers: { 'x-forwarded-for': '203.0.113.9' },
     });
@@ -307,7 +307,7 @@ describe('embeddings', () => {
     return (await database.db.embeddingSet.findFirstOrThrow({ where: key })).id;
   }
 
-  test('come as .npy with the rows named in a .csv, at the addresses that the API prints', async () => {
+  test('are sent as .npy with the rows named in a .csv, at the addresses that the API returns', async () => {
     const id = await registerEmbeddings();
     const answer = await server.ask(
       'query ($id: ID!) { checkpoint(id: $id) { embeddings { id source embeddingDim sha256 byteSize npyUrl idsUrl } } }',
@@ -335,7 +335,7 @@ describe('embeddings', () => {
     );
   });
 
-  test('that are not there, or no id, are not found; nor is another ending', async () => {
+  test('that do not exist, invalid ids and other extensions are not found', async () => {
     for (const name of [`${checkpointId}.npy`, 'latest.csv']) {
       const response = await fetch(`${server.url}/embeddings/${name}`);
       assert.deepEqual([response.status, at(await response.json(), 'code')], [404, 'EMBEDDINGS_NOT_FOUND']);
@@ -346,7 +346,7 @@ describe('embeddings', () => {
   });
 });
 
-describe('a client that goes away', () => {
+describe('a client that disconnects', () => {
   /** How many descriptors of this process point at the stored file. */
   async function openCount(): Promise<number> {
     const names = await readdir('/proc/self/fd');
@@ -373,7 +373,7 @@ describe('a client that goes away', () => {
     await released();
   });
 
-  test('releases the file when it stops taking', { skip: process.platform !== 'linux' }, async () => {
+  test('releases the file when it stops reading', { skip: process.platform !== 'linux' }, async () => {
     const socket = await begin();
     socket.pause();
     assert.equal(await openCount(), 1);
@@ -381,7 +381,7 @@ describe('a client that goes away', () => {
     socket.destroy();
   });
 
-  test('does not disturb others', async () => {
+  test('does not affect others', async () => {
     const socket = await begin();
     const { bytes } = await get();
     assert.ok(bytes.equals(BYTES));

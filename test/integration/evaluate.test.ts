@@ -89,7 +89,7 @@ async function evaluate(
   return { run, evaluation };
 }
 
-test('embeddings are made once: an evaluation with the same encoders reads them again and finds the same', async () => {
+test('embeddings are computed once: an evaluation with the same encoders reads them again and gets the same result', async () => {
   const first = await evaluate();
   assert.ok(first.run.events.includes('Embedded 32 of 32 images.'));
   const version = await database.db.datasetVersion.findUniqueOrThrow({ where: { id: versionId } });
@@ -140,7 +140,7 @@ test('embeddings are made once: an evaluation with the same encoders reads them 
 
 const KINDS = ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS'];
 
-test('a probe and kNN come with a learning curve, paired differences to every baseline, and their predictions', async () => {
+test('a probe and kNN report a learning curve, paired differences to every baseline, and their predictions', async () => {
   for (const protocol of ['LINEAR_PROBE', 'KNN']) {
     const { evaluation } = await evaluate({
       protocol,
@@ -206,7 +206,7 @@ test('a probe and kNN come with a learning curve, paired differences to every ba
   }
 });
 
-test('fine-tuning trains the whole network, from the checkpoint and from nothing, and stops early', async () => {
+test('fine-tuning trains the whole network, from the checkpoint and from random weights, and stops early', async () => {
   const { evaluation } = await evaluate({
     protocol: 'FINE_TUNE',
     folds: 2,
@@ -238,7 +238,7 @@ test('fine-tuning trains the whole network, from the checkpoint and from nothing
   );
 });
 
-test('two checkpoints are compared over the same folds, and refused over others', async () => {
+test('two checkpoints are compared over the same folds, and refused over different ones', async () => {
   const other = await pretrain({ steps: 0, seed: 8 });
   const [first, second] = [(await evaluate()).evaluation, (await evaluate({ checkpointId: other })).evaluation];
   const comparison = await registry.evaluations.compare(ADMIN, first.id, second.id);
@@ -310,7 +310,7 @@ test('a regression predicts the numbers of a CSV, beside the mean', async () => 
 });
 
 describe('leakage', () => {
-  test('nothing was seen by an encoder that was trained on nothing', async () => {
+  test('an untrained encoder has seen nothing', async () => {
     const { leakage } = (await evaluate()).evaluation;
     assert.deepEqual(leakage, {
       isComplete: true,
@@ -326,7 +326,7 @@ describe('leakage', () => {
     });
   });
 
-  test('everything was seen where the same version is tested, and half may have been where half was taken', async () => {
+  test('all images count as seen if the same version is tested, and half may have been if half was used', async () => {
     const whole = await pretrain({ steps: 1, seed: 7 });
     const { leakage } = (await evaluate({ checkpointId: whole })).evaluation;
     assert.deepEqual(
@@ -346,7 +346,7 @@ describe('leakage', () => {
     assert.equal((await evaluate({ checkpointId: child })).evaluation.leakage?.exactImageCount, 32);
   });
 
-  test('copies in another dataset are found, recompressed, resized, mirrored and turned, and a common parent is named', async () => {
+  test('copies in another dataset are found even if recompressed, resized, mirrored or rotated, and a common parent is named', async () => {
     const folder = path.join(runner.base, 'copies');
     await cp(path.join(runner.base, 'images'), folder, { recursive: true });
     const copies = (await readdir(folder, { recursive: true })).filter((name) => /\.(png|jpe?g)$/.test(name)).sort();
@@ -435,7 +435,7 @@ describe('leakage', () => {
     );
   });
 
-  test('of an encoder that came from elsewhere nothing is said', async () => {
+  test('of an imported encoder nothing is claimed', async () => {
     const { modelId, encoder, embeddingDim, inputContract, sha256, byteSize } =
       await database.db.checkpoint.findUniqueOrThrow({ where: { id: checkpointId } });
     const imported = await database.db.checkpoint.create({

@@ -201,7 +201,7 @@ async function noneIsAlive(pids: readonly number[]): Promise<void> {
   );
 }
 
-test('of a child that is killed while it stores its file nothing is left, and the second attempt makes it', async () => {
+test('a child that is killed while it stores its file leaves nothing, and the second attempt succeeds', async () => {
   const child = await frozenWhileStoring('run', 'workers/child.ts', () => launchExport('PYTORCH'));
   const [half = ''] = await halfStored('run');
   process.kill(child, 'SIGKILL');
@@ -223,7 +223,7 @@ test('of a child that is killed while it stores its file nothing is left, and th
   await nothingIsLeft();
 });
 
-test('of a server that is killed while a download waits for its file no process is left, and the next serves it', async () => {
+test('a server that is killed while a download waits for its file leaves no process, and the next server delivers the file', async () => {
   const family = await familyOf(server.pid);
   const waiting = fetch(urlOf('ONNX'), { headers: headers() }).then(
     (response) => response.status,
@@ -243,7 +243,7 @@ async function leasesLapse(): Promise<void> {
   await database.db.run.updateMany({ where: { status: 'RUNNING' }, data: { leaseExpiresAt: new Date(0) } });
 }
 
-test('of server, worker and child that are killed at once nothing is left after the next start', async () => {
+test('server, worker and child that are killed at once leave nothing after the next start', async () => {
   const child = await frozenWhileStoring('run', 'workers/child.ts', () => launchExport('TFJS'));
   const family = await familyOf(server.pid);
   for (const pid of family) process.kill(pid, 'SIGKILL');
@@ -255,7 +255,7 @@ test('of server, worker and child that are killed at once nothing is left after 
   await nothingIsLeft();
 });
 
-test('of a server that is killed while it stores weights itself nothing is left after the next start', async () => {
+test('a server that is killed while it stores weights itself leaves nothing after the next start', async () => {
   await frozenWhileStoring('server', 'serve', async () => {
     let isOver = false;
     importWeights(2).then(

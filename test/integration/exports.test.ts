@@ -92,7 +92,7 @@ const urlOf = (format: string, base = server.url): string =>
 const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 describe('the golden embedding of an imported checkpoint', () => {
-  test('is asked for in the transaction of the import, once', async () => {
+  test('is requested once, in the transaction of the import', async () => {
     checkpointId = await importWeights();
     assert.equal(await importWeights(), checkpointId);
     assert.deepEqual(
@@ -101,7 +101,7 @@ describe('the golden embedding of an imported checkpoint', () => {
     );
   });
 
-  test('is measured under the own contract of the checkpoint', async () => {
+  test("is measured under the checkpoint's own contract", async () => {
     await executeNewest();
     const golden = await goldenOf(checkpointId);
     const pixels = goldenPixels(CONTRACT.imageSizePx);
@@ -139,7 +139,7 @@ describe('a download that cannot be served yet', () => {
     });
   }
 
-  test('is served when its run has ended: one run, however often it was asked for', async () => {
+  test('is served when its run has ended: one run for any number of requests', async () => {
     const waiting = (await exportRuns()).filter((run) => at(run, 'status') === 'QUEUED');
     assert.deepEqual(
       waiting.map((run) => at(run, 'config.formats')),
@@ -157,7 +157,7 @@ describe('files for other frameworks', () => {
     ['TFJS', 'tfjs.zip', [0x50, 0x4b]],
   ] as const;
 
-  test('are made at once for anyone who asks for all of them, and are the same bytes when they are made again', async () => {
+  test('are all made by one request for all formats, and have the same bytes if they are made again', async () => {
     const before = at(await checkpointOf(checkpointId), 'exports.0.sha256');
     const answer = await server.ask(
       'mutation ($input: ExportCheckpointInput!) { exportCheckpoint(input: $input) { run { id kind title } userErrors { code } } }',
@@ -202,7 +202,7 @@ describe('files for other frameworks', () => {
     });
   }
 
-  test('are made by a worker for those who wait, by one run however many they are', async () => {
+  test('are made by a worker for waiting downloads, by one run for all of them', async () => {
     const key = { checkpointId_format: { checkpointId, format: 'TFJS' } } as const;
     const { sha256 } = await database.db.checkpointExport.delete({ where: key });
     const runsBefore = (await exportRuns()).length;
@@ -226,7 +226,7 @@ describe('files for other frameworks', () => {
   });
 });
 
-describe('a file that is not what it should be', () => {
+describe('a file that fails its check', () => {
   let reference: CheckReference;
   const source: EncoderExport = {
     architecture: 'RESNET18',
@@ -290,7 +290,7 @@ describe('a file that is not what it should be', () => {
     }
   }
 
-  test('PYTORCH that would run code is refused by its global', async () => {
+  test('PYTORCH that would run code is refused with the name of the global', async () => {
     const command = op.reduce(op.global('os', 'system'), op.text('echo this must never be printed'));
     assert.match(
       await refusal('PYTORCH', archive(stateDict(tensor(), op.text('hook'), command))),
@@ -298,7 +298,7 @@ describe('a file that is not what it should be', () => {
     );
   });
 
-  test("PYTORCH with other keys than torchvision's is refused by them", async () => {
+  test("PYTORCH with other keys than torchvision's is refused with those keys", async () => {
     assert.match(await refusal('PYTORCH', archive(stateDict())), /strict=True\) would refuse the keys: weight/);
   });
 });

@@ -210,7 +210,7 @@ async function check({ read, refusals }: Parser, bytes: Buffer, where: string): 
   assert.ok(cpuMs < INPUT_CPU_MS_MAX, `${where} took ${cpuMs.toFixed(0)} ms for ${bytes.toString('base64')}`);
 }
 
-describe('under bytes that nobody wrote', () => {
+describe('under random and mutated bytes', () => {
   for (const [name, parser] of Object.entries(PARSERS)) {
     test(name, async () => {
       const corpus = await parser.corpus();

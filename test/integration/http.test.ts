@@ -61,13 +61,13 @@ describe('GraphQL', () => {
     assert.deepEqual(await response.json(), { data: { viewer: { role: 'ANONYMOUS' } } });
   });
 
-  test('can be introspected whole', async () => {
+  test('can be introspected completely', async () => {
     const { getIntrospectionQuery } = await import('graphql');
     const { body } = await post(query(getIntrospectionQuery()));
     assert.equal(at(body, 'data.__schema.queryType.name'), 'Query', JSON.stringify(body).slice(0, 500));
   });
 
-  test('keeps a harmless request id, and makes one in place of another', async () => {
+  test('keeps a safe request id, and replaces any other', async () => {
     const kept = await post(query('{ viewer { role } }'), { 'x-request-id': 'notebook-17.cell-3' });
     assert.equal(kept.headers.get('x-request-id'), 'notebook-17.cell-3');
     const replaced = await post(query('{ viewer { role } }'), { 'x-request-id': 'x"; drop' });
@@ -135,14 +135,14 @@ describe('GraphQL', () => {
     });
   }
 
-  test('does not repeat a megabyte of wrong value', async () => {
+  test('does not repeat an invalid value of a megabyte', async () => {
     const { body } = await post(
       query('query($f: Int) { models(first: $f) { totalCount } }', { f: 'x'.repeat(500_000) }),
     );
     assert.ok(JSON.stringify(body).length < 2_000);
   });
 
-  test('hides what failed inside, but gives an id to ask for', async () => {
+  test('hides internal errors, but returns a request id', async () => {
     await database.db.$executeRawUnsafe('ALTER TABLE "Model" RENAME TO "Model_away"');
     try {
       const answer = await post(query('{ models { nodes { id } } }'));
@@ -153,7 +153,7 @@ describe('GraphQL', () => {
     }
   });
 
-  test('lets an anonymous client read, and asks for a key before it writes', async () => {
+  test('lets an anonymous client read, and requires a key for writing', async () => {
     const mutation = query(
       'mutation { createModel(input: { slug: "anon", name: "Anon" }) { model { id } userErrors { code } } }',
     );
@@ -163,8 +163,8 @@ describe('GraphQL', () => {
   });
 });
 
-describe('input that is not what it should be', () => {
-  test('more wrong variables than GraphQL lists are a fault of the request', async () => {
+describe('invalid input', () => {
+  test('more invalid variables than GraphQL lists are an error of the request', async () => {
     const many = { input: Object.fromEntries(Array.from({ length: 80 }, (_, index) => [`unknown${index}`, index])) };
     const answer = await post(
       query('mutation($input: CreateModelInput!) { createModel(input: $input) { model { id } } }', many),
@@ -175,7 +175,7 @@ describe('input that is not what it should be', () => {
     for (const error of errors) assert.equal(at(error, 'extensions.code'), 'BAD_USER_INPUT', JSON.stringify(error));
   });
 
-  test('an expiry comes back as the date that was given', async () => {
+  test('an expiry is returned as the date that was given', async () => {
     const expiresAt = '9999-12-31T23:59:59.000Z';
     const answer = await post(
       query(
@@ -191,7 +191,7 @@ describe('input that is not what it should be', () => {
     assert.equal(at(body, 'data.keys.nodes.0.expiresAt'), expiresAt);
   });
 
-  test('a control character in a path is answered, whatever the route', async () => {
+  test('a control character in a path gets an answer on every route', async () => {
     for (const route of ROUTES) {
       const segments = route.split('/');
       for (const wrong of ['%00', '%1b%5b31m', '%ed%a0%80', '%ff', '%c0%ae']) {
@@ -205,7 +205,7 @@ describe('input that is not what it should be', () => {
   });
 });
 
-describe('who is local', () => {
+describe('local senders', () => {
   const elsewhere: readonly [string, Record<string, string>][] = [
     ['a request through a proxy', { 'x-forwarded-for': '203.0.113.9' }],
     ['a name that was made to point here', { host: 'attacker.example' }],
@@ -243,7 +243,7 @@ describe('every route', () => {
         .end();
     });
 
-  test('every answer is hardened, whatever it is', async () => {
+  test('every response has the security headers, whatever its status', async () => {
     const { body } = await post(query('{ dataset(slug: "bach") { id } }'));
     for (const path of [...ROUTES, `/datasets/${String(at(body, 'data.dataset.id'))}/croissant.json`]) {
       const { headers } = await answerOf(path);
@@ -261,7 +261,7 @@ describe('every route', () => {
     }
   });
 
-  test('the Host header stands in no answer', async () => {
+  test('no response contains the Host header', async () => {
     const { body } = await post(query('{ dataset(slug: "bach") { id } }'));
     const host = 'reflected.example';
     const authorization = `Bearer ${server.adminKey}`;
@@ -275,7 +275,7 @@ describe('every route', () => {
 });
 
 describe('beside GraphQL', () => {
-  test('a page that loads nothing from anywhere', async () => {
+  test('a page that loads nothing from other sites', async () => {
     const response = await fetch(server.url);
     assert.match(response.headers.get('content-type') ?? '', /text\/html/);
     const page = await response.text();
@@ -295,7 +295,7 @@ describe('beside GraphQL', () => {
     assert.match(metrics, /^process_resident_memory_bytes \d+$/m);
   });
 
-  test('not ready while the database does not answer', async () => {
+  test('is not ready while the database does not answer', async () => {
     for (const isReady of [() => Promise.resolve(false), () => Promise.reject(new Error('no connection'))]) {
       const other = await startTestServer(database, { isReady });
       const response = await fetch(`${other.url}/readyz`);
@@ -316,7 +316,7 @@ describe('beside GraphQL', () => {
 });
 
 describe('draining', () => {
-  test('lets a request end, takes no new one, and leaves no connection', async () => {
+  test('lets a request end, accepts no new one, and leaves no connection', async () => {
     let release: (() => void) | undefined;
     const held = new Promise<boolean>((resolve) => {
       release = () => resolve(true);
@@ -339,7 +339,7 @@ describe('draining', () => {
     await other.close();
   });
 
-  test('cuts off what does not end in time', async () => {
+  test('closes connections that do not end in time', async () => {
     const asked = Promise.withResolvers<undefined>();
     const other = await startTestServer(database, {
       runCounts: () => (asked.resolve(undefined), new Promise(() => undefined)),

@@ -59,7 +59,7 @@ async function openBox(options: Partial<ImageDecodersOptions> = {}): Promise<Box
 
 const order = (what: HostileOrder): Buffer => Buffer.from(JSON.stringify(what));
 
-test('what comes out of the process is what the decoder makes of the file, byte by byte', async (context) => {
+test('the process returns the same bytes as the decoder in-process', async (context) => {
   const box = await openBox();
   context.after(box.close);
   const files: readonly (readonly [Buffer, number | null])[] = [
@@ -75,7 +75,7 @@ test('what comes out of the process is what the decoder makes of the file, byte 
   assert.deepEqual(box.failures, []);
 });
 
-test('what a hostile image could try there fails', async (context) => {
+test('everything that a hostile image could try in the process fails', async (context) => {
   const box = await openBox({ program: HOSTILE });
   context.after(box.close);
   const secretFile = path.join(box.folder, 'admin-key');
@@ -159,7 +159,7 @@ describe('a decoder that', () => {
     });
   }
 
-  test('hangs is ended, and is not tried again', async (context) => {
+  test('hangs is killed, and not retried', async (context) => {
     const box = await openBox({ program: HOSTILE, timeoutMs: 2_000 });
     context.after(box.close);
     const failed = await box.prepare(order({ do: 'HANG' }));
@@ -168,7 +168,7 @@ describe('a decoder that', () => {
     assert.equal(box.failures.length, 1);
   });
 
-  test('does not come up ends the import: no image is to blame', async (context) => {
+  test('does not start ends the import: no image is to blame', async (context) => {
     const box = await openBox({ program: path.resolve(HOSTILE, '../no-such-program.ts') });
     context.after(box.close);
     await assert.rejects(box.prepare(order({ do: 'REFUSE' })), /The image decoder does not start/);
@@ -213,7 +213,7 @@ describe('an import', () => {
     assert.deepEqual(countsOf(disturbed)[0], ['DECODER_FAILED', 'poison.jpg']);
   });
 
-  test('whose decoder is killed goes on, and comes to the same version', async (context) => {
+  test('whose decoder is killed continues, and gives the same version', async (context) => {
     const box = await openBox();
     const undisturbed = await importWith(context, box);
     const pid = await decoderProcess();

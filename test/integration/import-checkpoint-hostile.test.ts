@@ -57,7 +57,7 @@ async function refusalOfBytes(bytes: Uint8Array): Promise<DomainError> {
 /** Bombs of several megabytes take seconds to process; test/unit/formats-torch-hostile.test.ts covers them. */
 const corpus = hostileFiles().filter(({ limits, bytes }) => limits === undefined && bytes.length < 1_000_000);
 
-describe('a hostile file is refused by the name of its fault', () => {
+describe('a hostile file is refused with the name of its fault', () => {
   for (const { what, fault, bytes } of corpus) {
     test(`${fault}: ${what}`, async () => {
       const { code, message, hint } = await refusalOfBytes(bytes);
@@ -83,7 +83,7 @@ describe('a file that would run code', () => {
   }
 });
 
-test('a file over the cap is refused before a byte of it is read', async () => {
+test('a file over the limit is refused before any byte is read', async () => {
   const file = path.join(folder, 'huge.ckpt');
   await using handle = await open(file, 'w');
   await handle.truncate(4 * 1024 ** 3 + 1);

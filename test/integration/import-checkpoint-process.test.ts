@@ -58,7 +58,7 @@ async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): 
   return error;
 }
 
-test('what comes out of the process is what the reader gives, byte by byte', async () => {
+test('the process returns the same bytes as the reader in-process', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
   const here = await readEncoderFile(file.fd, TASK);
   let turns = 0;
@@ -71,18 +71,18 @@ test('what comes out of the process is what the reader gives, byte by byte', asy
   assert.ok(turns > 10, `the event loop was left to others ${turns} times`);
 });
 
-test('a file that takes too long is let go, and its process with it', async () => {
+test('a file that takes too long is abandoned, and its process killed', async () => {
   assert.equal((await faultOf(lightningFile(someEncoder('RESNET18'), ''), { timeoutMs: 1 })).code, 'TIMED_OUT');
   assert.deepEqual(await childrenOf(process.pid), []);
 });
 
-test('a file that takes too much memory ends its process alone', async () => {
+test('a file that takes too much memory ends only its own process', async () => {
   // Three million entries of a list, which JavaScript keeps at eight bytes each and copies as it grows.
   const list = archive(pickle(Buffer.from(`](${'K\x01'.repeat(1_000_000)}e`, 'latin1')));
   assert.equal((await faultOf(list, { maxHeapMb: 12 })).code, 'OUT_OF_MEMORY');
 });
 
-test('who cannot keep the weights is told why, and the process is gone', async () => {
+test('an error while storing the weights is reported, and the process ends', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET18'), ''));
   await assert.rejects(
     readEncoderFileInSandbox(file, TASK, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
@@ -101,7 +101,7 @@ async function readingProcess(): Promise<number> {
   });
 }
 
-test('a process that dies leaves an error, and nothing of the weights', async () => {
+test('a process that dies gives an error, and leaves no weights', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
   const reading = readEncoderFileInSandbox(file, TASK, scratchDir(), () => assert.fail('kept'), BOUNDS);
   const failed = assert.rejects(reading, /The reading process ended with SIGKILL/);
@@ -126,7 +126,7 @@ test("the process knows none of the server's secrets", async (context) => {
   await reading;
 });
 
-describe('a hostile file is refused, and nothing of it is run', () => {
+describe('a hostile file is refused, and none of its code runs', () => {
   const command = op.reduce(op.global('os', 'system'), op.text('exit 1'));
   const hostile: readonly (readonly [string, Buffer])[] = [
     ['a command instead of weights', archive(pickle(command))],
@@ -162,7 +162,7 @@ describe('a hostile file is refused, and nothing of it is run', () => {
 describe('the process', () => {
   const program = path.resolve(import.meta.dirname, '../support/reach-out.ts');
 
-  test('has no right to write, to read what is not its file, or to start a program', async () => {
+  test('may not write, read other files than its own, or start a program', async () => {
     // The result if a file made the reader itself try this.
     const { stdout } = await promisify(execFile)(
       process.execPath,

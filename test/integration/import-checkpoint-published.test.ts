@@ -92,8 +92,8 @@ async function publish(
   ]);
 }
 
-describe('by address', () => {
-  test('a file is fetched, taken up where it broke off, and imported; its query is a secret that is not kept', async () => {
+describe('import from a URL', () => {
+  test('a file is downloaded, resumed where it broke off, and imported; the query of its URL is a secret that is not stored', async () => {
     const answer = await importCheckpoint({
       modelSlug: 'fetched',
       inputContract: CONTRACT,
@@ -126,7 +126,7 @@ describe('by address', () => {
     });
   }
 
-  test('a server that cannot be reached is reported as such, with the other way in', async () => {
+  test('a server that cannot be reached is reported as such, with another way to import', async () => {
     const answer = await importCheckpoint({
       modelSlug: 'not-fetched',
       inputContract: CONTRACT,
@@ -142,7 +142,7 @@ describe('by address', () => {
 });
 
 describe('the published checkpoints', () => {
-  test('are known from the first start, with what is known of their files and trainings, and what is not', async () => {
+  test('are listed from the first start, with what is known of their files and trainings, and what is not', async () => {
     const answer = await server.ask(`{ checkpoints(filter: { published: true }) { totalCount nodes {
       publishedSlug encoder embeddingDim sha256 formats downloadUrl model { slug licence } inputContract { imageSizePx channelMean channelStd }
       importedFrom { url byteSize sha256 contents { format } } trainingFacts { name value evidence sources }
@@ -180,7 +180,7 @@ describe('the published checkpoints', () => {
     }
   });
 
-  test('are seeded as often as one likes, and a model of that name that a user made stays as it is', async () => {
+  test("can be seeded repeatedly, and a user's model with the same name stays unchanged", async () => {
     const published = await loadPublishedCheckpoints();
     assert.deepEqual(await seedPublishedCheckpoints(database.db, published), { created: [], updated: [], kept: [] });
     await database.db.model.create({ data: { slug: 'mine', name: 'Mine' } });
@@ -188,7 +188,7 @@ describe('the published checkpoints', () => {
     assert.equal(await database.db.checkpoint.count({ where: { model: { slug: 'mine' } } }), 0);
   });
 
-  test('one call imports one: the same checkpoint, checked by size and sha256', async () => {
+  test('are imported by one call each: the same checkpoint, verified by size and sha256', async () => {
     await publish('published-here', {
       url: `${base}/file.ckpt`,
       fileName: 'file.ckpt',
@@ -224,7 +224,7 @@ describe('the published checkpoints', () => {
     );
   });
 
-  test('one whose address is not known, or cannot be reached, comes in by a path', async () => {
+  test('can be imported from a path if the URL is unknown or cannot be reached', async () => {
     await publish('without-address', { byteSize: FILE.length });
     assert.deepEqual(await faultOf({ publishedCheckpoint: 'without-address' }), [
       'NOT_AVAILABLE',

@@ -80,7 +80,7 @@ async function download(checkpoint: unknown): Promise<Buffer> {
 }
 
 describe('importCheckpoint', () => {
-  test('takes a safetensors file, and gives back the same weights with everything needed to use them', async () => {
+  test('accepts a safetensors file, and returns the same weights with everything needed to use them', async () => {
     const bytes = writeSafetensors(weights, { made: 'elsewhere' });
     const checkpoint = await imported({
       path: await put('own.safetensors', bytes),
@@ -134,7 +134,7 @@ describe('importCheckpoint', () => {
     });
   });
 
-  test('takes a Lightning file without running it: the same weights are the same checkpoint', async () => {
+  test('accepts a Lightning file without running it: the same weights are the same checkpoint', async () => {
     const file = lightningFile(weights, 'model.resnet.');
     const again = await imported({ path: await put('lightning.ckpt', file) });
     assert.equal(at(again, 'version'), 1, 'registered once in this model');
@@ -151,7 +151,7 @@ describe('importCheckpoint', () => {
     });
   });
 
-  test('what comes out goes in again, and the export of one server is the import of another', async () => {
+  test('an export can be imported again, also on another server', async () => {
     const first = await imported({ path: path.join(server.folder, 'own.safetensors') });
     const checkpoint = await imported({
       path: await put('exported.safetensors', await download(first)),
@@ -160,7 +160,7 @@ describe('importCheckpoint', () => {
     assert.equal(at(checkpoint, 'sha256'), at(first, 'sha256'));
   });
 
-  test('keeps out a projection head and a classifier, and says so', async () => {
+  test('leaves out a projection head and a classifier, and says so', async () => {
     const linear = (name: string, shape: number[]): SafetensorsTensor => ({
       name,
       shape,
@@ -177,7 +177,7 @@ describe('importCheckpoint', () => {
     assert.deepEqual(digests(readSafetensors(await download(checkpoint)).tensors), digests(weights));
   });
 
-  test('two at the same moment make one checkpoint', async () => {
+  test('two simultaneous imports make one checkpoint', async () => {
     const input = { path: path.join(server.folder, 'own.safetensors'), modelSlug: 'race' };
     const [first, second] = await Promise.all([imported(input), imported(input)]);
     assert.equal(at(first, 'id'), at(second, 'id'));
@@ -199,7 +199,7 @@ describe('importCheckpoint', () => {
     assert.deepEqual(embeddingBy(readSafetensors(await download(checkpoint)).tensors), embeddingBy(weights));
   });
 
-  test('evaluations and trainings begin from it', async () => {
+  test('evaluations and trainings can start from it', async () => {
     const checkpointId = at(await imported({ path: path.join(server.folder, 'own.safetensors') }), 'id');
     const dataset = await database.db.dataset.create({
       data: { slug: 'for-import', name: 'For import', imageKind: 'PATCH', synthetic: true },
@@ -450,7 +450,7 @@ describe('importCheckpoint refuses', () => {
     });
   }
 
-  test('the same before there are any bytes, and nothing is imported when nothing is wrong', async () => {
+  test('the same during validation only, which imports nothing if nothing is wrong', async () => {
     const validate = (input: object): Promise<unknown> =>
       importFile({ modelSlug: 'not-yet', validateOnly: true, ...input });
     assert.deepEqual(await validate({}), { checkpoint: null, userErrors: [] });
@@ -526,7 +526,7 @@ describe('importCheckpoint refuses', () => {
     assert.equal(at(checkpoint, 'importedFrom.contents.keyPrefix'), 'teacher.');
   });
 
-  test('anyone who is not an OPERATOR', async () => {
+  test('every sender that is not an OPERATOR', async () => {
     await assert.rejects(
       server.services.checkpointImports.importCheckpoint(CONTRIBUTOR, {
         modelSlug: 'refused',

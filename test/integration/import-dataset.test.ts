@@ -58,7 +58,7 @@ async function filesBelow(folder: string): Promise<string[]> {
   return (await readdir(folder, { recursive: true })).sort();
 }
 
-test('a folder becomes a sealed version that training can cite, with its run SUCCEEDED', async () => {
+test('a folder becomes a sealed version that a training can use, and its run SUCCEEDED', async () => {
   const run = await launch({});
   await run.execute();
   const version = await database.db.datasetVersion.findFirstOrThrow({
@@ -104,7 +104,7 @@ test('layout CSV with patches', async () => {
   assert.deepEqual([version.imageCount, version.groupCount, version.patchSizePx], [64, 2, 32]);
 });
 
-test('a version that has lost its groups says so, and is sealed once that is accepted', async () => {
+test('a version that has lost its groups is sealed only after that is accepted', async () => {
   const refused = await launch({});
   await assert.rejects(refused.execute(), (error: unknown) => {
     assert.ok(error instanceof DomainError);
@@ -122,7 +122,7 @@ test('a version that has lost its groups says so, and is sealed once that is acc
   assert.equal(await versionsOf(accepted.runId), 1);
 });
 
-test('a dry run comes to the report of an import, and stores nothing but its list of issues', async () => {
+test('a dry run gives the report of an import, and stores only its list of issues', async () => {
   const folder = path.join(base, 'fresh');
   await drawTissue({ outDir: folder, imagesPerLabel: 3, imageSizePx: 64, seed: 9, groups: 1 });
   await writeFile(path.join(folder, 'gland', 'broken.png'), 'x');
@@ -180,7 +180,7 @@ test('an import whose lease was taken leaves no version', async () => {
   assert.equal(await versionsOf(run.runId), 0);
 });
 
-test('what went wrong since the launch is reported by its code', async () => {
+test('faults that appear after the launch are reported by their codes', async () => {
   const csvPath = path.join(base, 'bad.csv');
   await writeFile(csvPath, 'path\n../climbs.png\n');
   await mkdir(path.join(base, 'empty'));

@@ -125,8 +125,8 @@ async function membersOf(shardPath: string): Promise<Member[]> {
   return members;
 }
 
-describe('what comes out', () => {
-  test('shards, manifest and thumbnails say the same', async (context) => {
+describe('the result of an import', () => {
+  test('shards, manifest and thumbnails agree', async (context) => {
     const { folder, storeDir, run } = await place(context);
     await drawTissue({ outDir: folder, imagesPerLabel: 4, imageSizePx: 64, seed: 3, groups: 2 });
     const result = await run({ layout: 'FOLDER_PER_LABEL', shardLimits: { byteLimit: 1e9, imageLimit: 5 } });
@@ -192,7 +192,7 @@ describe('what comes out', () => {
       assert.equal((await store.read(thumbnail.sha256)).toString('latin1', 8, 12), 'WEBP');
   });
 
-  test('kept files keep their bytes, and 24 thumbnails are the most', async (context) => {
+  test('unchanged files keep their bytes, and there are at most 24 thumbnails', async (context) => {
     const { folder, storeDir, run } = await place(context);
     await drawTissue({ outDir: folder, imagesPerLabel: 8, imageSizePx: 40, seed: 3, groups: 2 });
     const result = await run({ layout: 'FOLDER_PER_LABEL' });
@@ -201,7 +201,7 @@ describe('what comes out', () => {
     assert.ok(first?.bytes.equals(await readFile(path.join(folder, 'gland/patient01-0000.jpg'))));
   });
 
-  test('the labels CSV brings labels, groups and splits; one that no evaluation can use is asked for', async (context) => {
+  test('the labels CSV gives labels, groups and splits; a split that no evaluation can use needs an answer', async (context) => {
     const { folder, storeDir, run } = await place(context);
     for (const seed of [0, 1, 2, 3]) await put(folder, `${seed}.png`, await tissuePng(40, seed));
     const labelsCsvPath = path.join(folder, 'labels.csv');
@@ -263,7 +263,7 @@ describe('what comes out', () => {
 });
 
 describe('the same folder gives the same digest', () => {
-  test('twice, and whatever the order on disk, the times and the place', async (context) => {
+  test('for repeated imports, whatever the order on disk, the file times and the path', async (context) => {
     const one = await place(context);
     const two = await place(context);
     await drawTissue({ outDir: one.folder, imagesPerLabel: 3, imageSizePx: 64, seed: 5, groups: 3 });
@@ -286,7 +286,7 @@ describe('the same folder gives the same digest', () => {
 });
 
 describe('hostile folders', () => {
-  test('every kind of fault is listed, and the sound images are imported', async (context) => {
+  test('every kind of fault is listed, and the valid images are imported', async (context) => {
     const { folder, run } = await place(context);
     await put(folder, 'a/good.jpg', await tissueJpeg(64, 1));
     await put(folder, 'a/wrong name.txt.png', bmpOf(tissuePixels(48, 2), 48, 48, { bitsPerPixel: 24 }));
@@ -329,7 +329,7 @@ describe('hostile folders', () => {
     ]);
   });
 
-  test('examples stop at five, counts do not', async (context) => {
+  test('examples are limited to five, counts are not', async (context) => {
     const { folder, run } = await place(context);
     await put(folder, 'good.png', await tissuePng(40, 1));
     for (let index = 0; index < 9; index += 1) await put(folder, `bad${index}.png`, 'x');
@@ -360,8 +360,8 @@ describe('hostile folders', () => {
   });
 });
 
-describe('one picture that stands for two things', () => {
-  test('under two labels it is left out of both, wherever the second one comes, and told with both names', async (context) => {
+describe('one picture with contradictory labels, splits or groups', () => {
+  test('under two labels it is left out of both, wherever the second one is found, and reported with both names', async (context) => {
     const { folder, storeDir, run } = await place(context);
     for (const seed of [0, 1, 2]) await put(folder, `a/${seed}.png`, await tissuePng(40, seed));
     for (const seed of [3, 4]) await put(folder, `b/${seed}.png`, await tissuePng(40, seed));
@@ -396,7 +396,7 @@ describe('one picture that stands for two things', () => {
     );
   });
 
-  test('it is kept under both where that is asked for', async (context) => {
+  test('it is kept under both if that is requested', async (context) => {
     const { folder, run } = await place(context);
     for (const seed of [0, 1]) await put(folder, `a/${seed}.png`, await tissuePng(40, seed));
     for (const seed of [1, 2]) await put(folder, `b/${seed}.png`, await tissuePng(40, seed));
@@ -405,7 +405,7 @@ describe('one picture that stands for two things', () => {
     assert.deepEqual(issuesOf(result).LABEL_CONFLICT, [1, true, ['b/1.png']]);
   });
 
-  test('in two splits or under two groups it has a name of its own, the gravest of them', async (context) => {
+  test('in two splits or under two groups it has its own kind of issue, the gravest that applies', async (context) => {
     const { folder, run } = await place(context);
     for (const name of ['s1', 's2', 'g1', 'g2', 'l1', 'l2', 'n1', 'n2'])
       await put(folder, `${name}.png`, await tissuePng(40, name.charCodeAt(0)));
@@ -427,7 +427,7 @@ describe('one picture that stands for two things', () => {
     assert.equal(result.imageCount, 5);
   });
 
-  test('empty glass is not a contradiction: a class of background keeps its images', async (context) => {
+  test('empty glass is not a contradiction: a background class keeps its images', async (context) => {
     const { folder, run } = await place(context);
     const glass = await encodePng({ data: glassPixels(64), width: 64, height: 64 });
     for (const name of ['1', '2', '3']) await put(folder, `background/${name}.png`, glass);
@@ -446,8 +446,8 @@ describe('one picture that stands for two things', () => {
   });
 });
 
-describe('what looks like a mistake', () => {
-  test('is asked for before an image is read, where names tell it', async (context) => {
+describe('probable mistakes', () => {
+  test('need an answer before an image is read, if the names show them', async (context) => {
     const { folder, storeDir, run } = await place(context);
     for (const [index, label] of ['Tumor', 'tumor', 'stroma'].entries())
       for (const seed of [0, 1]) await put(folder, `${label}/${seed}.png`, await tissuePng(40, 10 * index + seed));
@@ -467,7 +467,7 @@ describe('what looks like a mistake', () => {
     assert.deepEqual(issuesOf(result).LABELS_LOOK_ALIKE, [2, true, ['"Tumor", "tumor"']]);
   });
 
-  test('a label that loses its last image is told of', async (context) => {
+  test('a label that loses its last image is reported', async (context) => {
     const { folder, run } = await place(context);
     for (const label of ['a', 'b'])
       for (const seed of [0, 1])
@@ -476,7 +476,7 @@ describe('what looks like a mistake', () => {
     assert.deepEqual(issuesOf(await run({ layout: 'FOLDER_PER_LABEL' })).LABEL_WITHOUT_IMAGES, [1, false, ['c']]);
   });
 
-  test('fewer labels, groups or images than before are told with the numbers', async (context) => {
+  test('fewer labels, groups or images than before are reported with the numbers', async (context) => {
     const { folder, run } = await place(context);
     for (const label of ['a', 'b'])
       for (const seed of [0, 1])
@@ -492,7 +492,7 @@ describe('what looks like a mistake', () => {
     assert.equal(issuesOf(await run({ layout: 'FOLDER_PER_LABEL', previous: like })).FEWER_THAN_BEFORE, undefined);
   });
 
-  test('numbers as labels are for a regression: one image of each is enough', async (context) => {
+  test('numeric labels are for a regression: one image of each is enough', async (context) => {
     const { folder, run } = await place(context);
     for (const seed of [0, 1, 2]) await put(folder, `${seed}.png`, await tissuePng(40, seed));
     const labelsCsvPath = path.join(folder, 'labels.csv');
@@ -501,7 +501,7 @@ describe('what looks like a mistake', () => {
   });
 });
 
-describe('broken off', () => {
+describe('an interrupted import', () => {
   test('a stop between images ends the import and leaves no half-written artifact', async (context) => {
     const { folder, storeDir, run } = await place(context);
     await drawTissue({ outDir: folder, imagesPerLabel: 6, imageSizePx: 64, seed: 5, groups: 3 });

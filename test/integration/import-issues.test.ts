@@ -112,7 +112,7 @@ async function allEntries(kind: string | null, first: number): Promise<z.infer<t
   throw new Error('The pages do not end.');
 }
 
-test('every issue comes once, by pages of any size, with its reason', async () => {
+test('every issue is listed once, in pages of any size, with its reason', async () => {
   const [small, large] = [await allEntries(null, 7), await allEntries(null, 200)];
   assert.deepEqual(small, large);
   assert.equal(large.length, ENTRY_COUNT);
@@ -128,7 +128,7 @@ test('every issue comes once, by pages of any size, with its reason', async () =
   );
 });
 
-test('one kind alone, and a duplicate says of what', async () => {
+test('a single kind can be listed, and a duplicate names its original', async () => {
   assert.deepEqual(
     (await allEntries('DUPLICATE', 50)).map((entry) => [entry.path, entry.relatedPath]),
     [['b.png', 'a.png']],
@@ -140,7 +140,7 @@ test('one kind alone, and a duplicate says of what', async () => {
   assert.deepEqual(await allEntries('NO_LABEL', 50), []);
 });
 
-test('the CSV holds the same, for any reader of RFC 4180', async () => {
+test('the CSV contains the same, for any reader of RFC 4180', async () => {
   const { issueListUrl, issues } = answerSchema.parse(await ask({})).data.node;
   const response = await fetch(`${server.url}${issueListUrl ?? ''}`, {
     headers: { authorization: `Bearer ${server.adminKey}` },
@@ -184,7 +184,7 @@ test('the command line shows them, and writes all of them', async () => {
   assert.equal(rows.length, ENTRY_COUNT);
 });
 
-test('a cursor of another kind, one outside the list, and one of nobody are refused', async () => {
+test('a cursor of another kind, one outside the list, and an invalid one are refused', async () => {
   const of = (key: unknown): string => Buffer.from(JSON.stringify(key)).toString('base64url');
   const { endCursor } = answerSchema.parse(await ask({ first: 1, kind: 'NOT_AN_IMAGE' })).data.node.issueEntries
     .pageInfo;
@@ -226,7 +226,7 @@ test('a dry run lists them too, and an import that keeps nothing', async () => {
   assert.equal(issueEntries.totalCount, ENTRY_COUNT);
 });
 
-test('a version that was sealed before has none, and says so', async () => {
+test('a version that was sealed before issues were stored has none, and says so', async () => {
   const old = await database.db.datasetVersion.create({
     data: {
       ...{ datasetId: (await database.db.dataset.findFirstOrThrow({ where: { slug: 'issues' } })).id, version: 9 },

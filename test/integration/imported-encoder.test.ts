@@ -106,7 +106,7 @@ const digests = (tensors: readonly SafetensorsTensor[]): Record<string, string> 
   );
 
 describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
-  test('is imported whole and without running it, and what was left inert is named', async () => {
+  test('is imported completely without running it, and the inert parts are named', async () => {
     await copyFile(path.join(GOLDEN, 'lightning-resnet18.ckpt'), path.join(server.folder, 'lightning-resnet18.ckpt'));
     const payload = await mutate(
       'importCheckpoint',
@@ -166,7 +166,7 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
     assert.ok(difference < 1e-4, `${difference}; float32 itself is off by ${expected.float32Error}`);
   });
 
-  test('is evaluated, trained further, and compared with what came of it', async () => {
+  test('is evaluated, trained further, and compared with the result', async () => {
     const images = path.join(server.folder, 'tissue');
     await drawTissue({ outDir: images, imagesPerLabel: 4, imageSizePx: 64, seed: 3, groups: 2 });
     const dataset = await mutate(
@@ -225,7 +225,7 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
     );
   });
 
-  test('began the training: one step later the weights are near, and others', async () => {
+  test('is where the training begins: one step later the weights are close, but different', async () => {
     const [start, end] = await Promise.all(
       [importedId, trainedId].map(async (id) =>
         readSafetensors(await download(id, 'safetensors')).tensors.find(({ name }) => name === 'layer1.0.conv1.weight'),
@@ -241,7 +241,7 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
     assert.ok(farthest > 0 && farthest < 0.1 * largest, `${farthest} of ${largest}`);
   });
 
-  test('leaves as a PyTorch file that comes in again with the same weights', async () => {
+  test('is exported as a PyTorch file that can be imported again with the same weights', async () => {
     await carried(exportTask, 'exportCheckpoint', { checkpointId: trainedId, formats: ['PYTORCH'] });
     const file = await download(trainedId, 'pytorch');
     const { placeholders } = await readTorchCheckpoint(accessBytes(file));
