@@ -10,8 +10,8 @@ export function configurationPage(): string {
   );
   return `# Configuration
 
-All of it by environment variables, for server, worker and commands alike. Every fault is reported at once at start, with the variable's name; an
-empty variable is one that is not set. This page is made from \`src/env.ts\` by \`npm run generate\`.
+Server, worker and commands are configured by environment variables. All invalid variables are reported together
+at the start; an empty variable counts as not set. This page is made from \`src/env.ts\` by \`npm run generate\`.
 
 | variable | when not set | meaning |
 | --- | --- | --- |

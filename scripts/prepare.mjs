@@ -103,7 +103,7 @@ export function preparePages() {
   const stamp = path.join(root, 'web', 'dist', '.digest');
   const digest = digestOf([path.join(root, 'package-lock.json'), ...webSources(path.join(root, 'web'))]);
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
-  console.error('Building the pages (once for each change of them) ...');
+  console.error('Building the web pages (only when they have changed) ...');
   const vite = path.join(modules, 'vite', 'bin', 'vite.js');
   execFileSync(
     pinnedNode,

@@ -19,8 +19,8 @@ export async function verifyAudit({ head: kept, json }: AuditOptions): Promise<E
   else
     process.stdout.write(
       faults.length === 0
-        ? `The audit log is whole: ${entryCount} entries.\nhead ${head.sequence}:${head.hash}\n`
-        : `${faults.join('\n')}\nUp to entry ${head.sequence} the log is as it was written.\n`,
+        ? `The audit log is valid: ${entryCount} entries.\nhead ${head.sequence}:${head.hash}\n`
+        : `${faults.join('\n')}\nThe log is valid up to entry ${head.sequence}.\n`,
     );
   return faults.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }

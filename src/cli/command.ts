@@ -28,7 +28,7 @@ export function numberFrom(least: number, most = Infinity): (text: string) => nu
     const value = Number(text);
     if (text.trim() !== '' && Number.isFinite(value) && value >= least && value <= most) return value;
     throw new InvalidArgumentError(
-      `It must be a number, ${least} or more${most === Infinity ? '' : ` and at most ${most}`}.`,
+      `The value must be a number, ${least} or more${most === Infinity ? '' : ` and at most ${most}`}.`,
     );
   };
 }
@@ -39,7 +39,7 @@ export function wholeNumberFrom(least: number): (text: string) => number {
   return (text) => {
     const value = number(text);
     if (Number.isSafeInteger(value)) return value;
-    throw new InvalidArgumentError(`It must be a whole number, ${least} or more.`);
+    throw new InvalidArgumentError(`The value must be a whole number, ${least} or more.`);
   };
 }
 

@@ -13,9 +13,9 @@ interface Place {
 /** @param program a function, because the command is itself part of the program. */
 export function completionCommand(program: () => CommandUnknownOpts) {
   return command('completion', {
-    summary: 'a completion script for bash, zsh or fish',
+    summary: 'print a completion script for bash, zsh or fish',
     details:
-      'Prints a completion script. It completes a command named paraffin: "npm link" in the clone puts one on the path.',
+      'Prints a completion script. It completes the command paraffin, which "npm link" in the clone puts on the path.',
     examples: [
       'completion bash > ~/.local/share/bash-completion/completions/paraffin',
       'completion zsh >> ~/.zshrc',
@@ -36,7 +36,7 @@ function placesOf(node: CommandUnknownOpts, path: readonly string[] = []): Place
     word: option.long ?? option.short ?? '',
     summary: option.description,
   }));
-  const help = { word: '--help', summary: 'what it does, with examples' };
+  const help = { word: '--help', summary: 'show the description and examples' };
   return [
     { path, words: [...commands, ...options, help] },
     ...node.commands.flatMap((child) => placesOf(child, [...path, child.name()])),

@@ -51,7 +51,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   const problems: string[] = [];
   if (engine === null)
     problems.push(
-      `The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" installs it. Without it only imports run; all other runs wait.`,
+      `The TensorFlow engine is not installed, so only imports run and all other runs wait. Install it with "${ENGINE_INSTALL_COMMAND}".`,
     );
   const fitting = await chooseEngineBuild();
   if (engine?.device === 'CPU' && fitting.build === 'cuda')
@@ -60,12 +60,12 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
     problems.push(`${library} is missing: "${ENGINE_INSTALL_COMMAND}" installs it.`);
   const freeBytes = await freeBytesAt(env.dataDir);
   if (freeBytes < FREE_BYTES_WANTED)
-    problems.push(`Only ${byteSizeInWords(freeBytes)} are free where ${env.dataDir} lies.`);
+    problems.push(`Only ${byteSizeInWords(freeBytes)} are free on the disk of ${env.dataDir}.`);
   if (engine === null)
     for (const program of ['python3', 'g++'])
       if (!(await answers(program)))
         problems.push(
-          `${program} is missing, which installing the engine needs (Debian: apt-get install python3-pip g++).`,
+          `${program} is not installed, but is needed to install the engine (Debian: apt-get install python3-pip g++).`,
         );
   if (!existsSync(path.join(ROOT, 'web/dist/index.html')))
     problems.push('The pages are not built: "npm run build:web", or the next "npm start", builds them.');

@@ -11,7 +11,9 @@ import { createStatusLine } from './terminal.ts';
  */
 export async function engine(wanted?: EngineBuildName): Promise<void> {
   const { build, why } =
-    wanted === undefined ? await chooseEngineBuild() : { build: wanted, why: `The ${wanted} build, as asked.` };
+    wanted === undefined
+      ? await chooseEngineBuild()
+      : { build: wanted, why: `Using the ${wanted} build, as requested.` };
   process.stdout.write(`${why}\n`);
   if (installedBuild() === build && missingEngineLibraries().length === 0) {
     process.stdout.write('It is already installed.\n');

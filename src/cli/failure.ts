@@ -9,8 +9,8 @@ const WRITTEN_FOR_PEOPLE: ReadonlySet<string> = new Set(['DomainError', 'EngineL
 const DATABASE_FAILURES: Readonly<Record<string, string>> = {
   '28P01': 'PostgreSQL refuses the password in PARAFFIN_DATABASE_URL.',
   '28000': 'PostgreSQL refuses the user in PARAFFIN_DATABASE_URL.',
-  '3D000': 'The database in PARAFFIN_DATABASE_URL does not exist: make it first.',
-  '53300': 'PostgreSQL has no connection left: raise its max_connections, or end other clients.',
+  '3D000': 'The database in PARAFFIN_DATABASE_URL does not exist. Create it first.',
+  '53300': 'PostgreSQL has no free connection. Raise its max_connections, or stop other clients.',
 };
 
 export function exitCodeOf(error: unknown): number {

@@ -37,7 +37,7 @@ function asText({
     `Checked ${checked.count} artifacts, ${byteSizeInWords(checked.byteSize)}.`,
     ...damaged.map(
       ({ sha256, damage, citedBy }) =>
-        `${damage} ${sha256}, referenced by ${citedBy.length === 0 ? 'nothing' : citedBy.join(', ')}.`,
+        `${damage} ${sha256}, referenced by ${citedBy.length === 0 ? 'no object' : citedBy.join(', ')}.`,
     ),
     ...(repaired.length === 0 ? [] : [`Restored: ${repaired.join(', ')}.`]),
     ...(filesWithoutRow.count === 0
@@ -48,7 +48,7 @@ function asText({
     ...(uncitedRows.count === 0
       ? []
       : [
-          `Artifacts that nothing references: ${uncitedRows.count}, ${byteSizeInWords(uncitedRows.byteSize)}. "paraffin gc" deletes the old ones.`,
+          `Unreferenced artifacts: ${uncitedRows.count}, ${byteSizeInWords(uncitedRows.byteSize)}. "paraffin gc" deletes the old ones.`,
         ]),
     ...unexpectedFiles.map((file) => `Not an artifact: ${file}`),
     ...(quarantined.count === 0

@@ -33,7 +33,7 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
   }
   const verb = dryRun ? 'Would delete' : 'Deleted';
   process.stdout.write(
-    `${verb} ${report.files.count} files, ${byteSizeInWords(report.files.byteSize)}; ${report.rows.count} artifacts that nothing references, ${report.trainingStateCount} superseded training states.\n`,
+    `${verb} ${report.files.count} files, ${byteSizeInWords(report.files.byteSize)}; ${report.rows.count} unreferenced artifacts, ${report.trainingStateCount} superseded training states.\n`,
   );
   return EXIT.DONE;
 }

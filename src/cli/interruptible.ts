@@ -26,7 +26,7 @@ export async function interruptible<Result>(work: (signal: AbortSignal) => Promi
     return await work(controller.signal);
   } catch (error) {
     if (!controller.signal.aborted) throw error;
-    throw new CommandFailure({ exitCode: EXIT.INTERRUPTED, message: 'Interrupted; nothing was left behind.' });
+    throw new CommandFailure({ exitCode: EXIT.INTERRUPTED, message: 'Interrupted; all temporary files were removed.' });
   } finally {
     for (const signal of SIGNALS) process.off(signal, interrupt);
   }

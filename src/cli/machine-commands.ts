@@ -9,7 +9,7 @@ import { CommandFailure, EXIT } from './exit-codes.ts';
 const WORKER_PROGRAM = path.resolve(import.meta.dirname, '../../workers/main.ts');
 
 export const serveCommand = command('serve', {
-  summary: 'the registry with one worker, until stopped',
+  summary: 'run the server with one worker, until it is stopped',
   details:
     'Serves until stopped: pages at /, GraphQL over HTTP and WebSocket at /graphql, downloads, /healthz, /readyz, /metrics, and one worker. Everything is kept under PARAFFIN_DATA_DIR (default .paraffin). Ctrl-C stops cleanly: a running training keeps its state and continues at the next start.',
   examples: ['serve', 'serve   # with PARAFFIN_PORT=8080 PARAFFIN_IMPORT_ROOTS=/data/slides in the environment'],
@@ -18,9 +18,9 @@ export const serveCommand = command('serve', {
 });
 
 export const workerCommand = command('worker', {
-  summary: 'one more worker for a server elsewhere',
+  summary: 'run another worker for a server',
   details:
-    'Works on runs of the server whose database PARAFFIN_DATABASE_URL names, until stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored bytes; Ctrl-C returns the current run to the queue with its state.',
+    'Executes runs of the server with the database PARAFFIN_DATABASE_URL, until it is stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored files; Ctrl-C returns the current run to the queue with its state.',
   examples: [
     'worker   # with PARAFFIN_DATABASE_URL=postgresql://paraffin@db/paraffin PARAFFIN_DATA_DIR=/mnt/paraffin in the environment',
   ],
@@ -33,30 +33,30 @@ export const workerCommand = command('worker', {
   if (code !== 0)
     throw new CommandFailure({
       exitCode: code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE,
-      message: 'The worker ended; its log says why.',
+      message: 'The worker ended; the reason is in its log.',
     });
 });
 
 export const doctorCommand = command('doctor', {
-  summary: 'what this machine has, what is missing, how fast its devices are',
+  summary: 'check this machine: versions, missing parts, speed of its devices',
   details:
-    'Prints library, devices, memory, free space and versions, and measures a matmul and a convolution on each device, a second each, in a process of its own. Exit code 1 when something must be fixed first.',
+    'Prints library, devices, memory, free space and versions, and measures a matrix multiplication and a convolution on each device, one second each, in a separate process. Exit code 1 if there is a problem.',
   examples: ['doctor', 'doctor --json'],
 })
-  .option('--json', 'one JSON document')
+  .option('--json', 'print one JSON document')
   .action(async (options) => {
     process.exitCode = await (await import('./doctor.ts')).doctor(options);
   });
 
 export const demoCommand = command('demo', {
-  summary: 'the whole story once: import, pretrain, evaluate, download',
+  summary: 'run everything once: import, pretrain, evaluate, download',
   details:
-    'Runs the whole story once, on 2 cores in about five minutes: installs the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, says on each labelled set whether it beats a random encoder by linear probe, downloads the checkpoint and proves it. Writes summary.json into the data directory and stops everything that it started.',
+    'Runs everything once, in about five minutes on 2 cores: installs the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, shows for each labelled set whether the encoder beats a random one by linear probe, downloads the checkpoint and verifies it. Writes summary.json into the data directory and stops everything that it started.',
   examples: ['demo', 'demo --data ~/my-patches --steps 300'],
 })
   .option(
     '--data <folder>',
-    'images, one subfolder for each label (default: tissue-like drawings, marked SYNTHETIC wherever they appear)',
+    'folder of images, one subfolder for each label (default: tissue-like drawings, marked SYNTHETIC everywhere)',
   )
   .option('--steps <count>', 'of pretraining', wholeNumberFrom(1), 450)
   .action(async (options) => {
@@ -64,15 +64,15 @@ export const demoCommand = command('demo', {
   });
 
 export const engineCommand = command('engine', {
-  summary: 'fetch and build the TensorFlow engine',
+  summary: 'install the TensorFlow engine',
   details:
-    "Fetches TensorFlow 2.21 with pip, checks its sha256, compiles the Node binding with g++, and keeps both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), where every other clone finds them. Where an NVIDIA driver of 525.60 or newer answers, it is the CUDA build, with NVIDIA's libraries from the same index. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++).",
+    "Downloads TensorFlow 2.21 with pip, checks its sha256, compiles the Node binding with g++, and stores both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), which all clones share. With an NVIDIA driver of 525.60 or newer it installs the CUDA build, with NVIDIA's libraries from the same index. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++).",
   examples: ['engine', 'engine --build cpu'],
 })
   .addOption(
     new Option(
       '--build <name>',
-      'cpu (274 MB), or cuda (573 MB, and about 2 GB of CUDA libraries); without it, cuda where an NVIDIA driver answers',
+      'cpu (274 MB), or cuda (573 MB, and about 2 GB of CUDA libraries); default: cuda with an NVIDIA driver, otherwise cpu',
     ).choices(ENGINE_BUILD_NAMES),
   )
   .action(async ({ build }) => {
@@ -80,15 +80,15 @@ export const engineCommand = command('engine', {
   });
 
 export const tissueCommand = command('tissue', {
-  summary: 'draw tissue-like SYNTHETIC images for trying things out',
+  summary: 'draw tissue-like SYNTHETIC images for a first try',
   details:
-    'Draws tissue-like SYNTHETIC images, one subfolder for each label, and a labels.csv with groups. They are drawings: good for trying Paraffin out, worth nothing as data.',
+    'Draws tissue-like SYNTHETIC images, one subfolder for each label, and a labels.csv with groups. They are drawings: useful for trying Paraffin out, useless as data.',
   examples: ['tissue --out .paraffin/imports/tissue --images 40'],
 })
   .requiredOption('--out <folder>', 'created if missing')
-  .option('--images <count>', 'for each label', wholeNumberFrom(1), 60)
+  .option('--images <count>', 'images of each label', wholeNumberFrom(1), 60)
   .option('--size <px>', 'side of an image', wholeNumberFrom(32), 256)
-  .option('--seed <number>', 'the same seed draws the same images', wholeNumberFrom(0), 1)
+  .option('--seed <number>', 'random seed; the same seed draws the same images', wholeNumberFrom(0), 1)
   .action(async ({ out, images, size, seed }) => {
     const outDir = path.resolve(out);
     await (

@@ -31,18 +31,18 @@ Start with:
   $ paraffin serve                    then, in another terminal:
   $ paraffin datasets ls --organ breast --stain he
 
-"paraffin <command> --help" says more, with examples. Commands that ask a server find it by --url, PARAFFIN_URL, or on this machine, and its
-key in PARAFFIN_API_KEY or in this machine's data directory. Results go to standard output, all else to standard error.
+"paraffin <command> --help" shows details and examples. Commands use the server of
+--url, of PARAFFIN_URL, or of this machine, with the key of PARAFFIN_API_KEY or of this machine's data directory. Results go to standard output, everything else to standard error.
 
-Exit codes: 0 done; 1 not done, the message says why; 2 the command was given wrongly; 3 bytes are not what their digest says;
+Exit codes: 0 success; 1 failure, with the reason in the message; 2 invalid arguments; 3 a digest is wrong or a file is damaged;
 4 the run that was waited for failed or was canceled; 130 Ctrl-C.`;
 
 /** @param version of the program. */
 export function createProgram(version: string): CommandUnknownOpts {
   const program = new Command('paraffin')
     .description('A registry of histopathology datasets and pretrained encoders that can also make them.')
-    .version(version, '-V, --version', 'print the version')
-    .helpCommand('help [command]', 'what a command does')
+    .version(version, '-V, --version', 'print the version of Paraffin')
+    .helpCommand('help [command]', 'show the help of a command')
     .addHelpText('after', AFTER_HELP);
   const groups: readonly (readonly [title: string, commands: readonly CommandUnknownOpts[]])[] = [
     ['On this machine:', [serveCommand, workerCommand, doctorCommand, demoCommand, engineCommand, tissueCommand]],
@@ -58,7 +58,7 @@ export function createProgram(version: string): CommandUnknownOpts {
   forEachCommand(program, (each) => {
     each
       .exitOverride()
-      .showHelpAfterError('Add --help to see what may be given.')
+      .showHelpAfterError('Add --help to see the options.')
       .configureHelp({ subcommandTerm: (child) => child.name() });
   });
   return program;

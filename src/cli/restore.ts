@@ -76,7 +76,7 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
   if (json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else {
     process.stdout.write(
-      `${dataDir} is as it was at ${report.createdAt}: ${report.rowCount} rows, ${report.artifacts.count} artifacts, every digest checked. ${report.requeuedRunCount} runs that were under way wait in the queue.\n`,
+      `Restored ${dataDir} as of ${report.createdAt}: ${report.rowCount} rows, ${report.artifacts.count} artifacts, every digest checked. ${report.requeuedRunCount} runs that were running are queued again.\n`,
     );
     if (report.damaged.length > 0) process.stdout.write(`Missing or damaged: ${report.damaged.join(', ')}\n`);
   }
@@ -96,7 +96,7 @@ async function restoreInto({
   try {
     await adoptArtifactStore({ db, artifactsDir });
     const requeuedRunCount = await createLedger(db, transactionsOf(db)).requeueAll(
-      'Restored from a backup; the run continues from what it last kept.',
+      'Restored from a backup; the run continues from its last kept state.',
     );
     signal?.throwIfAborted();
     return { ...restored, requeuedRunCount };
@@ -113,9 +113,9 @@ async function requireNoTables(databaseUrl: string): Promise<void> {
   if (rows > 0)
     throw new DomainError({
       code: 'CONFLICT',
-      message: 'The database of PARAFFIN_DATABASE_URL has tables already.',
+      message: 'The database of PARAFFIN_DATABASE_URL is not empty.',
       field: 'PARAFFIN_DATABASE_URL',
-      hint: 'Restore into a database that was just created.',
+      hint: 'Restore into a new database.',
     });
 }
 

@@ -6,5 +6,5 @@ import { byteSizeInWords } from './terminal.ts';
 
 export async function clear(): Promise<void> {
   const { count, byteSize } = await clearUploads(path.join(readEnvironment().dataDir, 'uploads'));
-  process.stdout.write(`Took away ${count} uploads, ${byteSizeInWords(byteSize)}.\n`);
+  process.stdout.write(`Deleted ${count} uploads, ${byteSizeInWords(byteSize)}.\n`);
 }

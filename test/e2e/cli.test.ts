@@ -330,13 +330,13 @@ describe('from images to weights', () => {
     );
     assert.match(
       (await paraffin(['pretrain', '--model', 'm', '--data', 'desk-tissue', '--steps', '1'])).stderr,
-      /desk-tissue has no images yet\.\nBring them in: /,
+      /desk-tissue has no images yet\.\nImport them: /,
     );
     const tissue = path.join(server.folder, 'tissue');
     const dryRun = await done('datasets', 'import', 'desk-tissue', tissue, '--dry-run');
     assert.match(dryRun, /^A dry run: (\d+) images of \1 files; nothing was registered\.\n/);
     assert.match(dryRun, /\ngland +gland +- +\d+\n/);
-    assert.match(dryRun, /\nNO_GROUPS \d+ \(kept\): .*\nAn import would seal this\.$/);
+    assert.match(dryRun, /\nNO_GROUPS \d+ \(kept\): .*\nAn import would seal this version\.$/);
     const column = [
       '--layout',
       'csv',
@@ -351,7 +351,7 @@ describe('from images to weights', () => {
       ...['datasets', 'import', 'desk-tissue', tissue, '--dry-run', ...column, 'label=group'],
     );
     assert.match(chosen.notes.join(' '), /label from "group"/);
-    assert.match(await done('datasets', 'show', 'desk-tissue'), /No images are imported yet/);
+    assert.match(await done('datasets', 'show', 'desk-tissue'), /No images have been imported yet/);
     const version = await answer(
       z.object({ id: z.string(), imageCount: z.number(), groupCount: z.number() }),
       'datasets',
@@ -371,7 +371,7 @@ describe('from images to weights', () => {
     assert.match(asked.stderr, /IMPORT_NEEDS_ANSWER \(DATA\): .*FEWER_THAN_BEFORE: .*Version 1 had 3 groups/s);
     assert.match(asked.stderr, /accept: \[FEWER_THAN_BEFORE\] \(--accept/);
     const accepted = ['datasets', 'import', 'desk-tissue', tissue, '--dry-run', '--accept', 'fewer-than-before'];
-    assert.match(await done(...accepted), /An import would seal this\.$/);
+    assert.match(await done(...accepted), /An import would seal this version\.$/);
     const refused = await paraffin(['datasets', 'import', 'desk-tissue', '/etc']);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /^IMPORT_PATH_NOT_ALLOWED/);
@@ -529,7 +529,7 @@ describe('from images to weights', () => {
     assert.equal(nowhere.code, 1);
     assert.equal(
       nowhere.stderr.trim(),
-      "There is no folder no-such/folder to put the file into.\nMake it first: mkdir -p 'no-such/folder'",
+      "There is no folder no-such/folder to put the file into.\nCreate it first: mkdir -p 'no-such/folder'",
     );
     const taken = await paraffin(['download', checkpoint, '--out', 'again.safetensors']);
     assert.equal(taken.code, 1);
@@ -551,7 +551,7 @@ describe('from images to weights', () => {
       download.interrupt();
       const { code, stderr } = await download.outcome;
       assert.equal(code, 130);
-      assert.match(stderr, /The download stopped at .* The same command continues from there\./);
+      assert.match(stderr, /The download stopped at .* Run the same command again to continue\./);
       assert.match(part, /^slow\.safetensors\.[0-9a-f]{16}\.part$/);
       assert.deepEqual(
         (await readdir(folder)).filter((each) => each.startsWith('slow.')),
@@ -647,7 +647,7 @@ describe('from images to weights', () => {
       stopped.interrupt();
       const { code, stdout, stderr } = await stopped.outcome;
       assert.deepEqual([code, stdout], [130, '']);
-      assert.match(stderr, /The upload stopped, and nothing came of it yet\. The same command continues from there\./);
+      assert.match(stderr, /The upload was interrupted\. Run the same command again to continue\./);
       assert.equal((await paraffin(['models', 'show', 'sent-slowly'])).code, 1);
 
       slow.open();

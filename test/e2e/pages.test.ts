@@ -146,9 +146,9 @@ describe('a user of the pages', () => {
   step('reads on empty pages what is missing, and how to get it', async () => {
     const places = [
       ['/models?q=nothing', 'No model matches'],
-      ['/runs', 'Nothing has run yet'],
+      ['/runs', 'There are no runs yet'],
       ['/runs?status=FAILED', 'No run matches'],
-      ['/leaderboard', 'No labelled images are here yet'],
+      ['/leaderboard', 'No labelled images have been imported yet'],
       ['/datasets?q=nothing', 'No dataset matches'],
       ['/models/nothing', 'This model does not exist'],
       ['/nothing', 'This page does not exist'],
@@ -174,7 +174,7 @@ describe('a user of the pages', () => {
     await page.getByText('1 dataset', { exact: true }).waitFor();
     await page.getByRole('link', { name: /^BACH/ }).click();
     await page.getByRole('heading', { level: 1, name: /BACH/ }).waitFor();
-    await page.getByText('whether it is a row of its list is not known').waitFor();
+    await page.getByText('it is not known whether it is in the list').waitFor();
   });
 
   step('signs in: a wrong key is refused with what to do, the right one is exchanged for a session', async () => {
@@ -263,10 +263,10 @@ describe('a user of the pages', () => {
     await page.getByRole('button', { name: 'Evaluate' }).click();
     await page.getByText('succeeded', { exact: true }).waitFor();
     await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Leaderboard' }).click();
-    await page.getByText('saw these images').waitFor();
+    await page.getByText('overlaps pretraining').waitFor();
     await page.getByRole('link', { name: /^macroF1 .*: open the evaluation/ }).click();
     await page.getByRole('heading', { name: /Confusion matrix/ }).waitFor();
-    await page.getByRole('heading', { name: 'What the encoder had seen of it' }).waitFor();
+    await page.getByRole('heading', { name: 'Leakage' }).waitFor();
     await page.getByRole('img', { name: 'The golden image' }).waitFor();
     made.evaluation = here();
   });
@@ -284,7 +284,7 @@ describe('a user of the pages', () => {
       assert.equal(await page.getByRole('combobox', { name: 'Version', exact: true }).inputValue(), older.id);
     }
     await page.getByRole('combobox', { name: 'Version', exact: true }).selectOption(newer.id);
-    await page.getByText(`Nothing was evaluated on v${newer.version} by this protocol`).waitFor();
+    await page.getByText(`No encoder was evaluated on v${newer.version} by this protocol`).waitFor();
     await page.getByRole('link', { name: `v${older.version} by linear probe` }).click();
     await page.getByRole('heading', { level: 2, name: new RegExp(`${name}$`) }).waitFor();
     await database.db.datasetVersion.delete({ where: { id: newer.id } });
@@ -361,7 +361,7 @@ describe('a user of the pages', () => {
 
   step('sets two runs side by side, and sees where they differ', async () => {
     const other = made.run.replace('/runs/', '');
-    await page.getByLabel('Run to set beside').fill(other);
+    await page.getByLabel('Run to compare with').fill(other);
     await page.getByRole('button', { name: 'Side by side' }).click();
     await page.getByRole('heading', { name: 'Two runs side by side' }).waitFor();
     await page.getByRole('row', { name: 'steps 50,000 4' }).waitFor();
@@ -393,8 +393,8 @@ describe('a user of the pages', () => {
   step('as ADMIN reads the audit log, and lets its hashes be recomputed', async () => {
     await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Audit' }).click();
     await page.getByText('Mutation.launchPretraining').first().waitFor();
-    await page.getByRole('button', { name: 'Compute every hash again' }).click();
-    await page.getByText('whole', { exact: true }).waitFor();
+    await page.getByRole('button', { name: 'Verify all hashes' }).click();
+    await page.getByText('valid', { exact: true }).waitFor();
     await page.getByLabel('Outcome').selectOption('REJECTED');
     await page.getByText('BAD_INPUT').first().waitFor();
     assert.equal(here(), '/audit?outcome=REJECTED');
@@ -406,7 +406,7 @@ describe('without a mouse', () => {
     await page.goto(`${server.url}/datasets`);
     await page.getByText('58 datasets').waitFor();
     await page.keyboard.press('Tab');
-    assert.equal(await page.locator(':focus').innerText(), 'Skip to the page');
+    assert.equal(await page.locator(':focus').innerText(), 'Skip to content');
     await page.keyboard.press('Enter');
     const breast = page.getByRole('group', { name: 'Organ' }).getByLabel(/^breast/);
     await tabTo(breast);

@@ -247,7 +247,7 @@ describe('a backup or restore that is interrupted leaves nothing behind', () => 
       const [code] = await ended;
       if (signal !== 'SIGKILL') {
         assert.equal(code, 130);
-        assert.match(said, /nothing was left behind/);
+        assert.match(said, /all temporary files were removed/);
       }
       await eventually('PostgreSQL to be gone', () => processesOn(dataDir), 60_000);
       await eventually(

@@ -25,24 +25,24 @@ const ADD = graphql(
 );
 
 export const addCommand = clientCommand('add', {
-  summary: 'catalogue a dataset of your own',
-  details: 'Catalogues a dataset of your own. What is not given stays unknown.',
+  summary: 'add a dataset to the catalogue',
+  details: 'Adds a dataset to the catalogue. Facts that are not given are unknown.',
   examples: [
     'datasets add "Our colon biopsies" --organ colon --stain he --kind roi --microns-per-pixel 0.25 --task classification',
   ],
 })
-  .argument('<name>', 'as people call it')
-  .option('--slug <slug>', 'made from the name when left out')
+  .argument('<name>', 'name of the dataset')
+  .option('--slug <slug>', 'default: derived from the name')
   .option('--kind <kind>', namesOf(IMAGE_KINDS).join(', '), oneOf(IMAGE_KINDS), 'PATCH' as const)
   .option('--organ <organs>', 'codes or names', texts)
   .option('--stain <stains>', 'codes or names', texts)
   .option('--task <tasks>', namesOf(TASKS).join(', '), listOf(oneOf(TASKS)))
-  .option('--magnification <power>', 'of the objective', numberFrom(0))
-  .option('--microns-per-pixel <um>', 'the authority where it is known', numberFrom(0))
-  .option('--description <text>', 'what it is')
+  .option('--magnification <power>', 'magnification of the objective', numberFrom(0))
+  .option('--microns-per-pixel <um>', 'resolution; overrides the magnification', numberFrom(0))
+  .option('--description <text>', 'description')
   .option('--licence <name>', 'e.g. CC-BY-4.0')
-  .option('--homepage <address>', 'where it comes from')
-  .option('--cut-from <slugs>', 'datasets whose slides this one is cut from', texts)
+  .option('--homepage <address>', 'URL of its home page')
+  .option('--cut-from <slugs>', 'datasets from whose slides the images were taken', texts)
   .option('--synthetic', 'the images were drawn by a program')
   .action(
     async (
@@ -87,7 +87,7 @@ export const addCommand = clientCommand('add', {
       show(options, {
         data: dataset,
         names: [dataset.slug],
-        text: `${dataset.name} is catalogued as ${paint('bold', dataset.slug)}.\nImport its images: paraffin datasets import ${dataset.slug} FOLDER`,
+        text: `${dataset.name} is in the catalogue as ${paint('bold', dataset.slug)}.\nImport its images: paraffin datasets import ${dataset.slug} FOLDER`,
       });
     },
   );

@@ -16,7 +16,7 @@ const MAX_ATTEMPTS_WITHOUT_PROGRESS = 5;
 const RETRY_MS = 500;
 const PART_ENDING = /^\.[0-9a-f]{16}\.part$/;
 /** How a server aborts the download of a file whose stored bytes have changed. */
-const CUT_OFF = 'It broke off: the stored bytes are not what their name says.';
+const CUT_OFF = 'The server ended the transfer because the stored bytes are damaged.';
 
 /** Lower-case hex. */
 export async function sha256Of(file: string, onBytes: (count: number) => void = () => undefined): Promise<string> {
@@ -58,7 +58,7 @@ export async function lookAt(registry: Registry, options: ClientOptions, urlPath
     const refusal = await refusalOf(probe);
     if (refusal?.code !== 'EXPORT_PENDING')
       throw refusal ?? new CommandFailure({ message: `${registry.url}${urlPath} answered ${response.status}.` });
-    if (options.quiet !== true) line.show('The file is being made and checked ...');
+    if (options.quiet !== true) line.show('The server makes and checks the file ...');
     await pause(Number(probe.headers.get('retry-after') ?? 1) * 1000);
   }
 }
@@ -104,7 +104,7 @@ export async function fetchFile(
   };
   const file = await open(part, 'a', 0o644);
   using _left = leaveOnInterrupt(
-    () => `The download stopped at ${byteSizeInWords(have)}. The same command continues from there.`,
+    () => `The download stopped at ${byteSizeInWords(have)}. Run the same command again to continue.`,
     line,
   );
   try {
@@ -122,7 +122,7 @@ export async function fetchFile(
         if (response.status !== 206 || response.body === null)
           throw new CommandFailure({
             message: `${registry.url} does not send parts of files.`,
-            hint: 'Is there a proxy before it?',
+            hint: 'Check whether a proxy in front of the server removes Range requests.',
           });
         for await (const chunk of response.body) {
           await file.appendFile(chunk);
@@ -138,8 +138,8 @@ export async function fetchFile(
           throw error instanceof CommandFailure
             ? error
             : new CommandFailure({
-                message: `The download broke off at ${byteSizeInWords(have)}.`,
-                hint: 'The same command continues from there.',
+                message: `The download was interrupted at ${byteSizeInWords(have)}.`,
+                hint: 'Run the same command again to continue.',
               });
         }
         await pause(RETRY_MS * attemptsWithoutProgress);
@@ -156,7 +156,7 @@ export async function fetchFile(
     throw new CommandFailure({
       exitCode: EXIT.DAMAGE_FOUND,
       message: `The received file has the sha256 ${found}, not ${sha256}.`,
-      hint: 'It was deleted. Try again; if it happens twice, ask for "paraffin fsck" on the server.',
+      hint: 'The file was deleted. Try again; if this happens again, ask the administrator to run "paraffin fsck" on the server.',
     });
   }
   await rename(part, out);
@@ -187,7 +187,7 @@ export async function damageOf(
   });
   if (response === undefined) return CUT_OFF;
   if (!response.ok || response.body === null)
-    return (await refusalOf(response))?.message ?? `It answered ${response.status}.`;
+    return (await refusalOf(response))?.message ?? `The server answered ${response.status}.`;
   const hash = createHash('sha256');
   try {
     for await (const chunk of response.body) {
@@ -218,12 +218,9 @@ export interface SentFile {
  */
 export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<SentFile> {
   const line = createStatusLine(process.stderr);
-  using _left = leaveOnInterrupt(
-    () => 'The upload stopped, and nothing came of it yet. The same command continues from there.',
-    line,
-  );
+  using _left = leaveOnInterrupt(() => 'The upload was interrupted. Run the same command again to continue.', line);
   const { size } = await stat(file).catch(() => {
-    throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `There is no file ${file}.` });
+    throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `The file ${file} does not exist.` });
   });
   const sha256 = await sha256Of(file);
   const { unfinishedUpload } = await import('./unfinished-upload.ts');
@@ -251,8 +248,8 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
     attemptsWithoutProgress = reached !== undefined && reached > offset ? 0 : attemptsWithoutProgress + 1;
     if (reached === undefined || attemptsWithoutProgress >= MAX_ATTEMPTS_WITHOUT_PROGRESS)
       throw new CommandFailure({
-        message: `The upload broke off at ${byteSizeInWords(offset)}.`,
-        hint: 'The same command continues from there.',
+        message: `The upload was interrupted at ${byteSizeInWords(offset)}.`,
+        hint: 'Run the same command again to continue.',
       });
     await pause(RETRY_MS * attemptsWithoutProgress);
     offset = reached;
@@ -316,5 +313,5 @@ const UPLOAD_CHUNK_BYTES = 32 * 1024 * 1024;
 
 function bufferOf(chunk: unknown): Buffer {
   if (Buffer.isBuffer(chunk)) return chunk;
-  throw new TypeError('A file gave something else than bytes.');
+  throw new TypeError('Reading the file returned something other than bytes.');
 }

@@ -20,9 +20,9 @@ export type ClientOptions = {
 /** Base of a command that queries a server. */
 export function clientCommand(name: string, facts: CommandFacts): Command<[], ClientOptions> {
   return command(name, facts)
-    .option('--url <address>', 'the server (default: PARAFFIN_URL, else the one on this machine)')
+    .option('--url <address>', 'URL of the server (default: PARAFFIN_URL, or else the server on this machine)')
     .option('--json', 'print the answer as one JSON document')
-    .option('-q, --quiet', 'print ids alone, and no progress')
+    .option('-q, --quiet', 'print only ids, without progress')
     .option('--print-query', 'show every GraphQL operation on standard error as it is sent');
 }
 
@@ -134,7 +134,7 @@ export function openRegistry(
     if (answer.data == null)
       throw new CommandFailure({
         message: `${address} answered with status ${response.status} and no data.`,
-        hint: 'Is it a Paraffin server? See --url and PARAFFIN_URL.',
+        hint: 'Check that the address is a Paraffin server (--url or PARAFFIN_URL).',
       });
     return answer.data;
   };
@@ -206,8 +206,8 @@ function headersOf({ headers }: RequestInit): Record<string, string> {
 
 function unreachable(address: string): CommandFailure {
   return new CommandFailure({
-    message: `No server answers at ${address}.`,
-    hint: 'Start one with "npm start", or name another by --url or PARAFFIN_URL.',
+    message: `The server at ${address} does not answer.`,
+    hint: 'Start a server with "npm start", or give the address of another one by --url or PARAFFIN_URL.',
   });
 }
 
@@ -237,7 +237,7 @@ export function rejectErrors({ userErrors }: UserErrors): void {
 export function granted<Value>(value: Value | null, errors: UserErrors): Value {
   rejectErrors(errors);
   if (value === null)
-    throw new CommandFailure({ message: 'The server answered neither with an object nor with a reason.' });
+    throw new CommandFailure({ message: 'The answer of the server contains neither an object nor an error.' });
   return value;
 }
 

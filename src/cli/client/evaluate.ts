@@ -133,19 +133,19 @@ const PROTOCOLS: Readonly<Record<Protocol, true>> = {
 export const evaluateCommand = clientCommand('evaluate', {
   summary: 'evaluate a checkpoint on labelled images',
   details:
-    'Evaluates a checkpoint on labelled images, by folds that never split a group, with baselines beside it. Ctrl-C leaves the run going. Exit code 4 when the run fails.',
+    'Evaluates a checkpoint on labelled images, with folds that never split a group, and compares it with baselines. The run continues after Ctrl-C. Exit code 4 if the run fails.',
   examples: [
     'evaluate colon --data bach',
     'evaluate colon@champion --data bach@1 --protocol knn',
     'evaluate 0198a7c2-… --data bach --json > evaluation.json',
   ],
 })
-  .argument('<checkpoint>', 'id, model@alias, model@version, or model for its newest')
+  .argument('<checkpoint>', 'id, model@alias, model@version, or model for its latest version')
   .requiredOption('-d, --data <dataset>', 'dataset or dataset@version')
   .option('--protocol <name>', namesOf(PROTOCOLS).join(', '), oneOf(PROTOCOLS), 'LINEAR_PROBE' as const)
-  .option('--folds <count>', 'where the version has no split of its own (default: 5)', wholeNumberFrom(2))
-  .option('--seed <number>', 'the same seed draws the same folds', wholeNumberFrom(0))
-  .option('--resamples <count>', 'of the bootstrap, 100 to 10000 (default: 1000)', wholeNumberFrom(100))
+  .option('--folds <count>', 'number of folds, if the version has no split (default: 5)', wholeNumberFrom(2))
+  .option('--seed <number>', 'random seed; the same seed draws the same folds', wholeNumberFrom(0))
+  .option('--resamples <count>', 'bootstrap resamples, 100 to 10000 (default: 1000)', wholeNumberFrom(100))
   .option('--detach', 'print the run and do not wait for it')
   .action(async (reference, { data, protocol, folds, seed, resamples, detach, ...options }) => {
     const registry = await connect(options);
@@ -166,7 +166,7 @@ export const evaluateCommand = clientCommand('evaluate', {
       show(options, {
         data: run,
         names: [run.id],
-        text: `Run ${run.id} is launched. Watch: paraffin runs logs -f ${run.id}`,
+        text: `Launched run ${run.id}. Follow it with: paraffin runs logs -f ${run.id}`,
       });
       return;
     }
@@ -218,24 +218,24 @@ function verdict(unbeaten: readonly string[]): string[] {
     : [
         paint(
           'yellow',
-          `It does not beat ${unbeaten.map(kindInWords).join(', ')}: the interval of the difference holds 0 or worse.`,
+          `It does not beat ${unbeaten.map(kindInWords).join(', ')}: the interval of the difference contains 0 or is on the wrong side of it.`,
         ),
       ];
 }
 
 function leakageInWords(leakage: Evaluation['leakage']): string {
   if (leakage === null)
-    return 'What the encoder had seen of these images is not known: its weights came from elsewhere.';
+    return 'Whether the encoder had seen these images is not known, because its weights were imported.';
   const { exactImageCount: exact, nearDuplicateImageCount: near, sharedDatasets, sharedCollections } = leakage;
   const images =
     exact === null || near === null
-      ? 'images not compared (a version was sealed before they were hashed)'
-      : `${exact} of ${leakage.testImageCount} tested images, ${near} more nearly the same`;
+      ? 'images not compared (a version was sealed before images were hashed)'
+      : `${exact} of ${leakage.testImageCount} tested images, and ${near} more near-duplicates`;
   const shared = [...sharedDatasets, ...sharedCollections];
   const found = [
     `Seen in pretraining${leakage.isUpperBound ? ', at most' : ''}: ${images}; ${leakage.sharedGroupCount} of ${leakage.testGroupCount} groups`,
     ...(shared.length === 0 ? [] : [`from the same ${shared.join(', ')}`]),
-    ...(leakage.isComplete ? [] : ['there may be more, as a part of its training is not known']),
+    ...(leakage.isComplete ? [] : ['there may be more, because a part of its training is not known']),
   ].join('; ');
   const isClean = exact === 0 && near === 0 && leakage.sharedGroupCount === 0 && shared.length === 0;
   return `${isClean ? found : paint('yellow', found)}.`;
@@ -276,7 +276,7 @@ function goldenInWords(golden: GoldenImage | null): string[] {
   if (golden === null) return [];
   const beginning = golden.embedding.slice(0, COMPONENTS_SHOWN).map((value) => Number(value.toPrecision(4)));
   return [
-    `The golden image, ${golden.imageSizePx} x ${golden.imageSizePx} px, has an embedding that begins with ${beginning.join(', ')}; anyone who gets other numbers prepares images in another way. It is shown at ${golden.url}`,
+    `The golden image, ${golden.imageSizePx} x ${golden.imageSizePx} px, has an embedding that begins with ${beginning.join(', ')}; if you get other numbers, you prepare images differently. It is shown at ${golden.url}`,
   ];
 }
 
@@ -289,11 +289,11 @@ function signedInterval({ value, ci95Low, ci95High }: Evaluation['metrics'][numb
 }
 
 export const compareCommand = clientCommand('compare', {
-  summary: 'two evaluations over the same folds, paired group by group',
+  summary: 'compare two evaluations over the same folds, paired by group',
   examples: ['compare 0198a7c2-… 0198b001-…', 'compare 0198a7c2-… 0198b001-… --json'],
 })
   .argument('<first>', 'id of an evaluation')
-  .argument('<second>', 'id of another, of the same dataset version and protocol')
+  .argument('<second>', 'id of another evaluation on the same dataset version')
   .action(async (a, b, options) => {
     const { compareEvaluations: comparison } = await (await connect(options)).ask(COMPARE, { a, b });
     const { first, second, metrics, imageCount, groupCount, resampleCount } = comparison;
@@ -326,18 +326,18 @@ function signed(value: number): string {
 }
 
 export const leaderboardCommand = clientCommand('leaderboard', {
-  summary: 'the best encoders for a dataset',
+  summary: 'show the best encoders for a dataset',
   examples: ['leaderboard bach', 'leaderboard --data bach@1 --protocol knn --json'],
 })
   .argument('[dataset]', 'dataset or dataset@version')
-  .option('-d, --data <dataset>', 'the same, as the other verbs have it')
+  .option('-d, --data <dataset>', 'the dataset; same as the argument')
   .option('--protocol <name>', namesOf(PROTOCOLS).join(', '), oneOf(PROTOCOLS), 'LINEAR_PROBE' as const)
   .action(async (named, { data, protocol, ...options }) => {
     const reference = named ?? data;
     if (reference === undefined || (named !== undefined && data !== undefined))
       throw new CommandFailure({
         exitCode: EXIT.MISUSED,
-        message: 'Name one dataset.',
+        message: 'Give one dataset.',
         hint: 'For example: paraffin leaderboard bach',
       });
     const registry = await connect(options);
@@ -363,11 +363,11 @@ export const leaderboardCommand = clientCommand('leaderboard', {
       names: leaderboard.map((row) => row.checkpoint.id),
       text:
         best === undefined
-          ? `Nothing was evaluated on ${version.datasetSlug}@${version.version} by ${protocol}.`
+          ? `No encoder was evaluated on ${version.datasetSlug}@${version.version} by ${protocol}.`
           : [
               paint('bold', `${version.datasetSlug}@${version.version}, ${protocol}`),
-              table(['rank', 'checkpoint', 'encoder', best.metric.name, 'saw its images', 'evaluation'], rows),
-              ...(baselines.length === 0 ? [] : [`beside the first: ${baselines.join(', ')}`]),
+              table(['rank', 'checkpoint', 'encoder', best.metric.name, 'seen in training', 'evaluation'], rows),
+              ...(baselines.length === 0 ? [] : [`baselines of the first: ${baselines.join(', ')}`]),
               ...leaderboard.flatMap(({ checkpoint, evaluation }) =>
                 evaluation.unbeatenBaselines.length === 0
                   ? []

@@ -151,24 +151,24 @@ function cut(text: string): string {
 export const listCommand = clientCommand('ls', {
   summary: 'find datasets',
   details:
-    'Lists datasets. Options that are given several times, or with commas, match any of their values; different options must all match.',
+    'Lists datasets. An option with several values (repeated or separated by commas) matches any of them; all given options must match.',
   examples: [
     'datasets ls --organ breast --stain he --microns-per-pixel-max 0.5',
     'datasets ls --search "nuclei segm" --task segmentation',
     'datasets ls --with-images --quiet',
   ],
 })
-  .option('-s, --search <words>', 'words, "phrases", or, -not; the last may be unfinished')
+  .option('-s, --search <words>', 'words, "phrases", or, -not; the last word may be incomplete')
   .option('--organ <organs>', 'codes or names', texts)
   .option('--stain <stains>', 'codes or names, e.g. he', texts)
   .option('--kind <kinds>', namesOf(IMAGE_KINDS).join(', '), listOf(oneOf(IMAGE_KINDS)))
   .option('--task <tasks>', namesOf(TASKS).join(', '), listOf(oneOf(TASKS)))
   .option('--provenance <kinds>', namesOf(PROVENANCES).join(', '), listOf(oneOf(PROVENANCES)))
-  .option('--licence <names>', 'as written; UNKNOWN where none is known', texts)
-  .option('--magnification <power>', 'of the objective', numberFrom(0))
-  .option('--microns-per-pixel-max <um>', 'this fine or finer', numberFrom(0))
-  .option('--with-images', 'only those with a sealed version')
-  .option('-n, --limit <count>', 'at most so many', wholeNumberFrom(1), 200)
+  .option('--licence <names>', 'exact text; UNKNOWN for datasets without a known licence', texts)
+  .option('--magnification <power>', 'magnification of the objective', numberFrom(0))
+  .option('--microns-per-pixel-max <um>', 'at most this resolution (this fine or finer)', numberFrom(0))
+  .option('--with-images', 'only datasets with a sealed version')
+  .option('-n, --limit <count>', 'show at most this number', wholeNumberFrom(1), 200)
   .action(
     async ({
       search,
@@ -232,7 +232,7 @@ export const listCommand = clientCommand('ls', {
   );
 
 export const showCommand = clientCommand('show', {
-  summary: 'one dataset: facts, where each comes from, versions',
+  summary: 'show one dataset: facts with their sources, and versions',
   examples: ['datasets show bach', 'datasets show bach --json'],
 })
   .argument('<dataset>', 'slug or id')
@@ -296,8 +296,8 @@ export const showCommand = clientCommand('show', {
       paint('bold', dataset.name) + (dataset.synthetic ? paint('yellow', '  SYNTHETIC') : ''),
       ...(dataset.description === null ? [] : [dataset.description]),
       about,
-      ...(evidence.length === 0 ? [] : ['How it is known:', ...evidence]),
-      versions.nodes.length === 0 ? 'No images are imported yet.' : 'Versions:',
+      ...(evidence.length === 0 ? [] : ['Sources of the facts:', ...evidence]),
+      versions.nodes.length === 0 ? 'No images have been imported yet.' : 'Versions:',
       ...sealed,
     ].join('\n');
     show(options, { data: dataset, names: [dataset.slug], text });

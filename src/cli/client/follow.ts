@@ -148,7 +148,7 @@ export async function awaitRun(registry: Registry, options: ClientOptions, runId
   }
   line.end();
   const { run } = await registry.ask(RUN_OUTCOME, { id: runId });
-  if (run === null) throw new CommandFailure({ message: `Run ${runId} is gone.` });
+  if (run === null) throw new CommandFailure({ message: `Run ${runId} no longer exists.` });
   requireSuccess(run);
   return run;
 }

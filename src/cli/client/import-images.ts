@@ -65,16 +65,16 @@ interface ColumnName {
 /** `label=Majority Vote Label`; with nothing after the sign the column is ignored. */
 function columnName(text: string): ColumnName {
   const sign = text.indexOf('=');
-  if (sign < 0) throw new InvalidArgumentError('It must be a role and a name, such as label=Diagnosis.');
+  if (sign < 0) throw new InvalidArgumentError('The value must be a role and a name, such as label=Diagnosis.');
   return { role: oneOf(COLUMNS)(text.slice(0, sign)), name: text.slice(sign + 1) };
 }
 
 export const importCommand = clientCommand('import', {
   summary: 'import the images of a dataset, or preview it with --dry-run',
   details: [
-    'Reads a folder once, checks every image, and seals what is good as a new version. The folder lies on the server, below one of its import roots.',
-    'With --dry-run nothing is registered: it shows which folder or column becomes which label, split and group, what is skipped and why, and what looks like a mistake.',
-    'An import that finds a likely mistake stops before it seals anything, unless --accept names that kind.',
+    'Reads a folder, checks every image, and seals the valid images as a new version. The folder must be on the server, below one of its import roots.',
+    'With --dry-run nothing is registered. The command shows the labels, splits and groups that the folders and columns would give, the skipped files with the reason, and likely mistakes.',
+    'An import that finds a likely mistake stops before it seals a version, unless the mistake is accepted with --accept.',
   ].join('\n\n'),
   examples: [
     'datasets import colon-biopsies .paraffin/imports/colon --dry-run',
@@ -86,21 +86,25 @@ export const importCommand = clientCommand('import', {
   ],
 })
   .argument('<dataset>', 'slug or id')
-  .argument('<folder>', 'on the server; a relative path is resolved here if it exists on this machine')
+  .argument('<folder>', 'folder on the server; a relative path is resolved on this machine if it exists here')
   .option('--layout <layout>', namesOf(LAYOUTS).join(', '), oneOf(LAYOUTS), 'FOLDER_PER_LABEL' as const)
   .option('--labels-csv <file>', 'for --layout csv: columns path, label, group, split')
-  .option('--column <role=name>', 'which column of the CSV is path, label, group or split; once for each', columnNames)
-  .option('--label-level <n>', 'which folder is the label, 1 for the first', wholeNumberFrom(1))
-  .option('--group-level <n>', 'which folder is the patient or slide', wholeNumberFrom(1))
+  .option(
+    '--column <role=name>',
+    'column of the CSV that is the path, label, group or split; may be repeated',
+    columnNames,
+  )
+  .option('--label-level <n>', 'depth of the folder that is the label, 1 for the outermost', wholeNumberFrom(1))
+  .option('--group-level <n>', 'depth of the folder that is the patient or slide', wholeNumberFrom(1))
   .option('--patch-size <px>', 'cut images into patches of this side', wholeNumberFrom(1))
-  .option('--sample-bits <n>', 'bits of the samples in 16-bit files that do not say so, 8 to 16', wholeNumberFrom(8))
-  .option('--keep-conflicts', 'keep one picture under two labels, splits or groups under both')
+  .option('--sample-bits <n>', 'significant bits of 16-bit files that do not state it, 8 to 16', wholeNumberFrom(8))
+  .option('--keep-conflicts', 'keep images that occur with two labels, splits or groups')
   .option(
     '--accept <kinds>',
     `likely mistakes that are intended: ${namesOf(QUESTIONS).join(', ')}`,
     listOf(oneOf(QUESTIONS)),
   )
-  .option('--dry-run', 'read and check everything, register nothing')
+  .option('--dry-run', 'read and check everything without registering it')
   .option('--detach', 'print the run and do not wait for it')
   .action(
     async (
@@ -147,7 +151,7 @@ export const importCommand = clientCommand('import', {
         show(options, {
           data: run,
           names: [run.id],
-          text: `Run ${run.id} imports it. Watch: paraffin runs logs -f ${run.id}`,
+          text: `Run ${run.id} imports the folder. Follow it with: paraffin runs logs -f ${run.id}`,
         });
         return;
       }
@@ -174,8 +178,8 @@ function showDryRun(options: ClientOptions, { importReport: report }: RunOutcome
       ...assignmentLines(report),
       ...reportLines(report),
       questions.length === 0
-        ? paint('green', 'An import would seal this.')
-        : `${paint('yellow', `An import would be refused for ${questions.join(', ')}.`)} Correct it, or add --accept ${questions.map((each) => each.toLowerCase().replaceAll('_', '-')).join(',')}`,
+        ? paint('green', 'An import would seal this version.')
+        : `${paint('yellow', `An import would be refused for ${questions.join(', ')}.`)} Correct the folder, or add --accept ${questions.map((each) => each.toLowerCase().replaceAll('_', '-')).join(',')}`,
     ].join('\n'),
   });
 }
@@ -226,7 +230,7 @@ function reportLines(report: Report): string[] {
     `groups: ${groupCount}${ungroupedImageCount === 0 ? '' : `; of ${ungroupedImageCount} images the patient or slide is not known`}`,
     ...passedOver.map(
       ({ reason, count, examples }) =>
-        `passed over, ${reason.toLowerCase().replaceAll('_', ' ')}: ${count}, e.g. ${examples.join('; ')}`,
+        `skipped, ${reason.toLowerCase().replaceAll('_', ' ')}: ${count}, e.g. ${examples.join('; ')}`,
     ),
     ...issues.map(
       ({ kind, count, kept, meaning, examples }) =>

@@ -45,9 +45,9 @@ const PAGE_SIZE = 200;
 const DEFAULT_LIMIT = 50;
 
 export const issuesCommand = clientCommand('issues', {
-  summary: 'the issues of an import, file by file, with the reason',
+  summary: 'show the issues of an import, file by file, with the reason',
   details:
-    'Prints the issues of a version, the latest without @. --out writes all of them as a CSV with the columns kind, path, count, kept, reason and relatedPath.',
+    'Prints the issues of a version (default: the latest). --out writes all of them as a CSV with the columns kind, path, count, kept, reason and relatedPath.',
   examples: [
     'datasets issues bach',
     'datasets issues bach@2 --kind TRUNCATED --limit 500',
@@ -56,7 +56,7 @@ export const issuesCommand = clientCommand('issues', {
 })
   .argument('<dataset>', 'dataset or dataset@version')
   .option('--kind <kind>', 'only issues of this kind, e.g. DUPLICATE')
-  .option('--limit <n>', 'how many at most', wholeNumberFrom(1), DEFAULT_LIMIT)
+  .option('--limit <n>', 'show at most this number', wholeNumberFrom(1), DEFAULT_LIMIT)
   .option('--out <file>', 'write all of them to this CSV file')
   .action(async (reference, { kind, limit, out, ...options }) => {
     const registry = await connect(options);
@@ -90,7 +90,7 @@ async function issuesPage(
 ): Promise<IssuesOf> {
   const { node } = await registry.ask(ISSUES, { id, first, after: after ?? null, kind: kind ?? null });
   if (node !== null && 'issues' in node) return node;
-  throw new CommandFailure({ message: `There is no dataset version ${id}.` });
+  throw new CommandFailure({ message: `The dataset version ${id} does not exist.` });
 }
 
 async function entriesUpTo(
@@ -128,6 +128,6 @@ function textOf({ issues }: IssuesOf, entries: readonly Entry[], kind: string | 
 
 function noListHint({ issues }: IssuesOf): string {
   return issues.length === 0
-    ? 'The import found nothing wrong.'
-    : 'The version was sealed before every issue was listed; "datasets show" has their counts and examples.';
+    ? 'The import found no issues.'
+    : 'The version was sealed before every issue was listed. "datasets show" prints counts and examples.';
 }

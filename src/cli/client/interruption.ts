@@ -19,7 +19,8 @@ export function leaveOnInterrupt(words: () => string, line?: StatusLine): Dispos
 /** The same for a run, which continues without this command. */
 export function leaveRunOnInterrupt(runId: string, line?: StatusLine): Disposable {
   return leaveOnInterrupt(
-    () => `The run continues. See it again: paraffin runs logs -f ${runId}\nEnd it: paraffin runs cancel ${runId}`,
+    () =>
+      `The run continues. Follow it again: paraffin runs logs -f ${runId}\nCancel it: paraffin runs cancel ${runId}`,
     line,
   );
 }

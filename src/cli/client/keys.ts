@@ -75,11 +75,11 @@ const ACTIONS: Readonly<Record<NonNullable<Input['actions']>[number], true>> = {
 };
 
 const listCommand = clientCommand('ls', {
-  summary: 'newest first; no secret is ever shown again',
+  summary: 'list keys, newest first, without their secrets',
   examples: ['keys ls', 'keys ls --owner ana --all'],
 })
-  .option('--owner <name>', 'of one person')
-  .option('--all', 'those that are revoked or expired, too')
+  .option('--owner <name>', 'only keys of this person')
+  .option('--all', 'include revoked and expired keys')
   .action(async ({ owner, all, ...options }) => {
     const { keys } = await (
       await connect(options)
@@ -101,21 +101,25 @@ const listCommand = clientCommand('ls', {
   });
 
 const addCommand = clientCommand('add', {
-  summary: 'make a key; its secret is printed this once',
+  summary: 'create a key and print its secret, only this once',
   details:
-    'Makes a key and prints its secret this once. With --quiet the secret alone is printed, to be put where its holder keeps it.',
+    'Creates a key and prints its secret, only this once. With --quiet only the secret is printed, for example into a file.',
   examples: [
     'keys add "notebook on the microscope" --owner ana --role contributor',
     'keys add viewer --owner ana --role reader --days 30 --quiet > viewer.key',
     'keys add ci --owner lab --role operator --actions launch,read --resources "model:ci"',
   ],
 })
-  .argument('<name>', 'what it is for')
-  .requiredOption('--owner <person>', 'who answers for what is done with it')
+  .argument('<name>', 'purpose of the key')
+  .requiredOption('--owner <person>', 'person who is responsible for the key')
   .requiredOption('--role <role>', namesOf(ROLES).join(', '), oneOf(ROLES))
-  .option('--actions <actions>', `limits it within its role: ${namesOf(ACTIONS).join(', ')}`, listOf(oneOf(ACTIONS)))
-  .option('--resources <names>', 'limits what it may change, e.g. dataset:bach,model:*', texts)
-  .option('--days <count>', 'until it expires, at most 36500 (default: a year)', numberFrom(0, 36_500))
+  .option(
+    '--actions <actions>',
+    `allow only these actions, within its role: ${namesOf(ACTIONS).join(', ')}`,
+    listOf(oneOf(ACTIONS)),
+  )
+  .option('--resources <names>', 'allow changes only to these, e.g. dataset:bach,model:*', texts)
+  .option('--days <count>', 'days until it expires, at most 36500 (default: a year)', numberFrom(0, 36_500))
   .action(async (name, { owner, role, actions, resources, days, ...options }) => {
     const { createKey } = await (
       await connect(options)
@@ -134,11 +138,14 @@ const addCommand = clientCommand('add', {
     show(options, {
       data: { ...key, secret },
       names: [secret],
-      text: `${paint('bold', secret)}\nKey ${key.id} of ${key.owner}, ${key.role}, ends ${key.expiresAt ?? 'never'}. The line above is shown this once.`,
+      text: `${paint('bold', secret)}\nKey ${key.id} of ${key.owner}, ${key.role}, ends ${key.expiresAt ?? 'never'}. The line above is shown only this once.`,
     });
   });
 
-const revokeCommand = clientCommand('revoke', { summary: 'end a key for good', examples: ['keys revoke 0198a7c2-…'] })
+const revokeCommand = clientCommand('revoke', {
+  summary: 'revoke a key permanently',
+  examples: ['keys revoke 0198a7c2-…'],
+})
   .argument('<key>', 'id')
   .action(async (id, options) => {
     const { revokeKey } = await (await connect(options)).ask(REVOKE, { id });
@@ -147,7 +154,7 @@ const revokeCommand = clientCommand('revoke', { summary: 'end a key for good', e
   });
 
 export function keyCommands(): Command {
-  return group('keys', 'who may do what (for an ADMIN)')
+  return group('keys', 'manage access keys (for an ADMIN)')
     .addCommand(listCommand)
     .addCommand(addCommand)
     .addCommand(revokeCommand);

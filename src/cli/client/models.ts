@@ -198,7 +198,7 @@ const listCommand = clientCommand('ls', {
   examples: ['models ls', 'models ls --search resnet'],
 })
   .option('-s, --search <text>', 'part of a slug or name')
-  .option('-n, --limit <count>', 'at most so many, up to 200', wholeNumberFrom(1), 50)
+  .option('-n, --limit <count>', 'show at most this number, up to 200', wholeNumberFrom(1), 50)
   .action(async ({ search, limit, ...options }) => {
     const { models } = await (
       await connect(options)
@@ -209,7 +209,7 @@ const listCommand = clientCommand('ls', {
         slug,
         newest === undefined ? '' : newest.encoder.toLowerCase(),
         String(checkpoints.totalCount),
-        newest === undefined ? '' : newest.sha256 === null ? 'known, not here' : newest.createdAt,
+        newest === undefined ? '' : newest.sha256 === null ? 'not imported' : newest.createdAt,
         aliases.map(({ name, checkpoint }) => `${name}=${checkpoint.version}`).join(' '),
         licence ?? '',
       ];
@@ -227,7 +227,7 @@ const listCommand = clientCommand('ls', {
   });
 
 const showCommand = clientCommand('show', {
-  summary: 'one model: checkpoints, how to prepare an image, evaluations',
+  summary: 'show one model: checkpoints, preprocessing, evaluations',
   examples: ['models show colon', 'models show colon --json'],
 })
   .argument('<model>', 'slug or id')
@@ -235,8 +235,8 @@ const showCommand = clientCommand('show', {
     const { model } = await (await connect(options)).ask(SHOW, idOrSlug(reference));
     if (model === null)
       throw new CommandFailure({
-        message: `There is no model "${reference}".`,
-        hint: 'See which there are: paraffin models ls',
+        message: `The model "${reference}" does not exist.`,
+        hint: 'List the models: paraffin models ls',
       });
     const text = [
       paint('bold', model.name),
@@ -252,7 +252,7 @@ const showCommand = clientCommand('show', {
           `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.encoder.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${byteSizeInWords(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
           `  prepare: ${contract.imageSizePx} px ${contract.channelOrder}, ${contract.resizeRule.toLowerCase().replaceAll('_', ' ')}, values to [${contract.valueRange.join(', ')}], mean [${contract.channelMean.join(', ')}], std [${contract.channelStd.join(', ')}]`,
           ...(checkpoint.trainedOn.length === 0
-            ? [`  trained on ${checkpoint.isTrainingKnown ? 'nothing' : 'images that are not known here'}`]
+            ? [`  trained on ${checkpoint.isTrainingKnown ? 'nothing' : 'unknown images'}`]
             : [
                 `  trained on ${checkpoint.trainedOn.map(({ version, dataset }) => `${dataset.slug}@${version}`).join(', ')}${checkpoint.sourceRun === null ? '' : ` by run ${checkpoint.sourceRun.id}`}`,
               ]),
@@ -264,10 +264,10 @@ const showCommand = clientCommand('show', {
           ...(importedFrom === null
             ? []
             : [
-                `  ${checkpoint.sha256 === null ? 'published at' : 'imported from'} ${importedFrom.url ?? importedFrom.fileName ?? 'a place that is not known'}`,
+                `  ${checkpoint.sha256 === null ? 'published at' : 'imported from'} ${importedFrom.url ?? importedFrom.fileName ?? 'an unknown source'}`,
               ]),
           checkpoint.sha256 === null
-            ? `  its weights are not here${checkpoint.publishedSlug === null ? '' : `: paraffin models import --published ${checkpoint.publishedSlug}`}`
+            ? `  its weights have not been imported${checkpoint.publishedSlug === null ? '' : `: paraffin models import --published ${checkpoint.publishedSlug}`}`
             : `  ${checkpoint.formats.join(', ').toLowerCase()}; sha256 ${checkpoint.sha256}`,
           ...checkpoint.evaluations.nodes.map(
             ({ protocol, datasetVersion, metrics }) =>
@@ -280,30 +280,31 @@ const showCommand = clientCommand('show', {
   });
 
 const importCommand = clientCommand('import', {
-  summary: 'import weights that were made elsewhere',
+  summary: 'import external weights',
   details:
-    'Imports weights that were made elsewhere: safetensors or a PyTorch checkpoint (read, never run) from this machine, or from an http(s) address that the server fetches. How an image is prepared has to be said: nobody can tell from the weights.',
+    'Imports external weights: safetensors or a PyTorch checkpoint (read without executing it), from this machine or from an http(s) URL that the server fetches. The preprocessing of images must be given, because the weights do not contain it.',
   examples: [
     'models import encoder.ckpt --model mine --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225',
     'models import https://example.org/encoder.pt --model theirs --image-size 224 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sha256 9f86d0…',
     'models import --published ciga-resnet18',
   ],
 })
-  .argument('[source]', 'a file here, or an address')
-  .option(
-    '--published <name>',
-    'one of the published checkpoints that the registry knows; everything about it is known',
-  )
-  .option('-m, --model <slug>', 'the model whose next version it becomes; made if new')
+  .argument('[source]', 'a file on this machine, or a URL')
+  .option('--published <name>', 'a published checkpoint of the catalogue, whose facts are known')
+  .option('-m, --model <slug>', 'the model that gets a new version; created if it does not exist')
   .option('--image-size <px>', 'side of the square input', wholeNumberFrom(1))
-  .option('--mean <values>', 'of each channel, e.g. 0.485,0.456,0.406', numbers)
-  .option('--std <values>', 'of each channel', numbers)
+  .option('--mean <values>', 'mean of each channel, e.g. 0.485,0.456,0.406', numbers)
+  .option('--std <values>', 'standard deviation of each channel', numbers)
   .option('--resize-rule <rule>', namesOf(RESIZE_RULES).join(', '), oneOf(RESIZE_RULES))
-  .option('--microns-per-pixel-min <um>', 'finest resolution that it was trained on', numberFrom(0))
-  .option('--microns-per-pixel-max <um>', 'coarsest resolution that it was trained on', numberFrom(0))
-  .option('--encoder <name>', `if stated, the file must hold it: ${namesOf(ENCODERS).join(', ')}`, oneOf(ENCODERS))
-  .option('--key-prefix <text>', 'what the names of the encoder begin with; usual ones are found')
-  .option('--sha256 <digest>', 'another file is refused')
+  .option('--microns-per-pixel-min <um>', 'finest resolution of the training images', numberFrom(0))
+  .option('--microns-per-pixel-max <um>', 'coarsest resolution of the training images', numberFrom(0))
+  .option(
+    '--encoder <name>',
+    `architecture that the file must contain: ${namesOf(ENCODERS).join(', ')}`,
+    oneOf(ENCODERS),
+  )
+  .option('--key-prefix <text>', 'prefix of the tensor names of the encoder; common prefixes are detected')
+  .option('--sha256 <digest>', 'sha256 that the file must have')
   .option('--licence <name>', 'of the file')
   .action(
     async (
@@ -336,7 +337,7 @@ const importCommand = clientCommand('import', {
         ) {
           throw new CommandFailure({
             exitCode: EXIT.MISUSED,
-            message: 'Give a file or an address, --model, --image-size, --mean and --std; or --published alone.',
+            message: 'Give either a file or URL with --model, --image-size, --mean and --std, or only --published.',
             hint: 'See: paraffin models import --help',
           });
         }
@@ -381,10 +382,15 @@ const importCommand = clientCommand('import', {
           `${paint('bold', `${checkpoint.model.slug}@${checkpoint.version}`)}  checkpoint ${checkpoint.id}, ${checkpoint.encoder.toLowerCase()}, sha256 ${checkpoint.sha256 ?? 'not known'}`,
           ...(contents === null || contents.inertGlobals.length === 0
             ? []
-            : [paint('yellow', `Python would have called, Paraffin did not: ${contents.inertGlobals.join(', ')}`)]),
+            : [
+                paint(
+                  'yellow',
+                  `Functions that Python would have called, but Paraffin did not: ${contents.inertGlobals.join(', ')}`,
+                ),
+              ]),
           ...(contents === null || contents.keyPrefix === ''
             ? []
-            : [`The encoder is "${contents.keyPrefix}" in the file.`]),
+            : [`The encoder has the prefix "${contents.keyPrefix}" in the file.`]),
           ...(contents === null || contents.ignoredParts.length === 0
             ? []
             : [`Left out: ${contents.ignoredParts.join('; ')}`]),
@@ -394,7 +400,7 @@ const importCommand = clientCommand('import', {
   );
 
 const aliasCommand = clientCommand('alias', {
-  summary: 'point a name such as champion at a checkpoint',
+  summary: 'set an alias such as champion to a checkpoint',
   examples: [
     'models alias colon champion colon@3',
     'models alias colon champion 0198a7c2-…',
@@ -404,7 +410,7 @@ const aliasCommand = clientCommand('alias', {
   .argument('<model>', 'slug')
   .argument('<name>', 'e.g. champion')
   .argument('[checkpoint]', 'id, model@alias, model@version')
-  .option('--remove', 'take the name away')
+  .option('--remove', 'remove the alias')
   .action(async (slug, name, reference, { remove, ...options }) => {
     if ((reference === undefined) !== (remove === true))
       throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Give a checkpoint, or --remove.' });
@@ -417,13 +423,13 @@ const aliasCommand = clientCommand('alias', {
       names: model.aliases.map((alias) => alias.name),
       text:
         checkpointId === null
-          ? `${slug}@${name} is gone.`
+          ? `Removed ${slug}@${name}.`
           : `${paint('bold', `${slug}@${name}`)} is checkpoint ${checkpointId}.`,
     });
   });
 
 export function modelCommands(): Command {
-  return group('models', 'encoders, their checkpoints, their names')
+  return group('models', 'list, show, import and name encoders')
     .addCommand(listCommand)
     .addCommand(showCommand)
     .addCommand(importCommand)

@@ -55,7 +55,7 @@ const wanted = listOf((text): WantedDataset => {
 export const pretrainCommand = clientCommand('pretrain', {
   summary: 'pretrain an encoder by self-supervision (SimCLR)',
   details:
-    'Pretrains an encoder by self-supervision (SimCLR) and shows loss, images/s and the time left. With --budget the worker measures its device and chooses precision, size and steps, and says why. The run continues after Ctrl-C. Exit code 4 when the run fails.',
+    'Pretrains an encoder by self-supervision (SimCLR) and shows loss, images/s and the time left. With --budget the worker measures its device and chooses precision, size and steps, and explains its choices. The run continues after Ctrl-C. Exit code 4 if the run fails.',
   examples: [
     'pretrain --model colon --data colon-biopsies --budget 1h',
     'pretrain --model colon --data colon-biopsies --epochs 100 --optimizer sgd --momentum 0.95 --learning-rate 0.05',
@@ -65,38 +65,42 @@ export const pretrainCommand = clientCommand('pretrain', {
     'pretrain --model colon --data colon-biopsies --epochs 50 --probe kather-texture-2016 --probe-every 500 --register best,2000',
   ],
 })
-  .requiredOption('-m, --model <slug>', 'the model whose next version it becomes; made if new')
+  .requiredOption('-m, --model <slug>', 'the model that gets a new version; created if it does not exist')
   .requiredOption('-d, --data <datasets>', 'dataset, dataset@version, or either with :N for at most N images', wanted)
   .option('--encoder <name>', namesOf(ENCODERS).join(', '), oneOf(ENCODERS))
-  .option('--budget <duration>', 'how long it may train: 45m, 1h, 1h30m, 2d; or give --epochs or --steps')
-  .option('--epochs <count>', 'passes over the images; or give --budget or --steps', numberFrom(0))
-  .option('--steps <count>', 'batches; or give --budget or --epochs', wholeNumberFrom(0))
+  .option('--budget <duration>', 'time for the training: 45m, 1h, 1h30m, 2d; or give --epochs or --steps')
+  .option('--epochs <count>', 'number of passes over the images; or give --budget or --steps', numberFrom(0))
+  .option('--steps <count>', 'number of batches; or give --budget or --epochs', wholeNumberFrom(0))
   .option('--recipe <name>', `${namesOf(RECIPES).join(', ')}: the source of all other settings`, oneOf(RECIPES))
-  .option('--image-size <px>', "of a view (default: the recipe's)", wholeNumberFrom(1))
-  .option('--batch-size <images>', "for each step (default: the recipe's)", wholeNumberFrom(1))
-  .option('--micro-batch-size <images>', 'in memory at once, a divisor of the batch', wholeNumberFrom(1))
+  .option('--image-size <px>', "side of the images (default: the recipe's)", wholeNumberFrom(1))
+  .option('--batch-size <images>', "images per step (default: the recipe's)", wholeNumberFrom(1))
+  .option('--micro-batch-size <images>', 'images in memory at once, a divisor of the batch size', wholeNumberFrom(1))
   .option('--optimizer <name>', `${namesOf(OPTIMIZERS).join(', ')} (default: the recipe's)`, oneOf(OPTIMIZERS))
-  .option('--learning-rate <rate>', "the peak of the schedule (default: the recipe's)", numberFrom(0))
-  .option('--momentum <value>', 'of LARS and SGD', numberFrom(0))
+  .option('--learning-rate <rate>', "peak of the schedule (default: the recipe's)", numberFrom(0))
+  .option('--momentum <value>', 'for LARS and SGD', numberFrom(0))
   .option('--nesterov', 'with SGD')
-  .option('--beta1 <value>', 'of Adam and AdamW', numberFrom(0))
-  .option('--beta2 <value>', 'of Adam and AdamW', numberFrom(0))
-  .option('--epsilon <value>', 'of Adam and AdamW', numberFrom(0))
-  .option('--weight-decay <value>', 'of the weights, never of biases and batch norms', numberFrom(0))
-  .option('--temperature <value>', "of the loss (default: the recipe's)", numberFrom(0))
+  .option('--beta1 <value>', 'for Adam and AdamW', numberFrom(0))
+  .option('--beta2 <value>', 'for Adam and AdamW', numberFrom(0))
+  .option('--epsilon <value>', 'for Adam and AdamW', numberFrom(0))
+  .option('--weight-decay <value>', 'weight decay, never applied to biases and batch norms', numberFrom(0))
+  .option('--temperature <value>', "temperature of the loss (default: the recipe's)", numberFrom(0))
   .option('--sampling <strategy>', namesOf(SAMPLINGS).join(', '), oneOf(SAMPLINGS))
   .option('--precision <name>', namesOf(PRECISIONS).join(', '), oneOf(PRECISIONS))
   .option('--checkpoint-every <steps>', 'steps between two kept states', wholeNumberFrom(1))
   .option(
     '--probe <version>',
-    'labelled images to probe it on: a dataset or dataset@version (default: the labels of its own datasets)',
+    'labelled images for the probe: a dataset or dataset@version (default: the labels of the training datasets)',
   )
-  .option('--no-probe', 'do not probe it')
-  .option('--probe-every <steps>', 'between two probes', wholeNumberFrom(1))
-  .option('--register <states>', 'register these besides the last: best, and steps such as 500', listOf(stateFrom))
-  .option('--from <checkpoint>', 'begin with these weights: an id, model@alias or model@version')
-  .option('--max-minutes <count>', 'fail it after this running time', numberFrom(0))
-  .option('--seed <number>', 'the same seed gives the same training', wholeNumberFrom(0))
+  .option('--no-probe', 'train without a probe')
+  .option('--probe-every <steps>', 'steps between two probes', wholeNumberFrom(1))
+  .option(
+    '--register <states>',
+    'register these states in addition to the last: best, and steps such as 500',
+    listOf(stateFrom),
+  )
+  .option('--from <checkpoint>', 'start from these weights: an id, model@alias or model@version')
+  .option('--max-minutes <count>', 'longest running time, after which the run fails', numberFrom(0))
+  .option('--seed <number>', 'random seed; the same seed gives the same training', wholeNumberFrom(0))
   .option('--detach', 'print the run and do not wait for it')
   .action(
     async ({
@@ -185,7 +189,7 @@ export const pretrainCommand = clientCommand('pretrain', {
         show(options, {
           data: run,
           names: [run.id],
-          text: `Run ${run.id} is launched. Watch: paraffin runs logs -f ${run.id}`,
+          text: `Launched run ${run.id}. Follow it with: paraffin runs logs -f ${run.id}`,
         });
         return;
       }

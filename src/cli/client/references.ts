@@ -80,8 +80,8 @@ export async function findVersion(registry: Registry, text: string): Promise<Fou
         wanted === undefined ? `${dataset.slug} has no images yet.` : `${dataset.slug} has no version ${wanted}.`,
       hint:
         wanted === undefined
-          ? `Bring them in: paraffin datasets import ${dataset.slug} FOLDER`
-          : `See which there are: paraffin datasets show ${dataset.slug}`,
+          ? `Import images: paraffin datasets import ${dataset.slug} FOLDER`
+          : `List its versions: paraffin datasets show ${dataset.slug}`,
     });
   }
   return { ...version, datasetId: dataset.id, datasetSlug: dataset.slug };
@@ -89,8 +89,8 @@ export async function findVersion(registry: Registry, text: string): Promise<Fou
 
 export function noDataset(reference: string): CommandFailure {
   return new CommandFailure({
-    message: `There is no dataset "${reference}".`,
-    hint: `Find it: paraffin datasets ls --search ${reference}`,
+    message: `The dataset "${reference}" does not exist.`,
+    hint: `Search for it: paraffin datasets ls --search ${reference}`,
   });
 }
 
@@ -146,8 +146,8 @@ export async function findCheckpoint(registry: Registry, text: string): Promise<
   });
   if (checkpoint === null)
     throw new CommandFailure({
-      message: `There is no checkpoint ${text}.`,
-      hint: 'See which there are: paraffin models ls',
+      message: `The checkpoint ${text} does not exist.`,
+      hint: 'List the models: paraffin models ls',
     });
   return checkpoint;
 }
@@ -157,8 +157,8 @@ async function idInModel(registry: Registry, text: string): Promise<string> {
   const { model } = await registry.ask(FIND_IN_MODEL, { slug });
   if (model === null)
     throw new CommandFailure({
-      message: `There is no model "${slug}".`,
-      hint: 'See which there are: paraffin models ls',
+      message: `The model "${slug}" does not exist.`,
+      hint: 'List the models: paraffin models ls',
     });
   const { aliases, checkpoints } = model;
   const found =
@@ -172,6 +172,6 @@ async function idInModel(registry: Registry, text: string): Promise<string> {
       wanted === undefined
         ? `${slug} has no checkpoints yet.`
         : `${slug} has neither an alias nor a version "${wanted}".`,
-    hint: `See what there is: paraffin models show ${slug}`,
+    hint: `List its versions and aliases: paraffin models show ${slug}`,
   });
 }

@@ -154,7 +154,7 @@ const listCommand = clientCommand('ls', {
 })
   .option('--kind <kinds>', namesOf(KINDS).join(', '), listOf(oneOf(KINDS)))
   .option('--status <statuses>', namesOf(STATUSES).join(', '), listOf(oneOf(STATUSES)))
-  .option('-n, --limit <count>', 'at most so many, up to 200', wholeNumberFrom(1), 20)
+  .option('-n, --limit <count>', 'show at most this number, up to 200', wholeNumberFrom(1), 20)
   .action(async ({ kind, status, limit, ...options }) => {
     const registry = await connect(options);
     const { runs } = await registry.ask(LIST, {
@@ -183,14 +183,14 @@ const listCommand = clientCommand('ls', {
         rows.length > 0
           ? table(['run', 'kind', 'status', 'progress', 'time', 'what', 'by', 'failure'], rows)
           : kind === undefined && status === undefined
-            ? 'Nothing has run yet.'
+            ? 'There are no runs yet.'
             : 'No run matches.',
     });
-    if (runs.pageInfo.hasNextPage) remark(options, 'There are more; --limit shows them.');
+    if (runs.pageInfo.hasNextPage) remark(options, 'There are more runs; --limit shows them.');
   });
 
 const showCommand = clientCommand('show', {
-  summary: 'one run: state, failure, series, what came out',
+  summary: 'show one run: status, failure, metrics and results',
   examples: ['runs show 0198a7c2-…', 'runs show 0198a7c2-… --json'],
 })
   .argument('<run>', 'id')
@@ -240,13 +240,13 @@ const showCommand = clientCommand('show', {
   });
 
 const logsCommand = clientCommand('logs', {
-  summary: 'what happened to a run, line by line',
+  summary: 'show the events of a run',
   details:
-    'Prints what happened to a run so far; with -f continues until it has ended. Ctrl-C leaves the run going. The exit code says how it ended only for "runs wait".',
+    'Prints the events of a run; with -f it continues until the run has ended. The run continues after Ctrl-C. The exit code does not depend on the status of the run; use "runs wait" for that.',
   examples: ['runs logs 0198a7c2-…', 'runs logs -f 0198a7c2-…', 'runs logs -f 0198a7c2-… --json | jq .metrics.loss'],
 })
   .argument('<run>', 'id')
-  .option('-f, --follow', 'continue until the run has ended')
+  .option('-f, --follow', 'follow the run until it has ended')
   .action(async (id, { follow, ...options }) => {
     const registry = await connect(options);
     const { run } = await registry.ask(SHOW, { id });
@@ -275,7 +275,7 @@ function wordsOf({ at, kind, progress, message, metrics }: RunEvent): string {
 const waitCommand = clientCommand('wait', {
   summary: 'wait until a run has ended',
   details:
-    'Waits until a run has ended, with a line that says how far it is. Exit code 0 when it succeeded, 4 when it failed or was canceled.',
+    'Waits until a run has ended, and shows its progress. Exit code 0 if it succeeded, 4 if it failed or was canceled.',
   examples: ['runs wait 0198a7c2-…', 'runs wait 0198a7c2-… --quiet && echo done'],
 })
   .argument('<run>', 'id')
@@ -285,7 +285,7 @@ const waitCommand = clientCommand('wait', {
   });
 
 const cancelCommand = clientCommand('cancel', {
-  summary: 'end a run that waits or is under way',
+  summary: 'cancel a queued or running run',
   examples: ['runs cancel 0198a7c2-…'],
 })
   .argument('<run>', 'id')
@@ -296,11 +296,11 @@ const cancelCommand = clientCommand('cancel', {
   });
 
 const resumeCommand = clientCommand('resume', {
-  summary: 'let a failed or canceled pretraining continue from its last checkpoint',
+  summary: 'continue a failed or canceled pretraining from its last kept state',
   examples: ['runs resume 0198a7c2-…', 'runs resume 0198a7c2-… --wait'],
 })
   .argument('<run>', 'id')
-  .option('--wait', 'until it has ended')
+  .option('--wait', 'wait until the run has ended')
   .action(async (id, { wait, ...options }) => {
     const registry = await connect(options);
     const { resumeRun } = await registry.ask(RESUME, { id });
@@ -310,11 +310,11 @@ const resumeCommand = clientCommand('resume', {
   });
 
 function noRun(id: string): CommandFailure {
-  return new CommandFailure({ message: `There is no run ${id}.`, hint: 'See which there are: paraffin runs ls' });
+  return new CommandFailure({ message: `The run ${id} does not exist.`, hint: 'List the runs: paraffin runs ls' });
 }
 
 export function runCommands(): Command {
-  const runs = group('runs', 'what runs, what waits, what came out');
+  const runs = group('runs', 'list, show, follow, cancel and resume runs');
   for (const each of [listCommand, showCommand, logsCommand, waitCommand, cancelCommand, resumeCommand])
     runs.addCommand(each);
   return runs;

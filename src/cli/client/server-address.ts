@@ -49,7 +49,7 @@ async function ownKeyFor(url: URL, dataDir: string, ownersOf: typeof ownersOfPor
   const strangers = owners.filter((owner) => owner !== keyOwner && owner !== 0);
   if (strangers.length === 0) return owners.length === 0 ? undefined : key.trim();
   throw new CommandFailure({
-    message: `The server at ${url.host} runs as the user ${strangers.join(', ')}, and ${file} belongs to the user ${keyOwner}: the key is not sent to it.`,
-    hint: 'Name your own server by --url or PARAFFIN_URL, or give a key for this one by PARAFFIN_API_KEY.',
+    message: `The server at ${url.host} runs as the user ${strangers.join(', ')}, but ${file} belongs to the user ${keyOwner}, so the key is not sent to it.`,
+    hint: 'Give the address of your own server by --url or PARAFFIN_URL, or a key for this server by PARAFFIN_API_KEY.',
   });
 }

@@ -1,4 +1,4 @@
-/** `paraffin datasets verify`: read every byte of a version again, as a client gets it. */
+/** `paraffin datasets verify`: download and verify every file of a version. */
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from '../terminal.ts';
 import { damageOf } from './bytes.ts';
@@ -23,9 +23,9 @@ const PARTS = graphql(`
 `);
 
 export const verifyCommand = clientCommand('verify', {
-  summary: 'read every byte of a version again, as a client gets it',
+  summary: 'download and verify every file of a version',
   details:
-    'Reads the manifest and every shard of a sealed version from the server and compares them with their sha256. Exit code 3 when a digest differs.',
+    'Reads the manifest and every shard of a sealed version from the server and compares them with their sha256. Exit code 3 if a digest differs.',
   examples: ['datasets verify bach', 'datasets verify bach@1 --json'],
 })
   .argument('<dataset>', 'dataset or dataset@version')
@@ -60,13 +60,13 @@ export const verifyCommand = clientCommand('verify', {
       names: damaged.map(({ sha256 }) => sha256),
       text:
         damaged.length === 0
-          ? `${paint('bold', name)} is whole: ${parts.length} files, ${byteSizeInWords(read)}.`
+          ? `${paint('bold', name)} is intact: ${parts.length} files, ${byteSizeInWords(read)}.`
           : damaged.map(({ sha256, damage }) => `${sha256}: ${damage}`).join('\n'),
     });
     if (damaged.length > 0)
       throw new CommandFailure({
         exitCode: EXIT.DAMAGE_FOUND,
         message: `${damaged.length} of ${parts.length} files of ${name} are damaged.`,
-        hint: 'On the server: paraffin fsck, then restore them from a backup or import the images again.',
+        hint: 'Run "paraffin fsck" on the server, then restore the files from a backup or import the images again.',
       });
   });

@@ -42,18 +42,18 @@ const CHECKPOINT_FACTS = graphql(`
 export const downloadCommand = clientCommand('download', {
   summary: 'download the weights of a checkpoint and verify them',
   details:
-    'Downloads the weights of a checkpoint, continues where a broken download stopped, and names the file only when its sha256 is right. Exit code 3 when it is not.',
+    'Downloads the weights of a checkpoint, continues an interrupted download, and gives the file its name only after its sha256 was verified. Exit code 3 if the sha256 is wrong.',
   examples: [
     'download colon',
     'download colon@champion --format pytorch --out encoder.pt',
     'download 0198a7c2-… --format onnx --out models/ --dry-run',
   ],
 })
-  .argument('<checkpoint>', 'id, model@alias, model@version, or model for its newest')
+  .argument('<checkpoint>', 'id, model@alias, model@version, or model for its latest version')
   .option('--format <name>', namesOf(FORMATS).join(', '), oneOf(FORMATS), 'SAFETENSORS' as const)
   .option('-o, --out <path>', 'file or folder (default: this folder)')
-  .option('--dry-run', 'say how many bytes it would fetch, and fetch none')
-  .option('--force', 'replace a file that has other bytes')
+  .option('--dry-run', 'print the number of bytes without downloading them')
+  .option('--force', 'replace an existing file with other content')
   .action(async (reference, { format, out, dryRun, force, ...options }) => {
     const registry = await connect(options);
     const checkpoint = await findCheckpoint(registry, reference);
@@ -63,7 +63,7 @@ export const downloadCommand = clientCommand('download', {
       show(options, {
         data: { checkpointId: checkpoint.id, format, byteSize: null, sha256: null },
         names: [],
-        text: `${nameOf(checkpoint)} as ${format.toLowerCase()} is made when it is first asked for; how many bytes it has is not known before.`,
+        text: `${nameOf(checkpoint)} as ${format.toLowerCase()} is made at the first request; its size is not known before.`,
       });
       return;
     }
@@ -73,8 +73,8 @@ export const downloadCommand = clientCommand('download', {
         message: `${nameOf(checkpoint)} cannot be downloaded as ${format.toLowerCase()}.`,
         hint:
           checkpoint.formats.length === 0
-            ? `Its weights are not here yet: paraffin models import --published ${checkpoint.publishedSlug ?? 'NAME'}`
-            : `There are: ${checkpoint.formats.join(', ').toLowerCase()}`,
+            ? `Import its weights first: paraffin models import --published ${checkpoint.publishedSlug ?? 'NAME'}`
+            : `Available formats: ${checkpoint.formats.join(', ').toLowerCase()}`,
       });
     const remote = await lookAt(registry, options, place.downloadUrl);
     if (known !== undefined && known.sha256 !== remote.sha256)
@@ -105,11 +105,12 @@ export const downloadCommand = clientCommand('download', {
       () => true,
       () => false,
     );
-    if (isThere && (await sha256Of(target)) === remote.sha256) remark(options, 'It is there already.');
+    if (isThere && (await sha256Of(target)) === remote.sha256)
+      remark(options, 'The file exists already and is intact.');
     else if (isThere && force !== true)
       throw new CommandFailure({
-        message: `${target} is there already, with other bytes.`,
-        hint: 'Name another --out, or --force to replace it.',
+        message: `${target} exists already with other content.`,
+        hint: 'Give another --out, or use --force to replace it.',
       });
     else await fetchFile(registry, options, place.downloadUrl, remote, target);
     show(options, {
@@ -144,8 +145,8 @@ async function requireFolderOf(out: string | undefined): Promise<void> {
   );
   if (!isThere)
     throw new CommandFailure({
-      message: `There is no folder ${folder} to put the file into.`,
-      hint: `Make it first: mkdir -p '${folder}'`,
+      message: `The folder ${folder} does not exist.`,
+      hint: `Create it first: mkdir -p '${folder}'`,
     });
 }
 
@@ -161,9 +162,9 @@ async function targetOf(out: string | undefined, fileName: string): Promise<stri
 }
 
 export const verifyCommand = clientCommand('verify', {
-  summary: 'say which checkpoint a file is, and whether it is intact',
+  summary: 'identify the checkpoint of a file and verify the file',
   details:
-    'Reads a file and asks the registry which checkpoint has these bytes. Exit code 3 when none has, or not the one that --checkpoint names. With --sha256 nobody is asked.',
+    'Looks up by sha256 which checkpoint of the registry a file belongs to. Exit code 3 if there is none, or if it is not the one of --checkpoint. With --sha256 no server is used.',
   examples: [
     'verify encoder.safetensors',
     'verify encoder.pt --checkpoint colon@champion',
@@ -171,8 +172,8 @@ export const verifyCommand = clientCommand('verify', {
   ],
 })
   .argument('<file>', 'on this machine')
-  .option('--checkpoint <reference>', 'what it should be: an id, model@alias, model@version')
-  .option('--sha256 <digest>', 'what it should be; no server is asked')
+  .option('--checkpoint <reference>', 'the expected checkpoint: an id, model@alias, model@version')
+  .option('--sha256 <digest>', 'the expected sha256; no server is used')
   .action(async (file, { checkpoint: reference, sha256: wanted, ...options }) => {
     const sha256 = await hashed(file, options);
     if (wanted !== undefined) {
@@ -195,7 +196,7 @@ export const verifyCommand = clientCommand('verify', {
           expected === undefined
             ? `No checkpoint of ${registry.url} has these bytes (sha256 ${sha256}).`
             : `${file} (sha256 ${sha256}) is not ${nameOf(expected)} in any of its formats.`,
-        hint: 'It is damaged, changed, or from elsewhere. Download it again.',
+        hint: 'The file is damaged, changed, or from another source. Download it again.',
       });
     }
     const format =
@@ -212,7 +213,7 @@ export const verifyCommand = clientCommand('verify', {
 async function hashed(file: string, options: ClientOptions): Promise<string> {
   const found = await stat(file).catch(() => undefined);
   if (found === undefined || !found.isFile())
-    throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `There is no file ${file}.` });
+    throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `The file ${file} does not exist.` });
   const line = createStatusLine(process.stderr);
   let read = 0;
   const sha256 = await sha256Of(file, (count) => {

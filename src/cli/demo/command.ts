@@ -63,7 +63,7 @@ export async function demo({ data, steps }: DemoOptions): Promise<ExitCode> {
   const images = await chooseImages(env.dataDir, data);
   say(
     images.synthetic
-      ? '   Images: SYNTHETIC, drawn by Paraffin (no real ones were found).'
+      ? '   Images: SYNTHETIC, drawn by Paraffin (no real images were found).'
       : `   Images: ${images.source}`,
   );
 
@@ -137,7 +137,7 @@ async function runSteps({ client, server, env, images, steps, startedMs }: DemoR
   const [checkpoint] = pretrained.checkpoints;
   if (checkpoint === undefined) throw new Error('The run registered no checkpoint.');
   for (const sentence of pretrained.explanation) say(`   ${sentence}`);
-  if (checkpoint.probe !== null) say(`   Its own probe: ${checkpoint.probe.sentence}`);
+  if (checkpoint.probe !== null) say(`   Probe: ${checkpoint.probe.sentence}`);
   const randomRunId = await launchPretraining(client, {
     ...training,
     modelSlug: 'demo-random',
@@ -169,7 +169,7 @@ async function runSteps({ client, server, env, images, steps, startedMs }: DemoR
     againstRandom.push(againstRandomOf(name, await evaluationOf(client, runId)));
   }
 
-  say('6. Download and prove');
+  say('6. Download and verify');
   const download = await downloadAndVerify(client, env.dataDir, checkpoint);
   say(
     `   ${(download.bytes / 1e6).toFixed(1)} MB, sha256 ${download.sha256.slice(0, 16)}… ${download.verified ? 'as registered; loaded again, its embeddings are equal' : 'DIFFERS'}`,
@@ -202,8 +202,8 @@ async function runSteps({ client, server, env, images, steps, startedMs }: DemoR
   const summaryPath = path.join(env.dataDir, 'summary.json');
   await writeWhole(summaryPath, `${JSON.stringify(summary, null, 2)}\n`);
   printResults(summary, evaluations, test.name, images.synthetic);
-  say(`\nWritten to ${path.relative(process.cwd(), summaryPath)}. "npm start" serves all of this.`);
-  if (!download.verified) throw new Error('The downloaded checkpoint is not what was registered.');
+  say(`\nWritten to ${path.relative(process.cwd(), summaryPath)}. Run "npm start" to open this registry.`);
+  if (!download.verified) throw new Error('The downloaded checkpoint differs from the registered one.');
 }
 
 type Checkpoint = PretrainedRun['checkpoints'][number];
@@ -269,7 +269,7 @@ function againstRandomOf(dataset: string, { baselines }: EvaluationAnswer): Agai
   const difference = baselines
     .find(({ kind }) => kind === 'RANDOM_ENCODER')
     ?.differences.find(({ name }) => name === 'macroF1');
-  if (difference === undefined) throw new Error('The evaluation has no random encoder beside it.');
+  if (difference === undefined) throw new Error('The evaluation has no random encoder to compare with.');
   const { value, ci95Low, ci95High } = difference;
   const verdict =
     ci95Low !== null && ci95Low > 0 ? 'BETTER' : ci95High !== null && ci95High < 0 ? 'WORSE' : 'NOT_DISTINGUISHABLE';
@@ -295,7 +295,7 @@ function printAgainstRandom(sets: readonly AgainstRandom[], synthetic: boolean):
   say(table(['dataset', 'difference', '95 % interval', 'verdict'], rows));
   const better = sets.filter(({ verdict }) => verdict === 'BETTER').length;
   say(
-    `\nThe pretrained encoder beats a random one beyond the interval on ${better} of ${sets.length} labelled ${sets.length === 1 ? 'set' : 'sets'}${synthetic ? ' (SYNTHETIC images)' : ''}.`,
+    `\nThe pretrained encoder beats a random one (95 % interval) on ${better} of ${sets.length} labelled ${sets.length === 1 ? 'set' : 'sets'}${synthetic ? ' (SYNTHETIC images)' : ''}.`,
   );
 }
 

@@ -64,9 +64,9 @@ export async function chooseImages(dataDir: string, given: string | undefined): 
   if (given !== undefined)
     throw new DomainError({
       code: 'IMPORT_PATH_NOT_FOUND',
-      message: `There is no folder ${folder}.`,
+      message: `The folder ${folder} does not exist.`,
       field: '--data',
-      hint: 'Name a folder with one subfolder of images for each label.',
+      hint: 'Give a folder with one subfolder of images for each label.',
     });
   return drawnTissue(dataDir);
 }
@@ -99,7 +99,7 @@ async function histologyMini(dataDir: string, folder: string): Promise<DemoImage
       code: 'IMPORT_PATH_NOT_FOUND',
       message: `${folder} has a sources.csv but no images of osteosarcoma_ut.`,
       field: '--data',
-      hint: 'Name a folder with one subfolder of images for each label.',
+      hint: 'Give a folder with one subfolder of images for each label.',
     });
   return { synthetic: false, source: folder, importRoots: [folder], datasets };
 }

@@ -15,7 +15,7 @@ const runPayload = z.object({ run: z.object({ id: z.string() }).nullable(), user
 function objectOf<Value>(value: Value | null, errors: z.infer<typeof userErrors>): Value {
   const [first] = errors;
   if (first !== undefined) throw new Error(`${first.code} ${first.field ?? ''}: ${first.message} ${first.hint ?? ''}`);
-  if (value === null) throw new Error('The server answered neither an object nor an error.');
+  if (value === null) throw new Error('The answer of the server contains neither an object nor an error.');
   return value;
 }
 

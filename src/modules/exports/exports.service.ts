@@ -138,7 +138,7 @@ export function createExportService({
       for (;;) {
         notifier.reset();
         const run = await runs.get(viewer, runId);
-        if (run === undefined) throw new Error(`Run ${runId} is gone.`);
+        if (run === undefined) throw new Error(`Run ${runId} no longer exists.`);
         const waitedMs = performance.now() - startedMs;
         if (await hasSucceeded(run, waitedMs)) return;
         if (clientGone.aborted || waitedMs >= patience.fileMs)

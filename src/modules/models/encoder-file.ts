@@ -42,7 +42,7 @@ export interface EncoderFileTask {
   readonly inputContract: InputContract;
 }
 
-/** What was found in a file of weights. */
+/** Issues in a file of weights. */
 export interface EncoderFacts {
   readonly encoder: ImportedEncoder;
   readonly embeddingDim: number;

@@ -66,7 +66,7 @@ export async function send<Data>(
     throw new ApiError({
       code: 'UNREACHABLE',
       message: 'The server does not answer.',
-      hint: 'See whether it runs (npm start), then try again.',
+      hint: 'Check that the server is running (npm start), then try again.',
     });
   });
   const said: unknown = await response.json().catch(() => ({}));

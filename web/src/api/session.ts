@@ -30,7 +30,7 @@ export function onSessionChange(listener: () => void): () => void {
 export async function signIn(key: string): Promise<void> {
   // No header can carry anything else.
   if (!/^[!-~]+$/.test(key))
-    throw new ApiError({ code: 'BAD_INPUT', message: 'This is not a key.', hint: 'A key begins with pfn_.' });
+    throw new ApiError({ code: 'BAD_INPUT', message: 'The text is not a key.', hint: 'A key begins with pfn_.' });
   await ask({ method: 'POST', headers: { authorization: `Bearer ${key}` } });
   announce();
 }
@@ -53,7 +53,7 @@ async function ask(init: RequestInit): Promise<void> {
     throw new ApiError({
       code: 'UNREACHABLE',
       message: 'The server does not answer.',
-      hint: 'See whether it runs (npm start), then try again.',
+      hint: 'Check that the server is running (npm start), then try again.',
     });
   });
   if (response.ok) return;

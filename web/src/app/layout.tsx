@@ -18,7 +18,7 @@ export function Layout() {
   return (
     <>
       <a className="skip" href="#main">
-        Skip to the page
+        Skip to content
       </a>
       <header className="top">
         <Link to="/datasets" className="brand">
@@ -54,7 +54,7 @@ export function Layout() {
         <Outlet />
       </main>
       <footer className="foot">
-        <span>Paraffin: datasets of histopathology, encoders, and how they were made.</span>
+        <span>Paraffin: a registry of histopathology datasets and encoders.</span>
         <a href="/explorer">GraphQL explorer</a>
       </footer>
     </>

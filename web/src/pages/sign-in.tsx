@@ -34,14 +34,14 @@ export function SignInPage() {
     >
       <h1>Sign in</h1>
       <p className="soft">
-        Reading may be open; every change needs a key. The first one is in the file <code>admin-key</code> of the
-        server's data directory: <code>cat .paraffin/admin-key</code>
+        Every change needs a key, and the server may also require one for reading. The first key is in the file{' '}
+        <code>admin-key</code> of the server's data directory: <code>cat .paraffin/admin-key</code>
       </p>
       <label htmlFor="key">Key</label>
       <input id="key" name="key" type="password" autoComplete="off" required placeholder="pfn_…" spellCheck={false} />
       {error !== undefined && <Failure error={error} />}
       <div className="row between">
-        <span className="soft small">You stay signed in for some hours; the key is not kept.</span>
+        <span className="soft small">You stay signed in for some hours. The browser does not store the key.</span>
         <button type="submit" className="primary" disabled={isTrying}>
           Sign in
         </button>

@@ -86,7 +86,7 @@ export function AxisNote({ axis, hasBaselines }: { readonly axis: Axis; readonly
   return (
     <p className="soft small">
       Axis from {axis.min.toFixed(1)} to {axis.max.toFixed(1)}. Dot: value; bar: 95 % interval of the bootstrap over
-      groups{hasBaselines ? '; upright lines: a random encoder (whole) and colour statistics alone (dashed)' : ''}.
+      groups{hasBaselines ? '; vertical lines: a random encoder (solid) and colour statistics (dashed)' : ''}.
     </p>
   );
 }

@@ -22,7 +22,7 @@ export function IssueList<Issue extends IssueFacts>({
   if (issues.length === 0)
     return (
       <p>
-        <Tag tone="good">nothing wrong</Tag>
+        <Tag tone="good">no issues</Tag>
       </p>
     );
   return (

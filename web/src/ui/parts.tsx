@@ -103,7 +103,7 @@ export function Tag({
 
 export function Synthetic() {
   return (
-    <span className="synthetic" title="Drawn by a program: never to be taken for tissue">
+    <span className="synthetic" title="Drawn by a program; not real tissue">
       SYNTHETIC
     </span>
   );

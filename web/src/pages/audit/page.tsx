@@ -70,7 +70,7 @@ export function AuditPage() {
       <div className="head">
         <h1>Audit log</h1>
         <p className="soft">
-          What somebody changed, tried to change, or was refused. Each entry holds the hash of the one before it.
+          Actions that were done, tried or refused. Each entry contains the hash of the entry before it.
         </p>
       </div>
       <Verification />
@@ -113,7 +113,7 @@ export function AuditPage() {
           </label>
         </div>
         {pages.isError && <Failure error={pages.error} />}
-        {rows?.length === 0 && <Empty title="No entry is like that" />}
+        {rows?.length === 0 && <Empty title="No entry matches" />}
         {rows !== undefined && rows.length > 0 && (
           <DataTable caption="Audit log" rows={rows} columns={COLUMNS} idOf={(entry) => String(entry.sequence)} />
         )}
@@ -132,14 +132,14 @@ function Verification() {
   const answer = useAsk(VERIFY_AUDIT, {}, { enabled: false });
   return (
     <section className="sheet" aria-labelledby="whole">
-      <h2 id="whole">Is it as it was written?</h2>
+      <h2 id="whole">Verification</h2>
       <p className="soft">
-        The log alone cannot show that its end was cut off: keep the head somewhere else, and give it to{' '}
+        The log alone cannot show that its end was truncated: store the head in another place, and pass it to{' '}
         <code>paraffin audit verify --head</code> the next time.
       </p>
       <div className="row">
         <button type="button" onClick={() => void answer.refetch()} disabled={answer.isFetching}>
-          {answer.isFetching ? 'Computing …' : 'Compute every hash again'}
+          {answer.isFetching ? 'Computing …' : 'Verify all hashes'}
         </button>
       </div>
       {(answer.data !== undefined || answer.isError) && (
@@ -147,7 +147,11 @@ function Verification() {
           {({ verifyAudit: { entryCount, head, fault } }) => (
             <>
               <p role="status">
-                {fault === null ? <Tag tone="good">whole</Tag> : <Tag tone="bad">broken at entry {fault.sequence}</Tag>}{' '}
+                {fault === null ? (
+                  <Tag tone="good">valid</Tag>
+                ) : (
+                  <Tag tone="bad">invalid at entry {fault.sequence}</Tag>
+                )}{' '}
                 {count(entryCount)} {entryCount === 1 ? 'entry holds' : 'entries hold'}. {fault?.message}
               </p>
               <Snippet label="Head of the log" text={`${head.sequence}:${head.hash}`} />

@@ -62,7 +62,7 @@ function Detail({
       {shown === undefined ? (
         <section className="sheet">
           <h2>Images</h2>
-          <Empty title="No images of it are here">
+          <Empty title="No images have been imported">
             <span>The catalogue knows of it; its images come in by an import.</span>
             <Link to="/new" search={{ what: 'importDatasetVersion', datasetId: dataset.id }} className="button">
               Import images
@@ -124,7 +124,7 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
         </nav>
       )}
       {version.status === 'DRAFT' && (
-        <div className="notice warn">A draft: its import has not ended. No run may use it yet.</div>
+        <div className="notice warn">A draft, because its import has not ended. Runs cannot use it yet.</div>
       )}
       {version.thumbnails.length > 0 && <ThumbnailGrid thumbnails={version.thumbnails} datasetName={dataset.name} />}
       <div className="columns">
@@ -137,7 +137,7 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
           )}
         </div>
         <div className="stack">
-          <h3>What import found</h3>
+          <h3>Issues found by the import</h3>
           <Issues version={version} fileName={`${dataset.slug}-v${version.version}-issues.csv`} />
         </div>
         <Facts>
@@ -149,7 +149,7 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
           <Fact name="Groups">
             {counted(version.groupCount, 'group')}
             {version.ungroupedImageCount === 0
-              ? ' that no fold divides'
+              ? ', which folds never divide'
               : `; of ${counted(version.ungroupedImageCount, 'image')} the patient or slide is not known`}
           </Fact>
           <Fact name="Split">{version.hasSplit ? 'its own' : 'drawn at evaluation'}</Fact>
@@ -182,9 +182,10 @@ function Known({ dataset }: { readonly dataset: DatasetDetail }) {
   return (
     <section className="sheet" aria-labelledby="known">
       <h2 id="known">
-        What is known{' '}
+        Facts{' '}
         <span className="soft small">
-          and how: <Tag tone="good">read</Tag> in a source, or <Tag tone="warn">recalled</Tag> and to be checked
+          with its evidence: <Tag tone="good">read</Tag> in a source, or <Tag tone="warn">recalled</Tag> and not yet
+          checked
         </span>
       </h2>
       <Facts>
@@ -193,7 +194,7 @@ function Known({ dataset }: { readonly dataset: DatasetDetail }) {
         {dataset.ihcMarkers.length > 0 && (
           <Fact name={name('IHC markers', 'ihcMarkers')}>{list(dataset.ihcMarkers)}</Fact>
         )}
-        <Fact name={name('Kind of image', 'imageKind')}>{dataset.imageKind}</Fact>
+        <Fact name={name('Image kind', 'imageKind')}>{dataset.imageKind}</Fact>
         <Fact name={name('Resolution', 'resolutions.magnification', 'resolutions.micronsPerPixel', 'resolutions')}>
           {list(dataset.resolutions.map(resolutionText))}
         </Fact>
@@ -209,7 +210,7 @@ function Known({ dataset }: { readonly dataset: DatasetDetail }) {
         <Fact name={name('Licence', 'licence')}>{dataset.licence}</Fact>
         <Fact name={name('Published', 'publishedYear')}>{dataset.publishedYear}</Fact>
         {dataset.paperRoles.length > 0 && (
-          <Fact name={name('Used in the paper for', 'paperRoles')}>{list(dataset.paperRoles)}</Fact>
+          <Fact name={name('Use in the paper', 'paperRoles')}>{list(dataset.paperRoles)}</Fact>
         )}
         {dataset.parentCollections.length > 0 && (
           <Fact name={name('Cut from', 'parentCollections')}>
@@ -360,7 +361,7 @@ function Cited({ dataset }: { readonly dataset: DatasetDetail }) {
 function Parts({ dataset }: { readonly dataset: DatasetDetail }) {
   return (
     <section className="sheet" aria-labelledby="parts">
-      <h2 id="parts">Parts that the source counts apart</h2>
+      <h2 id="parts">Parts that the source counts separately</h2>
       <Bars
         unit="slides"
         items={dataset.subcollections.map((part) => ({

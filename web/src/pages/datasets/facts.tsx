@@ -4,14 +4,14 @@ import { short } from '../../ui/format.ts';
 
 /** How the row relates to the paper, as far as known. */
 export const PROVENANCE_WORDS: Readonly<Record<string, { readonly name: string; readonly meaning: string }>> = {
-  PAPER_TABLE: { name: "paper's list", meaning: "Known to be a row of the paper's own list of 57." },
+  PAPER_TABLE: { name: "paper's list", meaning: "A row of the paper's list of 57 datasets." },
   PAPER_TEXT: {
     name: 'named in the paper',
-    meaning: 'Named in the text of the paper; whether it is a row of its list is not known.',
+    meaning: 'Named in the text of the paper; it is not known whether it is in the list.',
   },
-  OTHER_SOURCE: { name: 'tied by others', meaning: 'Somebody other than the paper ties it to the paper.' },
-  CANDIDATE: { name: 'candidate', meaning: 'Of the kind that the paper collected; nothing ties it to the paper.' },
-  LOCAL: { name: 'local', meaning: 'Made by a user of this registry.' },
+  OTHER_SOURCE: { name: 'other source', meaning: 'Another source says that the paper used it.' },
+  CANDIDATE: { name: 'candidate', meaning: 'Similar to the datasets of the paper, without evidence that it was used.' },
+  LOCAL: { name: 'local', meaning: 'Created by a user of this registry.' },
 };
 
 export function Provenance({ provenance }: { readonly provenance: string }) {

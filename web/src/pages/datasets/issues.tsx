@@ -29,7 +29,7 @@ export function Issues({ version, fileName }: { readonly version: DatasetVersion
                 aria-expanded={openKind === kind}
                 onClick={() => setOpenKind(openKind === kind ? null : kind)}
               >
-                {openKind === kind ? 'Hide' : 'Show each with its reason'}
+                {openKind === kind ? 'Hide' : 'Show each file with the reason'}
               </button>
             )}
           </>

@@ -81,12 +81,12 @@ export function DatasetsPage() {
       </div>
       <div className="browse">
         <details className="facets-fold" open={!isNarrow}>
-          <summary className="button">Narrow down</summary>
-          <aside className="facets" aria-label="Narrow down">
+          <summary className="button">Filters</summary>
+          <aside className="facets" aria-label="Filters">
             <Loaded of={facets}>{(data) => <Facets facets={data.datasetFacets} search={search} />}</Loaded>
           </aside>
         </details>
-        <section className="stack" aria-label="Found datasets">
+        <section className="stack" aria-label="Matching datasets">
           <Toolbar search={search} view={view} />
           <div className="row between">
             <span role="status">{total === undefined ? ' ' : counted(total, 'dataset')}</span>
@@ -118,7 +118,7 @@ export function DatasetsPage() {
 function NothingFound({ isNarrowed }: { readonly isNarrowed: boolean }) {
   return isNarrowed ? (
     <Empty title="No dataset matches">
-      <span>Take a facet away, or search for less.</span>
+      <span>Remove a filter, or search for fewer words.</span>
     </Empty>
   ) : (
     <Empty title="The catalogue is empty" />
@@ -184,7 +184,7 @@ function Facets({ facets, search }: { readonly facets: DatasetFacets; readonly s
     <>
       <ListFacet title="Organ" name="organ" values={facets.organs} search={search} />
       <ListFacet title="Stain" name="stain" values={facets.stains} search={search} />
-      <ListFacet title="Kind of image" name="kind" values={facets.imageKinds} search={search} />
+      <ListFacet title="Image kind" name="kind" values={facets.imageKinds} search={search} />
       <OneFacet title="Magnification" name="magnification" values={facets.magnifications} search={search} />
       <OneFacet title="µm/px" name="micronsPerPixel" values={facets.micronsPerPixelBounds} search={search} />
       <ListFacet title="Task" name="task" values={facets.tasks} search={search} />
@@ -208,7 +208,7 @@ function Facets({ facets, search }: { readonly facets: DatasetFacets; readonly s
               })
             }
           />
-          <span>Imported here</span>
+          <span>With images</span>
         </label>
       </fieldset>
     </>

@@ -94,7 +94,9 @@ export function KeysPage() {
     <>
       <div className="head">
         <h1>Keys</h1>
-        <p className="soft">Who may do what. A key is shown once, when it is made; only a hash of it is kept.</p>
+        <p className="soft">
+          Access keys and sessions. A key is shown only when it is created; the server stores only its hash.
+        </p>
       </div>
       <Loaded of={keys}>
         {(data) => (
@@ -181,7 +183,7 @@ function Sessions() {
       <Loaded of={sessions}>
         {({ sessions: { nodes, totalCount } }) =>
           nodes.length === 0 ? (
-            <p className="soft">Nobody is signed in at a browser.</p>
+            <p className="soft">No open sessions.</p>
           ) : (
             <div className="scroll" tabIndex={0} role="region" aria-label="Sessions">
               <table>
@@ -245,13 +247,13 @@ function NewKey() {
   const secret = create.data?.createKey.secret;
   return (
     <form className="sheet" onSubmit={submit}>
-      <h2>A new key</h2>
+      <h2>New key</h2>
       <div className="field">
-        <label htmlFor="key-name">What it is for</label>
+        <label htmlFor="key-name">Purpose</label>
         <input id="key-name" name="name" required placeholder="notebook on the microscope" />
       </div>
       <div className="field">
-        <label htmlFor="key-owner">Who answers for it</label>
+        <label htmlFor="key-owner">Responsible person</label>
         <input id="key-owner" name="owner" required />
       </div>
       <div className="field">
@@ -269,7 +271,7 @@ function NewKey() {
       <Refusals errors={create.data?.createKey.userErrors ?? []} />
       {secret != null && (
         <div className="notice good" role="status">
-          <strong>Shown this once:</strong>
+          <strong>Shown only this once:</strong>
           <code className="wrap">{secret}</code>
           <CopyButton text={secret} />
         </div>

@@ -107,7 +107,7 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
     field.defaultValue === null || type?.enumValues != null || shape.typeName === 'Boolean'
       ? null
       : `Default ${field.defaultValue}.`,
-    isList && !isTicked ? 'Several, with commas between.' : null,
+    isList && !isTicked ? 'Several values, separated by commas.' : null,
   ]
     .filter((part) => part !== null)
     .join(' ');

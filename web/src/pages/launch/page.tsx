@@ -33,7 +33,7 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
   launchPretraining: {
     title: 'Pretrain',
     input: 'LaunchPretrainingInput',
-    meaning: 'An encoder learns from images without labels (SimCLR).',
+    meaning: 'Train an encoder on images without labels (SimCLR).',
     gives: 'run',
     fields: RUN_FIELDS,
     first: [
@@ -53,7 +53,7 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
   launchEvaluation: {
     title: 'Evaluate',
     input: 'LaunchEvaluationInput',
-    meaning: 'An encoder is measured on labelled images, with intervals and baselines.',
+    meaning: 'Measure an encoder on labelled images, with intervals and baselines.',
     gives: 'run',
     fields: RUN_FIELDS,
     first: ['checkpointId', 'datasetVersionId', 'protocol', 'folds'],
@@ -61,7 +61,7 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
   importDatasetVersion: {
     title: 'Import images',
     input: 'ImportDatasetVersionInput',
-    meaning: 'A folder of the server becomes a sealed version of a dataset.',
+    meaning: 'Import a folder of the server as a sealed version of a dataset.',
     gives: 'run',
     fields: RUN_FIELDS,
     first: ['datasetId', 'path', 'layout', 'patchSizePx', 'labelsCsvPath', 'dryRun'],
@@ -69,15 +69,15 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
   createDataset: {
     title: 'New dataset',
     input: 'CreateDatasetInput',
-    meaning: 'A dataset of your own; its images come by an import.',
+    meaning: 'Add a dataset to the catalogue; import its images afterwards.',
     gives: 'dataset',
     fields: 'dataset { slug }',
     first: ['name', 'imageKind', 'organs', 'stains', 'tasks', 'synthetic'],
   },
   importCheckpoint: {
-    title: 'Bring in weights',
+    title: 'Import weights',
     input: 'ImportCheckpointInput',
-    meaning: 'Weights made elsewhere, mapped strictly, never run.',
+    meaning: 'Import external weights with strict mapping of names, without executing the file.',
     gives: 'checkpoint',
     fields: 'checkpoint { version model { slug } }',
     first: ['publishedCheckpoint', 'modelSlug', 'path', 'url', 'inputContract'],
@@ -223,10 +223,11 @@ function Form({
         </button>
       </div>
       <div className="sheet">
-        <h2>What it sends</h2>
-        <Snippet label="The GraphQL that the form sends" text={document} />
+        <h2>Request</h2>
+        <Snippet label="The GraphQL request of the form" text={document} />
         <p className="soft small">
-          What is left empty takes the server's default. The same by hand: <a href="/explorer">the GraphQL explorer</a>.
+          Empty fields use the server's default. To send a request by hand, use{' '}
+          <a href="/explorer">the GraphQL explorer</a>.
         </p>
       </div>
     </form>

@@ -49,13 +49,13 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
       </div>
       <Caveats issues={evaluation.caveats} />
       <section className="sheet" aria-labelledby="metrics">
-        <h2 id="metrics">Metrics beside baselines</h2>
+        <h2 id="metrics">Metrics and baselines</h2>
         <Unbeaten kinds={evaluation.unbeatenBaselines} />
         <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} />
       </section>
       {evaluation.learningCurve.length > 0 && (
         <section className="sheet" aria-labelledby="curve">
-          <h2 id="curve">From fewer labels</h2>
+          <h2 id="curve">With fewer labels</h2>
           <LearningCurve learningCurve={evaluation.learningCurve} baselines={evaluation.baselines} />
         </section>
       )}
@@ -65,7 +65,7 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
         {evaluation.perClass.length > 0 && <Classes evaluation={evaluation} />}
       </div>
       <section className="sheet" aria-labelledby="how">
-        <h2 id="how">How it was measured</h2>
+        <h2 id="how">Method</h2>
         <Facts>
           <Fact name="Encoder">
             <Link

@@ -31,8 +31,7 @@ export function LeaderboardPage() {
       <div className="head">
         <h1>Leaderboard</h1>
         <p className="soft">
-          Encoders on one labelled version under one protocol, best first. A number without its interval and its
-          baselines says little.
+          Encoders on one labelled version under one protocol, best first, each with its interval and baselines.
         </p>
       </div>
       <Loaded of={choices}>
@@ -48,7 +47,7 @@ export function LeaderboardPage() {
             evaluations.nodes[0],
           );
           return versionId === undefined ? (
-            <Empty title="No labelled images are here yet">
+            <Empty title="No labelled images have been imported yet">
               <Link to="/new" search={{ what: 'importDatasetVersion' }}>
                 Import some
               </Link>
@@ -88,7 +87,7 @@ function VersionBoard({
           </>
         ) : (
           <Empty title="This dataset version does not exist">
-            <Link to="/leaderboard">To the leaderboard on which something happened last</Link>
+            <Link to="/leaderboard">To the leaderboard with the latest evaluation</Link>
           </Empty>
         )
       }
@@ -181,7 +180,7 @@ function Board({ version, protocol }: { readonly version: LeaderboardVersion; re
     <Loaded of={answer}>
       {({ leaderboard: rows }) =>
         rows.length === 0 ? (
-          <Empty title={`Nothing was evaluated on v${version.version} by this protocol`}>
+          <Empty title={`No encoder was evaluated on v${version.version} by this protocol`}>
             <OtherBoards version={version} protocol={protocol} />
             <Link to="/new" search={{ what: 'launchEvaluation', datasetVersionId: version.id }}>
               Evaluate an encoder
@@ -302,10 +301,10 @@ function Rows({ rows }: { readonly rows: readonly LeaderboardRow[] }) {
 function Overlap({ overlaps }: { readonly overlaps: boolean | null }) {
   if (overlaps === true)
     return (
-      <Tag tone="warn" title="Its pretraining saw a version of this dataset">
-        saw these images
+      <Tag tone="warn" title="The pretraining saw images of this dataset">
+        overlaps pretraining
       </Tag>
     );
-  if (overlaps === null) return <Tag title="What it was trained on is not known here">seen: not known</Tag>;
+  if (overlaps === null) return <Tag title="The training data is not known">overlap not known</Tag>;
   return null;
 }

@@ -76,7 +76,7 @@ function Detail({ model, version }: { readonly model: ModelDetail; readonly vers
         </nav>
       )}
       {shown === undefined ? (
-        <Empty title="It has no version yet" />
+        <Empty title="The model has no versions yet" />
       ) : (
         <Version key={shown.id} id={shown.id} model={model} />
       )}
@@ -89,7 +89,7 @@ function Version({ id, model }: { readonly id: string; readonly model: ModelDeta
     <Loaded of={useAsk(CHECKPOINT, { id })}>
       {({ checkpoint }) =>
         checkpoint === null ? (
-          <Empty title="This version is no longer here" />
+          <Empty title="This version has been deleted" />
         ) : (
           <Checkpoint checkpoint={checkpoint} model={model} />
         )
@@ -102,7 +102,7 @@ function Checkpoint({ checkpoint, model }: { readonly checkpoint: CheckpointDeta
   return (
     <>
       <section className="sheet" aria-labelledby="lineage">
-        <h2 id="lineage">Where it comes from, and what it scored</h2>
+        <h2 id="lineage">Lineage and scores</h2>
         <Lineage checkpoint={checkpoint} name={model.name} />
       </section>
       <div className="columns">
@@ -159,7 +159,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           </Fact>
         )}
         {checkpoint.probe !== null && (
-          <Fact name="Its own probe">
+          <Fact name="Probe">
             <ProbeVerdict probe={checkpoint.probe} />
           </Fact>
         )}
@@ -170,8 +170,8 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           </a>
         </Fact>
         {importedFrom !== null && (
-          <Fact name={checkpoint.sha256 === null ? 'Published at' : 'Brought in from'}>
-            {importedFrom.url ?? importedFrom.fileName ?? 'an address that is not known'}{' '}
+          <Fact name={checkpoint.sha256 === null ? 'Published at' : 'Imported from'}>
+            {importedFrom.url ?? importedFrom.fileName ?? 'an unknown URL'}{' '}
             {importedFrom.licence === null ? '' : `(licence ${importedFrom.licence})`}
           </Fact>
         )}
@@ -184,7 +184,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           The weights are not here, only their source is known.{' '}
           {checkpoint.publishedSlug !== null && (
             <Link to="/new" search={{ what: 'importCheckpoint', publishedCheckpoint: checkpoint.publishedSlug }}>
-              Bring them in
+              Import them
             </Link>
           )}
         </div>
@@ -251,9 +251,9 @@ function Use({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
   };
   return (
     <section className="sheet" aria-labelledby="use">
-      <h2 id="use">Use it</h2>
+      <h2 id="use">Usage</h2>
       {checkpoint.sha256 === null ? (
-        <p className="soft">Once its weights are here.</p>
+        <p className="soft">Available once the weights have been imported.</p>
       ) : (
         <>
           <div className="tabs" role="group" aria-label="Language">
@@ -303,7 +303,7 @@ function Evaluations({ checkpoint }: { readonly checkpoint: CheckpointDetail }) 
 function TrainingFacts({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
   return (
     <section className="sheet" aria-labelledby="training">
-      <h2 id="training">What is known of its training elsewhere</h2>
+      <h2 id="training">External training</h2>
       <Facts>
         {checkpoint.trainingFacts.map((fact) => (
           <Fact

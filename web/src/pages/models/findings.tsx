@@ -8,7 +8,7 @@ export function Unbeaten({ kinds }: { readonly kinds: EvaluationDetail['unbeaten
   if (kinds.length === 0) return null;
   return (
     <span>
-      <Tag tone="warn" title="The 95 % interval of the difference holds 0, or lies on the wrong side of it">
+      <Tag tone="warn" title="The 95 % interval of the difference contains 0 or is on the wrong side of it">
         does not beat {kinds.map(words).join(', ')}
       </Tag>
     </span>
@@ -19,7 +19,7 @@ type KnownLeakage = NonNullable<EvaluationDetail['leakage']>;
 
 /** In one line, for lists. */
 export function leakageInWords(leakage: EvaluationDetail['leakage']): string {
-  if (leakage === null) return 'What it had seen of these images is not known.';
+  if (leakage === null) return 'Whether it had seen these images is not known.';
   const images =
     leakage.exactImageCount === null
       ? 'images not compared'
@@ -30,9 +30,9 @@ export function leakageInWords(leakage: EvaluationDetail['leakage']): string {
 export function Leakage({ leakage }: { readonly leakage: EvaluationDetail['leakage'] }) {
   return (
     <section className="sheet" aria-labelledby="leakage">
-      <h2 id="leakage">What the encoder had seen of it</h2>
+      <h2 id="leakage">Leakage</h2>
       {leakage === null ? (
-        <p>Not known: its weights came from elsewhere, and nothing says what they were trained on.</p>
+        <p>Not known, because the weights were imported and their training data is unknown.</p>
       ) : (
         <LeakageFacts leakage={leakage} />
       )}
@@ -45,17 +45,17 @@ function LeakageFacts({ leakage }: { readonly leakage: KnownLeakage }) {
   return (
     <>
       <Facts>
-        <Fact name="The same images">{of(leakage.exactImageCount, leakage.testImageCount)}</Fact>
-        <Fact name="Nearly the same">{of(leakage.nearDuplicateImageCount, leakage.testImageCount)}</Fact>
+        <Fact name="Identical images">{of(leakage.exactImageCount, leakage.testImageCount)}</Fact>
+        <Fact name="Near-duplicates">{of(leakage.nearDuplicateImageCount, leakage.testImageCount)}</Fact>
         <Fact name="Groups">{of(leakage.sharedGroupCount, leakage.testGroupCount)}</Fact>
         <Fact name="Datasets and collections">{shared.length === 0 ? 'none in common' : shared.join(', ')}</Fact>
       </Facts>
       {leakage.isUpperBound && (
-        <p className="soft">
-          At most: a training used only a part of a version, and not all of it need have been seen.
-        </p>
+        <p className="soft">These are upper bounds, because a training used only a part of a version.</p>
       )}
-      {!leakage.isComplete && <p className="notice">There may be more: a part of its training is not known here.</p>}
+      {!leakage.isComplete && (
+        <p className="notice">There may be more overlap, because a part of the training is not known.</p>
+      )}
     </>
   );
 }

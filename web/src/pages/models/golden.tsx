@@ -25,7 +25,7 @@ export function Golden({ checkpointId }: { readonly checkpointId: string }) {
                   that begins with
                 </p>
                 <code>{embedding.slice(0, SHOWN_COMPONENTS).map(short).join(', ')} …</code>
-                <p className="soft">Checkpoint.golden has all of them, and the pixels.</p>
+                <p className="soft">Checkpoint.golden contains the whole embedding and the pixels.</p>
               </div>
             </div>
           </section>

@@ -42,7 +42,7 @@ export function LearningCurve({
         <table>
           <thead>
             <tr>
-              <th scope="col">Learned from</th>
+              <th scope="col">Labels</th>
               {lines.map(({ name }, index) => (
                 <th key={name} scope="col" className="number">
                   <span style={{ color: STROKES[index % STROKES.length] }} aria-hidden>

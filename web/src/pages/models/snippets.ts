@@ -67,7 +67,7 @@ const answer = await fetch(server + '/graphql', {
 });
 const { checkpoint } = (await answer.json()).data;
 const weights = Buffer.from(await (await fetch(new URL(checkpoint.downloadUrl, server))).arrayBuffer());
-if (createHash('sha256').update(weights).digest('hex') !== checkpoint.sha256) throw new Error('The file is not the one that was registered.');
+if (createHash('sha256').update(weights).digest('hex') !== checkpoint.sha256) throw new Error('The file differs from the registered one.');
 await writeFile('encoder.safetensors', weights);
 console.log(checkpoint.inputContract);`;
 }

@@ -5,17 +5,17 @@ import type { RunDetail } from './queries.ts';
 /** The series that show how a pretraining goes. */
 const CHARTS = [
   { name: 'loss', title: 'Loss', meaning: 'NT-Xent, mean over both views: lower is better.' },
-  { name: 'learningRate', title: 'Learning rate', meaning: 'Warm-up, then a cosine.' },
-  { name: 'imagesPerSecond', title: 'Images per second', meaning: 'Of the last ten steps.' },
+  { name: 'learningRate', title: 'Learning rate', meaning: 'Warm-up, then cosine decay.' },
+  { name: 'imagesPerSecond', title: 'Images per second', meaning: 'Mean over the last ten steps.' },
   {
     name: 'positiveSimilarity',
     title: 'Positive similarity',
-    meaning: 'Cosine between two views of one image: 1 is the same direction.',
+    meaning: 'Cosine similarity of two views of one image; 1 means the same direction.',
   },
   {
     name: 'embeddingStd',
     title: 'Collapse indicator',
-    meaning: 'Standard deviation of the embeddings: near 0, the encoder cannot tell images apart.',
+    meaning: 'Standard deviation of the embeddings: near 0, all images have the same embedding (collapse).',
     levels: [{ value: 0, label: 'collapsed' }],
   },
 ] as const;

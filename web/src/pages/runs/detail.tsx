@@ -132,7 +132,7 @@ const FAILURE_CAUSES: Readonly<Record<string, string>> = {
   OUT_OF_MEMORY: 'Cause: memory',
   INFRASTRUCTURE: 'Cause: the machine',
   TIMEOUT: 'Cause: time',
-  INTERNAL: 'A fault of Paraffin',
+  INTERNAL: 'Cause: an error of Paraffin',
 };
 
 /** The newest pretrainings; any other is selected by its id. */
@@ -156,7 +156,7 @@ function Compare({ run }: { readonly run: RunDetail }) {
       }}
     >
       <label>
-        <span className="hidden">Run to set beside</span>
+        <span className="hidden">Run to compare with</span>
         <input
           name="beside"
           list="others"
@@ -238,7 +238,7 @@ function Details({ run, live }: { readonly run: RunDetail; readonly live: Live }
         </section>
       )}
       <section className="sheet" aria-labelledby="facts">
-        <h2 id="facts">What was asked for</h2>
+        <h2 id="facts">Settings</h2>
         <Facts>
           <Fact name="Queued">{instant(run.queuedAt)}</Fact>
           <Fact name="Started">{run.startedAt === null ? 'not yet' : instant(run.startedAt)}</Fact>

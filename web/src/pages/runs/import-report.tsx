@@ -15,7 +15,7 @@ export function ImportReport({ run, report }: { readonly run: RunDetail; readonl
   return (
     <section className="sheet" aria-labelledby="report">
       <h2 id="report">
-        {report.isDryRun ? 'What an import would come to' : 'What it came to'}{' '}
+        {report.isDryRun ? 'Result of the dry run' : 'Result of the import'}{' '}
         <span className="soft small">
           {report.imagesChecked
             ? `${counted(imageCount, 'image')} of ${counted(fileCount, 'file')}`
@@ -46,7 +46,7 @@ export function ImportReport({ run, report }: { readonly run: RunDetail; readonl
           )}
         </div>
         <div className="stack">
-          <h3>What was found</h3>
+          <h3>Issues</h3>
           <IssueList issues={report.issues} />
           {report.issueListUrl !== null && (
             <p className="small">
@@ -77,13 +77,13 @@ function Verdict({ run, report }: { readonly run: RunDetail; readonly report: Re
           {isDryRun ? 'An import would be refused' : 'The import was refused'} for{' '}
           <strong>{questions.map((question) => words(question)).join(', ')}</strong>. Mend it, or accept what is meant:
         </span>
-        <Snippet label="For the field accept" text={questions.join(', ')} />
+        <Snippet label="Value for the field accept" text={questions.join(', ')} />
       </div>
     );
   if (!isDryRun) return null;
   return (
     <div className="notice good" role="note">
-      <span>Nothing was registered. An import would seal this.</span>
+      <span>Nothing was registered. An import would seal this version.</span>
       {typeof datasetId === 'string' && (
         <Link to="/new" search={{ what: 'importDatasetVersion', datasetId }} className="button">
           Import it
@@ -96,7 +96,7 @@ function Verdict({ run, report }: { readonly run: RunDetail; readonly report: Re
 function Assignments({ report: { assignments, assignmentCount } }: { readonly report: Report }) {
   const shown = assignments.slice(0, ASSIGNMENTS_SHOWN);
   return (
-    <div className="scroll" tabIndex={0} role="region" aria-label="What becomes what">
+    <div className="scroll" tabIndex={0} role="region" aria-label="Labels, groups and splits by folder">
       <table>
         <thead>
           <tr>

@@ -38,9 +38,9 @@ export function RunsPage() {
           (kinds.length + statuses.length > 0 ? (
             <Empty title="No run matches" />
           ) : (
-            <Empty title="Nothing has run yet">
+            <Empty title="There are no runs yet">
               <Link to="/new" search={{}}>
-                Begin with a run
+                Start a run
               </Link>
             </Empty>
           ))}
@@ -65,7 +65,7 @@ function Active() {
       <Loaded of={active}>
         {({ running, waiting }) => {
           const rows = [...running.nodes, ...waiting.nodes];
-          if (rows.length === 0) return <p className="soft">Nothing runs, and nothing waits.</p>;
+          if (rows.length === 0) return <p className="soft">No runs are running or queued.</p>;
           return (
             <>
               <DataTable caption="Running and waiting" rows={rows} columns={COLUMNS} idOf={(run) => run.id} />

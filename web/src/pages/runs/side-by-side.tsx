@@ -30,7 +30,7 @@ export function SideBySide({ first, second }: { readonly first: Watched; readonl
       <section className="sheet" aria-labelledby="differences">
         <h2 id="differences">Where they differ</h2>
         {rows.length === 0 ? (
-          <p className="soft">Their settings are the same.</p>
+          <p className="soft">The settings of the two runs are equal.</p>
         ) : (
           <div className="scroll">
             <table>
