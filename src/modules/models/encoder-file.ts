@@ -42,7 +42,7 @@ export interface EncoderFileTask {
   readonly inputContract: InputContract;
 }
 
-/** Issues in a file of weights. */
+/** The facts that were read from a file of weights. */
 export interface EncoderFacts {
   readonly encoder: ImportedEncoder;
   readonly embeddingDim: number;
