@@ -49,7 +49,7 @@ async function rawAnswer(to: TestServer, text: string): Promise<string> {
 }
 
 describe('requests', () => {
-  test('of one sender are counted, reported, and refused beyond the limit', async () => {
+  test('of one sender are counted, reported, and refused above the limit', async () => {
     const other = await startTestServer(database, { rateLimits: { ...DEFAULT_RATE_LIMITS, requestsPerMinute: 3 } });
     try {
       const statuses: number[] = [];
@@ -72,7 +72,7 @@ describe('requests', () => {
     }
   });
 
-  test('with wrong keys are soon told to wait, and nobody with a valid key for what they did', async () => {
+  test('with wrong keys soon have to wait, and do not affect senders with valid keys', async () => {
     const rateLimits = { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 2 };
     const other = await startTestServer(database, { rateLimits });
     const made = await server.ask('mutation { createKey(input: { name: "k", owner: "o", role: READER }) { secret } }');
@@ -97,7 +97,7 @@ describe('requests', () => {
     }
   });
 
-  test('of strangers leave so many entries in the audit log and no more, wherever they come from', async () => {
+  test('without a valid key leave a limited number of entries in the audit log, from however many addresses', async () => {
     const rateLimits = { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 2, anonymousRefusalsPerMinute: 5 };
     const senderOf = createSenderReader({ host: '127.0.0.1', trustedProxies: ['127.0.0.1'] });
     const other = await startTestServer(database, { rateLimits, senderOf });
@@ -113,7 +113,7 @@ describe('requests', () => {
     }
   });
 
-  test('of a page of another site are refused, and neither counted nor told', async () => {
+  test('of a page of another site are refused, and neither counted nor logged', async () => {
     const rateLimits = { ...DEFAULT_RATE_LIMITS, requestsPerMinute: 3, refusalsPerMinute: 2 };
     const other = await startTestServer(database, { rateLimits });
     try {
@@ -140,7 +140,7 @@ describe('requests', () => {
     }
   });
 
-  test('that follow a link from another site reach the pages, and nothing that takes a key', async () => {
+  test('that follow a link from another site reach the pages, and nothing that needs a key', async () => {
     const headers = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' };
     const statusOf = (path: string): Promise<number> =>
       new Promise((resolve, reject) => {
@@ -178,14 +178,14 @@ describe('an operation that takes too long', () => {
     }
   }
 
-  test('is answered as such over HTTP', () =>
+  test('is reported as such over HTTP', () =>
     whileLocked(async () => {
       const response = await post(server, SLOW);
       assert.equal(response.status, 503);
       assert.equal(at(await response.json(), 'errors.0.extensions.code'), 'TIMED_OUT');
     }));
 
-  test('is answered as such over a socket', () =>
+  test('is reported as such over a socket', () =>
     whileLocked(async () => {
       const client = createClient({
         url: `${server.url.replace('http', 'ws')}/graphql`,
@@ -204,7 +204,7 @@ describe('an operation that takes too long', () => {
     }));
 });
 
-describe('a server that is busy', () => {
+describe('a busy server', () => {
   const NOBODY = '00000000-0000-7000-8000-000000000000';
   const queueLimits = { total: 8, perSender: 1, waitingPerSender: 0, waitMs: 60_000 };
 
@@ -251,7 +251,7 @@ describe('a server that is busy', () => {
     }
   });
 
-  test('keeps no turn for a download that waits for its file to be made', async () => {
+  test('holds no slot for a download that waits for its export', async () => {
     const other = await startTestServer(database, { queueLimits }, { patience: { fileMs: 60_000, workerMs: 60_000 } });
     const leaving = new AbortController();
     try {
@@ -285,10 +285,10 @@ describe('a server that is busy', () => {
 });
 
 describe('a slow client', () => {
-  test('that never ends its headers is cut off', async () => {
+  test('that never ends its headers is disconnected', async () => {
     assert.match(await rawAnswer(server, 'POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: '), /^HTTP\/1\.1 408 /);
   });
-  test('that never sends its body is cut off', async () => {
+  test('that never sends its body is disconnected', async () => {
     for (const path of ['/graphql', '/healthz-not', '/uploads/x']) {
       const answer = await rawAnswer(
         server,
@@ -297,7 +297,7 @@ describe('a slow client', () => {
       assert.match(answer, /^HTTP\/1\.1 (408|404|405) /, path);
     }
   });
-  test('does not keep others waiting', async () => {
+  test('does not delay others', async () => {
     const slow = Array.from({ length: 200 }, () => rawAnswer(server, 'GET / HTTP/1.1\r\nX-Slow: '));
     assert.equal((await post(server, '{ viewer { role } }')).status, 200);
     const answers = await Promise.all(slow);
@@ -305,7 +305,7 @@ describe('a slow client', () => {
   });
 });
 
-test('an address may hold so many connections and no more; what it closes, it may open again', async () => {
+test('an address may hold a limited number of connections, and may open new ones after closing some', async () => {
   const http = createServer((_request, response) => response.end('here'));
   limitConnections(http, 3);
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
@@ -338,7 +338,7 @@ test('an address may hold so many connections and no more; what it closes, it ma
   }
 });
 
-test('whoever owns many IPv6 addresses holds no more connections than whoever has one', () => {
+test('an owner of many IPv6 addresses gets no more connections than the owner of one', () => {
   const http = createServer();
   limitConnections(http, 2);
   const connectFrom = (remoteAddress: string): boolean => {
@@ -376,7 +376,7 @@ describe('by configuration', () => {
   });
 });
 
-test('a page of somebody else cannot send a request that a browser asks nobody about', async () => {
+test('a page of another site cannot send a request that browsers allow without a preflight', async () => {
   for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x']) {
     assert.equal(
       (
@@ -409,7 +409,7 @@ describe('a socket', () => {
 
   test('that does not answer a ping is closed', async () => assert.equal(await (await open()).closed, 1006));
 
-  test('of a key that was revoked is closed', async () => {
+  test('opened with a key that was then revoked is closed', async () => {
     const made = await server.ask(
       'mutation { createKey(input: { name: "k", owner: "o", role: READER }) { key { id } secret } }',
     );
@@ -421,7 +421,7 @@ describe('a socket', () => {
     assert.equal(await closed, 4403);
   });
 
-  test('carries so many operations and no more', async () => {
+  test('carries a limited number of operations', async () => {
     const id = await makeRun(database);
     const { socket, closed } = await open();
     socket.on('ping', () => socket.pong());

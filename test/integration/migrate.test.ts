@@ -51,7 +51,7 @@ const tables = async (url: string): Promise<unknown[]> =>
     )
   ).map((row) => row['tablename']);
 
-test('the real history on an empty database, and nothing the second time', async (context) => {
+test('the real migrations are applied to an empty database, and none the second time', async (context) => {
   const url = await emptyDatabase(context);
   assert.deepEqual(
     await applyMigrations(url, real),
@@ -61,7 +61,7 @@ test('the real history on an empty database, and nothing the second time', async
   assert.deepEqual(await applyMigrations(url, real), []);
 });
 
-test('the names are applied in order, and each is remembered as the native tool would', async (context) => {
+test('migrations are applied in order, and recorded as Prisma does', async (context) => {
   assert.deepEqual(
     real.map(({ name }) => name),
     real.map(({ name }) => name).sort(),
@@ -84,7 +84,7 @@ test('the names are applied in order, and each is remembered as the native tool 
   );
 });
 
-test('only what is new is applied to an older database', async (context) => {
+test('only new migrations are applied to an older database', async (context) => {
   const url = await emptyDatabase(context);
   await applyMigrations(url, [CREATE_A]);
   await ask(url, 'INSERT INTO a VALUES (7)');
@@ -95,7 +95,7 @@ test('only what is new is applied to an older database', async (context) => {
   assert.deepEqual(await ask(url, 'SELECT * FROM a'), [{ id: 7, b: 1 }]);
 });
 
-test('runs from before runs had titles are distinguished by what their config names', async (context) => {
+test('runs from before runs had titles get them from their configs', async (context) => {
   const url = await emptyDatabase(context);
   const titles = real.findIndex(({ name }) => name.endsWith('_run_titles'));
   await applyMigrations(url, real.slice(0, titles));
@@ -144,7 +144,7 @@ test('runs from before runs had titles are distinguished by what their config na
   );
 });
 
-describe('refused, and nothing is touched', () => {
+describe('refused without a change', () => {
   test('a database of a newer program', async (context) => {
     const url = await emptyDatabase(context);
     await applyMigrations(url, [CREATE_A, migration('3_later', 'CREATE TABLE later (id int)')]);
@@ -164,7 +164,7 @@ describe('refused, and nothing is touched', () => {
     );
   });
 
-  test('a migration that fails halfway is rolled back whole, and those before it stay', async (context) => {
+  test('a migration that fails halfway is rolled back completely, and earlier ones stay', async (context) => {
     const url = await emptyDatabase(context);
     const broken = migration('2_broken', 'CREATE TABLE b (id int); SELECT no_such_function();');
     await assert.rejects(
@@ -182,7 +182,7 @@ describe('refused, and nothing is touched', () => {
 });
 
 describe('before the first change', () => {
-  test('of a database in use its rows are kept, in a file that restores to the older schema', async (context) => {
+  test('the rows of a database in use are saved in a file that restores to the older schema', async (context) => {
     const url = await emptyDatabase(context);
     const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-upgrade-'));
     context.after(() => rm(folder, { recursive: true, force: true }));
@@ -209,14 +209,14 @@ describe('before the first change', () => {
     assert.deepEqual(await applyMigrations(fresh, real), [real.at(-1)?.name]);
   });
 
-  test('nothing is kept of an empty database, nor where nothing changes', async (context) => {
+  test('nothing is saved of an empty database, or if there is nothing to migrate', async (context) => {
     const url = await emptyDatabase(context);
     const never = (): Promise<void> => Promise.reject(new Error('There is nothing to keep.'));
     await applyMigrations(url, [CREATE_A], never);
     await applyMigrations(url, [CREATE_A], never);
   });
 
-  test('nothing is changed when it cannot be kept', async (context) => {
+  test('nothing is changed if the rows cannot be saved', async (context) => {
     const url = await emptyDatabase(context);
     await applyMigrations(url, [CREATE_A]);
     await assert.rejects(
@@ -228,7 +228,7 @@ describe('before the first change', () => {
     assert.deepEqual(await tables(url), ['a']);
   });
 
-  test('only the last three are kept', async (context) => {
+  test('only the last three files are kept', async (context) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-upgrade-'));
     context.after(() => rm(folder, { recursive: true, force: true }));
     const made: string[] = [];

@@ -38,7 +38,7 @@ const SET_ALIAS = `mutation($input: SetModelAliasInput!) {
 }`;
 
 describe('createModel', () => {
-  test('makes a model that is found by id and by slug', async () => {
+  test('creates a model that is found by id and by slug', async () => {
     const made = await server.ask(CREATE, {
       input: { slug: 'tissue-resnet18', name: 'Tissue, ResNet-18 (Gewebe)', licence: 'MIT' },
     });
@@ -82,7 +82,7 @@ describe('createModel', () => {
     });
   }
 
-  test('makes one of many at the same moment', async () => {
+  test('creates one model for many simultaneous requests', async () => {
     const answers = await Promise.all(
       Array.from({ length: 5 }, () => server.ask(CREATE, { input: { slug: 'race', name: 'Race' } })),
     );
@@ -102,14 +102,14 @@ describe('model and models', () => {
     });
   }
 
-  test('what is unknown is null', async () => {
+  test('an unknown model is null', async () => {
     const answer = await server.ask(
       '{ a: model(slug: "no-such") { id } b: model(id: "no-uuid") { id } c: model(id: "00000000-0000-7000-8000-000000000000") { id } d: checkpoint(id: "champion") { id } }',
     );
     assert.deepEqual(answer, { data: { a: null, b: null, c: null, d: null } });
   });
 
-  test('pages go through the whole list, newest first, and search takes letters as they are', async () => {
+  test('pages cover the whole list, newest first, and search takes wildcards literally', async () => {
     for (const slug of ['page-a', 'page-b', 'page-c'])
       await server.ask(CREATE, { input: { slug, name: slug === 'page-b' ? '100%_Page' : slug } });
     const found: unknown[] = [];
@@ -145,7 +145,7 @@ describe('model and models', () => {
 });
 
 describe('registering checkpoints', () => {
-  test('a training that continues from a checkpoint has seen what that one had seen', async () => {
+  test('a training that starts from a checkpoint has seen what that one had seen', async () => {
     const [early, late] = [await someVersion(), await someVersion()];
     const first = await register(
       newCheckpoint({ modelSlug: 'lineage', sourceRunId: await makeRun(database), trainedOnVersionIds: [early] }),
@@ -165,7 +165,7 @@ describe('registering checkpoints', () => {
     );
   });
 
-  test('makes the model if it is new, and says everything of the checkpoint', async () => {
+  test('creates a new model, and stores all facts of the checkpoint', async () => {
     const sourceRunId = await makeRun(database);
     const versionId = await someVersion();
     const golden = { images: 'AAEC', embeddings: [[0.5, -1]] };
@@ -202,7 +202,7 @@ describe('registering checkpoints', () => {
     });
   });
 
-  test('gives out versions one after another, regardless of who asks at the same moment', async () => {
+  test('numbers versions consecutively, even for simultaneous requests', async () => {
     const runIds = await Promise.all(Array.from({ length: 4 }, () => makeRun(database)));
     const made = await Promise.all(
       runIds.map((sourceRunId) => register(newCheckpoint({ modelSlug: 'busy', sourceRunId }))),
@@ -210,7 +210,7 @@ describe('registering checkpoints', () => {
     assert.deepEqual(made.map((checkpoint) => checkpoint.version).toSorted(), [1, 2, 3, 4]);
   });
 
-  test('registers nothing twice for a run that was taken up twice', async () => {
+  test('registers nothing twice for a run that was claimed twice', async () => {
     const sourceRunId = await makeRun(database);
     const [first, second] = await Promise.all(
       [1, 2].map(() => register(newCheckpoint({ modelSlug: 'twice', sourceRunId }))),
@@ -220,7 +220,7 @@ describe('registering checkpoints', () => {
     assert.equal(later.version, 2);
   });
 
-  test('takes no contract that leaves a user guessing', async () => {
+  test('refuses an incomplete input contract', async () => {
     const sourceRunId = await makeRun(database);
     const parts: readonly Partial<InputContract>[] = [
       { channelStd: [0.5, 0, 0.5] },
@@ -236,7 +236,7 @@ describe('registering checkpoints', () => {
     assert.equal(await database.db.model.count({ where: { slug: 'guess' } }), 0, 'nothing is left half-written');
   });
 
-  test('is for use only with its weights at hand', async () => {
+  test('needs its weights in the artifact store', async () => {
     const { models } = server.services;
     await assert.rejects(
       models.checkpointForUse('champion', 'input.checkpointId'),
@@ -388,7 +388,7 @@ describe('setModelAlias', () => {
     });
   });
 
-  test('ends at one checkpoint when two move it at the same moment', async () => {
+  test('points at one checkpoint after two simultaneous moves', async () => {
     const sourceRunId = await makeRun(database);
     const made = await Promise.all(
       [1, 2].map((step) => register(newCheckpoint({ modelSlug: 'tug', sourceRunId, step }))),

@@ -32,7 +32,7 @@ after(async () => {
 });
 
 describe('the pages', () => {
-  test('every address of a page gives the one document, always fresh', async () => {
+  test('every address of a page returns the same document, never cached', async () => {
     for (const page of [
       '/',
       '/datasets',
@@ -47,7 +47,7 @@ describe('the pages', () => {
     }
   });
 
-  test('a document may load nothing but its own files', async () => {
+  test('the document may load only its own files', async () => {
     const policyOf = async (page: string) =>
       (await fetch(server.url + page, { headers: AS_BROWSER })).headers.get('content-security-policy') ?? '';
     const policy = await policyOf('/datasets');
@@ -66,13 +66,13 @@ describe('the pages', () => {
     );
   });
 
-  test('a file under a name of its own may be kept for good', async () => {
+  test('a file with a hash in its name may be cached for ever', async () => {
     const response = await fetch(`${server.url}/assets/index-abc123.js`);
     assert.match(response.headers.get('cache-control') ?? '', /max-age=31536000, immutable/);
     assert.match(response.headers.get('content-type') ?? '', /javascript/);
   });
 
-  test('nothing but the built files is handed out', async () => {
+  test('only the built files are served', async () => {
     for (const file of [
       '/assets/missing.js',
       '/.digest',
@@ -86,7 +86,7 @@ describe('the pages', () => {
     }
   });
 
-  test('a tool that mistypes an address is told so, and downloads are untouched', async () => {
+  test('a tool that requests a wrong address gets 404, and downloads are unaffected', async () => {
     const missing = await fetch(`${server.url}/datset`, { headers: { accept: '*/*' } });
     assert.equal(missing.status, 404);
     assert.deepEqual(Reflect.get(Object(await missing.json()), 'code'), 'NOT_FOUND');

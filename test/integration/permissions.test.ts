@@ -109,7 +109,7 @@ describe('every root field, for every role', async () => {
     });
   }
 
-  test('as a holder of a key for nothing but imports', async () => {
+  test('as the holder of a key only for imports', async () => {
     const key = await newKey({ role: 'ADMIN', actions: ['IMPORT'] });
     for (const { name, kind, document } of operations) {
       const rule = FIELD_RULES[name];
@@ -119,7 +119,7 @@ describe('every root field, for every role', async () => {
   });
 });
 
-describe('what a mutation answers with', async () => {
+describe('the answer of a mutation', async () => {
   const schema = buildSchema(await readFile(path.resolve(import.meta.dirname, '../../schema.graphql'), 'utf8'));
   const mutations = rootOperations(schema).filter(
     ({ name, kind }) => kind === 'mutation' && FIELD_RULES[name]?.role !== 'ADMIN',
@@ -139,7 +139,7 @@ describe('what a mutation answers with', async () => {
   }
 });
 
-test('where files lie on the server is shown to those who may import', async () => {
+test('paths on the server are shown only to senders that may import', async () => {
   const { id } = await database.db.run.create({
     data: {
       title: 'made by a test',
@@ -193,7 +193,7 @@ function routesOf(router: unknown): string[] {
   return [...new Set(paths)].toSorted();
 }
 
-describe('bytes and figures beside GraphQL', () => {
+describe('bytes and metrics beside GraphQL', () => {
   const paths = [
     '/metrics',
     `/artifacts/${'0'.repeat(64)}`,
@@ -211,7 +211,7 @@ describe('bytes and figures beside GraphQL', () => {
   }
 });
 
-test('an upload is begun by anyone who may import, by role and by action', async () => {
+test('an upload may be created by every sender that may import, by role and by action', async () => {
   const begin = async (key: string | undefined): Promise<number> =>
     (
       await fetch(`${server.url}/uploads`, {

@@ -26,13 +26,13 @@ async function serverPid(folder: string): Promise<number> {
   return Number((await readFile(path.join(folder, 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1).join(''));
 }
 
-test('one folder through its life', async (context) => {
+test('one data folder from creation to recovery', async (context) => {
   const folder = path.join(await temporaryFolder(context), 'postgres');
   // An interrupted initdb must not be mistaken for a cluster.
   await mkdir(path.join(folder, 'cluster.unfinished'), { recursive: true });
   await writeFile(path.join(folder, 'cluster.unfinished', 'PG_VERSION'), '18');
 
-  await context.test('starts on loopback with a password of its own, and stops for good', async () => {
+  await context.test('starts on loopback with its own password, and stops', async () => {
     const server = await startPostgres(folder);
     const url = new URL(server.url);
     assert.deepEqual([url.hostname, url.pathname], ['127.0.0.1', '/paraffin']);
@@ -53,7 +53,7 @@ test('one folder through its life', async (context) => {
     await server.stop();
   });
 
-  await context.test('stops although somebody is connected in the middle of a transaction', async () => {
+  await context.test('stops although a client is in the middle of a transaction', async () => {
     const server = await startPostgres(folder);
     const client = new Client({ connectionString: server.url });
     client.on('error', () => undefined);
@@ -63,7 +63,7 @@ test('one folder through its life', async (context) => {
     await client.end().catch(() => undefined);
   });
 
-  await context.test('ends with a program that is killed, cleanly', async () => {
+  await context.test('ends cleanly if its program is killed', async () => {
     const program = `
       const { startPostgres } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/postgres.ts'))});
       console.log((await startPostgres(${JSON.stringify(folder)})).url);
@@ -90,7 +90,7 @@ test('one folder through its life', async (context) => {
     await leftover.stop();
   });
 
-  await context.test('is never started beside a living one, whatever the pid file says', async () => {
+  await context.test('is never started twice, whatever the pid file says', async () => {
     const living = await startPostgres(folder);
     const pidFile = path.join(folder, 'cluster', 'postmaster.pid');
     const events = await readFile(pidFile, 'utf8');
@@ -140,13 +140,13 @@ test('one folder through its life', async (context) => {
     },
   );
 
-  await context.test('says what PostgreSQL said when it cannot start', async () => {
+  await context.test("reports PostgreSQL's message if it cannot start", async () => {
     await writeFile(path.join(folder, 'cluster', 'postgresql.conf'), 'no_such_setting = 1\n', { flag: 'a' });
     await assert.rejects(startPostgres(folder), /PostgreSQL did not start:[^]*no_such_setting/);
   });
 });
 
-test('a clone in a folder that is closed to everybody else', async (context) => {
+test('runs from a clone in a folder that only its owner can read', async (context) => {
   const clone = await temporaryFolder(context);
   await chmod(clone, 0o700);
   const [project, program] = [path.resolve(import.meta.dirname, '../..'), path.join('src', 'platform', 'postgres.ts')];
@@ -165,7 +165,7 @@ test('a clone in a folder that is closed to everybody else', async (context) => 
   }
 });
 
-test('a root that may not search everything, as in a container, lets the server search a closed data directory', async (context) => {
+test('a root without all capabilities, as in a container, lets the server use a closed data directory', async (context) => {
   if (process.getuid?.() !== 0) {
     context.diagnostic('Only root runs PostgreSQL as somebody else.');
     return;

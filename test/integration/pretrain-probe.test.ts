@@ -157,7 +157,7 @@ async function asShown(runId: string): Promise<z.infer<typeof runAnswer>['data']
   ).data.run;
 }
 
-test('a labelled training is probed by itself: series, lines, a verdict with its interval, and the overlap told', async () => {
+test('a labelled training is probed by default: series, baselines, a verdict with its interval, and a stated overlap', async () => {
   const { metrics, checkpoints } = await asShown(watched.runId);
   const pointsOf = (name: string): readonly { readonly step: number; readonly value: number }[] =>
     metrics.find((series) => series.name === name)?.points ?? [];
@@ -196,7 +196,7 @@ test('a labelled training is probed by itself: series, lines, a verdict with its
   assert.match(last.message ?? '', /The probe took \d+ % of the time\./);
 });
 
-test('the weights are the same to the bit with and without a probe, and so is every loss', async () => {
+test('the weights and losses are the same bit for bit with and without a probe', async () => {
   const seen = async ({ runId }: LaunchedTask): Promise<unknown> => {
     const { metrics, checkpoints } = await asShown(runId);
     return [checkpoints.at(-1)?.sha256, metrics.find(({ name }) => name === 'loss')?.points];
@@ -205,7 +205,7 @@ test('the weights are the same to the bit with and without a probe, and so is ev
   assert.ok((await asShown(unwatched.runId)).metrics.every(({ name }) => !name.startsWith('probe')));
 });
 
-test('what a launch is probed on: its own labels, a labelled version of the same dataset, one that is named, or nothing', async () => {
+test('a launch is probed on its own labels, a labelled version of the same dataset, a named one, or none', async () => {
   const images = path.join(server.folder, 'both');
   await drawTissue({ outDir: images, imagesPerLabel: 4, imageSizePx: 48, seed: 4, groups: 4 });
   const flatId = await importVersion('both', { path: images, layout: 'FLAT' });
@@ -223,7 +223,7 @@ test('what a launch is probed on: its own labels, a labelled version of the same
   assert.equal(await probedOn({ steps: 0 }), undefined, 'nothing is trained');
 });
 
-test('the same images under another name are found by their bytes, and their groups are others', async () => {
+test('the same images under another name are found by their bytes, although their groups differ', async () => {
   const task = await carried({
     steps: 1,
     datasets: [{ datasetVersionId: unlabelledId }],
@@ -233,8 +233,8 @@ test('the same images under another name are found by their bytes, and their gro
   assert.deepEqual([probe?.sharedImageCount, probe?.sharedGroupCount], [32, 0]);
 });
 
-describe('what is kept and registered', () => {
-  test('named steps become checkpoints with lineage and golden, and so does a kept state afterwards, byte for byte', async () => {
+describe('saved states and registered checkpoints', () => {
+  test('named steps become checkpoints with lineage and golden embedding, and so does a saved state later, byte for byte', async () => {
     const { checkpoints, trainingStates } = await asShown(watched.runId);
     const best = trainingStates.find(({ isBest }) => isBest);
     assert.ok(best !== undefined && [2, 4].includes(best.step));
@@ -281,7 +281,7 @@ describe('what is kept and registered', () => {
     assert.equal(new Set(goldens.map(({ golden }) => JSON.stringify(golden))).size, 1);
   });
 
-  test('a run that was stopped is probed and registered as if it had not been', async () => {
+  test('a run that was stopped is probed and registered like an undisturbed one', async () => {
     const choice = { probe: { everySteps: 2 }, registerSteps: [2, 4, 2], registerBest: true };
     let looks = 0;
     // The task checks for a stop before every batch of a probe too, and is stopped within the probe of step 2.
@@ -310,7 +310,7 @@ describe('what is kept and registered', () => {
     );
   }
 
-  test('a state that was pruned or never kept, and an unknown run, are told apart', async () => {
+  test('a pruned state, a state that was never saved, and an unknown run give different errors', async () => {
     const errorOf = async (runId: string, step: number): Promise<unknown> =>
       z
         .object({
@@ -339,8 +339,8 @@ describe('what is kept and registered', () => {
   });
 });
 
-describe('a probe that cannot be', () => {
-  test('no labels, one label, fewer images than labels: refused at the launch', async () => {
+describe('an impossible probe', () => {
+  test('is refused at the launch for no labels, one label, or fewer images than labels', async () => {
     const label = async (counts: Record<string, number>): Promise<string> => {
       const labelCounts = Object.entries(counts).map(([name, count]) => ({ label: name, count }));
       const { id, ...version } = await database.db.datasetVersion.findUniqueOrThrow({
@@ -373,7 +373,7 @@ describe('a probe that cannot be', () => {
     assert.deepEqual(await refused('00000000-0000-7000-8000-000000000000'), ['DATASET_VERSION_NOT_FOUND', field]);
   });
 
-  test('what contradicts itself is refused by the field at fault', async () => {
+  test('is refused for contradictory input, with the field at fault', async () => {
     const unlabelled = { datasets: [{ datasetVersionId: unlabelledId }] };
     for (const [changes, code, field] of [
       [{ probe: { enabled: false, everySteps: 5 } }, 'BAD_INPUT', 'input.probe.enabled'],

@@ -26,7 +26,7 @@ async function waitingCount(): Promise<number> {
   return Number(row?.count ?? 0);
 }
 
-test('a committed message is heard, soon', async () => {
+test('a committed message is delivered soon', async () => {
   const runId = randomUUID();
   await database.transact((tx) => queue.send(tx, RUN_JOBS.IMPORT, { runId }));
   // Polling alone would take up to five seconds.
@@ -68,7 +68,7 @@ test('a handler that throws is called again', async () => {
   await eventually('the second call', () => (calls === 2 ? true : undefined));
 });
 
-test('a message that was sent while nobody listened is heard by anyone who connects later', async () => {
+test('a message that was sent without a listener is delivered to one that connects later', async () => {
   const runId = randomUUID();
   await database.transact((tx) => queue.send(tx, RUN_JOBS.PRETRAINING, { runId }));
   const late: string[] = [];

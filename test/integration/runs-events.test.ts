@@ -21,8 +21,8 @@ after(async () => {
 // Each test starts with an empty queue.
 beforeEach(stage.emptyQueue);
 
-describe('what a run reports', () => {
-  test('events are numbered 1, 2, 3 regardless of who writes at the same time', async () => {
+describe('the reports of a run', () => {
+  test('events are numbered 1, 2, 3 even with simultaneous writers', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     await Promise.all([
@@ -91,7 +91,7 @@ describe('what a run reports', () => {
   const NEEDLE_STEP = 3_217;
   const valueAt = (step: number): number => (step === NEEDLE_STEP ? 100 : 5 - step / 1000);
 
-  test('a long series is thinned to what was asked for, keeps its ends and every spike, and shows every point through a window', async () => {
+  test('a long series is thinned to the requested number of points, keeps its ends and every spike, and shows every point of a window', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     for (let start = 0; start < 5_000; start += 50) {
@@ -144,7 +144,7 @@ describe('what a run reports', () => {
     assert.equal(all?.points.length, 5_000);
   });
 
-  test('a window that makes no sense is refused', async () => {
+  test('an invalid window is refused', async () => {
     const { id } = await launchPretraining();
     for (const [field, window] of [
       ['maxPoints', { maxPoints: 1 }],
@@ -156,7 +156,7 @@ describe('what a run reports', () => {
     }
   });
 
-  test('lists go newest first by pages, and refuse a cursor that is not theirs', async () => {
+  test('lists are paged newest first, and refuse a cursor of another list', async () => {
     const launched = [await launchPretraining(), await launchPretraining(), await launchImport()]
       .map((run) => run.id)
       .reverse();
@@ -219,7 +219,7 @@ describe('following a run', () => {
     assert.deepEqual(await collect(run.id, 99, []), []);
   });
 
-  test('loses nothing of a hundred events that come while it reads', async () => {
+  test('loses none of a hundred events that arrive while it reads', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     const following = collect(run.id, 0, []);
@@ -231,7 +231,7 @@ describe('following a run', () => {
     );
   });
 
-  test('hears again after its connection to the database was cut', async () => {
+  test('continues after its connection to the database was cut', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     const sequences: number[] = [];
@@ -248,7 +248,7 @@ describe('following a run', () => {
       await assert.rejects(collect(id, 0, []), { code: 'RUN_NOT_FOUND', field: 'runId' });
   });
 
-  test('a reader who leaves while nothing happens is let go', async () => {
+  test('a reader that leaves while nothing happens is released', async () => {
     const run = await launchPretraining();
     const events = createRunEvents(registry.runs, announcements).follow(ADMIN, run.id, 0);
     assert.equal((await events.next()).value?.sequence, 1);

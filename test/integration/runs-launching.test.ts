@@ -57,7 +57,7 @@ describe('launching', () => {
     );
   });
 
-  test('says in one line what is made of what', async () => {
+  test('has a title that names inputs and result', async () => {
     const checkpointId = await makeCheckpoint('RESNET18');
     const { version: checkpointVersion, model } = await database.db.checkpoint.findUniqueOrThrow({
       where: { id: checkpointId },
@@ -287,7 +287,7 @@ describe('launching', () => {
     return [await database.db.run.count(), await database.db.runEvent.count(), Number(row?.count ?? 0)];
   }
 
-  test('needs the role: READER watches, CONTRIBUTOR imports and evaluates, OPERATOR trains', async () => {
+  test('needs a role: READER watches, CONTRIBUTOR imports and evaluates, OPERATOR trains', async () => {
     await assert.rejects(async () => registry.runs.launchImport(keyHolder('READER'), importInput()), {
       code: 'FORBIDDEN',
     });
@@ -309,7 +309,7 @@ describe('launching', () => {
 });
 
 describe('an idempotency key', () => {
-  test('gives the same run for the same input', async () => {
+  test('returns the same run for the same input', async () => {
     const first = await launchPretraining({ idempotencyKey: 'same' });
     const second = await launchPretraining({ idempotencyKey: 'same' });
     assert.equal(second.id, first.id);
@@ -323,7 +323,7 @@ describe('an idempotency key', () => {
     await assert.rejects(launchImport({ idempotencyKey: 'taken' }), refusal);
   });
 
-  test('makes one run of several requests at once', async () => {
+  test('creates one run for several simultaneous requests', async () => {
     const runs = await Promise.all(Array.from({ length: 4 }, () => launchImport({ idempotencyKey: 'at once' })));
     assert.equal(new Set(runs.map((run) => run.id)).size, 1);
     const [row] = await database.db.$queryRaw<

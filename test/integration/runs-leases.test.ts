@@ -42,7 +42,7 @@ after(stage.close);
 beforeEach(stage.emptyQueue);
 
 describe('a lease', () => {
-  test('that was lost allows nothing, and changes nothing', async () => {
+  test('that was lost allows no write', async () => {
     const run = await launchPretraining();
     const stale = (await claim()).lease;
     await registry.ledger.release(stale, 'Given back.');
@@ -97,7 +97,7 @@ describe('a lease', () => {
     return row;
   }
 
-  test('that lapsed puts the run back into the queue; one that was renewed does not', async () => {
+  test('that lapsed returns the run to the queue; one that was renewed does not', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     await lapse(run.id);
@@ -110,7 +110,7 @@ describe('a lease', () => {
     assert.equal((await claim()).lease.epoch, lease.epoch + 1);
   });
 
-  test("that lapsed while the database was away is given a lease's time to be renewed", async () => {
+  test('that lapsed while the database was unavailable gets the time of a lease to be renewed', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     let isAway = true;
@@ -125,7 +125,7 @@ describe('a lease', () => {
     assert.equal(await registry.ledger.requeueExpired(), 0, 'it has come back');
   });
 
-  test('tells what would be lost with its holder: the steps that came after the last kept state', async () => {
+  test('shows what would be lost with its holder: the steps since the last saved state', async () => {
     await launchPretraining();
     const { lease } = await claim();
     const { ledger } = registry;
@@ -162,7 +162,7 @@ describe('a lease', () => {
     );
   });
 
-  test("tells of the folders that somebody works in: those of the run's last lease, while it is under way", async () => {
+  test("identifies the folders in use: those of the run's last lease, while it is running", async () => {
     await launchPretraining();
     const first = await claim();
     await lapse(first.lease.runId);
@@ -174,7 +174,7 @@ describe('a lease', () => {
     assert.deepEqual(await registry.ledger.held([first.lease, second.lease]), []);
   });
 
-  test('that ends later than a lease can reveals a clock that was set back: a dead worker is noticed one lease later', async () => {
+  test('that ends later than possible reveals a clock that was set back: a dead worker is noticed one lease later', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     // For the database it makes no difference whether its clock goes back an hour or the recorded instant moves an hour
@@ -189,7 +189,7 @@ describe('a lease', () => {
     assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING', 'a living worker loses nothing');
   });
 
-  test('is short while a cancel waits, renewed or not', async () => {
+  test('is short while a cancel is pending, renewed or not', async () => {
     const id = await runThatIs('CANCELING');
     const secondsLeft = async (): Promise<number> => {
       const [row] = await database.db.$queryRaw<
@@ -203,7 +203,7 @@ describe('a lease', () => {
     assert.ok((await secondsLeft()) <= CANCELING_LEASE_SECONDS);
   });
 
-  test('counts the time under way over all attempts, and afresh for a resumed run', async () => {
+  test('counts the running time over all attempts, and from zero for a resumed run', async () => {
     const run = await launchPretraining();
     const first = await claim();
     await registry.ledger.renew(first.lease, 1.5);
@@ -215,7 +215,7 @@ describe('a lease', () => {
     assert.equal((await registry.ledger.renew((await claim()).lease, 1))?.busySeconds, 1);
   });
 
-  test('that two look at is reaped once', async () => {
+  test('that two servers check is reaped once', async () => {
     const run = await launchPretraining();
     await claim();
     await lapse(run.id);
@@ -300,7 +300,7 @@ describe('the database itself', () => {
     });
   }
 
-  test('lets no epoch fall and no ended run rise but to be resumed', async () => {
+  test('never lowers an epoch, and restarts an ended run only if it is resumed', async () => {
     const { runId } = await takenTwice();
     await assert.rejects(database.db.run.update({ where: { id: runId }, data: { leaseEpoch: 1 } }), /never falls/);
     const succeeded = await runThatIs('SUCCEEDED');
@@ -310,7 +310,7 @@ describe('the database itself', () => {
     await assert.rejects(database.db.run.update({ where: { id: failed }, data: { status: 'RUNNING' } }), /has ended/);
   });
 
-  test('puts no second run on a device', async () => {
+  test('never places two runs on one device', async () => {
     await launchPretraining();
     const other = await launchPretraining();
     const first = await registry.ledger.claim(['PRETRAINING'], 'one', 'GPU-1');
@@ -331,8 +331,8 @@ describe('the database itself', () => {
   });
 });
 
-describe('a run that dies', () => {
-  test('is retried as long as it keeps something in between', async () => {
+describe('a run whose process dies', () => {
+  test('is retried as long as it saves progress in between', async () => {
     const run = await launchPretraining();
     for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS + 2; attempt += 1) {
       const { lease } = await claim();
@@ -399,7 +399,7 @@ describe('a run that dies', () => {
     assert.equal(await statusOf(id), 'FAILED', 'an evaluation has no batch to split');
   });
 
-  test('is not charged for a worker that went silent or a database that did not answer, however often between its own faults', async () => {
+  test('does not lose attempts to a silent worker or a database that did not answer, however often between its own faults', async () => {
     const run = await launchPretraining();
     const unreachable = failure('INFRASTRUCTURE', 'DATABASE_UNREACHABLE');
     for (let round = 1; round < MAX_FRUITLESS_ATTEMPTS; round += 1) {
@@ -416,7 +416,7 @@ describe('a run that dies', () => {
     assert.equal(await statusOf(run.id), 'FAILED');
   });
 
-  test('has as many attempts again when it is resumed', async () => {
+  test('has all attempts again when it is resumed', async () => {
     const run = await launchPretraining();
     for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1)
       await registry.ledger.fail((await claim()).lease, DIED);

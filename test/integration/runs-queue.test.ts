@@ -69,7 +69,7 @@ describe('cancelling', () => {
     }
   });
 
-  test('a run that ends well while it is being cancelled is CANCELED, and registers nothing', async () => {
+  test('a run that succeeds while it is being cancelled is CANCELED, and registers nothing', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     await registry.runs.cancel(ADMIN, run.id);
@@ -106,7 +106,7 @@ describe('resuming', () => {
     });
   }
 
-  test('an import or an evaluation is launched again instead', async () => {
+  test('an import or an evaluation cannot be resumed, only launched again', async () => {
     const { id } = await launchImport();
     await registry.runs.cancel(ADMIN, id);
     await assert.rejects(registry.runs.resume(ADMIN, id), { code: 'RUN_NOT_RESUMABLE' });
@@ -135,7 +135,7 @@ describe('claiming', () => {
     assert.equal(await registry.runs.queuePosition({ ...first, status: 'RUNNING' }), null);
   });
 
-  test('never gives one run to two', async () => {
+  test('never gives one run to two workers', async () => {
     for (let count = 0; count < 5; count += 1) await launchPretraining();
     const claimed = await Promise.all(
       Array.from({ length: 8 }, (_, index) => registry.ledger.claim(['PRETRAINING'], `claimer ${index}`)),
@@ -168,7 +168,7 @@ describe('the order of the queue', () => {
     );
   }
 
-  test('rotates among those who launch, and the queue position shows it', async () => {
+  test('rotates among the users who launch, and the queue position shows it', async () => {
     const ann = [await launchBy('ann'), await launchBy('ann'), await launchBy('ann')];
     assert.equal((await claim()).run.id, ann[0]?.id);
     const bob = [await launchBy('bob'), await launchBy('bob')];
@@ -190,7 +190,7 @@ describe('the order of the queue', () => {
     );
   });
 
-  test('charges nobody for runs that never began', async () => {
+  test('does not count runs that never began', async () => {
     const many = await Promise.all(Array.from({ length: 5 }, () => launchBy('dan')));
     for (const { id } of many) await registry.runs.cancel(ADMIN, id);
     const eve = [await launchBy('eve'), await launchBy('eve')];
@@ -199,7 +199,7 @@ describe('the order of the queue', () => {
     assert.deepEqual([ids[2], new Set(ids.slice(0, 2))], [eve[1]?.id, new Set([eve[0]?.id, dan.id])]);
   });
 
-  test('gives a run that was taken back its old place, and a resumed one a new one', async () => {
+  test('gives a requeued run its old place, and a resumed one a new place', async () => {
     const first = await launchBy('fay');
     const { lease } = await claim();
     const second = await launchBy('fay');

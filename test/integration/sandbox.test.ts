@@ -44,7 +44,7 @@ test('the process reaches no network, no other process and no file of the data d
   assert.deepEqual(refused, { network: 'ENETUNREACH', signal: 'ESRCH', read, environment: 'ENOENT' });
 });
 
-test('a process in the sandbox is gone once it was ended, whatever user it has become', async (context) => {
+test('a process in the sandbox can be ended, whatever user it has become', async (context) => {
   const child = await startSandboxed({
     program: path.resolve(import.meta.dirname, '../support/stays-busy.ts'),
     reads: ['test/support/*'],
@@ -63,7 +63,7 @@ test('a process in the sandbox is gone once it was ended, whatever user it has b
   );
 });
 
-test('more memory than it may have is refused to it', async (context) => {
+test('the process cannot exceed its memory limit', async (context) => {
   const child = await startSandboxed({
     ...{ program: path.resolve(import.meta.dirname, '../support/takes-memory.ts'), reads: ['test/support/*'] },
     ...{ hiddenFolder: await temporaryFolder(context), maxHeapMb: 64, maxMemoryMb: 1024 },

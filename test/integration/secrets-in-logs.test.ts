@@ -41,7 +41,7 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-test('no key and no session appears in the logs, whole or its secret half: not at first start, right or wrong, in good answers and in failures', async () => {
+test('no key and no session appears in the logs, complete or in part: not at the first start, for valid or wrong keys, in successes or failures', async () => {
   const adminKey = (await readFile(app.adminKeyFile, 'utf8')).trim();
   const wrongKey = `pfn_${'ab'.repeat(16)}_${'w'.repeat(43)}`;
   const post = async (key: string, query: string): Promise<unknown> =>

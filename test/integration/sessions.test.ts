@@ -121,7 +121,7 @@ async function socketWith(
 }
 
 describe('signing in', () => {
-  test('exchanges a key for a cookie that no page can read and no other site has sent', async () => {
+  test('exchanges a key for a cookie that no page can read and that is not sent from other sites', async () => {
     const { secret, id } = await newKey();
     const response = await signIn(secret);
     assert.equal(response.status, 201);
@@ -143,7 +143,7 @@ describe('signing in', () => {
     assert.notEqual(cookieOf(await signIn(secret)), `paraffin-${port}=${token}`);
   });
 
-  test('by https, as a declared proxy reports it, gives a cookie for https alone; nobody else can claim that', async () => {
+  test('over HTTPS, as reported by a declared proxy, gives a cookie only for HTTPS; no other sender can claim that', async () => {
     const { secret } = await newKey();
     const behindProxy = await startTestServer(database, {
       senderOf: createSenderReader({ host: '0.0.0.0', trustedProxies: ['127.0.0.1'] }),
@@ -172,7 +172,7 @@ describe('signing in', () => {
     );
   });
 
-  test('takes a valid key: nothing else begins a session, nor prolongs one', async () => {
+  test('needs a valid key: nothing else begins or prolongs a session', async () => {
     const { secret, id } = await newKey();
     const cookie = await signedIn(secret);
     const count = await database.db.session.count();
@@ -197,7 +197,7 @@ describe('signing in', () => {
     assert.deepEqual([other.status, other.headers.get('allow')], [405, 'DELETE, POST']);
   });
 
-  test('with wrong keys is soon told to wait, and nobody with a valid key for that', async () => {
+  test('with wrong keys soon has to wait, which does not affect senders with valid keys', async () => {
     const rateLimits = { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 2 };
     const limited = await startTestServer(database, { rateLimits });
     const { secret } = await newKey();
@@ -214,7 +214,7 @@ describe('signing in', () => {
     }
   });
 
-  test('again at the same browser ends the session before; one key has so many sessions and no more', async () => {
+  test('again in the same browser ends the earlier session; one key has a limited number of sessions', async () => {
     const { secret, id } = await newKey();
     const first = await signedIn(secret);
     assert.equal(await roleOf(first), 'READER');
@@ -241,7 +241,7 @@ describe('a session', () => {
     `/embeddings/${NOBODY}.csv`,
   ];
 
-  test('opens every route that takes a key; beyond this machine none is open without', async () => {
+  test('opens every route that takes a key; from another machine no route is open without one', async () => {
     const cookie = await signedIn((await newKey()).secret);
     for (const path of reads()) {
       assert.equal((await fetch(server.url + path)).status, 401, path);
@@ -262,7 +262,7 @@ describe('a session', () => {
     assert.deepEqual(await socketWith(ofOwnPage(), VIEWER), { data: { viewer: { role: 'ANONYMOUS' } } });
   });
 
-  test('does what its key may do, and no more', async () => {
+  test('allows what its key allows, and no more', async () => {
     const make =
       'mutation { createModel(input: { slug: "by-session", name: "m" }) { model { slug } userErrors { code } } }';
     const reader = await signedIn((await newKey()).secret);
@@ -288,14 +288,14 @@ describe('a session', () => {
     assert.equal(refused.status, 403);
   });
 
-  test('is overruled by a key that is sent along', async () => {
+  test('is overridden by a key in the request', async () => {
     const cookie = await signedIn((await newKey()).secret);
     const key = await newKey({ role: 'OPERATOR' });
     assert.equal(await roleOf(cookie, { ...ofOwnPage(), authorization: `Bearer ${key.secret}` }), 'OPERATOR');
     assert.equal(await roleOf(cookie, { ...ofOwnPage(), authorization: 'Bearer sesame' }), 'UNAUTHENTICATED');
   });
 
-  test('never authorises what another site may have caused', async () => {
+  test('never authorises a request that another site may have caused', async () => {
     const cookie = await signedIn((await newKey({ role: 'ADMIN' })).secret);
     const count = await database.db.session.count();
     const port = Number(new URL(server.url).port);
@@ -336,7 +336,7 @@ describe('a session', () => {
     assert.equal(await roleOf(cookie), 'ADMIN');
   });
 
-  test('changes nothing, and opens no socket, without the word of a browser that a page of this server asks', async () => {
+  test('changes nothing, and opens no socket, unless the browser states that a page of this server sent the request', async () => {
     const cookie = await signedIn((await newKey({ role: 'ADMIN' })).secret);
     assert.equal(await roleOf(cookie, {}), 'ANONYMOUS');
     assert.equal(await roleOf(cookie, { 'sec-fetch-site': 'none' }), 'ANONYMOUS');
@@ -359,7 +359,7 @@ describe('the end of a session', () => {
     assert.equal(await roleOf(cookie), 'UNAUTHENTICATED');
   }
 
-  test('is a sign-out, which the browser is told', async () => {
+  test('comes with a sign-out, which clears the cookie', async () => {
     const { secret } = await newKey();
     const [cookie, other] = [await signedIn(secret), await signedIn(secret)];
     assert.equal(await roleOf(cookie), 'READER');
@@ -375,7 +375,7 @@ describe('the end of a session', () => {
     assert.equal(again.status, 401);
   });
 
-  test('is its time', async () => {
+  test('comes after its lifetime', async () => {
     const { secret, id } = await newKey();
     const cookie = await signedIn(secret);
     await database.db.session.updateMany({ where: { keyId: id }, data: { expiresAt: new Date(Date.now() - 1) } });
@@ -385,7 +385,7 @@ describe('the end of a session', () => {
     assert.equal(await database.db.session.count({ where: { keyId: id } }), 0);
   });
 
-  test('is the end of its key, by revocation or by time', async () => {
+  test('comes with the end of its key, by revocation or expiry', async () => {
     const revoked = await newKey();
     const cookie = await signedIn(revoked.secret);
     assert.equal(await roleOf(cookie), 'READER');
@@ -399,7 +399,7 @@ describe('the end of a session', () => {
     await assertEnded(other);
   });
 
-  test('never comes after that of its key', async () => {
+  test('never comes after the end of its key', async () => {
     let nowMs = Date.UTC(2030, 0, 1);
     const access = createAccessService({
       db: database.db,
@@ -425,7 +425,7 @@ describe('the end of a session', () => {
     }
   });
 
-  test('is known to another server within ten seconds', async () => {
+  test('is noticed by another server within ten seconds', async () => {
     let nowMs = Date.now();
     const parts = { db: database.db, transact: database.transact, requireAuth: false, now: () => new Date(nowMs) };
     const [here, there] = [createAccessService(parts), createAccessService(parts)];
@@ -439,7 +439,7 @@ describe('the end of a session', () => {
     await assert.rejects(there.sessions.viewerOf(token), { code: 'UNAUTHENTICATED' });
   });
 
-  test('is the word of an ADMIN, who sees who is signed in, from where and until when', async () => {
+  test('can be ordered by an ADMIN, who sees who is signed in, from where and until when', async () => {
     const { secret, id } = await newKey({ owner: 'Grace', name: 'microscope' });
     const cookies = [await signedIn(secret), await signedIn(secret)];
     for (const cookie of cookies) assert.equal(await roleOf(cookie), 'READER');
@@ -486,7 +486,7 @@ describe('the end of a session', () => {
     assert.equal(await closed, 4403);
   });
 
-  test('leaves a browser on this machine what is open to everybody there', async () => {
+  test('leaves a browser on this machine the access that it has without a key', async () => {
     const local = await startTestServer(database);
     const cookie = `paraffin-${new URL(local.url).port}=${'x'.repeat(43)}`;
     try {
@@ -507,7 +507,7 @@ describe('the end of a session', () => {
   ] as const)
     test(`${what} opens nothing`, () => assertEnded(`paraffin-${new URL(server.url).port}=${token}`));
 
-  test('of another registry on the same machine is not touched, and its cookie means nothing here', async () => {
+  test('of another registry on the same machine is unaffected, and its cookie is invalid here', async () => {
     const { port } = new URL(server.url);
     const token = (await signedIn((await newKey()).secret)).split('=').at(1) ?? '';
     for (const name of [
@@ -525,7 +525,7 @@ describe('the end of a session', () => {
   });
 });
 
-test('signing in and out, and what is refused, stands in the audit log, without the token', async () => {
+test('sign-in, sign-out and refusals are in the audit log, without the token', async () => {
   const { secret, id } = await newKey({ owner: 'Rosalind' });
   const response = await signIn(secret);
   const cookie = cookieOf(response);

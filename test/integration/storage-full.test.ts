@@ -51,7 +51,7 @@ async function nearlyFullDisk(context: TestContext): Promise<string | undefined>
   return folder;
 }
 
-test('a disk that has nothing left, and more than any disk has', async (context) => {
+test('a full disk, and a request for more than any disk has', async (context) => {
   assert.equal(await freeBytesOf('/proc'), 0);
   await assert.rejects(requireSpace('/proc', 1), FULL);
   const folder = await temporaryFolder(context);
@@ -62,7 +62,7 @@ test('a disk that has nothing left, and more than any disk has', async (context)
   await assert.rejects(begun, FULL);
 });
 
-test('no artifact, backup or fetched file touches the reserve, and none leaves a piece behind', async (context) => {
+test('no artifact, backup or downloaded file uses the reserve, and none leaves a partial file behind', async (context) => {
   const disk = await nearlyFullDisk(context);
   if (disk === undefined) return;
   const isUntouched = async (): Promise<void> => {
@@ -106,7 +106,7 @@ test('no artifact, backup or fetched file touches the reserve, and none leaves a
   }
 });
 
-test('the weights of a checkpoint that is read do not touch the reserve', async (context) => {
+test('the weights of an imported checkpoint do not use the reserve', async (context) => {
   const disk = await nearlyFullDisk(context);
   if (disk === undefined) return;
   const file = path.join(await temporaryFolder(context), 'weights.ckpt');
@@ -129,7 +129,7 @@ test('the weights of a checkpoint that is read do not touch the reserve', async 
   assert.deepEqual(await readdir(path.join(disk, 'downloads')), []);
 });
 
-test('uploads are refused at their beginning, with those counted that are not whole yet, and in the middle', async (context) => {
+test('uploads are refused at creation, counting those that are incomplete, and in the middle', async (context) => {
   const disk = await nearlyFullDisk(context);
   if (disk === undefined) return;
   const uploads = await openUploadStore({ folder: path.join(disk, 'uploads'), maxBytes: 1e9 });

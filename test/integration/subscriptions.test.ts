@@ -64,7 +64,7 @@ async function finishedRun(): Promise<string> {
 }
 
 describe('a subscription', () => {
-  test('replays what happened, from where the client left off, and ends with the run', async () => {
+  test('replays the events from where the client left off, and ends with the run', async () => {
     const id = await finishedRun();
     const sequences = (answers: unknown[]): unknown[] => answers.map((answer) => at(answer, 'data.runEvents.sequence'));
     assert.deepEqual(sequences(await all(EVENTS, { id })), [1, 2, 3]);
@@ -95,12 +95,12 @@ describe('an operation over the socket', () => {
     }
   });
 
-  test('with a wrong variable is a fault of the request', async () => {
+  test('with an invalid variable is an error of the request', async () => {
     const [answer] = await all('query($first: Int) { models(first: $first) { totalCount } }', { first: 'ten' });
     assert.equal(at(answer, 'errors.0.extensions.code'), 'BAD_USER_INPUT', JSON.stringify(answer));
   });
 
-  test('hides what failed inside', async () => {
+  test('hides internal errors', async () => {
     await database.db.$executeRawUnsafe('ALTER TABLE "Model" RENAME TO "Model_away"');
     try {
       const [answer] = await all('{ models { totalCount nodes { id } } }');
@@ -111,7 +111,7 @@ describe('an operation over the socket', () => {
     }
   });
 
-  test('is done in the name of the key that the connection sent', async () => {
+  test('has the permissions of the key that the connection sent', async () => {
     assert.deepEqual(await all('{ viewer { role } }', {}, { authorization: `Bearer ${server.adminKey}` }), [
       { data: { viewer: { role: 'ADMIN' } } },
     ]);
@@ -140,16 +140,16 @@ describe('a socket', () => {
     assert.equal(await outcome({ first: init({ authorization: 'Bearer sesame' }) }), '4403');
     assert.equal(await outcome({ first: init({}), headers: { authorization: 'Bearer sesame' } }), '4403');
   });
-  test('from a page of somebody else is not opened', async () => {
+  test('from a page of another site is not opened', async () => {
     assert.equal(await outcome({ headers: { origin: 'https://attacker.example' } }), 'HTTP 403');
     assert.equal(await outcome({ headers: { origin: 'null' } }), 'HTTP 403');
   });
-  test('elsewhere than at /graphql is not opened', async () =>
+  test('at another path than /graphql is not opened', async () =>
     assert.equal(await outcome({ path: '/artifacts' }), 'HTTP 404'));
   test('with an invalid message is closed', async () => assert.equal(await outcome({ first: 'hello' }), '4400'));
   test('with a message over a megabyte is closed', async () =>
     assert.equal(await outcome({ first: init({ x: 'x'.repeat(1_000_001) }) }), '1009'));
-  test('that asks before it says who it is is closed', async () => {
+  test('that sends an operation before its key is closed', async () => {
     assert.equal(
       await outcome({
         first: JSON.stringify({ id: '1', type: 'subscribe', payload: { query: '{ viewer { role } }' } }),

@@ -64,7 +64,7 @@ async function start(context: TestContext): Promise<Supervised> {
 const gone = (pid: number): Promise<true> =>
   eventually(`the end of process ${pid}`, async () => ((await isAlive(pid)) ? undefined : true));
 
-test('a server that is killed is started again, and Ctrl-C then ends it and its database', async (context) => {
+test('a killed server is restarted, and Ctrl-C then ends it and its database', async (context) => {
   const supervised = await start(context);
   const url = await supervised.nextUrl();
   assert.equal((await fetch(`${url}/readyz`)).status, 200);
@@ -90,7 +90,7 @@ test('a server whose supervisor is killed ends, and its database with it', async
   await gone(postgres);
 });
 
-test('a first start that fails is told once, by its exit code', async () => {
+test('a first start that fails is reported once, by its exit code', async () => {
   const child = spawn(process.execPath, ['scripts/run.mjs', 'src/cli/main.ts', 'serve'], {
     cwd: ROOT,
     env: childEnvironment({ PARAFFIN_PORT: 'none' }),
@@ -99,7 +99,7 @@ test('a first start that fails is told once, by its exit code', async () => {
   assert.deepEqual(await once(child, 'exit'), [1, null]);
 });
 
-test('a program that a signal ends is told from Ctrl-C by its exit code', async () => {
+test('a program that a signal ends has another exit code than after Ctrl-C', async () => {
   const child = spawn(
     process.execPath,
     [

@@ -27,14 +27,14 @@ describe('the digest of tensors', () => {
     data: BigInt64Array.of(7n),
   };
 
-  test('is that of Python over names, shapes and bytes', () => {
+  test("equals Python's over names, shapes and bytes", () => {
     // hashlib.sha256 of b'["bn1.weight","F32",[2]]\\n' + struct.pack('<2f', 1, -2.5) + the same of conv1.weight.
     const wanted = '9e90ecd2d0e25b0099e1afea28bf6ebfcddad1cb02534c5a30b2cb56c5a9805f';
     assert.equal(tensorDigestOf([bias, kernel]), wanted);
     assert.equal(tensorDigestOf([kernel, count, bias]), wanted, 'in any order, whatever was counted');
   });
 
-  test('differs for another number, shape or name', () => {
+  test('differs for another value, shape or name', () => {
     const changed: SafetensorsTensor[] = [
       { ...kernel, data: Float32Array.of(0.5, 3.000_001) },
       { ...kernel, shape: [2, 1, 1, 1] },
@@ -45,7 +45,7 @@ describe('the digest of tensors', () => {
   });
 });
 
-describe('lineage by the same weights', () => {
+describe('lineage by identical weights', () => {
   let database: TestDatabase;
   let server: TestServer;
   const weights = someEncoder('RESNET18');
@@ -129,12 +129,12 @@ describe('lineage by the same weights', () => {
     });
   });
 
-  test('other weights are not, and what they have seen is not known', async () => {
+  test('different weights are not linked, and what they have seen is unknown', async () => {
     const other = await importWeights('others', someEncoder('RESNET18', 2));
     assert.deepEqual(await lineageOf(other), { isTrainingKnown: false, trainedOn: [], sameWeights: [] });
   });
 
-  test('a training that continues from the copy has seen it, too', async () => {
+  test('a training that starts from the copy has seen it too', async () => {
     const child = await database.transact(async (tx) =>
       server.services.models.registerCheckpoint(
         tx,
@@ -189,7 +189,7 @@ describe('lineage by the same weights', () => {
     assert.equal(listAt(found, 'data.evaluations.nodes').length, 1, 'an evaluation is found by its dataset');
   });
 
-  test('checkpoints of before are read in the background, once, and their heirs inherit', async () => {
+  test('old checkpoints are read once in the background, and checkpoints trained from them inherit their data', async () => {
     await database.db.checkpoint.updateMany({ data: { tensorDigest: null } });
     await database.db.checkpointTrainedOn.deleteMany({ where: { checkpointId: { in: [ids.copy, ids.child] } } });
     assert.deepEqual(await lineageOf(ids.copy), { isTrainingKnown: false, trainedOn: [], sameWeights: [] });

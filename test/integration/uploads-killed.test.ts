@@ -121,7 +121,7 @@ async function importUpload(address: string): Promise<unknown> {
   return at(await response.json(), 'data.importCheckpoint');
 }
 
-test('a killed server finds its uploads again: they continue where the disk says, and their sha256 decides', async () => {
+test('a killed server finds its uploads again: they continue from the bytes on disk, and are verified by sha256', async () => {
   const [address, confused] = [await begin(), await begin()];
   await Promise.all([sendHalf(address), sendHalf(confused)]);
   assert.ok(!server.log().includes('was killed'), 'nobody was, before');

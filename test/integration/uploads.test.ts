@@ -150,7 +150,7 @@ const uploadsLeft = async (): Promise<string[]> =>
   (await readdir(path.join(server.folder, 'uploads'), { recursive: true })).filter((name) => name !== 'consumed');
 
 describe('an upload', () => {
-  test('comes in pieces, becomes a checkpoint once, and is gone', async () => {
+  test('arrives in pieces, becomes a checkpoint once, and is removed', async () => {
     const address = await begin(FILE.length, { filename: 'tenpercent.ckpt', sha256: SHA256 });
     const half = Math.floor(FILE.length / 2);
     const first = await send(address, 0, FILE.subarray(0, half));
@@ -182,7 +182,7 @@ describe('an upload', () => {
     assert.deepEqual(await uploadsLeft(), []);
   });
 
-  test('that is not what was said is discarded, and nothing of it is imported', async () => {
+  test('with another sha256 than announced is discarded, and nothing of it is imported', async () => {
     const before = await database.db.checkpoint.count();
     for (const [metadata, input] of [
       [{ sha256: '0'.repeat(64) }, {}],
@@ -196,7 +196,7 @@ describe('an upload', () => {
     assert.deepEqual(await uploadsLeft(), []);
   });
 
-  test('without any sha256, or with two, is not taken; it stays for a better request', async () => {
+  test('is not imported without a sha256, or with two different ones, and stays for a corrected request', async () => {
     const address = await upload(FOREIGN);
     assert.deepEqual(await faultOf({ uploadId: idOf(address) }), ['BAD_INPUT', 'input.sha256']);
     assert.deepEqual(await faultOf({ uploadId: idOf(address), sha256: sha256(FOREIGN), path: '/x' }), [
@@ -214,7 +214,7 @@ describe('an upload', () => {
     assert.deepEqual(await uploadsLeft(), []);
   });
 
-  test('is taken by one of two requests at the same moment', async () => {
+  test('is imported by one of two simultaneous requests', async () => {
     const address = await upload(FILE, { sha256: SHA256 });
     const answers = await Promise.all(
       [1, 2].map(() => importUpload({ uploadId: idOf(address), modelSlug: 'race-of-uploads' })),
@@ -225,7 +225,7 @@ describe('an upload', () => {
     ]);
   });
 
-  test('whose connection breaks keeps what has come, and continues from there', async () => {
+  test('whose connection breaks keeps the received bytes, and continues from there', async () => {
     const address = await begin(BYTES.length, { sha256: sha256(BYTES) });
     const broken = httpRequest(new URL(address, server.url), {
       method: 'PATCH',
@@ -254,7 +254,7 @@ describe('an upload', () => {
     assert.equal((await ask('DELETE', address)).status, 204);
   });
 
-  test('of the command line continues after each break, and when nobody answers for a moment', async () => {
+  test('of the command line continues after each break, and after a short time without an answer', async () => {
     const file = path.join(server.folder, 'tenpercent.ckpt');
     await writeFile(file, FILE);
     const wire = await openWire(() => Promise.resolve(Number(new URL(server.url).port)));
@@ -278,7 +278,7 @@ describe('an upload', () => {
     }
   });
 
-  test('left hanging by a network that swallows everything is taken over by the next request', async () => {
+  test('that hangs in a silent network is taken over by the next request', async () => {
     const address = await begin(BYTES.length, { sha256: sha256(BYTES) });
     const hanging = httpRequest(new URL(address, server.url), {
       method: 'PATCH',
@@ -305,7 +305,7 @@ describe('an upload', () => {
 });
 
 describe('idempotencyKey', () => {
-  test('the same input again gives the same checkpoint, though its upload is gone; another input is an error', async () => {
+  test('the same input again gives the same checkpoint, although its upload was removed; another input is an error', async () => {
     const address = await upload(FILE, { sha256: SHA256 });
     const input = { uploadId: idOf(address), modelSlug: 'once', idempotencyKey: 'one import' };
     const [first, second] = await Promise.all([importUpload(input), importUpload(input)]);
@@ -320,7 +320,7 @@ describe('idempotencyKey', () => {
     assert.equal(await database.db.model.count({ where: { slug: 'twice' } }), 0);
   });
 
-  test('works for files, too, and a failed import leaves its key free', async () => {
+  test('works for files too, and a failed import leaves its key unused', async () => {
     const file = path.join(server.folder, 'keyed.safetensors');
     await writeFile(file, writeSafetensors(weights));
     const input = { modelSlug: 'keyed', path: file, idempotencyKey: 'from a file' };
@@ -337,10 +337,10 @@ describe('idempotencyKey', () => {
   });
 });
 
-describe('the door', () => {
+describe('the upload routes', () => {
   const codeOf = async (response: Response): Promise<unknown> => at(await response.json(), 'code');
 
-  test('is shut without a key, and for a READER', async () => {
+  test('are closed without a key, and for a READER', async () => {
     for (const method of ['POST', 'OPTIONS'])
       assert.equal((await ask(method, '/uploads', { 'upload-length': '10' }, undefined, '')).status, 401, method);
     const response = await ask('POST', '/uploads', { 'upload-length': '10' }, undefined, keys.reader);
@@ -348,7 +348,7 @@ describe('the door', () => {
     assert.deepEqual(await uploadsLeft(), []);
   });
 
-  test('says what it takes', async () => {
+  test('state what they accept', async () => {
     const response = await ask('OPTIONS', '/uploads');
     assert.equal(response.status, 204);
     assert.equal(response.headers.get('tus-version'), '1.0.0');
@@ -362,7 +362,7 @@ describe('the door', () => {
     ]);
   });
 
-  test('is shut to everybody but the owner, an ADMIN included, whether the upload exists or not', async () => {
+  test('are closed to everyone but the owner, even to an ADMIN, whether or not the upload exists', async () => {
     const address = await begin(10);
     for (const key of [keys.other, server.adminKey]) {
       for (const method of ['HEAD', 'PATCH', 'DELETE', 'OPTIONS']) {
@@ -385,7 +385,7 @@ describe('the door', () => {
     assert.deepEqual(await uploadsLeft(), []);
   });
 
-  test('gives nothing back', async () => {
+  test('never return uploaded bytes', async () => {
     const address = await upload(Buffer.from('#!/bin/sh\n'));
     for (const target of [address, '/uploads', `${address}.json`]) {
       const response = await ask('GET', target);
@@ -397,7 +397,7 @@ describe('the door', () => {
     assert.equal((await ask('DELETE', address)).status, 204);
   });
 
-  test('no name of a client becomes a path', async () => {
+  test("never use a client's name as a path", async () => {
     const address = await begin(10, { filename: '../../../admin-key', filetype: 'text/html', ownerKeyId: 'another' });
     assert.deepEqual((await uploadsLeft()).sort(), [idOf(address), `${idOf(address)}.json`]);
     const echo = (await ask('HEAD', address)).headers.get('upload-metadata') ?? '';
@@ -433,7 +433,7 @@ describe('the door', () => {
     ['another version of the protocol', { 'upload-length': '5', 'tus-resumable': '0.2.2' }, 400, undefined],
   ];
   for (const [what, headers, status, code] of wrong) {
-    test(`refuses at the beginning: ${what}`, async () => {
+    test(`refuse at creation: ${what}`, async () => {
       const response = await ask('POST', '/uploads', headers);
       assert.equal(response.status, status);
       if (code !== undefined) assert.equal(await codeOf(response), code);
@@ -441,7 +441,7 @@ describe('the door', () => {
     });
   }
 
-  test('takes no byte more than was said, and none at another place', async () => {
+  test('accept no byte beyond the announced size, and none at another offset', async () => {
     const address = await begin(10);
     assert.equal((await send(address, 3, new Uint8Array(3))).status, 409);
     assert.equal((await send(address, 0, new Uint8Array(11))).status, 413);
@@ -453,7 +453,7 @@ describe('the door', () => {
     assert.equal((await ask('DELETE', address)).status, 204);
   });
 
-  test('takes so many uploads of one person and no more', async () => {
+  test('accept a limited number of uploads of one person', async () => {
     const addresses = [];
     for (let count = 0; count < 20; count += 1) addresses.push(await begin(1));
     const response = await ask('POST', '/uploads', { 'upload-length': '1' });
@@ -465,7 +465,7 @@ describe('the door', () => {
   });
 });
 
-test('many requests at once begin as many uploads of a person as are allowed, under whichever keys', async () => {
+test('keep to that limit for simultaneous requests, with any keys of the person', async () => {
   const second = (await server.access.createKey(ADMIN, { name: 'second', owner: 'Ada', role: 'CONTRIBUTOR' })).secret;
   const answers = await Promise.all(
     Array.from({ length: 80 }, (_, index) =>
@@ -479,7 +479,7 @@ test('many requests at once begin as many uploads of a person as are allowed, un
 });
 
 describe('the folder of uploads', () => {
-  test('is cleared without a server or a database, but for what an import uses', async (context) => {
+  test('is cleared without a server or a database, except for uploads in use by an import', async (context) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-uploads-'));
     context.after(() => rm(folder, { recursive: true, force: true }));
     await mkdir(path.join(folder, 'consumed'));
@@ -493,7 +493,7 @@ describe('the folder of uploads', () => {
     assert.deepEqual(await clearUploads(path.join(folder, 'missing')), { count: 0, byteSize: 0 });
   });
 
-  test('loses halves that a killed server left: a file without its facts, facts without their file', async (context) => {
+  test('removes halves that a killed server left: a file without its facts, facts without their file', async (context) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-uploads-'));
     context.after(() => rm(folder, { recursive: true, force: true }));
     const whole = 'ef'.repeat(16);
@@ -503,7 +503,7 @@ describe('the folder of uploads', () => {
     assert.deepEqual((await readdir(folder)).sort(), ['consumed', whole, `${whole}.json`, 'notes.txt'].sort());
   });
 
-  test('loses what has expired, finished or not, and keeps the rest', async (context) => {
+  test('removes expired uploads, finished or not, and keeps the rest', async (context) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-uploads-'));
     context.after(() => rm(folder, { recursive: true, force: true }));
     const store = await openUploadStore({ folder, maxBytes: 100, expiryMs: 60_000 });
@@ -517,7 +517,7 @@ describe('the folder of uploads', () => {
     assert.deepEqual((await readdir(folder)).sort(), ['consumed', young, `${young}.json`].sort());
   });
 
-  test('gets back what a killed server had in use', async (context) => {
+  test('releases uploads that a killed server had in use', async (context) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-uploads-'));
     context.after(() => rm(folder, { recursive: true, force: true }));
     const id = 'ab'.repeat(16);

@@ -18,7 +18,7 @@ before(async () => {
 });
 after(() => database.close());
 
-test('a worker that dies is started again, and one that is stopped is gone', async (context) => {
+test('a worker that dies is restarted, and one that is stopped ends', async (context) => {
   const earlier = await childrenOf(process.pid);
   const newWorker = async (): Promise<number | undefined> =>
     (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
@@ -37,7 +37,7 @@ test('a worker that dies is started again, and one that is stopped is gone', asy
   assert.equal(await isAlive(second), false);
 });
 
-test('a stop while it waits to be started again starts nothing', async (context) => {
+test('a stop before a restart prevents the restart', async (context) => {
   const earlier = await childrenOf(process.pid);
   const newWorker = async (): Promise<number | undefined> =>
     (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
