@@ -127,7 +127,7 @@ async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: 
     ({ stdout }) => stdout,
     (error: unknown) => String(error),
   );
-  if (!cleared.startsWith('Took away'))
+  if (!cleared.startsWith('Deleted'))
     findings.push(`"paraffin uploads clear" on a full disk: ${cleared.slice(0, 300)}`);
   // The way back uses only this command: the file that fills the disk stays.
   try {

@@ -262,7 +262,7 @@ describe('the server and the key', () => {
   test('if no server answers, the exit code is 1 and the message says what to do', async () => {
     const { code, stderr } = await paraffin(['datasets', 'ls', '--url', 'http://127.0.0.1:9']);
     assert.equal(code, 1);
-    assert.match(stderr, /No server answers at http:\/\/127\.0\.0\.1:9\.\n.*--url/);
+    assert.match(stderr, /The server at http:\/\/127\.0\.0\.1:9 does not answer\.\n.*--url/);
   });
 
   test('the key of this machine is sent to a server on this machine', async () => {
@@ -307,10 +307,10 @@ describe('from images to weights', () => {
       await done('datasets', 'ls', '--organ', 'breast', '--stain', 'he', '--microns-per-pixel-max', '0.25', '--quiet')
     ).split('\n');
     assert.equal(slugs.length, 8);
-    assert.match(await done('datasets', 'show', 'bach'), /How it is known:\n {2}\S+: READ/);
+    assert.match(await done('datasets', 'show', 'bach'), /Sources of the facts:\n {2}\S+: READ/);
     const missing = await paraffin(['datasets', 'show', 'nowhere']);
     assert.equal(missing.code, 1);
-    assert.match(missing.stderr, /There is no dataset "nowhere"\.\nFind it: /);
+    assert.match(missing.stderr, /The dataset "nowhere" does not exist\.\nSearch for it: /);
   });
 
   test('images are catalogued, imported, listed with their problems, and read again', async () => {
@@ -330,7 +330,7 @@ describe('from images to weights', () => {
     );
     assert.match(
       (await paraffin(['pretrain', '--model', 'm', '--data', 'desk-tissue', '--steps', '1'])).stderr,
-      /desk-tissue has no images yet\.\nImport them: /,
+      /desk-tissue has no images yet\.\nImport images: /,
     );
     const tissue = path.join(server.folder, 'tissue');
     const dryRun = await done('datasets', 'import', 'desk-tissue', tissue, '--dry-run');
@@ -364,7 +364,7 @@ describe('from images to weights', () => {
       path.join(server.folder, 'tissue/labels.csv'),
     );
     assert.ok(version.imageCount > 0 && version.groupCount === 3, JSON.stringify(version));
-    assert.match(await done('datasets', 'verify', 'desk-tissue@1'), /^desk-tissue@1 is whole: \d+ files/);
+    assert.match(await done('datasets', 'verify', 'desk-tissue@1'), /^desk-tissue@1 is intact: \d+ files/);
     assert.match(await done('datasets', 'show', 'desk-tissue'), /version 1 {2}SEALED/);
     const asked = await paraffin(['datasets', 'import', 'desk-tissue', tissue]);
     assert.equal(asked.code, 4);
@@ -483,7 +483,7 @@ describe('from images to weights', () => {
       watching.interrupt();
       const { code, stderr } = await watching.outcome;
       assert.equal(code, 130, stderr);
-      assert.match(stderr, new RegExp(`The run continues\\. See it again: paraffin runs logs -f ${id}\n`));
+      assert.match(stderr, new RegExp(`The run continues\\. Follow it again: paraffin runs logs -f ${id}\n`));
     }
     assert.equal((await answer(runSchema, 'runs', 'show', id)).status, 'RUNNING');
     await done('runs', 'cancel', id);
@@ -529,7 +529,7 @@ describe('from images to weights', () => {
     assert.equal(nowhere.code, 1);
     assert.equal(
       nowhere.stderr.trim(),
-      "There is no folder no-such/folder to put the file into.\nCreate it first: mkdir -p 'no-such/folder'",
+      "The folder no-such/folder does not exist.\nCreate it first: mkdir -p 'no-such/folder'",
     );
     const taken = await paraffin(['download', checkpoint, '--out', 'again.safetensors']);
     assert.equal(taken.code, 1);

@@ -355,7 +355,7 @@ describe('a model card', () => {
     for (const found of [
       'random encoder 0.500 (difference 0.313 [-0.125, 0.500])',
       '**It does not beat random encoder.**',
-      '3 of 40 tested images were in its pretraining, and 1 more nearly the same; 2 of 9 groups; from the same kolon.',
+      '3 of 40 tested images were in its pretraining, and 1 more are near-duplicates; 2 of 9 groups; from the same kolon.',
       'With fewer labels: 25 % macroF1 0.625 [0.500, 0.750].',
       'gives an embedding that begins with 0.5, -1.',
     ])

@@ -68,7 +68,7 @@ describe('a hostile file is refused with the name of its fault', () => {
         assert.match(
           hint ?? '',
           fault === 'NOT_A_CHECKPOINT'
-            ? /Safetensors and PyTorch checkpoints are read/
+            ? /Import a safetensors file or a PyTorch checkpoint/
             : new RegExp(`Fault ${fault}\\.`),
         );
       }

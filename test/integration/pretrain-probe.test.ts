@@ -323,7 +323,7 @@ describe('saved states and registered checkpoints', () => {
       {
         code: 'TRAINING_STATE_NOT_FOUND',
         field: 'input.step',
-        hint: 'Kept are the steps 2, 4. For another one launch it again with registerSteps.',
+        hint: 'The kept steps are 2, 4. For another step launch the run again with registerSteps.',
       },
     ]);
     await database.transact(async (tx) => void (await dropSupersededStates(tx, 2)));

@@ -131,7 +131,7 @@ test('a killed server finds its uploads again: they continue from the bytes on d
   await eventually('the cost to be told', () => (server.log().includes('was killed') ? true : undefined));
   assert.match(
     server.log(),
-    /The server that started at \d{4}-\S+Z was killed: 0 runs were under way .*\(0 steps .*0 fetches and 0 imports/,
+    /The server that started at \d{4}-\S+Z was killed: 0 runs were running .*\(0 training steps .*0 downloads and 0 imports/,
   );
 
   const onDisk = await readFile(pathOf(address));

@@ -31,7 +31,7 @@ describe('isDatabaseFault', () => {
 function overloaded(): DomainError {
   return new DomainError({
     code: 'OVERLOADED',
-    message: 'The database has no connection free.',
+    message: 'The database has no free connection.',
     cause: coded('P2028', 'Unable to start a transaction in the given time.'),
   });
 }

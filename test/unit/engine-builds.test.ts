@@ -27,7 +27,7 @@ describe('the build for this machine', () => {
     const cases: readonly (readonly [string, RegExp])[] = [
       [
         await fakeNvidiaSmi(context, "echo 'Tesla K80, 470.256.02'"),
-        /driver is 470\.256\.02, and CUDA 12 needs 525\.60/,
+        /driver is 470\.256\.02, but CUDA 12 needs 525\.60/,
       ],
       [await fakeNvidiaSmi(context, "echo 'Tesla V100, 525.59'"), /needs 525\.60/],
       [await fakeNvidiaSmi(context, 'true'), /reports no GPU/],

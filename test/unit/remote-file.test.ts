@@ -366,7 +366,7 @@ describe('is refused', () => {
     await once(closed, 'close');
     const error = await faultOf(`http://127.0.0.1:${port}/file`);
     assert.deepEqual([error.code, error.retryable], ['REMOTE_UNREACHABLE', true]);
-    assert.match(error.message, /nothing listens there \(ECONNREFUSED\)/);
+    assert.match(error.message, /no server listens there \(ECONNREFUSED\)/);
     assert.match(error.hint ?? '', /import it by path/);
   });
 
