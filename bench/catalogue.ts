@@ -74,7 +74,7 @@ export async function benchCatalogue(options: CatalogueBenchOptions): Promise<Ca
     const [ourAnswer, peerAnswer] = [await ask(options.graphqlUrl), await ask(peer.url)];
     if (ourAnswer !== peerAnswer)
       throw new Error(
-        `The servers do not answer alike: ${ourAnswer.slice(0, 200)} against ${peerAnswer.slice(0, 200)}`,
+        `The servers give different answers:  ${ourAnswer.slice(0, 200)} against ${peerAnswer.slice(0, 200)}`,
       );
     const urls = { ours: options.graphqlUrl, peer: peer.url } as const;
     for (const url of Object.values(urls)) await saturate(() => ask(url), connectionCount, 2);

@@ -47,7 +47,7 @@ export interface ImportBenchResult {
   readonly cores: number;
   readonly rounds: number;
   readonly cases: readonly ImportBenchCase[];
-  /** Of the import's own process; its decoders have some 100 MB each beside it. */
+  /** Memory of the import's own process; its decoders use some 100 MB each in addition. */
   readonly peakMemoryMegabytes: number;
 }
 
@@ -62,7 +62,7 @@ const CASES = [
 ] as const;
 const SHEET_SIZE_PX = 1536;
 const JPEG_QUALITY = 92;
-/** Of Linux, in what it shows to programs. */
+/** Clock ticks per second in the statistics that Linux shows to programs. */
 const CLOCK_TICKS_PER_SECOND = 100;
 
 /** Draws JPEGs once into a temporary folder, then alternates between import and decoder. Takes about half a minute. */
@@ -97,7 +97,7 @@ async function measure(
   const byteSize = files.reduce((sum, bytes) => sum + bytes.length, 0);
   const imports: Cost[] = [];
   const decoders: Cost[] = [];
-  // The first turn of each fills the disk's cache and starts the threads; it is not counted.
+  // The first turn of each fills the page cache and starts the threads; it is not counted.
   for (let round = -1; round < rounds; round += 1) {
     const workDir = await mkdtemp(path.join(base, 'work-'));
     const importing = await costOf(() => importOnce(workDir, folder, imageCount));
@@ -131,7 +131,7 @@ async function measure(
   };
 }
 
-/** @returns the processor time of the decoders, which are processes of their own, in seconds. */
+/** @returns the processor time of the decoders, which are separate processes, in seconds. */
 async function importOnce(workDir: string, folder: string, imageCount: number): Promise<number> {
   const artifacts = openArtifactStore(path.join(workDir, 'artifacts'));
   await using opened = await openFolder(folder);
@@ -150,13 +150,13 @@ async function importOnce(workDir: string, folder: string, imageCount: number): 
   return cpuSecondsBelow(process.pid);
 }
 
-/** Of all living processes that this one started, and that those started, from what the kernel says of each. */
+/** Processor time of all descendants of this process, as the kernel reports it for each. */
 function cpuSecondsBelow(parentPid: number): number {
   const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
   const all = pids.flatMap((pid) => {
     try {
       const line = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      // The name in brackets may hold anything.
+      // The name in brackets may contain anything.
       const fields = line
         .slice(line.lastIndexOf(')') + 2)
         .split(' ')
@@ -164,7 +164,7 @@ function cpuSecondsBelow(parentPid: number): number {
       const [, parent = 0] = fields;
       return [{ pid: Number(pid), parent, seconds: ((fields[11] ?? 0) + (fields[12] ?? 0)) / CLOCK_TICKS_PER_SECOND }];
     } catch {
-      // It has ended meanwhile.
+      // The process has ended meanwhile.
       return [];
     }
   });
@@ -173,12 +173,12 @@ function cpuSecondsBelow(parentPid: number): number {
   return below(parentPid);
 }
 
-/** The same decoder under the same settings, with as many images under way. */
+/** The same decoder with the same settings, and as many images in flight. */
 async function decodeAll(files: readonly Buffer[]): Promise<number> {
   const decode = async (bytes: Buffer): Promise<void> => {
     const header = readImageHeader(bytes, 'JPEG');
     if (header === null || 'issue' in header || 'issue' in (await decodeImage(bytes, header)))
-      throw new Error('A drawn JPEG does not decode.');
+      throw new Error('A synthetic JPEG does not decode.');
   };
   const results = mapInOrder(files, { windowSize: availableParallelism() * 8, shared: {} }, decode);
   while ((await results.next()).done !== true);
@@ -213,7 +213,7 @@ interface Cost {
   readonly cpuSeconds: number;
 }
 
-/** @param work returns the processor time of other processes that it took, in seconds. */
+/** @param work returns the processor time of other processes that it used, in seconds. */
 async function costOf(work: () => Promise<number>): Promise<Cost> {
   const startedAtMs = performance.now();
   const before = process.cpuUsage();
@@ -244,7 +244,7 @@ if (import.meta.main) {
   else {
     for (const each of result.cases) {
       const text = (rate: Rate): string =>
-        `${rate.megabytesPerSecond} MB/s (${rate.slowest}..${rate.fastest}; ${rate.decodedMegabytesPerSecond} decoded, ${rate.cpuMsPerImage} ms of processor an image)`;
+        `${rate.megabytesPerSecond} MB/s (${rate.slowest}..${rate.fastest}; ${rate.decodedMegabytesPerSecond} decoded, ${rate.cpuMsPerImage} ms of processor time per image)`;
       console.log(`${each.imageSizePx} px, ${each.imageCount} JPEGs, ${each.megabytes} MB`);
       console.log(`  import        ${text(each.import)}`);
       console.log(`  decoder alone ${text(each.decoderAlone)}`);

@@ -19,14 +19,14 @@ import { benchWeights } from './weights.ts';
 
 const HELP = `usage: npm run bench [-- --suite training,input,import,catalogue,download,weights] [-- --json] [-- --rounds 5] [-- --grid]
 
-Each suite measures ours and a peer in turn and prints medians, spread and ratio: a time alone means nothing on a shared machine.
+Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
-  training   a whole SimCLR step: one in PyTorch 2.13, channels-last, in a virtual environment that it makes by pip (--grid: ResNet-50, large batches)
-  input      decoding and augmenting, against what a training takes
-  import     checking and packing JPEGs: the decoder alone
-  catalogue  50 rows over GraphQL: a bare Apollo server over hand-written SQL
-  download   a 45 MB checkpoint: plain Node streaming
-  weights    importing a Lightning checkpoint, loading safetensors, embedding: PyTorch, safetensors and ONNX Runtime of Python
+  training   a whole SimCLR step, against one in PyTorch 2.13, channels-last, in a virtual environment that pip fills (--grid: ResNet-50, large batches)
+  input      decoding and augmenting, against the speed of a training
+  import     checking and packing JPEGs, against the decoder alone
+  catalogue  50 rows over GraphQL, against a minimal Apollo server with hand-written SQL
+  download   a 45 MB checkpoint, against plain Node streaming
+  weights    importing a Lightning checkpoint, loading safetensors, embedding, against PyTorch, safetensors and ONNX Runtime in Python
 `;
 
 const SUITES = ['training', 'input', 'import', 'catalogue', 'download', 'weights'] as const;
@@ -48,7 +48,7 @@ if (values.help === true) {
 const wanted = values.suite?.split(',') ?? [...SUITES];
 const unknown = wanted.filter((name) => !SUITES.some((suite) => suite === name));
 if (unknown.length > 0) {
-  process.stderr.write(`There is no suite ${unknown.join(', ')}.\n\n${HELP}`);
+  process.stderr.write(`Unknown suite: ${unknown.join(', ')}.\n\n${HELP}`);
   process.exit(2);
 }
 const rounds = Number(values.rounds);
@@ -84,7 +84,7 @@ if (isWanted('import')) {
   results['import'] = await benchImport();
 }
 if (isWanted('catalogue')) {
-  report('catalogue: ours and a bare Apollo server, in turn');
+  report('catalogue: ours and a minimal Apollo server, in turn');
   results['catalogue'] = await withServer(async (server) => {
     const catalogue = await benchCatalogue({ graphqlUrl: `${server.url}/graphql`, databaseUrl: server.databaseUrl });
     return { ...catalogue, serverPeakMemoryMegabytes: await measureServerMemory(server) };

@@ -11,14 +11,14 @@ import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
 const HELP = `usage: npm run bench:profile [-- <view side in px> <batch size> float32|bfloat16 LARS|SGD|ADAM|ADAMW]
 
-Takes twenty SimCLR steps of a ResNet-18 (two views of each image) and prints, as JSON, how long each phase and each kind of op took: of each its fastest step.
+Takes twenty SimCLR steps of a ResNet-18 (two views of each image) and prints, as JSON, how long each phase and each kind of op took in its fastest step.
 
 examples:
   npm run bench:profile                        64 px, batch 32, float32, LARS
   npm run bench:profile -- 224 16 bfloat16
   npm run bench:profile -- 64 32 float32 ADAMW
 
-exit code: 0 done; 1 it failed; 2 misused.
+exit code: 0 done; 1 failed; 2 invalid arguments.
 `;
 
 const PRECISIONS = ['float32', 'bfloat16'];

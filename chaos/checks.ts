@@ -45,7 +45,7 @@ export async function faultsNow(stage: Stage): Promise<string[]> {
   let orphans: number[] = [];
   await stage.waiting
     .until(
-      'orphans to end',
+      'orphaned processes to end',
       async () => {
         orphans = await stage.look();
         return orphans.length === 0;
@@ -64,7 +64,7 @@ async function wrongIn(db: Database, store: ArtifactStore): Promise<string[]> {
   const artifacts = await db.artifact.findMany({ select: { sha256: true, byteSize: true } });
   const wanting = await Promise.all(
     artifacts.map(async ({ sha256, byteSize }) =>
-      (await store.byteSizeOf(sha256)) === Number(byteSize) ? [] : [`artifact ${sha256} is not there whole`],
+      (await store.byteSizeOf(sha256)) === Number(byteSize) ? [] : [`artifact ${sha256} is missing or incomplete`],
     ),
   );
   return [...twice.map(({ what }) => what), ...wanting.flat()];
@@ -94,7 +94,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
     // A run ends a moment before its folder is deleted.
     const work = path.join(stage.folder, 'work');
     await stage.waiting
-      .until('work folders to be gone', async () => (await readdir(work)).length === 0, FOLLOW_MS)
+      .until('work folders to be removed', async () => (await readdir(work)).length === 0, FOLLOW_MS)
       .catch(() => undefined);
     const left = await readdir(work);
     return [
@@ -104,7 +104,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
         seen: `${runs.length - stuck.length} of ${runs.length} ended, in ${runs.reduce((sum, run) => sum + run.attempt, 0)} attempts`,
       },
       {
-        promise: 'every run came through',
+        promise: 'every run succeeded',
         held: unwell.length === 0,
         seen:
           unwell.length === 0
@@ -124,7 +124,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
         seen: wrong.length === 0 ? `${runs.reduce((sum, run) => sum + run.events.length, 0)} events` : wrong.join('; '),
       },
       {
-        promise: 'every artifact is what its digest says',
+        promise: 'every artifact matches its digest',
         held: fsck.damaged.length === 0,
         seen: `${fsck.checked.count} read again, ${fsck.damaged.length} damaged`,
       },

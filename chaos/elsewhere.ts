@@ -23,7 +23,7 @@ export async function backUpMidway(stage: Stage, runIds: readonly string[]): Pro
         (await db.run.count({ where: { id: { in: [...runIds] }, status: 'RUNNING', trainingStates: { some: {} } } })) >
         0,
     );
-  await stage.waiting.until('a training that has kept a state', isMidway, 180_000);
+  await stage.waiting.until('a training that has saved a state', isMidway, 180_000);
   const databaseUrl = await stage.databaseUrl();
   await withStoredBytesLock(databaseUrl, 'SHARED', () =>
     writeBackup({
@@ -74,9 +74,9 @@ export async function trainElsewhere({
     const same = outcomes.filter((outcome) => isDeepStrictEqual(outcome, wanted));
     const steps = midway.map(({ trainingStates }) => Math.max(0, ...trainingStates.map(({ step }) => step)));
     return {
-      promise: 'a backup taken midway, restored elsewhere, is trained to the same end there',
+      promise: 'trainings in a backup taken midway and restored elsewhere reach the same result there',
       held: midway.length > 0 && same.length === midway.length && steps.some((step) => step > 0),
-      seen: `${midway.length} unfinished, with what they had kept at step ${steps.join(' and ')}; ${same.length} with the same weights and losses`,
+      seen: `${midway.length} unfinished, with saved states at step ${steps.join(' and ')}; ${same.length} with the same weights and losses`,
     };
   } finally {
     await stage.close();

@@ -361,7 +361,7 @@ async function nothingIsFruitless(stage: Stage): Promise<boolean> {
       async (db) =>
         (await db.run.count({ where: { status: { in: ['QUEUED', 'RUNNING'] }, fruitlessAttempts: { gt: 0 } } })) === 0,
     );
-  return stage.waiting.until('every run to have kept something since', isSo, KEEP_MS).then(
+  return stage.waiting.until('every run to have saved a state since', isSo, KEEP_MS).then(
     () => true,
     () => false,
   );

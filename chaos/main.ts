@@ -14,15 +14,15 @@ import { runTrainings } from './trainings.ts';
 
 const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 25] [-- --seed 1] [-- --faults a,b] [-- --json]
 
-Small trainings run on a server of their own while child, agent, server and PostgreSQL are killed with SIGKILL, PostgreSQL
+Small trainings run on a separate server while child, agent, server and PostgreSQL are killed with SIGKILL, PostgreSQL
 is started again under load and suspended for a minute, the agent is frozen, its network cut, the disk full, the clock set
-back, messages delivered twice and runs cancelled, at random moments; a checkpoint goes down and up over a bad network; a backup of the midst of it is restored
+back, messages delivered twice and runs cancelled, at random moments; a checkpoint goes down and up over a bad network; a backup taken meanwhile is restored
 elsewhere and trained to its end. Every promise is checked, then everything is deleted, also by Ctrl-C.
 
   --quick          six trainings and each kind of fault once
   --trainings <n>  how many (default 30)
-  --minutes <n>    no fault and no training begins later (default 25); what was left out is said
-  --faults <names> these kinds alone, joined by commas: ${FAULT_NAMES.join(', ')}
+  --minutes <n>    no fault and no training begins later (default 25); what was left out is reported
+  --faults <names> only these kinds, separated by commas: ${FAULT_NAMES.join(', ')}
   --seed <n>       the same faults in the same order (default 1)
   --json           one JSON document on standard output; progress is on standard error
 
@@ -35,7 +35,7 @@ examples:
   npm run chaos -- --quick --faults "fill disk,set clock back"
   npm run --silent chaos -- --json > chaos.json
 
-exit code: 0 every promise held; 1 one did not, and which; 2 misused; 130 stopped by Ctrl-C.
+exit code: 0 every promise held; 1 broken promises, which are printed; 2 invalid arguments; 130 stopped by Ctrl-C.
 `;
 
 const { values } = parseArgs({

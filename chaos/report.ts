@@ -44,8 +44,8 @@ export function asTable({
   const width = Math.max(...promises.map(({ promise }) => promise.length));
   const inWords = (loads: readonly number[]): string => loads.map((load) => load.toFixed(1)).join(' ');
   return [
-    `${trainingCount} trainings under seed ${seed} in ${Math.round(durationSeconds)} s (one that nothing happens to: ${undisturbedSeconds.toFixed(1)} s).`,
-    `Done to them: ${Object.entries(faults)
+    `${trainingCount} trainings under seed ${seed} in ${Math.round(durationSeconds)} s (an undisturbed one: ${undisturbedSeconds.toFixed(1)} s).`,
+    `Faults injected:  ${Object.entries(faults)
       .map(([what, count]) => `${what} ${count}`)
       .join(', ')}.`,
     `${machine.cores} cores of ${machine.cpu ?? 'an unknown CPU'}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${inWords(loadAverage.before)}, after ${inWords(loadAverage.after)}.`,

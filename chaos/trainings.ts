@@ -78,7 +78,7 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
     // The backup contains only the first of them, so that the waiting ones are not trained twice.
     const first = await launchSome(course, Math.min(SLOTS, wanted.trainingCount));
     const backup = await backUpMidway(stage, first);
-    say('a backup was taken while a training was under way');
+    say('a backup was taken during a training');
     const launched = [...first, ...(await launchSome(course, wanted.trainingCount - first.length))];
     const { runIds, faults, remarks, promises: broken } = await breakThings(course, undisturbed, launched);
     promises.push(...broken);
@@ -114,7 +114,7 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
       remarks: [
         clock === undefined
           ? 'The clock was not set back: libfaketime is not installed (Debian: apt-get install libfaketime).'
-          : `The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in all (libfaketime).`,
+          : `The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in total (libfaketime).`,
         disk === undefined
           ? 'The full disk was a limit on the size of files (EFBIG): no disk could be mounted here.'
           : 'The full disk was a file system without room beyond its reserve (STORAGE_FULL).',
@@ -138,11 +138,7 @@ interface Undisturbed {
 async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Promise<Undisturbed> {
   const launchedMs = performance.now();
   const runId = await launch(stage.client(), versionId);
-  await waiting.until(
-    'a training that nothing happens to',
-    async () => ENDED.includes(await statusOf(stage, runId)),
-    STUCK_MS,
-  );
+  await waiting.until('an undisturbed training', async () => ENDED.includes(await statusOf(stage, runId)), STUCK_MS);
   const outcome = z.object({
     run: z.object({ status: z.string(), failure: z.object({ message: z.string() }).nullable() }),
   });
@@ -152,9 +148,7 @@ async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Pro
       .request(outcome, 'query ($id: ID!) { run(id: $id) { status failure { message } } }', { id: runId })
   ).run;
   if (status !== 'SUCCEEDED')
-    throw new Error(
-      `A training that nothing happened to ended as ${status}: ${failure?.message ?? 'without a reason'}`,
-    );
+    throw new Error(`An undisturbed training ended as ${status}: ${failure?.message ?? 'without a reason'}`);
   const seconds = (performance.now() - launchedMs) / 1000;
   say(`one training went through undisturbed in ${seconds.toFixed(1)} s`);
   return { runId, seconds };
@@ -164,7 +158,7 @@ async function cancelAtStart({ stage, versionId, waiting, say }: Course): Promis
   const id = await launch(stage.client(), versionId);
   await waiting.until('a start', async () => (await statusOf(stage, id)) !== 'QUEUED', STUCK_MS);
   const tookMs = await cancelTwice(stage, id);
-  await waiting.until('the process to be gone', async () => (await stage.childPids()).length === 0, CANCEL_MS);
+  await waiting.until('the process to end', async () => (await stage.childPids()).length === 0, CANCEL_MS);
   const seen =
     tookMs === undefined
       ? await statusOf(stage, id)
@@ -198,7 +192,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
     // Spread over the trainings, so that the last of them meet as many faults as the first.
     const endedWanted = Math.floor((index * runIds.length) / planned.length) - SLOTS;
     await waiting.until(
-      'trainings to come through',
+      'trainings to succeed',
       async () => isLate() || (await endedCount(stage, runIds)) >= endedWanted,
       deadlineMs,
     );
@@ -226,10 +220,10 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
   const remarks = [
     ...(begun.length === runIds.length
       ? []
-      : [`${runIds.length - begun.length} of ${runIds.length} trainings were not begun: the time was up.`]),
+      : [`${runIds.length - begun.length} of ${runIds.length} trainings were not started, because the time was over.`]),
     ...names
       .filter((name) => faults[name] === undefined)
-      .map((name) => `Not done, because time ran out or nothing was there to do it to: ${name}.`),
+      .map((name) => `Not injected, because time ran out or there was nothing to apply it to: ${name}.`),
   ];
   return {
     runIds: begun,
@@ -237,7 +231,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
     remarks,
     promises: [
       {
-        promise: 'cancels of runs under way, each sent twice, within ten seconds',
+        promise: 'cancels of running runs, each sent twice, within ten seconds',
         held: cancelsMs.every((tookMs) => tookMs <= CANCEL_MS),
         seen:
           cancelsMs.length === 0
@@ -245,7 +239,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
             : `${cancelsMs.length}, the slowest after ${(Math.max(...cancelsMs) / 1000).toFixed(1)} s; each was resumed`,
       },
       {
-        promise: 'after each fault: nothing twice, no artifact without its bytes, no process without its parent',
+        promise: 'after each fault: no duplicates, no artifact without its bytes, no process without its parent',
         held: wrong.length === 0,
         seen: wrong.length === 0 ? `${lookCount} looks` : wrong.join('; '),
       },

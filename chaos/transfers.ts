@@ -54,7 +54,7 @@ export async function transferOverBadNetwork(stage: Stage, dice: Dice, runId: st
       return model.checkpoints.nodes.map((node) => node.importedFrom.sha256).join(' and ');
     });
     const promiseOf = (what: string, { came, breaks, seconds }: Transfer): ChaosPromise => ({
-      promise: `${what} over a network that breaks off, then is slow, continues and is whole`,
+      promise: `${what} over a network that breaks off, then is slow, is resumed and complete`,
       held: came === checkpoint.sha256 && breaks > 0,
       seen:
         came === checkpoint.sha256

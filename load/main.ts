@@ -24,12 +24,12 @@ import { withLoadedServer } from './server.ts';
 
 const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --runs 100000] [-- --json]
 
-Fills a database of its own with runs, a million metric points and 5,000 datasets, starts the real server, and asks it
-every list and detail query of the contract over HTTP: for the plan that PostgreSQL takes, for the time that server
+Fills a separate database with runs, a million metric points and 5,000 datasets, starts the real server, and sends it
+every list and detail query of the contract over HTTP: for the plan that PostgreSQL chooses, for the processor time of server
 and database are at work on each, then mixed at a constant rate with requests over the limits between them, then as
 fast as it can. Everything is deleted afterwards.
 
-exit code: 0 every promise was kept; 1 one was not, and which.
+exit code: 0 every promise was kept; 1 broken promises, which are printed.
 `;
 
 const { values } = parseArgs({
@@ -106,9 +106,7 @@ try {
         const costs = await measureCosts(client, operations, pid, databasePid);
         report(`warming up for ${WARM_UP_SECONDS} s`);
         await measureConstantArrival({ client, operations, requestsPerSecond, seconds: WARM_UP_SECONDS });
-        report(
-          `${requestsPerSecond} requests a second for ${minutes} minutes, one over the limits every second between them`,
-        );
+        report(`${requestsPerSecond} requests a second for ${minutes} minutes, with one over the limits every second`);
         const loadBefore = os.loadavg();
         let isOver = false;
         const [arrival, overLimits, memory] = await Promise.all([
@@ -144,7 +142,7 @@ try {
       .filter((plan) => !plan.isCount && (plan.sequentialScans.length > 0 || plan.rowsTouched > ROWS_TOUCHED_MAX))
       .map(
         (plan) =>
-          `${plan.operation} grows with its tables: ${plan.rowsTouched} rows touched, read whole: ${plan.sequentialScans.join(', ') || 'none'}. ${plan.worst ?? ''}`,
+          `${plan.operation} grows with its tables: ${plan.rowsTouched} rows read, tables scanned in full: ${plan.sequentialScans.join(', ') || 'none'}. ${plan.worst ?? ''}`,
       ),
     ...(measured === undefined ? [] : brokenPromises(measured)),
   ];
@@ -169,7 +167,7 @@ try {
   function asText(): string {
     const lines = [
       table(
-        ['operation', 'statements', 'rows touched', 'buffers', 'read whole'],
+        ['operation', 'statements', 'rows read', 'buffers', 'scanned in full'],
         plans.map((plan) => [
           plan.isCount ? `${plan.operation} (counts)` : plan.operation,
           String(plan.statementCount),
@@ -190,7 +188,7 @@ try {
       ];
       lines.push(
         table(
-          ['at work for one request', 'server ms', 'database ms', 'bytes'],
+          ['processor time per request', 'server ms', 'database ms', 'bytes'],
           [...costs.byOperation.map((each) => costRow(each.operation, each)), costRow('the mix', costs.mean)],
         ),
         '',
@@ -220,7 +218,7 @@ try {
       lines.push(
         `memory: live after collections ${memory.samples.at(0)?.liveMegabytes} MB -> ${memory.samples.at(-1)?.liveMegabytes} MB, ${memory.liveSlopePerMinute} MB a minute over the last two thirds; resident at most ${memory.residentPeaksMegabytes[0]} MB in the second third, ${memory.residentPeaksMegabytes[1]} MB in the last`,
       );
-      lines.push(`sent again, the server having closed the idle connection meanwhile: ${repeatedCount}`);
+      lines.push(`sent again, because the server had closed the idle connection: ${repeatedCount}`);
       lines.push(
         `sent late: ${arrival.lateCount}; load average of the machine before ${loadAverage.before.map((each) => each.toFixed(1)).join(' ')}, after ${loadAverage.after.map((each) => each.toFixed(1)).join(' ')}`,
       );
@@ -243,11 +241,11 @@ try {
       ...(arrival.all.errorCount === 0
         ? []
         : [`${arrival.all.errorCount} answers were errors, such as ${arrival.errors.join(' | ')}`]),
-      ...overLimits.wrong.map((answer) => `Over the limits, but answered otherwise: ${answer}`),
+      ...overLimits.wrong.map((answer) => `A request over the limits got an unexpected answer: ${answer}`),
       ...(overLimits.all.p95Ms < P95_MAX_MS ? [] : [`p95 of refusals is ${overLimits.all.p95Ms} ms.`]),
       ...(memory.liveSlopePerMinute < GROWTH_MAX_PER_MINUTE
         ? []
-        : [`Memory grows: what is live after a collection by ${memory.liveSlopePerMinute} MB a minute.`]),
+        : [`Memory grows: live memory after a collection by ${memory.liveSlopePerMinute} MB a minute.`]),
       ...(memory.residentPeaksMegabytes[1] <= RESIDENT_GROWTH_MAX * memory.residentPeaksMegabytes[0]
         ? []
         : [`Memory grows: resident at most ${memory.residentPeaksMegabytes.join(' MB, then ')} MB.`]),

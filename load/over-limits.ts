@@ -50,13 +50,18 @@ const ABUSES: readonly Abuse[] = [
     code: 'GRAPHQL_PARSE_FAILED',
   },
   {
-    name: 'too large a body',
+    name: 'a body that is too large',
     body: bodyOf(`{ viewer { name } } # ${'x'.repeat(MAX_BODY_BYTES)}`),
     status: 413,
     code: 'BAD_REQUEST',
   },
-  { name: 'no JSON', body: '{"query": ', status: 400, code: 'BAD_REQUEST' },
-  { name: 'a page too large', body: bodyOf('{ runs(first: 1000) { nodes { id } } }'), status: 200, code: 'BAD_INPUT' },
+  { name: 'invalid JSON', body: '{"query": ', status: 400, code: 'BAD_REQUEST' },
+  {
+    name: 'a page that is too large',
+    body: bodyOf('{ runs(first: 1000) { nodes { id } } }'),
+    status: 200,
+    code: 'BAD_INPUT',
+  },
   {
     name: 'an unknown field',
     body: bodyOf('{ runs { nodes { secret } } }'),

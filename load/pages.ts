@@ -41,7 +41,7 @@ const WATCH = `new MutationObserver((_, observer) => {
 
 const HELP = `usage: npm run load:pages [-- --runs 100000] [-- --json]
 
-Fills a database of its own with runs, datasets and models, starts the real server, opens each list five times with
+Fills a separate database with runs, datasets and models, starts the real server, opens each list five times with
 nothing in the browser's cache and five times with it, and prints after how many milliseconds the first row was seen.
 Everything is deleted afterwards.
 
@@ -50,7 +50,7 @@ Examples:
   npm run load:pages -- --runs 5000    a small registry, for a quick look
   npm run load:pages -- --json         one JSON document on standard output, progress on standard error
 
-exit code: 0 every list showed its first row within a second; 1 one did not, and which.
+exit code: 0 every list showed its first row within a second; 1 late lists, which are printed.
 `;
 
 const { values } = parseArgs({

@@ -13,15 +13,15 @@ import { judge, type Judged, type Verdict } from './verdict.ts';
 
 const HELP = `Usage: npm run cases -- FOLDER [--truth FILE.npz] [--json]
 
-Imports a folder of image files into a registry of its own, which is removed at the end, and prints for each file
-whether what was stored is equal to the truth, within the codec's error, refused as what, or wrong.
+Imports a folder of image files into a separate registry, which is removed at the end, and prints for each file
+whether the stored image is equal to the truth, within the codec's error, refused (with the issue), or wrong.
 
-  --truth FILE.npz   the right pixels: uint8 [height, width, 3] by file name, as numpy.savez writes them. An array
+  --truth FILE.npz   the correct pixels: uint8 [height, width, 3] by file name, as numpy.savez writes them. An array
                      named CONV:NAME is the value after the file's colour profile; it counts where there is one
   --json             the rows as JSON instead of a table
   --help
 
-Exits with 1 when anything is wrong, with 2 when it cannot begin.
+Exits with 1 if anything is wrong, with 2 if it cannot start.
 
 Examples:
   npm run cases -- ./images --truth ./truth.npz
@@ -138,7 +138,7 @@ function tableOf(rows: readonly Row[]): string {
   const cell = (text: string): string => text.replaceAll('|', '\\|').replaceAll('\n', ' ');
   const counts = VERDICTS.map((verdict) => `${rows.filter((row) => row.verdict === verdict).length} ${verdict}`);
   return [
-    '| file | outcome | said of it |',
+    '| file | outcome | details |',
     '| --- | --- | --- |',
     ...rows.map(({ file, verdict, detail }) => `| \`${cell(file)}\` | ${verdict} | ${cell(detail)} |`),
     '',
