@@ -5,5 +5,7 @@ export type Logger = PinoLogger;
 
 /** @param level pino's level name, `silent` included. */
 export function createLogger(level: string, name: string): Logger {
-  return pino({ level, name, base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }));
+  // An Error has no enumerable properties: without a serializer, its message and stack would be missing.
+  const serializers = { err: pino.stdSerializers.err, error: pino.stdSerializers.err };
+  return pino({ level, name, base: { pid: process.pid }, serializers }, pino.destination({ dest: 2, sync: true }));
 }

@@ -8,16 +8,17 @@ const CODES = new RegExp(
     // PostgreSQL stops, starts or fails over; a standby that is not promoted yet; no connection is left.
     '57P0\\d|08\\w{3}|25006|53300',
     'ECONNREFUSED|ECONNRESET|ECONNABORTED|EPIPE|ETIMEDOUT|EHOSTUNREACH|EHOSTDOWN|ENETUNREACH|ENOTFOUND|EAI_AGAIN',
+    'ERR_STREAM_DESTROYED|ERR_STREAM_WRITE_AFTER_END',
   ].join('|')})$`,
 );
 
 /** The driver gives some of its errors no code, and Prisma repeats SQLSTATEs only in the message. */
 const MESSAGES = new RegExp(
   [
-    'Connection terminated|terminating connection|server closed the connection',
+    'Connection terminated|terminating connection|server closed the connection|is not queryable',
     'the database system is (starting up|shutting down|in recovery|not (yet )?accepting connections)',
     'cannot execute [A-Z ]+ in a read-only transaction',
-    'Query read timeout|timeout exceeded when trying to connect',
+    'Query read timeout|timeout exceeded when trying to connect|timeout expired',
     "Can't reach database server|ECONNREFUSED|ECONNRESET",
     '^(DatabaseNotReachable|ConnectionClosed|SocketTimeout|TooManyConnections)$',
   ].join('|'),

@@ -13,6 +13,7 @@ import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import { createLedger, startReaper, type Reaper, type RunRecord } from '../../src/modules/runs/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { isDatabaseFault } from '../../src/platform/database-fault.ts';
 import { openDatabase, transactionsOf, type Database } from '../../src/platform/db.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../../src/platform/migrate.ts';
 import { startPostgres, type PostgresServer } from '../../src/platform/postgres.ts';
@@ -204,6 +205,27 @@ async function outcomeOf(runId: string): Promise<object> {
     kinds: events.map(({ kind }) => kind).filter((kind) => kind !== 'METRICS' && kind !== 'PROGRESS'),
   };
 }
+
+test('a transaction whose connection breaks between two statements is told from a wrong one', async () => {
+  const broken = database.transact(async (tx) => {
+    const [backend] = await tx.$queryRaw<{ pid: number }[]>`SELECT pg_backend_pid() AS pid`;
+    await database.db.$queryRaw`SELECT pg_terminate_backend(${backend?.pid ?? 0}::int)`;
+    await eventually('the connection to be gone', async () => {
+      const rows = await database.db.$queryRaw<unknown[]>`
+        SELECT 1 FROM pg_stat_activity WHERE pid = ${backend?.pid ?? 0}::int`;
+      return rows.length === 0 ? true : undefined;
+    });
+    await tx.$queryRaw`SELECT 1`;
+  });
+  await assert.rejects(broken, (error) => {
+    assert.ok(isDatabaseFault(error), String(error));
+    return true;
+  });
+  await assert.rejects(
+    database.transact((tx) => tx.$queryRaw`SELECT 1 / 0`),
+    (error) => !isDatabaseFault(error),
+  );
+});
 
 test('an import seals its version after the database has gone away while it registered it', async () => {
   const written = untilSomebodyWrites('DatasetVersion');

@@ -16,6 +16,12 @@ describe('isDatabaseFault', () => {
     ['a standby that is not promoted yet', new Error('cannot execute UPDATE in a read-only transaction'), true],
     ['a statement that got no answer', new Error('Query read timeout'), true],
     ['a connection that got no answer', new Error('timeout exceeded when trying to connect'), true],
+    [
+      'a statement after the break of its connection',
+      new Error('Client has encountered a connection error and is not queryable'),
+      true,
+    ],
+    ['a write to a socket that was closed', coded('ERR_STREAM_DESTROYED'), true],
     ['what the adapter makes of a broken connection', new Error('ConnectionClosed'), true],
     ['a broken one, wrapped', new Error('Failed', { cause: new Error('Connection terminated unexpectedly') }), true],
     ['no connection in time, as the services word it', overloaded(), true],
