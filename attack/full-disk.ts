@@ -79,7 +79,7 @@ async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: 
     if (isKept) kept.push(slug);
     return isKept ? 'KEPT' : String(at(answer, 'errors.0.extensions.code') ?? JSON.stringify(answer).slice(0, 200));
   };
-  const look = async (server: AttackedServer, when: string): Promise<void> => {
+  const checkChanges = async (server: AttackedServer, when: string): Promise<void> => {
     const answer = await server.ask(MODELS).catch((error: unknown) => String(error));
     const nodes: unknown = at(answer, 'data.models.nodes');
     const slugs = new Set(Array.isArray(nodes) ? nodes.map((node: unknown) => at(node, 'slug')) : []);
@@ -112,7 +112,7 @@ async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: 
     const verdict = await change(server, `nearly-full-${round}`);
     if (verdict !== 'KEPT') findings.push(`A change on a disk that uploads filled was answered with ${verdict}.`);
   }
-  await look(server, 'On a disk that uploads filled');
+  await checkChanges(server, 'On a disk that uploads filled');
 
   // Filled completely by another program. New changes may fail, but nothing may be lost, and there must be a way back.
   const filler = path.join(disk, 'filler');
@@ -137,11 +137,11 @@ async function fill(disk: string, start: () => Promise<AttackedServer>, rounds: 
     await rm(filler);
     server = await start();
   }
-  await look(server, 'After a kill on a full disk');
+  await checkChanges(server, 'After a kill on a full disk');
   await rm(filler, { force: true });
   const verdict = await change(server, 'after');
   if (verdict !== 'KEPT') findings.push(`After space was freed a change was answered with ${verdict}.`);
-  await look(server, 'After space was freed');
+  await checkChanges(server, 'After space was freed');
   const fault = await server.fault();
   if (fault !== undefined) findings.push(fault);
   return filling;
@@ -196,7 +196,7 @@ async function importCode(server: AttackedServer, file: string): Promise<string>
   );
 }
 
-/** Writes until the disk takes no more, not even a byte. */
+/** Writes until the disk has not even one free byte. */
 async function fillUp(file: string): Promise<void> {
   await using handle = await open(file, 'w');
   for (let size = 1024 * 1024; size >= 1; size = Math.floor(size / 2)) {

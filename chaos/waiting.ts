@@ -1,7 +1,7 @@
 /** Waits for conditions; Ctrl-C ends the waiting. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const LOOK_EVERY_MS = 200;
+const POLL_EVERY_MS = 200;
 
 export interface Waiting {
   /** True after Ctrl-C. */
@@ -24,7 +24,7 @@ export function createWaiting(signal: AbortSignal): Waiting {
       const endMs = performance.now() + deadlineMs;
       while (!(await isSo().catch(() => false))) {
         if (performance.now() > endMs) throw new Error(`Waited ${Math.round(deadlineMs / 1000)} s for ${what}.`);
-        await pause(LOOK_EVERY_MS);
+        await pause(POLL_EVERY_MS);
       }
     },
   };

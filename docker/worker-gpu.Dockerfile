@@ -7,10 +7,10 @@ COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev
 COPY . .
 ENV PARAFFIN_ENGINE_CACHE_DIR=/engine
-# Named, because no driver answers while an image is built.
+# The build is given explicitly, because no NVIDIA driver is available while an image is built.
 RUN node scripts/generate.mjs && node scripts/run.mjs src/cli/main.ts engine --build cuda && mkdir /data && chown node:node /data
 USER node
-# What the toolkit lends to the container: the devices, CUDA's driver library, and nvidia-smi, by which the worker knows its slots.
+# The toolkit gives the container the devices, CUDA's driver library, and nvidia-smi, with which the worker lists its slots.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ENV PARAFFIN_DATA_DIR=/data
 CMD ["node", "scripts/run.mjs", "workers/main.ts"]

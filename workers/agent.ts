@@ -50,8 +50,8 @@ export interface Agent {
 
 /** The lease lasts LEASE_SECONDS; renewing it this often also shows a cancellation within a second. */
 const RENEW_EVERY_MS = 1_000;
-/** How often to look for runs that were queued without a notification, and for runs of workers that died. */
-const LOOK_EVERY_MS = 5_000;
+/** How often to poll for runs that were queued without a notification, and for runs of workers that died. */
+const POLL_EVERY_MS = 5_000;
 /**
  * A child that has not stopped this long after it was asked to is killed, so that a cancellation takes less than ten
  * seconds if little would be lost.
@@ -94,7 +94,7 @@ export function createAgent(parts: AgentParts): Agent {
     await Promise.all(leases.filter((lease) => !held.has(folderOf(lease))).map(removeWorkOf));
   };
 
-  const look = async (): Promise<void> => {
+  const poll = async (): Promise<void> => {
     const expired = await ledger.requeueExpired();
     if (expired > 0) logger.warn({ expired }, 'runs with expired leases were requeued');
     await removeOrphanedWork();
@@ -102,25 +102,25 @@ export function createAgent(parts: AgentParts): Agent {
     for (const slot of slots) void fill(slot);
   };
 
-  let isLooking = false;
-  let isAskedAgain = false;
+  let isPolling = false;
+  let pollAgain = false;
   /**
    * One poll at a time. All requests during a poll lead to one more poll, because the run that they announce may have
    * come after the current poll passed it.
    */
-  const lookSoon = (): void => {
-    if (isLooking) {
-      isAskedAgain = true;
+  const pollSoon = (): void => {
+    if (isPolling) {
+      pollAgain = true;
       return;
     }
-    isLooking = true;
-    look()
-      .catch((error: unknown) => logger.error({ error }, 'looking for runs failed'))
+    isPolling = true;
+    poll()
+      .catch((error: unknown) => logger.error({ error }, 'polling for runs failed'))
       .finally(() => {
-        isLooking = false;
-        if (!isAskedAgain || draining) return;
-        isAskedAgain = false;
-        lookSoon();
+        isPolling = false;
+        if (!pollAgain || draining) return;
+        pollAgain = false;
+        pollSoon();
       });
   };
 
@@ -152,7 +152,7 @@ export function createAgent(parts: AgentParts): Agent {
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
     // Files that an earlier attempt left here: only the current holder of the run may work on it. If the database is
-    // away, a later look removes them, and the run waits in its child.
+    // away, a later poll removes them, and the run waits in its child.
     await removeOrphanedWork().catch((error: unknown) => runLogger.warn({ error }, 'old work could not be removed'));
     const workDir = path.join(parts.workDir, folderOf(lease));
     await mkdir(workDir, { recursive: true });
@@ -242,11 +242,11 @@ export function createAgent(parts: AgentParts): Agent {
       for (const job of Object.values(RUN_JOBS)) {
         await parts.queue.listen(job, async () => {
           // The message only wakes the agent; the row of the run says what to do.
-          lookSoon();
+          pollSoon();
         });
       }
-      ticker = setInterval(lookSoon, LOOK_EVERY_MS);
-      lookSoon();
+      ticker = setInterval(pollSoon, POLL_EVERY_MS);
+      pollSoon();
       logger.info({ leaseSeconds: LEASE_SECONDS, devices: devices.map(({ id }) => id) }, 'the worker waits for runs');
     },
     drain: async () => {

@@ -30,7 +30,7 @@ const FREE_MEMORY_SHARE_MIN = 0.8;
  * @param nvidiaSmi the program, or one with the same output.
  */
 export function gpuDevices(nvidiaSmi = 'nvidia-smi'): Devices {
-  const look = async (): Promise<{ readonly id: string; readonly freeShare: number }[]> => {
+  const queryGpus = async (): Promise<{ readonly id: string; readonly freeShare: number }[]> => {
     const { stdout } = await run(
       nvidiaSmi,
       ['--query-gpu=uuid,memory.total,memory.free', '--format=csv,noheader,nounits'],
@@ -42,9 +42,9 @@ export function gpuDevices(nvidiaSmi = 'nvidia-smi'): Devices {
     });
   };
   return {
-    list: async () => (await look()).map(({ id }) => ({ id, env: { CUDA_VISIBLE_DEVICES: id } })),
+    list: async () => (await queryGpus()).map(({ id }) => ({ id, env: { CUDA_VISIBLE_DEVICES: id } })),
     hasRoom: async (device) =>
-      (await look()).some(({ id, freeShare }) => id === device.id && freeShare >= FREE_MEMORY_SHARE_MIN),
+      (await queryGpus()).some(({ id, freeShare }) => id === device.id && freeShare >= FREE_MEMORY_SHARE_MIN),
   };
 }
 

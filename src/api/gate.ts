@@ -79,11 +79,11 @@ export function createGate({ access, cookie, senderOf, audit, limits, logger }: 
       const addressName = addressKey(sender.address);
       const viewer = await viewerOf(request, authorization).catch(async (error: unknown) => {
         await limiter.admit(addressName, response);
-        await limiter.admitRefused(addressName, response);
+        await limiter.checkRefusals(addressName, response);
         throw error;
       });
       const countedAs = viewer.kind === 'KEY' ? `key ${viewer.keyId}` : addressName;
-      if (viewer.kind === 'KEY') await limiter.admitRefused(countedAs, response);
+      if (viewer.kind === 'KEY') await limiter.checkRefusals(countedAs, response);
       await limiter.admit(countedAs, response);
       const admitted: Admitted = { viewer, address: sender.address, countedAs };
       admittedRequests.set(request, admitted);

@@ -30,7 +30,7 @@ export interface RateLimiter {
    */
   admit(sender: string, response?: ServerResponse): Promise<void>;
   /** Throws RATE_LIMITED after too many refusals of this sender. */
-  admitRefused(sender: string, response?: ServerResponse): Promise<void>;
+  checkRefusals(sender: string, response?: ServerResponse): Promise<void>;
   /** Counts a refusal. @returns whether it is within the limit for the audit log. */
   countRefusal(sender: string, isAnonymous: boolean): Promise<boolean>;
 }
@@ -54,7 +54,7 @@ export function createRateLimiter({
       if (state.consumedPoints > requestsPerMinute)
         throw tooMany(`More than ${requestsPerMinute} requests in a minute.`, seconds, response);
     },
-    admitRefused: async (sender, response) => {
+    checkRefusals: async (sender, response) => {
       const state = await refusals.get(sender);
       if (state !== null && state.consumedPoints >= refusalsPerMinute)
         throw tooMany(

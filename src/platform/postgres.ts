@@ -122,7 +122,7 @@ function watchOver(
   { onDeath, onRevival }: PostgresWatch,
 ): () => Promise<void> {
   let isDead = false;
-  const look = async (): Promise<void> => {
+  const checkServer = async (): Promise<void> => {
     if (!isDead && (await isServing(clusterDir))) return;
     if (!isDead) onDeath();
     isDead = true;
@@ -131,17 +131,17 @@ function watchOver(
     isDead = false;
     onRevival();
   };
-  let looking: Promise<void> | undefined;
+  let checking: Promise<void> | undefined;
   const timer = setInterval(() => {
-    looking ??= look()
+    checking ??= checkServer()
       .catch(() => undefined)
       .finally(() => {
-        looking = undefined;
+        checking = undefined;
       });
   }, WATCH_EVERY_MS);
   return async () => {
     clearInterval(timer);
-    await looking;
+    await checking;
   };
 }
 

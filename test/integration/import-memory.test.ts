@@ -22,7 +22,7 @@ const DECODER_COUNT = 2;
 /** The memory that docs/importing.md allows for the processes themselves. */
 const DECODER_BYTES = 128 * MIB;
 const IMPORT_BYTES = 512 * MIB;
-const LOOK_EVERY_MS = 10;
+const POLL_EVERY_MS = 10;
 /** The decoded size of a small file. */
 const INFLATED_MIB = 384;
 
@@ -124,7 +124,7 @@ async function watchMemory(context: TestContext) {
         if (pid !== process.pid && ownPeak > 32 * MIB) decoderPeaks.set(pid, ownPeak);
       }
       peak = Math.max(peak, all);
-      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+      await new Promise((resolve) => setTimeout(resolve, POLL_EVERY_MS));
     }
   })();
   const stop = async () => {

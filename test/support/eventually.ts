@@ -1,6 +1,6 @@
 /** Waits for a condition with a deadline, never for a fixed time. */
 
-const LOOK_EVERY_MS = 25;
+const POLL_EVERY_MS = 25;
 
 /**
  * Returns the first value of `look` that is not undefined.
@@ -16,6 +16,6 @@ export async function eventually<Value>(
     const value = await look();
     if (value !== undefined) return value;
     if (performance.now() > endMs) throw new Error(`Waited ${deadlineMs} ms for ${what}.`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    await new Promise((resolve) => setTimeout(resolve, POLL_EVERY_MS));
   }
 }

@@ -21,7 +21,7 @@ describe('memory growth under load', () => {
     assert.deepEqual(result.residentPeaksMegabytes, [595, 700]);
   });
 
-  it('warming up is none', () => {
+  it('growth during warm-up is not reported as a leak', () => {
     const result = judge(
       samples(
         (minute) => Math.min(70, 50 + 10 * minute),

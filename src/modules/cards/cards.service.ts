@@ -94,9 +94,9 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
       // Most evaluations of a checkpoint share a few versions: each is looked up once.
       const known = new Map<string, Promise<SeenVersion>>();
       const seenOnce = (versionId: string): Promise<SeenVersion> => {
-        const looking = known.get(versionId) ?? seen(viewer, versionId);
-        known.set(versionId, looking);
-        return looking;
+        const lookup = known.get(versionId) ?? seen(viewer, versionId);
+        known.set(versionId, lookup);
+        return lookup;
       };
       return modelCardOf({
         model,

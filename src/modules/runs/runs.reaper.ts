@@ -20,8 +20,8 @@ export interface ReaperParts {
 }
 
 export function startReaper({ ledger, onReaped, onError }: ReaperParts): Reaper {
-  let looking: Promise<void> | undefined;
-  const look = async (): Promise<void> => {
+  let checking: Promise<void> | undefined;
+  const checkLeases = async (): Promise<void> => {
     try {
       const count = await ledger.requeueExpired();
       if (count > 0) onReaped(count);
@@ -30,14 +30,14 @@ export function startReaper({ ledger, onReaped, onError }: ReaperParts): Reaper 
     }
   };
   const timer = setInterval(() => {
-    looking ??= look().finally(() => {
-      looking = undefined;
+    checking ??= checkLeases().finally(() => {
+      checking = undefined;
     });
   }, POLL_EVERY_MS);
   return {
     stop: async () => {
       clearInterval(timer);
-      await looking;
+      await checking;
     },
   };
 }

@@ -123,8 +123,8 @@ export interface SimclrTrainer {
   /** The encoder alone, under torchvision's names and layouts. */
   encoderWeights(): NamedTensor[];
   /**
-   * All that `restoreState` needs to continue as if never interrupted: encoder, head (`fc.1`, `fc.3`), what
-   * the optimizer keeps (`optimizer.*`), step (`step`).
+   * The state from which `restoreState` continues as if never interrupted: encoder, head (`fc.1`, `fc.3`), state of
+   * the optimizer (`optimizer.*`), step (`step`).
    */
   saveState(): NamedTensor[];
   /**
