@@ -152,7 +152,7 @@ export function createAgent(parts: AgentParts): Agent {
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
     // Files that an earlier attempt left here: only the current holder of the run may work on it. If the database is
-    // away, a later poll removes them, and the run waits in its child.
+    // unreachable, a later poll removes them, and the run waits in its child.
     await removeOrphanedWork().catch((error: unknown) => runLogger.warn({ error }, 'old work could not be removed'));
     const workDir = path.join(parts.workDir, folderOf(lease));
     await mkdir(workDir, { recursive: true });
