@@ -15,10 +15,10 @@ import { z } from 'zod';
 import { createProgram } from '../../src/cli/program.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
-import { childrenOf, isAlive, startTestWorker, type TestWorker } from '../support/processes.ts';
-import { startTestServer, type TestServer } from '../support/server.ts';
+import { childrenOf, isAlive } from '../support/processes.ts';
+import type { TestServer } from '../support/server.ts';
+import { startWholeRegistry, type WholeRegistry } from '../support/whole-registry.ts';
 
 const PROGRAM = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
 
@@ -31,14 +31,13 @@ interface Outcome {
   readonly stderr: string;
 }
 
-let database: TestDatabase;
+let registry: WholeRegistry;
 let server: TestServer;
-let worker: TestWorker;
 let folder = '';
 
 before(async () => {
-  database = await openTestDatabase();
-  server = await startTestServer(database);
+  registry = await startWholeRegistry('cli');
+  server = registry.server;
   folder = path.join(server.folder, 'desk');
   await mkdir(folder);
   await drawTissue({
@@ -48,14 +47,8 @@ before(async () => {
     seed: 3,
     groups: 3,
   });
-  worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'cli' });
 });
-after(async () => {
-  worker.signal('SIGTERM');
-  await worker.gone;
-  await server.close();
-  await database.close();
-});
+after(() => registry.close());
 
 interface Started {
   readonly pid: number;
@@ -415,7 +408,7 @@ describe('from images to weights', () => {
     const { code, stdout, stderr } = await paraffin(['pretrain', ...budget, '30s', '--seed', '1']);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /^in-time@1 {2}checkpoint /);
-    assert.match(stdout, /\n30 seconds at [\d.]+ images\/s: [\d,]+ steps of 16 images at 64 px by views of 32 px, /);
+    assert.match(stdout, /\n30 seconds at [\d.]+ images\/s: [\d,]+ steps of 16 images at \d+ px by views of \d+ px, /);
     assert.match(stdout, /\nAdamW at a peak learning rate of /);
     assert.match(stdout, /^in-time@1 .*\n {2}.* random encoder on desk-tissue@1/);
   });
@@ -698,7 +691,7 @@ describe('from images to weights', () => {
 describe('worker', () => {
   test('waits for runs until Ctrl-C, and leaves nothing behind', async () => {
     const second = start(['worker'], {
-      PARAFFIN_DATABASE_URL: database.url,
+      PARAFFIN_DATABASE_URL: registry.database.url,
       PARAFFIN_DATA_DIR: server.folder,
       PARAFFIN_LOG_LEVEL: 'info',
     });

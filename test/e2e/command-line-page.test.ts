@@ -8,9 +8,8 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { childEnvironment } from '../../src/env.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
-import { startTestWorker, type TestWorker } from '../support/processes.ts';
-import { startTestServer, type TestServer } from '../support/server.ts';
+import type { TestServer } from '../support/server.ts';
+import { startWholeRegistry, type WholeRegistry } from '../support/whole-registry.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const FENCE = /((?:<!-- .+ -->\n)*)```(\w*)\n([\s\S]*?)```/g;
@@ -36,14 +35,13 @@ const blocks = [...(await readFile(path.join(ROOT, 'docs/command-line.md'), 'utf
 );
 const runnable = blocks.filter((block) => block.notRun === undefined);
 
-let database: TestDatabase;
+let registry: WholeRegistry;
 let server: TestServer;
-let worker: TestWorker;
 let desk = '';
 
 before(async () => {
-  database = await openTestDatabase();
-  server = await startTestServer(database);
+  registry = await startWholeRegistry('page');
+  server = registry.server;
   desk = path.join(server.folder, 'desk');
   await mkdir(path.join(desk, 'bin'), { recursive: true });
   await writeFile(
@@ -51,14 +49,8 @@ before(async () => {
     `#!/bin/sh\nexec '${process.execPath}' --disable-warning=ExperimentalWarning '${path.join(ROOT, 'src/cli/main.ts')}' "$@"\n`,
     { mode: 0o755 },
   );
-  worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'page' });
 });
-after(async () => {
-  worker.signal('SIGTERM');
-  await worker.gone;
-  await server.close();
-  await database.close();
-});
+after(() => registry.close());
 
 describe('docs/command-line.md', () => {
   test('has blocks, nearly all of which can be run', () => {

@@ -7,10 +7,9 @@ import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { at, listAt } from '../support/catalogue.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
-import { startTestWorker, type TestWorker } from '../support/processes.ts';
-import { startTestServer, type TestServer } from '../support/server.ts';
+import type { TestServer } from '../support/server.ts';
+import { startWholeRegistry, type WholeRegistry } from '../support/whole-registry.ts';
 
 interface Recipe {
   readonly name: string;
@@ -42,14 +41,13 @@ const recipes = [...(await readFile(PAGE, 'utf8')).matchAll(RECIPE)].map(
   }),
 );
 
-let database: TestDatabase;
+let registry: WholeRegistry;
 let server: TestServer;
-let worker: TestWorker;
 const known = new Map<string, string>();
 
 before(async () => {
-  database = await openTestDatabase();
-  server = await startTestServer(database);
+  registry = await startWholeRegistry('cookbook');
+  server = registry.server;
   known.set('folder', path.join(server.folder, 'tissue'));
   await drawTissue({
     outDir: path.join(server.folder, 'tissue'),
@@ -58,14 +56,8 @@ before(async () => {
     seed: 3,
     groups: 3,
   });
-  worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'cookbook' });
 });
-after(async () => {
-  worker.signal('SIGTERM');
-  await worker.gone;
-  await server.close();
-  await database.close();
-});
+after(() => registry.close());
 
 /** The data of an operation; for a subscription, that of its first event. */
 async function answerTo({ query }: Recipe, variables: Readonly<Record<string, unknown>>): Promise<unknown> {

@@ -10,18 +10,9 @@ import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
 import { readEncoderFile } from '../../src/modules/models/encoder-file.ts';
 import { hostileFiles, inertFiles } from '../fixtures/hostile/torch-corpus.ts';
+import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 
-const CONTRACT = {
-  imageSizePx: 64,
-  resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
-  channelOrder: 'RGB',
-  valueRange: [0, 1],
-  channelMean: [0.5, 0.5, 0.5],
-  channelStd: [0.5, 0.5, 0.5],
-  embeddingLayer: 'avgpool',
-  micronsPerPixelMin: null,
-  micronsPerPixelMax: null,
-} satisfies Parameters<typeof readEncoderFile>[1]['inputContract'];
+const CONTRACT = { ...INPUT_CONTRACT, imageSizePx: 64 };
 /** Corrupt only in numbers that are never read: a file without an encoder is refused before. */
 const ONLY_WHEN_LOADED = new Set(['a storage that does not match its checksum']);
 

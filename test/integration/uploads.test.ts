@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
-import { request as httpRequest } from 'node:http';
+import { request as httpRequest, type ClientRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
@@ -76,6 +76,20 @@ function ask(
 ): Promise<Response> {
   const sent = { 'tus-resumable': '1.0.0', ...(key === '' ? {} : { authorization: `Bearer ${key}` }), ...headers };
   return fetch(new URL(address, server.url), { method, headers: sent, ...(body === undefined ? {} : { body }) });
+}
+
+/** A request that is to append all of BYTES; its body is not sent yet. */
+function beginPatch(address: string): ClientRequest {
+  return httpRequest(new URL(address, server.url), {
+    method: 'PATCH',
+    headers: {
+      authorization: `Bearer ${keys.contributor}`,
+      'tus-resumable': '1.0.0',
+      'upload-offset': '0',
+      'content-type': 'application/offset+octet-stream',
+      'content-length': BYTES.length,
+    },
+  });
 }
 
 async function begin(byteSize: number, metadata: Readonly<Record<string, string>> = {}, key?: string): Promise<string> {
@@ -227,16 +241,7 @@ describe('an upload', () => {
 
   test('whose connection breaks keeps the received bytes, and continues from there', async () => {
     const address = await begin(BYTES.length, { sha256: sha256(BYTES) });
-    const broken = httpRequest(new URL(address, server.url), {
-      method: 'PATCH',
-      headers: {
-        authorization: `Bearer ${keys.contributor}`,
-        'tus-resumable': '1.0.0',
-        'upload-offset': '0',
-        'content-type': 'application/offset+octet-stream',
-        'content-length': BYTES.length,
-      },
-    });
+    const broken = beginPatch(address);
     broken.on('error', () => undefined);
     broken.write(BYTES.subarray(0, 3_000_000));
     const file = path.join(server.folder, 'uploads', idOf(address));
@@ -280,16 +285,7 @@ describe('an upload', () => {
 
   test('that hangs in a silent network is taken over by the next request', async () => {
     const address = await begin(BYTES.length, { sha256: sha256(BYTES) });
-    const hanging = httpRequest(new URL(address, server.url), {
-      method: 'PATCH',
-      headers: {
-        authorization: `Bearer ${keys.contributor}`,
-        'tus-resumable': '1.0.0',
-        'upload-offset': '0',
-        'content-type': 'application/offset+octet-stream',
-        'content-length': BYTES.length,
-      },
-    });
+    const hanging = beginPatch(address);
     const ended = once(hanging, 'close');
     hanging.on('error', () => undefined);
     hanging.write(BYTES.subarray(0, 1_000_000));

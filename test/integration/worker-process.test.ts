@@ -1,6 +1,6 @@
 /** The worker process of a server: it lives exactly as long as the server. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
+import { after, before, test, type TestContext } from 'node:test';
 import { createLogger } from '../../src/logger.ts';
 import { openQueue } from '../../src/platform/queue.ts';
 import { RUN_JOBS } from '../../src/jobs/index.ts';
@@ -18,16 +18,22 @@ before(async () => {
 });
 after(() => database.close());
 
-test('a worker that dies is restarted, and one that is stopped ends', async (context) => {
+/** Starts the worker; `newWorker` returns the pid of the process that runs it, if one does. */
+async function startWorker(context: TestContext) {
   const earlier = await childrenOf(process.pid);
-  const newWorker = async (): Promise<number | undefined> =>
-    (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
   const worker = startWorkerProcess({
     databaseUrl: database.url,
     dataDir: await temporaryFolder(context),
     logLevel: 'silent',
     logger: createLogger('silent', 'test'),
   });
+  const newWorker = async (): Promise<number | undefined> =>
+    (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
+  return { worker, newWorker };
+}
+
+test('a worker that dies is restarted, and one that is stopped ends', async (context) => {
+  const { worker, newWorker } = await startWorker(context);
   const first = await eventually('the worker', newWorker);
   process.kill(first, 'SIGKILL');
   await eventually('its end', async () => ((await isAlive(first)) ? undefined : true));
@@ -38,15 +44,7 @@ test('a worker that dies is restarted, and one that is stopped ends', async (con
 });
 
 test('a stop before a restart prevents the restart', async (context) => {
-  const earlier = await childrenOf(process.pid);
-  const newWorker = async (): Promise<number | undefined> =>
-    (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
-  const worker = startWorkerProcess({
-    databaseUrl: database.url,
-    dataDir: await temporaryFolder(context),
-    logLevel: 'silent',
-    logger: createLogger('silent', 'test'),
-  });
+  const { worker, newWorker } = await startWorker(context);
   const pid = await eventually('the worker', newWorker);
   process.kill(pid, 'SIGKILL');
   await eventually('its end', async () => ((await isAlive(pid)) ? undefined : true));

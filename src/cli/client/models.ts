@@ -1,12 +1,12 @@
 /** `paraffin models`: encoders, their checkpoints and aliases. */
 import type { Command } from '@commander-js/extra-typings';
-import { group, namesOf, numberFrom, numbers, oneOf, wholeNumberFrom } from '../command.ts';
+import { group, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords, table } from '../terminal.ts';
-import { upload } from './bytes.ts';
-import { clientCommand, connect, granted, rejectErrors } from './connection.ts';
+import { clientCommand, connect, granted } from './connection.ts';
 import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
-import { graphql, type VariablesOf } from './graphql.ts';
+import { graphql } from './graphql.ts';
+import { importModelCommand } from './import-model.ts';
 import { facts, interval, paint, remark, show } from './output.ts';
 import { findCheckpoint, idOrSlug } from './references.ts';
 
@@ -124,41 +124,6 @@ const SHOW = graphql(
   [METRIC_FIELDS],
 );
 
-const IMPORT = graphql(
-  `
-    mutation ImportModel($input: ImportCheckpointInput!) {
-      importCheckpoint(input: $input) {
-        checkpoint {
-          id
-          version
-          encoder
-          embeddingDim
-          sha256
-          byteSize
-          model {
-            slug
-          }
-          importedFrom {
-            fileName
-            contents {
-              format
-              keyPrefix
-              inertGlobals
-              ignoredParts
-            }
-          }
-        }
-        userErrors {
-          ...UserErrorFields
-        }
-      }
-    }
-  `,
-  [USER_ERROR_FIELDS],
-);
-type ImportInput = VariablesOf<typeof IMPORT>['input'];
-type Contract = NonNullable<ImportInput['inputContract']>;
-
 const SET_ALIAS = graphql(
   `
     mutation SetAlias($input: SetModelAliasInput!) {
@@ -181,17 +146,6 @@ const SET_ALIAS = graphql(
   `,
   [USER_ERROR_FIELDS],
 );
-
-const ENCODERS: Readonly<Record<NonNullable<ImportInput['encoder']>, true>> = {
-  RESNET18: true,
-  RESNET34: true,
-  RESNET50: true,
-  RESNET101: true,
-};
-const RESIZE_RULES: Readonly<Record<NonNullable<Contract['resizeRule']>, true>> = {
-  SHORT_SIDE_THEN_CENTRE_CROP: true,
-  STRETCH: true,
-};
 
 const listCommand = clientCommand('ls', {
   summary: 'newest first',
@@ -279,126 +233,6 @@ const showCommand = clientCommand('show', {
     show(options, { data: model, names: model.checkpoints.nodes.map((checkpoint) => checkpoint.id), text });
   });
 
-const importCommand = clientCommand('import', {
-  summary: 'import external weights',
-  details:
-    'Imports external weights: safetensors or a PyTorch checkpoint (read without executing it), from this machine or from an http(s) URL that the server fetches. The preprocessing of images must be given, because the weights do not contain it.',
-  examples: [
-    'models import encoder.ckpt --model mine --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225',
-    'models import https://example.org/encoder.pt --model theirs --image-size 224 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sha256 9f86d0…',
-    'models import --published ciga-resnet18',
-  ],
-})
-  .argument('[source]', 'a file on this machine, or a URL')
-  .option('--published <name>', 'a published checkpoint of the catalogue, whose facts are known')
-  .option('-m, --model <slug>', 'the model that gets a new version; created if it does not exist')
-  .option('--image-size <px>', 'side of the square input', wholeNumberFrom(1))
-  .option('--mean <values>', 'mean of each channel, e.g. 0.485,0.456,0.406', numbers)
-  .option('--std <values>', 'standard deviation of each channel', numbers)
-  .option('--resize-rule <rule>', namesOf(RESIZE_RULES).join(', '), oneOf(RESIZE_RULES))
-  .option('--microns-per-pixel-min <um>', 'finest resolution of the training images', numberFrom(0))
-  .option('--microns-per-pixel-max <um>', 'coarsest resolution of the training images', numberFrom(0))
-  .option(
-    '--encoder <name>',
-    `architecture that the file must contain: ${namesOf(ENCODERS).join(', ')}`,
-    oneOf(ENCODERS),
-  )
-  .option('--key-prefix <text>', 'prefix of the tensor names of the encoder; common prefixes are detected')
-  .option('--sha256 <digest>', 'sha256 that the file must have')
-  .option('--licence <name>', 'of the file')
-  .action(
-    async (
-      source,
-      {
-        published,
-        model,
-        imageSize,
-        mean,
-        std,
-        resizeRule,
-        micronsPerPixelMin,
-        micronsPerPixelMax,
-        encoder,
-        keyPrefix,
-        sha256,
-        licence,
-        ...options
-      },
-    ) => {
-      const registry = await connect(options);
-      const identity = (): ImportInput => {
-        if (published !== undefined) return { publishedCheckpoint: published };
-        if (
-          source === undefined ||
-          model === undefined ||
-          imageSize === undefined ||
-          mean === undefined ||
-          std === undefined
-        ) {
-          throw new CommandFailure({
-            exitCode: EXIT.MISUSED,
-            message: 'Give either a file or URL with --model, --image-size, --mean and --std, or only --published.',
-            hint: 'See: paraffin models import --help',
-          });
-        }
-        return {
-          modelSlug: model,
-          inputContract: {
-            imageSizePx: imageSize,
-            channelMean: [...mean],
-            channelStd: [...std],
-            ...(resizeRule === undefined ? {} : { resizeRule }),
-            ...(micronsPerPixelMin === undefined ? {} : { micronsPerPixelMin }),
-            ...(micronsPerPixelMax === undefined ? {} : { micronsPerPixelMax }),
-          },
-        };
-      };
-      const about: ImportInput = {
-        ...identity(),
-        ...(encoder === undefined ? {} : { encoder }),
-        ...(keyPrefix === undefined ? {} : { keyPrefix }),
-        ...(sha256 === undefined ? {} : { sha256 }),
-        ...(licence === undefined ? {} : { licence }),
-      };
-      const from = async (): Promise<{ readonly input: ImportInput; readonly forget?: () => Promise<void> }> => {
-        if (source === undefined) return { input: {} };
-        if (/^https?:\/\//.test(source)) return { input: { url: source } };
-        // The options are validated before gigabytes are uploaded.
-        rejectErrors((await registry.ask(IMPORT, { input: { ...about, validateOnly: true } })).importCheckpoint);
-        const { uploadId, forget } = await upload(registry, options, source);
-        return { input: { uploadId }, forget };
-      };
-      const { input, forget } = await from();
-      const { importCheckpoint } = await registry.ask(IMPORT, {
-        input: { ...about, ...input },
-      });
-      const checkpoint = granted(importCheckpoint.checkpoint, importCheckpoint);
-      await forget?.();
-      const contents = checkpoint.importedFrom?.contents ?? null;
-      show(options, {
-        data: checkpoint,
-        names: [checkpoint.id],
-        text: [
-          `${paint('bold', `${checkpoint.model.slug}@${checkpoint.version}`)}  checkpoint ${checkpoint.id}, ${checkpoint.encoder.toLowerCase()}, sha256 ${checkpoint.sha256 ?? 'not known'}`,
-          ...(contents === null || contents.inertGlobals.length === 0
-            ? []
-            : [
-                paint(
-                  'yellow',
-                  `Functions that Python would have called, but Paraffin did not: ${contents.inertGlobals.join(', ')}`,
-                ),
-              ]),
-          ...(contents === null || contents.keyPrefix === ''
-            ? []
-            : [`The encoder has the prefix "${contents.keyPrefix}" in the file.`]),
-          ...(contents === null || contents.ignoredParts.length === 0
-            ? []
-            : [`Left out: ${contents.ignoredParts.join('; ')}`]),
-        ].join('\n'),
-      });
-    },
-  );
-
 const aliasCommand = clientCommand('alias', {
   summary: 'set an alias such as champion to a checkpoint',
   examples: [
@@ -432,6 +266,6 @@ export function modelCommands(): Command {
   return group('models', 'list, show, import and name encoders')
     .addCommand(listCommand)
     .addCommand(showCommand)
-    .addCommand(importCommand)
+    .addCommand(importModelCommand)
     .addCommand(aliasCommand);
 }

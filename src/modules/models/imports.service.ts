@@ -2,33 +2,22 @@
  * Imports external checkpoints: from a file below an import root, from a URL, or from the catalogue of published
  * checkpoints.
  */
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
-import { availableParallelism, totalmem } from 'node:os';
-import path from 'node:path';
 import { DomainError } from '../../errors.ts';
 import { digestOfInput, parseInput } from '../../input.ts';
-import type { ArtifactStore, StoredBytes } from '../../platform/artifact-store.ts';
+import type { StoredBytes } from '../../platform/artifact-store.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
-import { createFairPool } from '../../platform/fair-pool.ts';
-import { openImportFile } from '../../platform/import-roots.ts';
-import { fetchRemoteFile } from '../../platform/remote-file.ts';
-import type { UploadStore } from '../../platform/upload-store.ts';
-import { authorise, personOf, type Viewer } from '../access/index.ts';
+import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { CheckpointStore, ImportRequest } from './checkpoints.store.ts';
-import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
-import { readEncoderFileInSandbox, type ReadEncoder } from './encoder-process.ts';
+import type { EncoderFacts } from './encoder-file.ts';
+import { createImportFiles, type ImportFileParts, type LocalFile } from './import-files.ts';
 import {
   fieldOfSource,
-  fileNameOfUrl,
   importCheckpointSchema,
   importChoice,
-  recordedUrl,
   validateImport,
   type ImportCheckpointInput,
   type ImportChoice,
-  type ImportSource,
 } from './import.rules.ts';
 import type { LineageStore } from './lineage.store.ts';
 import type { CheckpointRecord, ExternalSourceRecord } from './models.records.ts';
@@ -41,22 +30,16 @@ export interface CheckpointImportService {
    * same weights under the same contract are registered once in a model, and the same idempotencyKey gives the same
    * checkpoint. Null if the input is valid and says validateOnly. Throws BAD_INPUT, IDEMPOTENCY_KEY_REUSED,
    * CHECKPOINT_NOT_FOUND (no such published checkpoint), NOT_AVAILABLE (its URL is unknown), CONFLICT (it already has
-   * other weights), and the errors of `readEncoderFile`, `fetchRemoteFile`, `openImportFile` and `UploadStore.consume`.
+   * other weights), and the errors of `ImportFiles.importFile`.
    */
   importCheckpoint(viewer: Viewer, input: unknown, clientGone?: AbortSignal): Promise<CheckpointRecord | null>;
 }
 
-export interface CheckpointImportParts {
+export interface CheckpointImportParts extends ImportFileParts {
   readonly models: ModelStore;
   readonly checkpoints: CheckpointStore;
   readonly lineage: LineageStore;
   readonly transact: Transact;
-  readonly artifacts: ArtifactStore;
-  readonly uploads: UploadStore;
-  readonly importRoots: readonly string[];
-  /** Folder for files that are being imported. */
-  readonly downloadsDir: string;
-  readonly allowPrivateUrls: boolean;
   /**
    * Queues the measurement of the checkpoint's golden embedding, unless it has one; called in the transaction that
    * registers the weights.
@@ -72,135 +55,21 @@ interface ImportCall {
   readonly request: ImportRequest | null;
 }
 
-/** Facts of a file that are known before it is read. */
-interface Expectation {
-  readonly sha256: string | null;
-  readonly byteSize: number | null;
-}
-
-interface FileRequest {
-  readonly viewer: Viewer;
-  readonly clientGone: AbortSignal | undefined;
-  readonly source: ImportSource;
-  /** The input field that named the source. */
-  readonly field: string;
-  readonly expected: Expectation;
-}
-
-/** A file that is ready to be read. */
-interface LocalFile {
-  readonly handle: FileHandle;
-  /** The source, as recorded. */
-  readonly fileName: string | null;
-  readonly url: string | null;
-  /** The expected sha256, if one was stated. */
-  readonly sha256: string | null;
-}
-
-/** The largest file that is accepted: the size limit of PyTorch checkpoints. */
-const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
-/** Memory budget of all concurrent reads of weights; at most a quarter of the machine's memory. */
-const READING_BUDGET_BYTES = 4 * 1024 ** 3;
-/** Memory of a reader process before it holds any weights. */
-const READING_BASE_BYTES = 200 * 1024 ** 2;
-/** The part of a file that is in memory at once, counted a second time for the stored form. */
-const LARGEST_WEIGHTS_BYTES = 1024 ** 3;
-
 export function createCheckpointImports({
   models,
   checkpoints,
   lineage,
   transact,
-  artifacts,
-  uploads,
-  importRoots,
-  downloadsDir,
-  allowPrivateUrls,
   queueGolden,
+  ...fileParts
 }: CheckpointImportParts): CheckpointImportService {
   const runExclusive = createKeyedMutex();
-  const readings = createFairPool({
-    // At least two, so that one slow file never blocks all other imports.
-    places: Math.max(2, availableParallelism()),
-    budgetBytes: Math.min(READING_BUDGET_BYTES, totalmem() / 4),
-  });
-  const readQueued = async (
-    viewer: Viewer,
-    { handle }: LocalFile,
-    task: EncoderFileTask,
-  ): Promise<ReadEncoder<StoredBytes>> => {
-    const { size } = await handle.stat();
-    return readings.run(personOf(viewer) ?? '', READING_BASE_BYTES + 2 * Math.min(size, LARGEST_WEIGHTS_BYTES), () =>
-      readEncoderFileInSandbox(handle, task, downloadsDir, (bytes) => artifacts.put(bytes)),
-    );
-  };
-
-  /** Calls `work` with the file, then deletes the fetched or uploaded copy. */
-  const withFile = async <Result>(
-    { viewer, clientGone, source, field, expected }: FileRequest,
-    work: (file: LocalFile) => Promise<Result>,
-  ): Promise<Result> => {
-    if (source.kind === 'PATH') {
-      await using handle = await openImportFile(source.path, importRoots, 'input.path');
-      return await work({ handle, fileName: path.basename(source.path), url: null, sha256: expected.sha256 });
-    }
-    if (source.kind === 'UPLOAD')
-      return uploads.consume(source.uploadId, viewer.kind === 'KEY' ? viewer.keyId : '', async (upload) => {
-        const sha256 = sha256OfUpload(expected.sha256, upload.sha256);
-        await using handle = await open(upload.path, 'r');
-        return await work({ handle, fileName: upload.fileName, url: null, sha256 });
-      });
-    await mkdir(downloadsDir, { recursive: true });
-    const destination = path.join(downloadsDir, randomUUID());
-    try {
-      await fetchRemoteFile({
-        url: source.url,
-        destination,
-        maxBytes: MAX_DOWNLOAD_BYTES,
-        isAllowedAddress: allowPrivateUrls ? () => true : undefined,
-        expectedSha256: expected.sha256 ?? undefined,
-        expectedByteSize: expected.byteSize ?? undefined,
-        field,
-        signal: clientGone,
-      });
-      await using handle = await open(destination, 'r');
-      return await work({
-        handle,
-        fileName: fileNameOfUrl(source.url),
-        url: recordedUrl(source.url),
-        sha256: expected.sha256,
-      });
-    } finally {
-      await rm(destination, { force: true });
-    }
-  };
-
-  /** Reads the file, stores its weights and registers them; only then is the file closed. */
-  const importFile = async (
-    {
-      viewer,
-      clientGone,
-      source,
-      field,
-      expected,
-      ...task
-    }: FileRequest & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
+  const files = createImportFiles(fileParts);
+  const importFile = (
+    request: Parameters<typeof files.importFile>[0],
     register: (tx: Transaction, read: EncoderFacts, stored: StoredBytes, file: LocalFile) => Promise<CheckpointRecord>,
-  ): Promise<CheckpointRecord> => {
-    try {
-      return await withFile({ viewer, clientGone, source, field, expected }, async (file) => {
-        const { facts, kept } = await readQueued(viewer, file, {
-          ...task,
-          fileName: file.fileName,
-          expectedSha256: file.sha256,
-          expectedByteSize: expected.byteSize,
-        });
-        return transact((tx) => register(tx, facts, kept, file));
-      });
-    } catch (error) {
-      throw withField(error, field);
-    }
-  };
+  ): Promise<CheckpointRecord> =>
+    files.importFile(request, (read, stored, file) => transact((tx) => register(tx, read, stored, file)));
 
   /**
    * The last step of every import: queues the measurement of the golden embedding, and ties the idempotency key to this
@@ -382,26 +251,6 @@ async function sameRequestOrThrow(
   });
 }
 
-/** The sha256 that an upload must have, as stated in the input or when the upload began. */
-function sha256OfUpload(stated: string | null, begunWith: string | null): string {
-  if (stated !== null && begunWith !== null && stated !== begunWith) {
-    throw new DomainError({
-      code: 'BAD_INPUT',
-      message: "The sha256 differs from that of the upload's metadata.",
-      field: 'input.sha256',
-      hint: 'Leave it out, or start another upload.',
-    });
-  }
-  const sha256 = stated ?? begunWith;
-  if (sha256 !== null) return sha256;
-  throw new DomainError({
-    code: 'BAD_INPUT',
-    message: 'The sha256 of the upload is missing, so damage could not be detected.',
-    field: 'input.sha256',
-    hint: 'Give the sha256 of the whole file, here or in the metadata of the upload.',
-  });
-}
-
 /** Serialises work with the same key, so that a request that is repeated during the first one finds its result. */
 function createKeyedMutex(): <Result>(key: string, work: () => Promise<Result>) => Promise<Result> {
   const last = new Map<string, Promise<unknown>>();
@@ -415,13 +264,6 @@ function createKeyedMutex(): <Result>(key: string, work: () => Promise<Result>) 
       if (last.get(key) === settled) last.delete(key);
     }
   };
-}
-
-/** An error of a file's reader, attached to the input field that named the file. */
-function withField(error: unknown, field: string): unknown {
-  if (!(error instanceof DomainError) || error.field !== undefined) return error;
-  const { code, message, hint, retryable } = error;
-  return new DomainError({ code, message, field, retryable, cause: error, ...(hint === undefined ? {} : { hint }) });
 }
 
 function externalSource(
