@@ -4,6 +4,7 @@ import { graphql, type ResultOf } from '../../api/graphql.ts';
 import { useAsk, usePages } from '../../api/hooks.ts';
 import { AUDIT_OUTCOMES } from '../../app/choices.ts';
 import { oneOf } from '../../app/search.ts';
+import { FilterSelect } from '../../ui/filter-select.tsx';
 import { count, instant, words } from '../../ui/format.ts';
 import { Empty, Failure, Loaded, Snippet, Tag, useTitle } from '../../ui/parts.tsx';
 import { columnsOf, DataTable } from '../../ui/table.tsx';
@@ -77,26 +78,14 @@ export function AuditPage() {
       <section className="sheet" aria-labelledby="entries">
         <h2 id="entries">Entries, newest first</h2>
         <div className="row">
-          <label className="row">
-            <span className="soft">Outcome</span>
-            <select
-              value={outcome ?? ''}
-              onChange={(event) =>
-                void navigate({
-                  search: { person, outcome: oneOf(AUDIT_OUTCOMES, event.target.value) },
-                  resetScroll: false,
-                })
-              }
-              style={{ width: 'auto' }}
-            >
-              <option value="">any</option>
-              {AUDIT_OUTCOMES.map((each) => (
-                <option key={each} value={each}>
-                  {words(each)}
-                </option>
-              ))}
-            </select>
-          </label>
+          <FilterSelect
+            label="Outcome"
+            value={outcome}
+            choices={AUDIT_OUTCOMES}
+            onChoose={(value) =>
+              void navigate({ search: { person, outcome: oneOf(AUDIT_OUTCOMES, value) }, resetScroll: false })
+            }
+          />
           <label className="row">
             <span className="soft">Person</span>
             <input

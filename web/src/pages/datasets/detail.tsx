@@ -3,6 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
 import { useAsk } from '../../api/hooks.ts';
 import { bytes, count, counted, instant, words } from '../../ui/format.ts';
+import { CheckpointLink } from '../../ui/links.tsx';
 import { Bars, Digest, Empty, Fact, Facts, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { Provenance, PROVENANCE_WORDS, resolutionText } from './facts.tsx';
 import { Issues } from './issues.tsx';
@@ -299,13 +300,7 @@ function TrainedOn({ datasetId }: { readonly datasetId: string }) {
             <ul className="stack" style={{ gap: '0.35rem' }}>
               {checkpoints.nodes.map((checkpoint) => (
                 <li key={checkpoint.id} className="row">
-                  <Link
-                    to="/models/$slug"
-                    params={{ slug: checkpoint.model.slug }}
-                    search={{ version: String(checkpoint.version) }}
-                  >
-                    {checkpoint.model.name} v{checkpoint.version}
-                  </Link>
+                  <CheckpointLink checkpoint={checkpoint} />
                   <Tag>{checkpoint.encoder}</Tag>
                   {checkpoint.step !== null && <span className="soft small">step {count(checkpoint.step)}</span>}
                   {checkpoint.sourceRun !== null && (

@@ -2,6 +2,7 @@
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useAsk } from '../../api/hooks.ts';
 import { count, counted, instant, score, words } from '../../ui/format.ts';
+import { CheckpointLink, DatasetVersionLink } from '../../ui/links.tsx';
 import { Caveats } from '../../ui/issues.tsx';
 import { Empty, Fact, Facts, Loaded, Snippet, Synthetic, useTitle } from '../../ui/parts.tsx';
 import { Leakage, Unbeaten } from '../models/findings.tsx';
@@ -68,22 +69,10 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
         <h2 id="how">Method</h2>
         <Facts>
           <Fact name="Encoder">
-            <Link
-              to="/models/$slug"
-              params={{ slug: checkpoint.model.slug }}
-              search={{ version: String(checkpoint.version) }}
-            >
-              {checkpoint.model.name} v{checkpoint.version}
-            </Link>
+            <CheckpointLink checkpoint={checkpoint} />
           </Fact>
           <Fact name="Images">
-            <Link
-              to="/datasets/$slug"
-              params={{ slug: version.dataset.slug }}
-              search={{ version: String(version.version) }}
-            >
-              {version.dataset.name} v{version.version}
-            </Link>
+            <DatasetVersionLink version={version} />
           </Fact>
           <Fact name="Run">
             <Link to="/runs/$id" params={{ id: evaluation.run.id }}>

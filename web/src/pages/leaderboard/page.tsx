@@ -3,6 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import { PROTOCOLS } from '../../app/choices.ts';
 import { useAsk } from '../../api/hooks.ts';
 import { counted, score, words } from '../../ui/format.ts';
+import { CheckpointLink } from '../../ui/links.tsx';
 import { Caveats } from '../../ui/issues.tsx';
 import { AxisNote, axisOf, IntervalPicture } from '../../ui/intervals.tsx';
 import { Empty, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
@@ -251,13 +252,7 @@ function Rows({ rows }: { readonly rows: readonly LeaderboardRow[] }) {
               <tr key={row.evaluation.id}>
                 <td className="number">{row.rank}</td>
                 <td>
-                  <Link
-                    to="/models/$slug"
-                    params={{ slug: row.checkpoint.model.slug }}
-                    search={{ version: String(row.checkpoint.version) }}
-                  >
-                    {row.checkpoint.model.name} v{row.checkpoint.version}
-                  </Link>{' '}
+                  <CheckpointLink checkpoint={row.checkpoint} />{' '}
                   <span className="soft small">{row.checkpoint.encoder}</span>
                   <div>
                     <Overlap overlaps={row.overlapsPretraining} /> <Unbeaten kinds={row.evaluation.unbeatenBaselines} />

@@ -3,6 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { useAsk } from '../../api/hooks.ts';
 import { bytes, count, counted, instant, short, words } from '../../ui/format.ts';
+import { CheckpointLink, DatasetVersionLink } from '../../ui/links.tsx';
 import { Digest, Empty, Fact, Facts, Loaded, Snippet, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { leakageInWords, Unbeaten } from './findings.tsx';
 import { Golden } from './golden.tsx';
@@ -130,14 +131,8 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           {checkpoint.trainedOn.length === 0 && (checkpoint.isTrainingKnown ? 'nothing' : 'not known')}
           {checkpoint.trainedOn.map((each) => (
             <div key={each.id}>
-              <Link
-                to="/datasets/$slug"
-                params={{ slug: each.dataset.slug }}
-                search={{ version: String(each.version) }}
-              >
-                {each.dataset.name} v{each.version}
-              </Link>
-              , {counted(each.imageCount, 'image')} {each.dataset.synthetic && <Synthetic />}
+              <DatasetVersionLink version={each} />, {counted(each.imageCount, 'image')}{' '}
+              {each.dataset.synthetic && <Synthetic />}
             </div>
           ))}
         </Fact>
@@ -145,9 +140,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           <Fact name="The same weights as">
             {checkpoint.sameWeights.map((same) => (
               <div key={same.id}>
-                <Link to="/models/$slug" params={{ slug: same.model.slug }} search={{ version: String(same.version) }}>
-                  {same.model.name} v{same.version}
-                </Link>
+                <CheckpointLink checkpoint={same} />
               </div>
             ))}
           </Fact>

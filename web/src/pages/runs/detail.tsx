@@ -4,6 +4,7 @@ import { useEffect, useRef } from 'react';
 import { useAsk, useChange } from '../../api/hooks.ts';
 import type { RunEvent } from '../../api/live.ts';
 import { clock, count, duration, instant, score, words } from '../../ui/format.ts';
+import { CheckpointLink, DatasetVersionLink } from '../../ui/links.tsx';
 import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTitle } from '../../ui/parts.tsx';
 import { ProbeVerdict } from '../../ui/probe.tsx';
 import { Charts } from './charts.tsx';
@@ -183,27 +184,12 @@ function Made({ run }: { readonly run: RunDetail }) {
     <>
       {datasetVersion !== null && (
         <p>
-          Images:{' '}
-          <Link
-            to="/datasets/$slug"
-            params={{ slug: datasetVersion.dataset.slug }}
-            search={{ version: String(datasetVersion.version) }}
-          >
-            {datasetVersion.dataset.name} v{datasetVersion.version}
-          </Link>
-          , {count(datasetVersion.imageCount)} of them
+          Images: <DatasetVersionLink version={datasetVersion} />, {count(datasetVersion.imageCount)} of them
         </p>
       )}
       {checkpoints.map((checkpoint) => (
         <p key={checkpoint.id}>
-          Made:{' '}
-          <Link
-            to="/models/$slug"
-            params={{ slug: checkpoint.model.slug }}
-            search={{ version: String(checkpoint.version) }}
-          >
-            {checkpoint.model.name} v{checkpoint.version}
-          </Link>
+          Made: <CheckpointLink checkpoint={checkpoint} />
           {checkpoint.step === null ? '' : `, step ${count(checkpoint.step)}`}
           {checkpoint.probe !== null && <ProbeVerdict probe={checkpoint.probe} />}
         </p>

@@ -1,7 +1,7 @@
 /** The training states that a pretraining keeps. */
-import { Link } from '@tanstack/react-router';
 import { useChange } from '../../api/hooks.ts';
 import { count, instant, score } from '../../ui/format.ts';
+import { CheckpointLink } from '../../ui/links.tsx';
 import { Failure, Refusals, Tag } from '../../ui/parts.tsx';
 import { REGISTER_STATE, type RunDetail } from './queries.ts';
 
@@ -41,13 +41,7 @@ export function KeptStates({ run }: { readonly run: RunDetail }) {
                       Register this state
                     </button>
                   ) : (
-                    <Link
-                      to="/models/$slug"
-                      params={{ slug: state.checkpoint.model.slug }}
-                      search={{ version: String(state.checkpoint.version) }}
-                    >
-                      {state.checkpoint.model.name} v{state.checkpoint.version}
-                    </Link>
+                    <CheckpointLink checkpoint={state.checkpoint} />
                   )}
                 </td>
               </tr>

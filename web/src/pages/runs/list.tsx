@@ -2,6 +2,7 @@
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { oneOf } from '../../app/search.ts';
 import { useAsk, usePages } from '../../api/hooks.ts';
+import { FilterSelect } from '../../ui/filter-select.tsx';
 import { count, duration, instant, words } from '../../ui/format.ts';
 import { Empty, Failure, Loaded, Progress, useTitle } from '../../ui/parts.tsx';
 import { columnsOf, DataTable } from '../../ui/table.tsx';
@@ -90,36 +91,13 @@ function Filters({ search }: { readonly search: ReturnType<typeof runsRoute.useS
     void navigate({ search: { ...search, [name]: value === '' ? undefined : [value] }, resetScroll: false });
   return (
     <div className="row">
-      <label className="row">
-        <span className="soft">Kind</span>
-        <select
-          value={search.kind?.[0] ?? ''}
-          onChange={(event) => choose('kind', event.target.value)}
-          style={{ width: 'auto' }}
-        >
-          <option value="">any</option>
-          {KINDS.map((kind) => (
-            <option key={kind} value={kind}>
-              {words(kind)}
-            </option>
-          ))}
-        </select>
-      </label>
-      <label className="row">
-        <span className="soft">Status</span>
-        <select
-          value={search.status?.[0] ?? ''}
-          onChange={(event) => choose('status', event.target.value)}
-          style={{ width: 'auto' }}
-        >
-          <option value="">any</option>
-          {STATUSES.map((status) => (
-            <option key={status} value={status}>
-              {words(status)}
-            </option>
-          ))}
-        </select>
-      </label>
+      <FilterSelect label="Kind" value={search.kind?.[0]} choices={KINDS} onChoose={(value) => choose('kind', value)} />
+      <FilterSelect
+        label="Status"
+        value={search.status?.[0]}
+        choices={STATUSES}
+        onChoose={(value) => choose('status', value)}
+      />
     </div>
   );
 }
