@@ -17,6 +17,7 @@ import {
   probeInputs,
   trainingInputs,
 } from '../../workers/engine/probe/logistic-regression.ts';
+import { assertClose } from '../support/assert-close.ts';
 
 const numbers = z.array(z.number());
 const matrix = z.array(numbers);
@@ -72,14 +73,6 @@ const golden = z
     ),
   })
   .parse(JSON.parse(readFileSync(new URL('./probe-expected.json', import.meta.url), 'utf8')));
-
-function assertClose(actual: readonly number[], expected: readonly number[], tolerance: number): void {
-  assert.equal(actual.length, expected.length);
-  for (const [index, value] of actual.entries()) {
-    const wanted = expected[index] ?? NaN;
-    assert.ok(Math.abs(value - wanted) <= tolerance, `entry ${index}: ${value}, not ${wanted}`);
-  }
-}
 
 describe('logistic regression equals scikit-learn', () => {
   for (const wanted of golden.regressions) {

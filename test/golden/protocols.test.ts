@@ -11,6 +11,7 @@ import { ridgeClassifier } from '../../workers/engine/probe/ridge-classifier.ts'
 import { ridge, runRegression } from '../../workers/engine/probe/regression.ts';
 import { embeddedImages } from '../../workers/engine/probe/scaling.ts';
 import { liveTensorCount } from '../../workers/engine/tensorflow.ts';
+import { assertClose } from '../support/assert-close.ts';
 
 const numbers = z.array(z.number());
 const classified = z.object({
@@ -50,16 +51,6 @@ const golden = z
     ),
   })
   .parse(JSON.parse(readFileSync(new URL('./protocols-expected.json', import.meta.url), 'utf8')));
-
-function assertClose(actual: Iterable<number>, expected: readonly number[], tolerance: number): void {
-  const values = [...actual];
-  assert.equal(values.length, expected.length);
-  for (const [index, value] of values.entries())
-    assert.ok(
-      Math.abs(value - (expected[index] ?? NaN)) <= tolerance,
-      `entry ${index}: ${value}, not ${expected[index]}`,
-    );
-}
 
 /** Groups 0, 1, 2 are learned from, 3 and 4 are tested: the split of the golden script. */
 function partsOf(groups: readonly number[]): { readonly train: Int32Array; readonly test: Int32Array } {
