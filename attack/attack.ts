@@ -2,7 +2,7 @@
 import type { AttackedServer } from './attacked-server.ts';
 
 /** Numbers in [0, 1) from the run's seed: the same seed repeats the same attack. */
-export type Dice = () => number;
+export type Random = () => number;
 
 export interface Attack {
   /** The name for `--only`: words with hyphens. */
@@ -27,7 +27,7 @@ export interface AttackOutcome {
 export interface Scene {
   /** True for the short form that runs with the tests, a few seconds long. */
   readonly quick: boolean;
-  readonly dice: Dice;
+  readonly random: Random;
   /** False once this attack's share of the time is over: attacks that continue at random or in rounds end then. */
   isTimeLeft(): boolean;
   /** Aborted by Ctrl-C and when the total time is over. */
@@ -47,6 +47,6 @@ export interface ServerOptions {
 }
 
 /** One of them. */
-export function oneOf<Item>(items: readonly [Item, ...Item[]], dice: Dice): Item {
-  return items[Math.floor(dice() * items.length)] ?? items[0];
+export function oneOf<Item>(items: readonly [Item, ...Item[]], random: Random): Item {
+  return items[Math.floor(random() * items.length)] ?? items[0];
 }

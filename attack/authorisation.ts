@@ -13,7 +13,7 @@ import { at } from '../test/support/catalogue.ts';
 import { lightningFile, someEncoder } from '../test/support/encoder-files.ts';
 import { factsThroughPayload, rootOperations, type RootOperation } from '../test/support/operations.ts';
 import { actionOf, addressOf, methodOf, ROUTES } from '../test/support/routes.ts';
-import { oneOf, type Attack, type Dice } from './attack.ts';
+import { oneOf, type Attack, type Random } from './attack.ts';
 import type { AttackedServer } from './attacked-server.ts';
 import { plain, UUID, withValue } from './input-values.ts';
 import { openRequests, parsed, type Requests } from './requests.ts';
@@ -67,7 +67,7 @@ export const authorisation: Attack = {
   about:
     'every field, payload, subscription and route, plain and in disguise, as every role, with keys for one action or one object, and with invalid keys',
   share: 16,
-  run: async ({ quick, dice, server: sharedServer, isTimeLeft }) => {
+  run: async ({ quick, random, server: sharedServer, isTimeLeft }) => {
     const server = await sharedServer();
     const schema = buildSchema(await readFile(SCHEMA, 'utf8'));
     const requests = openRequests();
@@ -76,11 +76,11 @@ export const authorisation: Attack = {
       const objects = await makeObjects(server, quick);
       await tryOwnObject(scene, objects);
       const before = await stateOf(server);
-      const calls = callsOf(schema, quick, dice);
+      const calls = callsOf(schema, quick, random);
       // First the requests that must be refused, so that any change shows that one was not.
       const refused = calls.filter(({ expected }) => expected === 'REFUSED');
       await inParallel(refused, isTimeLeft, (call) => attempt(scene, call));
-      await inParallel(routeCalls(objects, quick, dice), isTimeLeft, (call) => attemptRoute(scene, call));
+      await inParallel(routeCalls(objects, quick, random), isTimeLeft, (call) => attemptRoute(scene, call));
       await tryPayloads(scene, schema, quick ? 2 : Infinity);
       await tryForeignObjects(scene, schema, objects);
       await tryWrongKeys(scene);
@@ -114,11 +114,11 @@ interface Call {
 }
 
 /** Each sender with each field in each disguise; in the quick form some of them, in one disguise. */
-function callsOf(schema: GraphQLSchema, quick: boolean, dice: Dice): Call[] {
+function callsOf(schema: GraphQLSchema, quick: boolean, random: Random): Call[] {
   const operations = rootOperations(schema);
   return SENDERS.flatMap((sender) =>
     operations
-      .filter(() => !quick || dice() < 0.25)
+      .filter(() => !quick || random() < 0.25)
       .flatMap((operation) => {
         const possible = DISGUISES.filter(
           (disguise) =>
@@ -127,7 +127,7 @@ function callsOf(schema: GraphQLSchema, quick: boolean, dice: Dice): Call[] {
             (operation.kind !== 'mutation' || disguise !== 'by GET'),
         );
         const [first = 'plain', ...others] = possible;
-        const wanted = quick ? [oneOf([first, ...others], dice)] : possible;
+        const wanted = quick ? [oneOf([first, ...others], random)] : possible;
         const expected = verdictBy(sender, FIELD_RULES[operation.name] ?? { role: 'ADMIN', action: 'ADMINISTER' });
         return wanted.map((disguise) => ({ sender, operation, disguise, expected }));
       }),
@@ -363,14 +363,14 @@ interface RouteCall {
   readonly expected: Verdict;
 }
 
-function routeCalls({ own, sha256 }: Objects, quick: boolean, dice: Dice): RouteCall[] {
+function routeCalls({ own, sha256 }: Objects, quick: boolean, random: Random): RouteCall[] {
   return Object.entries(ROUTES).flatMap(([route, role]) => {
     const id = route.startsWith('/checkpoints') ? own.checkpoint : own.dataset;
     return SENDERS.flatMap((sender) => {
       const expected = verdictOn(sender, route, role);
       const methods = expected === 'REFUSED' ? METHODS : [methodOf(route)];
       return methods
-        .filter((method) => !quick || method === methodOf(route) || dice() < 0.05)
+        .filter((method) => !quick || method === methodOf(route) || random() < 0.05)
         .map((method) => ({ sender, route, method, address: addressOf(route, { id, sha256 }), expected }));
     });
   });

@@ -10,7 +10,7 @@ import { at } from '../test/support/catalogue.ts';
 import { familyOf } from '../test/support/processes.ts';
 import { hostileFiles } from '../test/fixtures/hostile/torch-corpus.ts';
 import { pngThatClaims, tissuePng } from '../test/fixtures/hostile-images.ts';
-import { oneOf, type Attack, type Dice } from './attack.ts';
+import { oneOf, type Attack, type Random } from './attack.ts';
 import type { AttackedServer } from './attacked-server.ts';
 import { openRequests } from './requests.ts';
 
@@ -26,12 +26,12 @@ export const bombs: Attack = {
   name: 'bombs',
   about: 'small compressed bodies, nested JSON, checkpoints and images that claim to be large or become large',
   share: 10,
-  run: async ({ quick, dice, server: sharedServer, startServer, isTimeLeft }) => {
+  run: async ({ quick, random, server: sharedServer, startServer, isTimeLeft }) => {
     // A worker decodes the images.
     const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: 'true' };
     const server = quick ? await sharedServer() : await startServer({ env });
     const bodies = await tryBodies(server, quick);
-    const checkpoints = await tryCheckpoints(server, dice, quick ? 3 : 60, isTimeLeft);
+    const checkpoints = await tryCheckpoints(server, random, quick ? 3 : 60, isTimeLeft);
     const pictures = quick ? NOTHING : await tryPictures(server);
     const fault = await server.fault();
     const tried = [bodies, checkpoints, pictures];
@@ -101,7 +101,7 @@ async function tryBodies(server: AttackedServer, quick: boolean): Promise<Tried>
 
 async function tryCheckpoints(
   server: AttackedServer,
-  dice: Dice,
+  random: Random,
   count: number,
   isTimeLeft: () => boolean,
 ): Promise<Tried> {
@@ -125,7 +125,7 @@ async function tryCheckpoints(
   const one = async (): Promise<void> => {
     tryCount += 1;
     const name = `bomb-${tryCount}`;
-    const bytes = oneOf(files, dice);
+    const bytes = oneOf(files, random);
     const file = path.join(server.dataDir, 'imports', name);
     await writeFile(file, bytes);
     const answer = await server

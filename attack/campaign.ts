@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
-import { createDice } from '../test/support/mutations.ts';
+import { createRandom } from '../test/support/mutations.ts';
 import type { Attack, AttackOutcome, Scene } from './attack.ts';
 import { startAttackedServer, type AttackedServer } from './attacked-server.ts';
 
@@ -96,7 +96,7 @@ async function execute(attack: Attack, means: Means): Promise<AttackOutcome> {
   const folder = (): Promise<string> => mkdtemp(path.join(home, `${attack.name}-`));
   const scene: Scene = {
     quick,
-    dice: createDice(seed),
+    random: createRandom(seed),
     isTimeLeft: () => performance.now() < Math.min(endMs, lastMs) && !signal.aborted,
     signal,
     server: () => withoutCounting(shared.get),

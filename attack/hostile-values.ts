@@ -18,7 +18,7 @@ import {
   type GraphQLSchema,
 } from 'graphql';
 import { at } from '../test/support/catalogue.ts';
-import { oneOf, type Attack, type Dice } from './attack.ts';
+import { oneOf, type Attack, type Random } from './attack.ts';
 import { plain, UUID, withValue } from './input-values.ts';
 
 const SCHEMA = path.resolve(import.meta.dirname, '../schema.graphql');
@@ -104,7 +104,7 @@ interface GivenArgument {
 const CALLS_PER_REQUEST = 8;
 const AT_ONCE = 8;
 const SYSTEMATIC_COUNT = 8_000;
-const MADE_UP_COUNT = 2_000;
+const GENERATED_COUNT = 2_000;
 const QUICK_COUNT = 700;
 const MAX_FINDINGS = 20;
 
@@ -112,7 +112,7 @@ export const hostileValues: Attack = {
   name: 'hostile-values',
   about: 'hostile values, alone and together, at every argument and input field of the schema',
   share: 45,
-  run: async ({ quick, dice, isTimeLeft, server }) => {
+  run: async ({ quick, random, isTimeLeft, server }) => {
     const attacked = await server();
     const schema = buildSchema(await readFile(SCHEMA, 'utf8'));
     const leaves = leavesOf(schema);
@@ -121,12 +121,14 @@ export const hostileValues: Attack = {
     // First every value at a number of places that the seed chooses, then generated values.
     const systematic = shuffled(
       leaves.flatMap((leaf) => VALUES.map((value) => tryOf(leaf, value))),
-      dice,
+      random,
     );
-    const madeUpOnes = Array.from({ length: MADE_UP_COUNT }, () =>
-      tryOf(oneOf([first, ...leaves], dice), madeUp(dice, 0)),
+    const generatedValues = Array.from({ length: GENERATED_COUNT }, () =>
+      tryOf(oneOf([first, ...leaves], random), generated(random, 0)),
     );
-    const tries = quick ? systematic.slice(0, QUICK_COUNT) : [...systematic.slice(0, SYSTEMATIC_COUNT), ...madeUpOnes];
+    const tries = quick
+      ? systematic.slice(0, QUICK_COUNT)
+      : [...systematic.slice(0, SYSTEMATIC_COUNT), ...generatedValues];
     const findings = new Set<string>();
     let tryCount = 0;
     const record = ({ leaf, value }: Try, fault: string | undefined): void => {
@@ -199,22 +201,23 @@ function textIn(value: unknown): string {
     .join(' ');
 }
 
-function shuffled<Item>(items: readonly Item[], dice: Dice): Item[] {
+function shuffled<Item>(items: readonly Item[], random: Random): Item[] {
   return items
-    .map((item) => [dice(), item] as const)
+    .map((item) => [random(), item] as const)
     .toSorted(([first], [second]) => first - second)
     .map(([, item]) => item);
 }
 
-function madeUp(dice: Dice, depth: number): unknown {
-  if (depth < 3 && dice() < 0.2) return Array.from({ length: Math.floor(dice() * 4) }, () => madeUp(dice, depth + 1));
-  if (depth < 3 && dice() < 0.2) return { [oneOf(TEXTS, dice)]: madeUp(dice, depth + 1) };
-  return oneOf(VALUES, dice);
+function generated(random: Random, depth: number): unknown {
+  if (depth < 3 && random() < 0.2)
+    return Array.from({ length: Math.floor(random() * 4) }, () => generated(random, depth + 1));
+  if (depth < 3 && random() < 0.2) return { [oneOf(TEXTS, random)]: generated(random, depth + 1) };
+  return oneOf(VALUES, random);
 }
 
 function leavesOf(schema: GraphQLSchema): Leaf[] {
   return placesOf(schema).flatMap((place) =>
-    place.args.flatMap((argument) => waysBelow(argument.type, 0).map((way) => ({ place, argument, way }))),
+    place.args.flatMap((argument) => pathsBelow(argument.type, 0).map((way) => ({ place, argument, way }))),
   );
 }
 
@@ -249,13 +252,13 @@ function placesOf(schema: GraphQLSchema): Place[] {
   return [...direct, ...nested].filter(({ args }) => args.length > 0);
 }
 
-function waysBelow(type: GraphQLInputType, depth: number): string[][] {
+function pathsBelow(type: GraphQLInputType, depth: number): string[][] {
   const named = getNamedType(type);
   if (!isInputObjectType(named) || depth > 3) return [[]];
   return [
     [],
     ...Object.values(named.getFields()).flatMap((field) =>
-      waysBelow(field.type, depth + 1).map((way) => [field.name, ...way]),
+      pathsBelow(field.type, depth + 1).map((way) => [field.name, ...way]),
     ),
   ];
 }

@@ -6,7 +6,7 @@ import { drawTissue } from '../src/synthetic/tissue.ts';
 import { at } from '../test/support/catalogue.ts';
 import { eventually } from '../test/support/eventually.ts';
 import { childrenOf, familyOf, identityOf, isAlive } from '../test/support/processes.ts';
-import { oneOf, type Attack, type Dice } from './attack.ts';
+import { oneOf, type Attack, type Random } from './attack.ts';
 import type { AttackedServer } from './attacked-server.ts';
 
 /** After this time a run has failed: an undisturbed one takes seconds, an expired lease half a minute. */
@@ -24,7 +24,7 @@ export const killedRuns: Attack = {
   about:
     'imports, pretrainings, evaluations and exports whose server, worker or own process is killed at random moments by SIGKILL',
   share: 20,
-  run: async ({ quick, dice, startServer, folder, isTimeLeft }) => {
+  run: async ({ quick, random, startServer, folder, isTimeLeft }) => {
     const dataDir = await folder();
     const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: 'true', PARAFFIN_CPU_SLOTS: '2' };
     const start = (): Promise<AttackedServer> => startServer({ dataDir, env });
@@ -33,11 +33,11 @@ export const killedRuns: Attack = {
     for (let round = 1; round === 1 || (!quick && isTimeLeft()); round += 1) {
       const runIds = await launchAll(stage.server, subject, round);
       for (let kills = quick ? 1 : 3; kills > 0; kills -= 1) {
-        await pause(dice() * MOMENT_MS);
-        await kill(stage, victimOf(kills, dice), dice);
+        await pause(random() * MOMENT_MS);
+        await kill(stage, victimOf(kills, random), random);
       }
-      for (const [kind, id] of runIds) await seeThrough(stage, kind, id);
-      await seeNothingLeft(stage);
+      for (const [kind, id] of runIds) await assertSucceeds(stage, kind, id);
+      await assertNothingLeft(stage);
       if (stage.findings.length > 0) break;
     }
     return { tryCount: stage.tryCount, findings: stage.findings };
@@ -137,11 +137,11 @@ async function launchAll(
 }
 
 /** At most one of a run's own processes: three such deaths in a row would count as the run's own fault. */
-function victimOf(killsLeft: number, dice: Dice): Victim {
-  return killsLeft === 2 ? 'process of a run' : oneOf<Victim>(['server', 'worker'], dice);
+function victimOf(killsLeft: number, random: Random): Victim {
+  return killsLeft === 2 ? 'process of a run' : oneOf<Victim>(['server', 'worker'], random);
 }
 
-async function kill(stage: Stage, victim: Victim, dice: Dice): Promise<void> {
+async function kill(stage: Stage, victim: Victim, random: Random): Promise<void> {
   const { server } = stage;
   for (const pid of await familyOf(server.pid)) {
     const identity = await identityOf(pid);
@@ -156,7 +156,7 @@ async function kill(stage: Stage, victim: Victim, dice: Dice): Promise<void> {
   }
   const worker = await workerOf(server);
   const [first, ...others] = worker === undefined ? [] : await childrenOf(worker);
-  const pid = victim === 'worker' ? worker : first === undefined ? undefined : oneOf([first, ...others], dice);
+  const pid = victim === 'worker' ? worker : first === undefined ? undefined : oneOf([first, ...others], random);
   if (pid !== undefined && (await isAlive(pid))) process.kill(pid, 'SIGKILL');
 }
 
@@ -186,14 +186,14 @@ async function endOf(server: AttackedServer, id: string): Promise<unknown> {
   );
 }
 
-async function seeThrough({ server, findings }: Stage, kind: string, id: string): Promise<void> {
+async function assertSucceeds({ server, findings }: Stage, kind: string, id: string): Promise<void> {
   const answer = await endOf(server, id).catch((error: unknown) => String(error));
   if (at(answer, 'data.run.status') !== 'SUCCEEDED')
     findings.push(`After kills the ${kind} ${id} did not succeed: ${JSON.stringify(answer).slice(0, 500)}`);
 }
 
 /** What a killed process may leave behind: processes, work folders, and partial files in the artifact store. */
-async function seeNothingLeft({ server, findings, seen }: Stage): Promise<void> {
+async function assertNothingLeft({ server, findings, seen }: Stage): Promise<void> {
   const left = async (): Promise<string[]> => {
     const family = new Set(await familyOf(server.pid));
     const orphans = await Promise.all(

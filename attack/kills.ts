@@ -20,7 +20,7 @@ export const kills: Attack = {
   about:
     'backups, restores, checks, garbage collections and uploads killed at random moments by SIGKILL, SIGTERM and SIGINT, and what they leave behind',
   share: 12,
-  run: async ({ quick, dice, startServer, folder, isTimeLeft }) => {
+  run: async ({ quick, random, startServer, folder, isTimeLeft }) => {
     const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
     const home = await folder();
     const findings: string[] = [];
@@ -57,8 +57,8 @@ export const kills: Attack = {
         const place = placeOf(args[0] ?? '');
         const command = start(...args);
         const gone = once(command, 'exit');
-        const signal = oneOf<NodeJS.Signals>(['SIGKILL', 'SIGTERM', 'SIGINT'], dice);
-        const ms = Math.round(dice() * MOMENT_MS);
+        const signal = oneOf<NodeJS.Signals>(['SIGKILL', 'SIGTERM', 'SIGINT'], random);
+        const ms = Math.round(random() * MOMENT_MS);
         await Promise.race([pause(ms), gone]);
         const isEnded = command.exitCode !== null || command.signalCode !== null;
         if (!isEnded) command.kill(signal);

@@ -20,7 +20,7 @@ export const lockout: Attack = {
   name: 'lockout',
   about: 'floods of requests from pages of other sites, with wrong keys and without any, to lock others out',
   share: 4,
-  run: async ({ quick, startServer, dice, isTimeLeft }) => {
+  run: async ({ quick, startServer, random, isTimeLeft }) => {
     const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
     const findings: string[] = [];
     const entryCount = async (): Promise<number> =>
@@ -41,7 +41,7 @@ export const lockout: Attack = {
       const hostile = await Promise.all([
         ...FOREIGN.map((headers) => statusOf(headers, '{ keys { totalCount } }')),
         statusOf({ authorization: `Bearer ${wrongKey}` }, '{ viewer { role } }'),
-        statusOf({ authorization: `Bearer ${String(dice())}` }, '{ viewer { role } }'),
+        statusOf({ authorization: `Bearer ${String(random())}` }, '{ viewer { role } }'),
         statusOf({}, '{ keys { totalCount } }'),
         statusOf({}, 'mutation { createKey(input: { name: "k", owner: "o", role: ADMIN }) { secret } }'),
       ]);

@@ -1,7 +1,7 @@
 /** Bytes that no HTTP library would send, on every route: malformed requests, upgrades, and resets at every byte. */
 import { connect } from 'node:net';
 import { mutated } from '../test/support/mutations.ts';
-import { oneOf, type Attack, type AttackOutcome, type Dice } from './attack.ts';
+import { oneOf, type Attack, type AttackOutcome, type Random } from './attack.ts';
 import type { AttackedServer } from './attacked-server.ts';
 
 const ID = '00000000-0000-7000-8000-000000000000';
@@ -81,14 +81,14 @@ interface Try {
 
 const AT_ONCE = 32;
 /** The number of tries between two checks whether the server lives: a finding names one of them. */
-const LOOK_EVERY = 256;
+const CHECK_EVERY = 256;
 const PATIENCE_MS = 400;
 
 export const rawSockets: Attack = {
   name: 'raw-sockets',
   about: 'malformed requests and upgrades, and connections reset at every byte, on every route',
   share: 6,
-  run: async ({ quick, dice, isTimeLeft, server }): Promise<AttackOutcome> => {
+  run: async ({ quick, random, isTimeLeft, server }): Promise<AttackOutcome> => {
     const attacked = await server();
     const findings: string[] = [];
     let tryCount = 0;
@@ -108,15 +108,15 @@ export const rawSockets: Attack = {
       for (const each of tries) {
         if (findings.length > 0 || !isTimeLeft()) break;
         batch.push(each);
-        if (batch.length === LOOK_EVERY) await send();
+        if (batch.length === CHECK_EVERY) await send();
       }
       if (batch.length > 0) await send();
     };
     await tryAll(hostileUpgrades());
     await tryAll(hostileRequests(quick ? 3 : 1));
     // A prime stride covers every byte over several seeds, as each seed begins at another one.
-    await tryAll(cutOff(quick ? 29 : 1, dice));
-    await tryAll(atRandom(dice, quick ? 256 : 20_000));
+    await tryAll(cutOff(quick ? 29 : 1, random));
+    await tryAll(atRandom(random, quick ? 256 : 20_000));
     findings.push(...attacked.errors().map((line) => `logged as an error: ${line}`));
     return { tryCount, findings };
   },
@@ -156,7 +156,7 @@ function* hostileRequests(stride: number): Generator<Try> {
 }
 
 /** A valid request to every route, over a connection that is reset after this many bytes. */
-function* cutOff(stride: number, dice: Dice): Generator<Try> {
+function* cutOff(stride: number, random: Random): Generator<Try> {
   for (const route of ROUTES) {
     const sound = [
       request('GET', route, HOST),
@@ -165,14 +165,14 @@ function* cutOff(stride: number, dice: Dice): Generator<Try> {
       request('PATCH', route, `${HOST}Tus-Resumable: 1.0.0\r\nUpload-Offset: 0\r\n`, BODY),
     ];
     for (const text of sound) {
-      for (let length = 1 + Math.floor(dice() * stride); length <= text.length; length += stride)
+      for (let length = 1 + Math.floor(random() * stride); length <= text.length; length += stride)
         yield { bytes: bytesOf(text.slice(0, length)), ending: 'RESET' };
     }
   }
 }
 
 /** Valid requests and frames, changed in a few places. */
-function* atRandom(dice: Dice, count: number): Generator<Try> {
+function* atRandom(random: Random, count: number): Generator<Try> {
   const frame = (text: string): Buffer =>
     Buffer.concat([Buffer.from([0x81, 0x80 | Math.min(text.length, 125), 0, 0, 0, 0]), bytesOf(text.slice(0, 125))]);
   const init = frame('{"type":"connection_init"}');
@@ -191,7 +191,7 @@ function* atRandom(dice: Dice, count: number): Generator<Try> {
     Buffer.concat([upgrade, Buffer.from([0x89, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff])]),
   ];
   for (let left = count; left > 0; left -= 1)
-    yield { bytes: mutated(corpus, dice), ending: oneOf<Ending>(ENDINGS, dice) };
+    yield { bytes: mutated(corpus, random), ending: oneOf<Ending>(ENDINGS, random) };
 }
 
 /** What came back until either side closed the connection; never rejects. */

@@ -23,38 +23,38 @@ interface Slowness {
   /** False: the client never reads the answer. */
   readonly reads?: boolean;
   /** Whether the quick form waits for these clients too. */
-  readonly isSoonOver: boolean;
+  readonly isInQuickForm: boolean;
 }
 
 const post = (headers: string, body = ''): string =>
   `POST /graphql HTTP/1.1\r\n${HOST}Content-Type: application/json\r\n${headers}\r\n${body}`;
 
 const SLOWNESSES: readonly Slowness[] = [
-  { what: 'that sends nothing', opening: '', isSoonOver: true },
+  { what: 'that sends nothing', opening: '', isInQuickForm: true },
   {
     what: 'that never ends its headers',
     opening: `GET / HTTP/1.1\r\n${HOST}`,
     drip: 'X-Slow: 1\r\n',
-    isSoonOver: true,
+    isInQuickForm: true,
   },
-  { what: 'that never ends its first line', opening: 'GET /', drip: 'a', isSoonOver: true },
+  { what: 'that never ends its first line', opening: 'GET /', drip: 'a', isInQuickForm: true },
   {
     what: 'whose body arrives byte by byte',
     opening: post('Content-Length: 900000\r\n', '{'),
     drip: ' ',
-    isSoonOver: false,
+    isInQuickForm: false,
   },
   {
     what: 'whose chunked body never ends',
     opening: post('Transfer-Encoding: chunked\r\n', '1\r\n{\r\n'),
     drip: '1\r\n \r\n',
-    isSoonOver: false,
+    isInQuickForm: false,
   },
-  { what: 'that opens a WebSocket and sends nothing', opening: UPGRADE, isSoonOver: true },
+  { what: 'that opens a WebSocket and sends nothing', opening: UPGRADE, isInQuickForm: true },
   {
     what: 'that initialises a WebSocket connection and answers no ping',
     opening: Buffer.concat([Buffer.from(UPGRADE), frameOf('{"type":"connection_init"}')]),
-    isSoonOver: false,
+    isInQuickForm: false,
   },
   {
     what: 'whose WebSocket message arrives byte by byte',
@@ -65,7 +65,7 @@ const SLOWNESSES: readonly Slowness[] = [
       Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 7, 0xa1, 0x20, 0, 0, 0, 0]),
     ]),
     drip: ' ',
-    isSoonOver: false,
+    isInQuickForm: false,
   },
   {
     what: 'that requests large answers and does not read them',
@@ -74,7 +74,7 @@ const SLOWNESSES: readonly Slowness[] = [
     drip: ' ',
     reads: false,
     count: 3,
-    isSoonOver: false,
+    isInQuickForm: false,
   },
 ];
 
@@ -91,7 +91,7 @@ export const slowClients: Attack = {
     const server = await sharedServer();
     const findings: string[] = [];
     const each = quick ? 3 : 40;
-    const slow = SLOWNESSES.filter(({ isSoonOver }) => isSoonOver || !quick).map((slowness, index) => ({
+    const slow = SLOWNESSES.filter(({ isInQuickForm }) => isInQuickForm || !quick).map((slowness, index) => ({
       ...slowness,
       // They use a separate address, so that a normal client at another one is not counted with them.
       connections: Array.from({ length: slowness.count ?? each }, () => open(server, `127.5.0.${index + 1}`, slowness)),
@@ -122,7 +122,7 @@ export const slowClients: Attack = {
 
     const wanted = MAX_CONNECTIONS_PER_ADDRESS + (quick ? 20 : 200);
     const many = Array.from({ length: wanted }, () =>
-      open(server, '127.5.1.1', { what: '', opening: 'GET ', isSoonOver: true }),
+      open(server, '127.5.1.1', { what: '', opening: 'GET ', isInQuickForm: true }),
     );
     tryCount += wanted;
     try {

@@ -20,7 +20,7 @@ import { randomEncoderWeights } from '../workers/engine/models/weights.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { writeShard, type DrawnImages } from './drawn-shard.ts';
-import { median, rounded, spread, type Spread } from './spread.ts';
+import { median, rounded, summarise, type Summary } from './summary.ts';
 
 export interface StoredEmbeddingOptions {
   /** The folder of the peer's virtual environment, which is reused between runs. */
@@ -35,12 +35,12 @@ export interface StoredEmbeddingResult {
   readonly stored: string;
   readonly imageCount: number;
   readonly meanImageBytes: number;
-  readonly oursImagesPerSecond: Spread;
+  readonly oursImagesPerSecond: Summary;
   readonly targetImagesPerSecond: number;
-  readonly onnxRuntimeImagesPerSecond: Spread;
+  readonly onnxRuntimeImagesPerSecond: Summary;
   /** User and system time of all threads, which depends least on other work on the machine. */
-  readonly oursCpuMsPerImage: Spread;
-  readonly onnxRuntimeCpuMsPerImage: Spread;
+  readonly oursCpuMsPerImage: Summary;
+  readonly onnxRuntimeCpuMsPerImage: Summary;
   /** Ratio of the peer's processor time to ours in the same round; above 1, ours is lower. */
   readonly cpuRatio: number;
   readonly libraries: readonly string[];
@@ -103,11 +103,11 @@ type Comparison = Omit<StoredEmbeddingResult, 'stored' | 'imageCount' | 'meanIma
 function compared(own: readonly Facts[], theirs: readonly Facts[]): Comparison {
   const ratios = own.map(({ cpuMsPerImage }, round) => (theirs[round]?.cpuMsPerImage ?? Number.NaN) / cpuMsPerImage);
   return {
-    oursImagesPerSecond: spread(own.map(({ imagesPerSecond }) => imagesPerSecond)),
+    oursImagesPerSecond: summarise(own.map(({ imagesPerSecond }) => imagesPerSecond)),
     targetImagesPerSecond: 400,
-    onnxRuntimeImagesPerSecond: spread(theirs.map(({ imagesPerSecond }) => imagesPerSecond)),
-    oursCpuMsPerImage: spread(own.map(({ cpuMsPerImage }) => cpuMsPerImage)),
-    onnxRuntimeCpuMsPerImage: spread(theirs.map(({ cpuMsPerImage }) => cpuMsPerImage)),
+    onnxRuntimeImagesPerSecond: summarise(theirs.map(({ imagesPerSecond }) => imagesPerSecond)),
+    oursCpuMsPerImage: summarise(own.map(({ cpuMsPerImage }) => cpuMsPerImage)),
+    onnxRuntimeCpuMsPerImage: summarise(theirs.map(({ cpuMsPerImage }) => cpuMsPerImage)),
     cpuRatio: rounded(median(ratios)),
     libraries: [...new Set([...own, ...theirs].map(({ library }) => library))],
   };

@@ -20,7 +20,7 @@ import { embeddingBatchSize } from '../workers/engine/embed.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { measureServerMemory, withServer } from './server.ts';
-import { median, rounded, spread, type Spread } from './spread.ts';
+import { median, rounded, summarise, type Summary } from './summary.ts';
 import { benchStoredEmbedding, type StoredEmbeddingResult } from './stored-embedding.ts';
 
 export interface WeightsBenchOptions {
@@ -35,34 +35,34 @@ export interface WeightsBenchResult {
   readonly import: {
     readonly fileBytes: number;
     /** From the request to the registered checkpoint, over HTTP. */
-    readonly oursMs: Spread;
+    readonly oursMs: Summary;
     readonly targetMs: number;
     /** The server's peak memory minus its memory before, in 10^6 bytes, and as a multiple of the file size. */
     readonly peakGrowthMegabytes: number;
     readonly peakGrowthPerFile: number;
     readonly targetPeakGrowthPerFile: number;
     /** torch.load, the encoder's tensors, safetensors' save_file. */
-    readonly pythonMs: Spread;
+    readonly pythonMs: Summary;
   };
   readonly load: {
     readonly fileBytes: number;
-    readonly plainReadMs: Spread;
-    readonly oursMs: Spread;
+    readonly plainReadMs: Summary;
+    readonly oursMs: Summary;
     /** Ratio of the duration of each load to that of the plain read before it. */
     readonly ratio: number;
     readonly targetRatio: number;
-    readonly pythonPlainReadMs: Spread;
+    readonly pythonPlainReadMs: Summary;
     /** The file is mapped into memory, and no byte is read yet. */
-    readonly pythonMs: Spread;
-    readonly pythonTouchedMs: Spread;
+    readonly pythonMs: Summary;
+    readonly pythonTouchedMs: Summary;
   };
   readonly embed: {
     readonly imageCount: number;
     readonly batchSize: number;
     /** Images per second. */
-    readonly ours: Spread;
-    readonly pytorch: Spread;
-    readonly onnxRuntime: Spread;
+    readonly ours: Summary;
+    readonly pytorch: Summary;
+    readonly onnxRuntime: Summary;
     /** Ratio of ours to PyTorch's in the same round. */
     readonly ratio: number;
     readonly targetRatio: number;
@@ -194,12 +194,12 @@ function measureImport(
     const peakGrowthMegabytes = rounded(peak - before);
     return {
       fileBytes,
-      oursMs: spread(oursMs),
+      oursMs: summarise(oursMs),
       targetMs: 2000,
       peakGrowthMegabytes,
       peakGrowthPerFile: rounded((peakGrowthMegabytes * 1e6) / fileBytes),
       targetPeakGrowthPerFile: 3,
-      pythonMs: spread(pythonMs),
+      pythonMs: summarise(pythonMs),
     };
   });
 }
@@ -227,13 +227,13 @@ async function measureLoad(
   );
   return {
     fileBytes: (await stat(file)).size,
-    plainReadMs: spread(own.flatMap(({ readMs }) => readMs)),
-    oursMs: spread(own.flatMap(({ loadMs }) => loadMs)),
+    plainReadMs: summarise(own.flatMap(({ readMs }) => readMs)),
+    oursMs: summarise(own.flatMap(({ loadMs }) => loadMs)),
     ratio: rounded(median(ratios)),
     targetRatio: 1.5,
-    pythonPlainReadMs: spread(theirs.flatMap(({ readMs }) => readMs)),
-    pythonMs: spread(theirs.flatMap(({ loadMs }) => loadMs)),
-    pythonTouchedMs: spread(theirs.flatMap(({ loadTouchedMs }) => loadTouchedMs)),
+    pythonPlainReadMs: summarise(theirs.flatMap(({ readMs }) => readMs)),
+    pythonMs: summarise(theirs.flatMap(({ loadMs }) => loadMs)),
+    pythonTouchedMs: summarise(theirs.flatMap(({ loadTouchedMs }) => loadTouchedMs)),
   };
 }
 
@@ -265,9 +265,9 @@ async function measureEmbedding(
   return {
     imageCount: perRound * rounds,
     batchSize,
-    ours: spread(speeds('ours')),
-    pytorch: spread(peerSpeeds),
-    onnxRuntime: spread(speeds('onnxRuntime')),
+    ours: summarise(speeds('ours')),
+    pytorch: summarise(peerSpeeds),
+    onnxRuntime: summarise(speeds('onnxRuntime')),
     ratio: rounded(median(speeds('ours').map((speed, round) => speed / (peerSpeeds[round] ?? Number.NaN)))),
     targetRatio: 0.8,
     libraries: [...new Set(Object.values(found).flatMap((each) => each.map(({ library }) => library)))],

@@ -79,7 +79,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
     });
     const outcomes = await Promise.all(runs.map((run) => outcomeOf(db, run.id)));
     const stuck = runs.filter((run) => !ENDED.includes(run.status));
-    const unwell = runs.filter((run) => run.status !== 'SUCCEEDED');
+    const unsuccessful = runs.filter((run) => run.status !== 'SUCCEEDED');
     const single = outcomes.filter(({ weights }) => weights.length === 1);
     const digests = new Set(outcomes.flatMap(({ weights }) => weights));
     const series = new Set(
@@ -105,15 +105,15 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
       },
       {
         promise: 'every run succeeded',
-        held: unwell.length === 0,
+        held: unsuccessful.length === 0,
         seen:
-          unwell.length === 0
+          unsuccessful.length === 0
             ? `${runs.length} SUCCEEDED`
-            : unwell.map((run) => `${run.status} ${run.failureCode ?? ''}`).join(', '),
+            : unsuccessful.map((run) => `${run.status} ${run.failureCode ?? ''}`).join(', '),
       },
       {
         promise: 'one checkpoint for each run',
-        held: single.length === runs.length - unwell.length,
+        held: single.length === runs.length - unsuccessful.length,
         seen: `${outcomes.reduce((sum, { weights }) => sum + weights.length, 0)} checkpoints of ${runs.length} runs`,
       },
       { promise: 'the same weights, bit for bit', held: digests.size === 1, seen: `${digests.size} different sha256` },
@@ -134,7 +134,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
 }
 
 /** Checks for a closed stage. */
-export async function nothingLeft({
+export async function checkNothingLeft({
   seenProcesses,
   seenPorts,
 }: Pick<Stage, 'seenProcesses' | 'seenPorts'>): Promise<ChaosPromise> {

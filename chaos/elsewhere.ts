@@ -17,13 +17,13 @@ const TRAIN_MS = 240_000;
 /** Resolves with the file; it contains at least one unfinished training that has kept a state. */
 export async function backUpMidway(stage: Stage, runIds: readonly string[]): Promise<string> {
   const file = path.join(stage.folder, 'meanwhile.tar');
-  const isMidway = (): Promise<boolean> =>
+  const hasSavedState = (): Promise<boolean> =>
     stage.withDatabase(
       async (db) =>
         (await db.run.count({ where: { id: { in: [...runIds] }, status: 'RUNNING', trainingStates: { some: {} } } })) >
         0,
     );
-  await stage.waiting.until('a training that has saved a state', isMidway, 180_000);
+  await stage.waiting.until('a training that has saved a state', hasSavedState, 180_000);
   const databaseUrl = await stage.databaseUrl();
   await withStoredBytesLock(databaseUrl, 'SHARED', () =>
     writeBackup({

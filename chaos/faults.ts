@@ -6,7 +6,7 @@ import { RUN_JOBS } from '../src/jobs/index.ts';
 import { LEASE_SECONDS } from '../src/modules/runs/index.ts';
 import { openQueue } from '../src/platform/queue.ts';
 import { familyOf } from '../test/support/processes.ts';
-import { oneOf, type Dice } from './dice.ts';
+import { oneOf, type Random } from './random.ts';
 import { LEFT_BYTES } from './disk.ts';
 import type { Stage } from './stage.ts';
 
@@ -30,16 +30,16 @@ const CANCEL_PATIENCE_MS = 60_000;
 
 export interface Act {
   readonly stage: Stage;
-  readonly dice: Dice;
+  readonly random: Random;
   readonly runIds: readonly string[];
   /** How long the run took to end after the cancel, if it ended. */
   readonly onCanceled: (tookMs: number) => void;
 }
 export type Fault = (act: Act) => Promise<boolean>;
 
-async function killChild({ stage, dice }: Act): Promise<boolean> {
-  if (!(await nothingIsFruitless(stage))) return false;
-  const pid = await someChild(stage, dice);
+async function killChild({ stage, random }: Act): Promise<boolean> {
+  if (!(await untilAllHaveProgressed(stage))) return false;
+  const pid = await someChild(stage, random);
   return pid !== undefined && signal(pid, 'SIGKILL');
 }
 
@@ -93,18 +93,18 @@ async function restartPostgres({ stage }: Act): Promise<boolean> {
  * The agent is suspended until its run is taken back, and then resumes without knowing. Its children continue
  * meanwhile.
  */
-async function freezeAgent({ stage, dice }: Act): Promise<boolean> {
+async function freezeAgent({ stage, random }: Act): Promise<boolean> {
   const pid = stage.agentPid();
-  if ((await someChild(stage, dice)) === undefined) return false;
+  if ((await someChild(stage, random)) === undefined) return false;
   signal(pid, 'SIGSTOP');
   await stage.waiting.pause(FREEZE_MS);
   return signal(pid, 'SIGCONT');
 }
 
 /** The agent and its children cannot reach the database, for less or for more than the duration of a lease. */
-async function cutNetwork({ stage, dice }: Act): Promise<boolean> {
+async function cutNetwork({ stage, random }: Act): Promise<boolean> {
   stage.wire.cut();
-  await stage.waiting.pause(1_000 + dice() * FREEZE_MS);
+  await stage.waiting.pause(1_000 + random() * FREEZE_MS);
   stage.wire.mend();
   return true;
 }
@@ -172,8 +172,8 @@ async function heldRuns(
  * The next state that a child saves fails in the middle, because the disk is full (STORAGE_FULL) or, where none can be
  * mounted, because of a file size limit (EFBIG).
  */
-async function fillDisk({ stage, dice }: Act): Promise<boolean> {
-  if (!(await nothingIsFruitless(stage))) return false;
+async function fillDisk({ stage, random }: Act): Promise<boolean> {
+  if (!(await untilAllHaveProgressed(stage))) return false;
   const { disk } = stage;
   const refusals = (): Promise<number> =>
     stage.withDatabase((db) =>
@@ -194,7 +194,7 @@ async function fillDisk({ stage, dice }: Act): Promise<boolean> {
     // Must be repaired before the same run meets it a third time.
     return untilRefused().finally(() => disk.clear());
   }
-  const pid = await someChild(stage, dice);
+  const pid = await someChild(stage, random);
   if (pid === undefined) return false;
   const isLimited = await run('prlimit', ['--pid', String(pid), `--fsize=${LEFT_BYTES}`]).then(
     () => true,
@@ -227,11 +227,11 @@ async function deliverTwice({ stage, runIds }: Act): Promise<boolean> {
  * so that its lease now ends in the future.
  */
 async function setClockBack(act: Act): Promise<boolean> {
-  const { stage, dice } = act;
+  const { stage, random } = act;
   const { clock } = stage;
   if (clock === undefined) return false;
-  const agentDies = dice() < 0.5;
-  const seconds = 60 + dice() * (CLOCK_BACK_SECONDS_MAX - 60);
+  const agentDies = random() < 0.5;
+  const seconds = 60 + random() * (CLOCK_BACK_SECONDS_MAX - 60);
   if (agentDies) signal(stage.agentPid(), 'SIGKILL');
   await clock.setBack(seconds);
   if (agentDies) await stage.restartAgent();
@@ -249,13 +249,13 @@ async function setClockBack(act: Act): Promise<boolean> {
 }
 
 /** A running run is cancelled, by two simultaneous requests, and resumed. */
-async function cancelAndResume({ stage, dice, runIds, onCanceled }: Act): Promise<boolean> {
+async function cancelAndResume({ stage, random, runIds, onCanceled }: Act): Promise<boolean> {
   await stage.waiting.until('an answer', () => answers(stage), ANSWER_MS);
-  await someChild(stage, dice);
+  await someChild(stage, random);
   const underWay = await stage.withDatabase((db) =>
     db.run.findMany({ where: { id: { in: [...runIds] }, status: 'RUNNING' }, select: { id: true } }),
   );
-  const victim = oneOf(underWay, dice);
+  const victim = oneOf(underWay, random);
   if (victim === undefined) return false;
   const tookMs = await cancelTwice(stage, victim.id);
   if (tookMs === undefined) return false;
@@ -334,11 +334,11 @@ export async function statusOf(stage: Stage, id: string): Promise<string> {
 }
 
 /** After an earlier fault, a run may have to wait for a lease to expire. */
-async function someChild(stage: Stage, dice: Dice): Promise<number | undefined> {
+async function someChild(stage: Stage, random: Random): Promise<number | undefined> {
   await stage.waiting
     .until('a child', async () => (await stage.childPids()).length > 0, CHILD_MS)
     .catch(() => undefined);
-  return oneOf(await stage.childPids(), dice);
+  return oneOf(await stage.childPids(), random);
 }
 
 async function answers(stage: Stage): Promise<boolean> {
@@ -355,13 +355,13 @@ async function answers(stage: Stage): Promise<boolean> {
  * By promise, a run fails after three attempts in a row that failed by themselves and saved nothing. Runs must survive
  * these faults, so a run gets such a fault again only after it has saved a state.
  */
-async function nothingIsFruitless(stage: Stage): Promise<boolean> {
-  const isSo = (): Promise<boolean> =>
+async function untilAllHaveProgressed(stage: Stage): Promise<boolean> {
+  const condition = (): Promise<boolean> =>
     stage.withDatabase(
       async (db) =>
         (await db.run.count({ where: { status: { in: ['QUEUED', 'RUNNING'] }, fruitlessAttempts: { gt: 0 } } })) === 0,
     );
-  return stage.waiting.until('every run to have saved a state since', isSo, KEEP_MS).then(
+  return stage.waiting.until('every run to have saved a state since', condition, KEEP_MS).then(
     () => true,
     () => false,
   );

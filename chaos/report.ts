@@ -42,13 +42,13 @@ export function asTable({
   promises,
 }: ChaosReport): string {
   const width = Math.max(...promises.map(({ promise }) => promise.length));
-  const inWords = (loads: readonly number[]): string => loads.map((load) => load.toFixed(1)).join(' ');
+  const described = (loads: readonly number[]): string => loads.map((load) => load.toFixed(1)).join(' ');
   return [
     `${trainingCount} trainings under seed ${seed} in ${Math.round(durationSeconds)} s (an undisturbed one: ${undisturbedSeconds.toFixed(1)} s).`,
     `Faults injected:  ${Object.entries(faults)
       .map(([what, count]) => `${what} ${count}`)
       .join(', ')}.`,
-    `${machine.cores} cores of ${machine.cpu ?? 'an unknown CPU'}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${inWords(loadAverage.before)}, after ${inWords(loadAverage.after)}.`,
+    `${machine.cores} cores of ${machine.cpu ?? 'an unknown CPU'}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${described(loadAverage.before)}, after ${described(loadAverage.after)}.`,
     ...remarks,
     ...promises.map(({ promise, held, seen }) => `${held ? 'held  ' : 'BROKEN'}  ${promise.padEnd(width)}  ${seen}`),
     '',

@@ -5,9 +5,9 @@ import path from 'node:path';
 import { z } from 'zod';
 import type { RegistryClient } from '../src/cli/demo/client.ts';
 import { drawTissue } from '../src/synthetic/tissue.ts';
-import { checkAtEnd, faultsNow, nothingLeft } from './checks.ts';
+import { checkAtEnd, faultsNow, checkNothingLeft } from './checks.ts';
 import { openClock } from './clock.ts';
-import { createDice, type Dice } from './dice.ts';
+import { createRandom, type Random } from './random.ts';
 import { openDisk } from './disk.ts';
 import { backUpMidway, trainElsewhere } from './elsewhere.ts';
 import { cancelTwice, ENDED, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
@@ -41,7 +41,7 @@ export interface Wanted {
 interface Course extends Wanted {
   readonly stage: Stage;
   readonly waiting: Waiting;
-  readonly dice: Dice;
+  readonly random: Random;
   readonly startedMs: number;
   readonly versionId: string;
   readonly say: (text: string) => void;
@@ -54,7 +54,7 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
   const loadBefore = os.loadavg();
   const folder = await mkdtemp(path.join(os.tmpdir(), 'paraffin-chaos-'));
   const home = path.join(folder, 'stage');
-  const dice = createDice(seed);
+  const random = createRandom(seed);
   const waiting = createWaiting(signal);
   const say = (text: string): void =>
     wanted.onProgress(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}`);
@@ -71,9 +71,9 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
     const clock = await openClock(home);
     stage = await openStage(home, { waiting, clock, disk });
     const versionId = await importImages(stage, path.join(home, 'imports', 'images'));
-    const course: Course = { ...wanted, stage, waiting, dice, startedMs, versionId, say };
+    const course: Course = { ...wanted, stage, waiting, random, startedMs, versionId, say };
     const undisturbed = await trainUndisturbed(course);
-    const promises = [await cancelAtStart(course), ...(await transferOverBadNetwork(stage, dice, undisturbed.runId))];
+    const promises = [await cancelAtStart(course), ...(await transferOverBadNetwork(stage, random, undisturbed.runId))];
     for (const { promise, seen } of promises.slice(1)) say(`${promise}: ${seen}`);
     // The backup contains only the first of them, so that the waiting ones are not trained twice.
     const first = await launchSome(course, Math.min(SLOTS, wanted.trainingCount));
@@ -96,7 +96,7 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
         waiting,
       }),
     );
-    promises.push(await nothingLeft(closed));
+    promises.push(await checkNothingLeft(closed));
     return {
       startedAt,
       machine: {
@@ -180,12 +180,12 @@ interface Broken {
 }
 
 async function breakThings(course: Course, undisturbed: Undisturbed, runIds: readonly string[]): Promise<Broken> {
-  const { stage, waiting, dice, startedMs, deadlineMs, rounds, say } = course;
+  const { stage, waiting, random, startedMs, deadlineMs, rounds, say } = course;
   const faults: Partial<Record<FaultName, number>> = {};
   const wrong: string[] = [];
   const cancelsMs: number[] = [];
   const names = course.faults.filter((name) => name !== 'set clock back' || stage.clock !== undefined);
-  const planned = inRounds(names, rounds, dice);
+  const planned = inRounds(names, rounds, random);
   const isLate = (): boolean => performance.now() > startedMs + deadlineMs;
   let lookCount = 0;
   for (const [index, name] of planned.entries()) {
@@ -196,12 +196,12 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
       async () => isLate() || (await endedCount(stage, runIds)) >= endedWanted,
       deadlineMs,
     );
-    await waiting.pause(1_000 * undisturbed.seconds * 0.6 * dice());
+    await waiting.pause(1_000 * undisturbed.seconds * 0.6 * random());
     if (isLate() || (await endedCount(stage, runIds).catch(() => 0)) === runIds.length) break;
     await stage.look();
     const fault: Fault = FAULTS[name];
     try {
-      if (!(await fault({ stage, dice, runIds, onCanceled: (tookMs) => void cancelsMs.push(tookMs) }))) continue;
+      if (!(await fault({ stage, random, runIds, onCanceled: (tookMs) => void cancelsMs.push(tookMs) }))) continue;
       faults[name] = (faults[name] ?? 0) + 1;
       const found = await faultsNow(stage);
       lookCount += 1;
@@ -216,7 +216,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
     }
   }
   const begun = isLate() ? await giveUpWaiting(stage, runIds) : runIds;
-  await untilNothingMoves(stage, begun);
+  await untilAllEnded(stage, begun);
   const remarks = [
     ...(begun.length === runIds.length
       ? []
@@ -248,10 +248,10 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
 }
 
 /** Every fault is injected once before any is repeated, in a new order each round. */
-function inRounds(names: readonly FaultName[], rounds: number, dice: Dice): FaultName[] {
+function inRounds(names: readonly FaultName[], rounds: number, random: Random): FaultName[] {
   return Array.from({ length: rounds }, () => {
     const left = [...names];
-    return names.flatMap(() => left.splice(Math.floor(dice() * left.length), 1));
+    return names.flatMap(() => left.splice(Math.floor(random() * left.length), 1));
   }).flat();
 }
 
@@ -265,7 +265,7 @@ async function giveUpWaiting(stage: Stage, runIds: readonly string[]): Promise<s
 }
 
 /** Resolves when all have ended, or when nothing has happened to any of them for so long that they will never end. */
-async function untilNothingMoves(stage: Stage, runIds: readonly string[]): Promise<void> {
+async function untilAllEnded(stage: Stage, runIds: readonly string[]): Promise<void> {
   let lastEvents = -1;
   let lastMs = performance.now();
   await stage.waiting.until(

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import type { Dice } from './dice.ts';
+import type { Random } from './random.ts';
 import { openWire, type Wire } from '../test/support/wire.ts';
 import type { ChaosPromise } from './report.ts';
 import type { Stage } from './stage.ts';
@@ -18,7 +18,7 @@ const BREAK_AFTER_BYTES = { min: 2_000_000, max: 10_000_000 };
 const SLOW_BYTES_PER_SECOND = 4_000_000;
 
 /** @param runId of a training that has ended. */
-export async function transferOverBadNetwork(stage: Stage, dice: Dice, runId: string): Promise<ChaosPromise[]> {
+export async function transferOverBadNetwork(stage: Stage, random: Random, runId: string): Promise<ChaosPromise[]> {
   const found = z.object({
     run: z.object({ checkpoints: z.tuple([z.object({ id: z.string(), sha256: z.string() })]) }),
   });
@@ -31,13 +31,13 @@ export async function transferOverBadNetwork(stage: Stage, dice: Dice, runId: st
   const url = `http://127.0.0.1:${wire.port}`;
   const file = path.join(stage.folder, 'downloaded.safetensors');
   try {
-    const down = await badly(wire, stage, dice, async () => {
+    const down = await badly(wire, stage, random, async () => {
       await stage.paraffin('download', checkpoint.id, '--out', file, '--url', url, '--quiet');
       return createHash('sha256')
         .update(await readFile(file))
         .digest('hex');
     });
-    const up = await badly(wire, stage, dice, async () => {
+    const up = await badly(wire, stage, random, async () => {
       const contract = ['--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5'];
       await stage.paraffin('models', 'import', file, '--model', 'chaos-uploaded', ...contract, '--url', url, '--quiet');
       const imported = z.object({
@@ -74,11 +74,11 @@ interface Transfer {
   readonly seconds: number;
 }
 
-async function badly(wire: Wire, stage: Stage, dice: Dice, transfer: () => Promise<string>): Promise<Transfer> {
+async function badly(wire: Wire, stage: Stage, random: Random, transfer: () => Promise<string>): Promise<Transfer> {
   const before = wire.brokenCount();
   const startMs = performance.now();
   let isOver = false;
-  wire.breakAfter(() => BREAK_AFTER_BYTES.min + dice() * (BREAK_AFTER_BYTES.max - BREAK_AFTER_BYTES.min));
+  wire.breakAfter(() => BREAK_AFTER_BYTES.min + random() * (BREAK_AFTER_BYTES.max - BREAK_AFTER_BYTES.min));
   const done = transfer()
     .catch((error: unknown) => String(error))
     .finally(() => {

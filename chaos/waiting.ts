@@ -11,7 +11,7 @@ export interface Waiting {
    * Resolves when the condition holds; a check that throws counts as false. @throws Error that names what did not
    * happen in time.
    */
-  until(what: string, isSo: () => Promise<boolean>, deadlineMs: number): Promise<void>;
+  until(what: string, condition: () => Promise<boolean>, deadlineMs: number): Promise<void>;
 }
 
 /** @param signal when it is aborted, everything that waits throws. */
@@ -20,9 +20,9 @@ export function createWaiting(signal: AbortSignal): Waiting {
   return {
     isOver: () => signal.aborted,
     pause,
-    until: async (what, isSo, deadlineMs) => {
+    until: async (what, condition, deadlineMs) => {
       const endMs = performance.now() + deadlineMs;
-      while (!(await isSo().catch(() => false))) {
+      while (!(await condition().catch(() => false))) {
         if (performance.now() > endMs) throw new Error(`Waited ${Math.round(deadlineMs / 1000)} s for ${what}.`);
         await pause(POLL_EVERY_MS);
       }

@@ -15,7 +15,7 @@ export interface Comparison {
 const BOTH = [LARGE_SIZE_PX, SMALL_SIZE_PX] as const;
 
 /** How far float32 itself is from the exact answer, for scale. */
-export const YARDSTICK: Comparison = {
+export const FLOAT32_BASELINE: Comparison = {
   label: 'torchvision, float32 against float64',
   actual: 'torchvision',
   reference: 'exact',

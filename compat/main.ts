@@ -18,7 +18,7 @@ import { MAX_RELATIVE_DIFFERENCE } from '../src/modules/exports/index.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from '../workers/engine/process-env.ts';
 import { pythonSnippet } from '../web/src/pages/models/snippets.ts';
 import { embedInBrowser } from './browser.ts';
-import { compare, EXPORTS, IMPORTS, YARDSTICK } from './compare.ts';
+import { compare, EXPORTS, IMPORTS, FLOAT32_BASELINE } from './compare.ts';
 import type { Comparison } from './compare.ts';
 import { COMPAT_CONTRACT, SMALL_SIZE_PX, writeSharedImages } from './images.ts';
 import { run } from './process.ts';
@@ -119,7 +119,7 @@ async function main(): Promise<number> {
       }).then(() => undefined);
     });
     await step('TensorFlow.js loads and embeds', () => node('tfjs-node.ts', []));
-    const comparisons: Comparison[] = [YARDSTICK, ...IMPORTS, ...EXPORTS];
+    const comparisons: Comparison[] = [FLOAT32_BASELINE, ...IMPORTS, ...EXPORTS];
     if (options.browser) {
       await step('TensorFlow.js in Chromium loads and embeds', () => embedInBrowser(workDir, encoders));
       for (const backend of ['cpu', 'webgl'])

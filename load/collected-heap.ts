@@ -5,11 +5,11 @@
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
-process.on('message', () => void collectAndTell());
+process.on('message', () => void collectAndReport());
 // It must not keep the server from ending.
 process.channel?.unref();
 
-async function collectAndTell(): Promise<void> {
+async function collectAndReport(): Promise<void> {
   globalThis.gc?.();
   // The second collection frees the memory that finalisers released.
   await delay(100);

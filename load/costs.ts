@@ -39,11 +39,11 @@ export async function measureCosts(
   databasePid: number,
 ): Promise<CostResult> {
   const byOperation: OperationCost[] = [];
-  for (const operation of operations) await repeat(WARM_UP_COUNT, () => askOrThrow(client, operation));
+  for (const operation of operations) await repeat(WARM_UP_COUNT, () => requestOrThrow(client, operation));
   for (const operation of operations) {
     const [server, database] = [await workingMs([serverPid]), await workingMs(await familyOf(databasePid))];
     const bytes = await repeat(MEASURED_COUNT, async () =>
-      Buffer.byteLength((await askOrThrow(client, operation)).body),
+      Buffer.byteLength((await requestOrThrow(client, operation)).body),
     );
     const [serverAfter, databaseAfter] = [await workingMs([serverPid]), await workingMs(await familyOf(databasePid))];
     byOperation.push({
@@ -57,7 +57,7 @@ export async function measureCosts(
   return { byOperation, mean: meanOf(byOperation) };
 }
 
-async function askOrThrow(client: LoadClient, operation: Operation): Promise<Answer> {
+async function requestOrThrow(client: LoadClient, operation: Operation): Promise<Answer> {
   const answer = await sendOperation(client, operation);
   const fault = faultOf(answer);
   if (fault !== undefined) throw new Error(`${operation.name}: ${fault}`);

@@ -147,7 +147,7 @@ function judge(operation: Operation, statements: readonly Statement[], large: Re
     ),
   ];
   const worst = statements[touched.indexOf(Math.max(...touched))];
-  const isAtFault = rowsTouched > ROWS_TOUCHED_MAX || sequentialScans.length > 0;
+  const exceedsLimits = rowsTouched > ROWS_TOUCHED_MAX || sequentialScans.length > 0;
   return {
     operation: operation.name,
     isCount: operation.isCount ?? false,
@@ -158,7 +158,9 @@ function judge(operation: Operation, statements: readonly Statement[], large: Re
       0,
     ),
     sequentialScans,
-    ...(isAtFault && worst !== undefined ? { worst: worst['Query Text'].replaceAll(/\s+/g, ' ').slice(0, 600) } : {}),
+    ...(exceedsLimits && worst !== undefined
+      ? { worst: worst['Query Text'].replaceAll(/\s+/g, ' ').slice(0, 600) }
+      : {}),
   };
 }
 

@@ -58,7 +58,7 @@ const POLL_EVERY_MS = 5_000;
  */
 const STOP_GRACE_MS = 5_000;
 /** If more work than this is unsaved, a cancelled run saves its state first. */
-const UNKEPT_MS = 10_000;
+const UNSAVED_MS = 10_000;
 /** Enough for the end of the step and for writing the state; after that even a cancelled run loses its progress. */
 const KEEP_GRACE_MS = 120_000;
 /** A training writes its state before it ends: it gets longer if no user waits for a cancellation. */
@@ -170,7 +170,8 @@ export function createAgent(parts: AgentParts): Agent {
     const cancel = (): void => {
       // A child that loads TensorFlow receives no messages for seconds, and on a busy machine for longer than a
       // cancellation may take.
-      if (child.hasBegun()) askToStop('CANCEL', (child.unkeptForMs() ?? 0) > UNKEPT_MS ? KEEP_GRACE_MS : STOP_GRACE_MS);
+      if (child.hasBegun())
+        askToStop('CANCEL', (child.unsavedForMs() ?? 0) > UNSAVED_MS ? KEEP_GRACE_MS : STOP_GRACE_MS);
       else child.kill();
     };
     const stopwatch = createStopwatch();

@@ -33,7 +33,7 @@ export interface Child {
   /** False while it starts: until then ending it at once loses nothing. */
   hasBegun(): boolean;
   /** How long it has held unsaved progress; undefined if everything is saved. */
-  unkeptForMs(): number | undefined;
+  unsavedForMs(): number | undefined;
   /** Time since it last made progress. */
   silentForMs(): number;
   kill(): void;
@@ -114,7 +114,7 @@ export function startChild(
   return {
     ended,
     hasBegun: () => begun,
-    unkeptForMs: () => (learnedMs === undefined ? undefined : performance.now() - learnedMs),
+    unsavedForMs: () => (learnedMs === undefined ? undefined : performance.now() - learnedMs),
     silentForMs: () => performance.now() - aliveMs,
     askToStop: (reason) => send({ kind: 'STOP', reason }),
     kill: () => void child.kill('SIGKILL'),

@@ -45,17 +45,17 @@ process.on('message', (raw) => {
   }
 });
 
-function tellAgent(kind: ChildMessage['kind'], sent: () => void = () => undefined): void {
+function sendToAgent(kind: ChildMessage['kind'], sent: () => void = () => undefined): void {
   const message: ChildMessage = { kind };
   process.send?.(message, sent);
 }
 
-let toldAliveMs = Number.NEGATIVE_INFINITY;
+let lastAliveMs = Number.NEGATIVE_INFINITY;
 
-function tellAlive(): void {
-  if (performance.now() - toldAliveMs < ALIVE_EVERY_MS) return;
-  toldAliveMs = performance.now();
-  tellAgent('ALIVE');
+function sendAlive(): void {
+  if (performance.now() - lastAliveMs < ALIVE_EVERY_MS) return;
+  lastAliveMs = performance.now();
+  sendToAgent('ALIVE');
 }
 
 async function taskFor(kind: RunKind): Promise<Task> {
@@ -78,7 +78,7 @@ async function execute(start: StartMessage): Promise<void> {
   const logger = createLogger(start.logLevel, 'run').child({ runId: start.run.id, attempt: start.run.attempt });
   // Everything that a task reads and writes waits for the database, because the memory of this process holds what would
   // be lost with it.
-  const persist: Persist = (work) => untilDatabaseAnswers(work, tellAlive);
+  const persist: Persist = (work) => untilDatabaseAnswers(work, sendAlive);
   const db = openDatabase(start.databaseUrl, { maxConnections: 3, silenceTimeoutMs: SILENCE_MS, persist });
   const transact = transactionsOf(db, persist);
   const ledger = createLedger(db, transact);
@@ -97,26 +97,26 @@ async function execute(start: StartMessage): Promise<void> {
     workDir: start.workDir,
     microBatchSize: start.run.microBatchSize,
     stopRequested: () => {
-      tellAlive();
+      sendAlive();
       return stop;
     },
     throwIfStopped: () => {
-      tellAlive();
+      sendAlive();
       if (stop !== 'NO') throw new TaskStopped(stop);
     },
     progress: async (fraction, message) => {
-      tellAlive();
+      sendAlive();
       await reporter.progress(fraction, message);
     },
     recordMetrics: async (fraction, points) => {
-      tellAlive();
-      if (isTraining) tellAgent('LEARNED');
+      sendAlive();
+      if (isTraining) sendToAgent('LEARNED');
       await reporter.recordMetrics(fraction, points);
     },
     flush: reporter.flush,
     withLease: async (work) => {
       const result = await ledger.withLease(start.lease, work);
-      if (isStateWritten) tellAgent('KEPT');
+      if (isStateWritten) sendToAgent('KEPT');
       isStateWritten = false;
       return result;
     },
@@ -144,7 +144,7 @@ async function execute(start: StartMessage): Promise<void> {
   } finally {
     await db.$disconnect();
   }
-  tellAgent('SETTLED', () => process.exit(0));
+  sendToAgent('SETTLED', () => process.exit(0));
 }
 
 async function settleFailure(ledger: RunLedger, start: StartMessage, error: unknown, logger: Logger): Promise<void> {

@@ -135,13 +135,13 @@ export interface SilentEnd {
 
 /** Classifies the failure by a child's exit status and its last output. */
 export function failureOfEnd(end: SilentEnd): RunFailureRecord {
-  const inWords = end.signal ?? `exit code ${end.code ?? 'unknown'}`;
+  const ended = end.signal ?? `exit code ${end.code ?? 'unknown'}`;
   // If memory runs out, Linux kills the largest process with SIGKILL. But a SIGKILL may also come from another process.
   if (NO_MEMORY.test(end.lastWords) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
     return {
       class: 'OUT_OF_MEMORY',
       code: 'OUT_OF_MEMORY',
-      message: `The process ended because memory ran out (${inWords}).`,
+      message: `The process ended because memory ran out (${ended}).`,
       hint: 'Take a smaller batchSize or imageSizePx.',
     };
   }
@@ -156,7 +156,7 @@ export function failureOfEnd(end: SilentEnd): RunFailureRecord {
   return {
     class: 'INFRASTRUCTURE',
     code: 'CHILD_DIED',
-    message: `The process ended without an error message (${inWords}).`,
+    message: `The process ended without an error message (${ended}).`,
     hint: 'Look in the worker log under the run id, then call resumeRun.',
   };
 }

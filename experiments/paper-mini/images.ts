@@ -10,28 +10,40 @@ export interface ExperimentPart {
   readonly folder: string;
   readonly dataset: DemoDataset;
   /** HE, or any other stain. */
-  readonly isHe: boolean;
+  readonly isHematoxylinEosin: boolean;
 }
 
 interface PartPlan {
   readonly folder: string;
   readonly slug: string;
   readonly patchSizePx: number | null;
-  readonly isHe: boolean;
+  readonly isHematoxylinEosin: boolean;
   /** True where it has enough labels and groups to test on. */
   readonly isTest: boolean;
 }
 
 /** Folders with the slug of the catalogue dataset that each is a part of, or a new slug. */
 const PARTS: readonly PartPlan[] = [
-  { folder: 'osteosarcoma_ut', slug: 'osteosarcoma', patchSizePx: 512, isHe: true, isTest: true },
-  { folder: 'kather2016_texture', slug: 'kather-texture-2016', patchSizePx: null, isHe: true, isTest: true },
-  { folder: 'lc25000_lung', slug: 'lc25000', patchSizePx: null, isHe: true, isTest: false },
-  { folder: 'camelyon16_patches', slug: 'camelyon16', patchSizePx: null, isHe: true, isTest: false },
-  { folder: 'breakhis', slug: 'breakhis', patchSizePx: 230, isHe: true, isTest: false },
-  { folder: 'kidney_multistain', slug: 'kidney-multistain', patchSizePx: 250, isHe: false, isTest: false },
-  { folder: 'openslide_ki67', slug: 'openslide-ki67', patchSizePx: 240, isHe: false, isTest: false },
-  { folder: 'bccd_blood', slug: 'bccd-blood', patchSizePx: 240, isHe: false, isTest: false },
+  { folder: 'osteosarcoma_ut', slug: 'osteosarcoma', patchSizePx: 512, isHematoxylinEosin: true, isTest: true },
+  {
+    folder: 'kather2016_texture',
+    slug: 'kather-texture-2016',
+    patchSizePx: null,
+    isHematoxylinEosin: true,
+    isTest: true,
+  },
+  { folder: 'lc25000_lung', slug: 'lc25000', patchSizePx: null, isHematoxylinEosin: true, isTest: false },
+  { folder: 'camelyon16_patches', slug: 'camelyon16', patchSizePx: null, isHematoxylinEosin: true, isTest: false },
+  { folder: 'breakhis', slug: 'breakhis', patchSizePx: 230, isHematoxylinEosin: true, isTest: false },
+  {
+    folder: 'kidney_multistain',
+    slug: 'kidney-multistain',
+    patchSizePx: 250,
+    isHematoxylinEosin: false,
+    isTest: false,
+  },
+  { folder: 'openslide_ki67', slug: 'openslide-ki67', patchSizePx: 240, isHematoxylinEosin: false, isTest: false },
+  { folder: 'bccd_blood', slug: 'bccd-blood', patchSizePx: 240, isHematoxylinEosin: false, isTest: false },
 ];
 
 const rowSchema = z.object({ path: z.string(), dataset: z.string(), label: z.string(), group: z.string() });
@@ -46,7 +58,7 @@ export async function experimentParts(dataDir: string, labelsDir: string): Promi
   for await (const row of createReadStream(path.join(dataDir, 'sources.csv')).pipe(parse({ columns: true })))
     rows.push(rowSchema.parse(row));
   const parts: ExperimentPart[] = [];
-  for (const { folder, slug, patchSizePx, isHe, isTest } of PARTS) {
+  for (const { folder, slug, patchSizePx, isHematoxylinEosin, isTest } of PARTS) {
     const own = rows.filter((row) => row.dataset === folder);
     if (own.length === 0) continue;
     const field = (value: string): string => `"${value.replaceAll('"', '""')}"`;
@@ -55,7 +67,7 @@ export async function experimentParts(dataDir: string, labelsDir: string): Promi
     await writeFile(labelsCsvPath, `path,label,group\n${lines.join('\n')}\n`);
     parts.push({
       folder,
-      isHe,
+      isHematoxylinEosin,
       dataset: {
         slug,
         name: folder,

@@ -136,20 +136,20 @@ async function run(client: RegistryClient): Promise<void> {
   const measured: Measured[] = [];
 
   say(`${elapsedSeconds().toFixed(0)} s: measuring the pace.`);
-  const trialArm = arms.find(({ name }) => name === 'one') ?? arms[0];
-  if (trialArm === undefined) throw new Error('There is nothing to train on.');
+  const speedTestArm = arms.find(({ name }) => name === 'one') ?? arms[0];
+  if (speedTestArm === undefined) throw new Error('There is nothing to train on.');
   const trialStartMs = performance.now();
-  const trial = await train(client, trialArm, imported, PROBE_STEPS, 0);
+  const speedTest = await train(client, speedTestArm, imported, PROBE_STEPS, 0);
   const trialSeconds = (performance.now() - trialStartMs) / 1000;
   const trainingOverheadSeconds = Math.max(
     1,
-    trialSeconds - (PROBE_STEPS * TRAINING.batchSize) / trial.imagesPerSecond,
+    trialSeconds - (PROBE_STEPS * TRAINING.batchSize) / speedTest.imagesPerSecond,
   );
   const evaluationTimes: number[] = [];
   for (const test of tests) {
     for (const protocol of PROTOCOLS) {
       const evaluationStartMs = performance.now();
-      await evaluate(client, trial.checkpointId, test, protocol);
+      await evaluate(client, speedTest.checkpointId, test, protocol);
       evaluationTimes.push((performance.now() - evaluationStartMs) / 1000);
     }
   }
@@ -157,7 +157,7 @@ async function run(client: RegistryClient): Promise<void> {
   // images by the random encoder and by colour statistics, which is included as a margin.
   const evaluationSeconds =
     evaluationTimes.reduce((sum, seconds) => sum + seconds, 0) / Math.max(1, evaluationTimes.length);
-  const pace = { imagesPerSecond: trial.imagesPerSecond, trainingOverheadSeconds, evaluationSeconds };
+  const pace = { imagesPerSecond: speedTest.imagesPerSecond, trainingOverheadSeconds, evaluationSeconds };
   const evaluationsPerArm = tests.length * PROTOCOLS.length;
   // The random encoder is an arm without training steps, so its cost is only the overhead.
   const secondsLeft =

@@ -43,7 +43,7 @@ export function armsOf(parts: readonly ExperimentPart[]): Arm[] {
     trained(
       'H&E only',
       'every H&E dataset, no other stain',
-      parts.filter(({ isHe }) => isHe).map(({ folder }) => folder),
+      parts.filter(({ isHematoxylinEosin }) => isHematoxylinEosin).map(({ folder }) => folder),
     ),
   ];
 }

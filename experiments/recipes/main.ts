@@ -133,7 +133,7 @@ async function measureSet(name: DataName): Promise<PixelSet> {
   say(`${name}: decoding`);
   const pixelsPath = path.join(workDir, `${name}.u8`);
   const pixels = await writePixels(name, values.data, BASE_RECIPE.sourceSizePx, pixelsPath);
-  const cells = (values.parity ? parityCells(name) : ablationCells(name)).filter(isAskedFor);
+  const cells = (values.parity ? parityCells(name) : ablationCells(name)).filter(isSelected);
   const missing = cells.filter((cell) => findResult(results, cell) === undefined);
   say(`${name}: ${cells.length - missing.length} of ${cells.length} cells are measured`);
   for (const [index, cell] of missing.entries()) {
@@ -165,6 +165,6 @@ function titleOf(cell: Cell): string {
 }
 
 /** The controls apply to every row. */
-function isAskedFor(cell: Cell): boolean {
+function isSelected(cell: Cell): boolean {
   return stepsOf(cell.recipe) === 0 || titleOf(cell).includes(values.only);
 }

@@ -6,7 +6,7 @@ import { cellKey, controlRecipe, SEEDS, variants, type Trainer } from './plan.ts
 import { BASE_RECIPE, isEngineRecipe, PAPER_RECIPE, type Recipe } from './recipe.ts';
 import type { Measured } from './results.ts';
 import { verdictsOf } from './verdicts.ts';
-import { differenceOf, scoreOf, testedOf, type Said } from './statistics.ts';
+import { differenceOf, scoreOf, testedOf, type Predictions } from './statistics.ts';
 
 /** The part on which recipes are chosen; the test part is used only once, after the choice. */
 const HELD_BACK = 'pcam-mini test';
@@ -73,23 +73,25 @@ function reportOfSet(results: readonly Measured[], set: PixelSet): string {
 
 function ablationTable(results: readonly Measured[], data: DataName, probe: ProbeSet): string {
   const tested = testedOf(probe);
-  const said = (recipe: Recipe, trainer: Trainer, seeds: readonly number[] = SEEDS): Said =>
-    saidBy(results, data, recipe, trainer, probe.name, seeds);
+  const predictionsOf = (recipe: Recipe, trainer: Trainer, seeds: readonly number[] = SEEDS): Predictions =>
+    predictionsBy(results, data, recipe, trainer, probe.name, seeds);
   const rows: string[] = [];
-  const colour = said(controlRecipe(BASE_RECIPE), 'COLOUR', [1]);
+  const colour = predictionsOf(controlRecipe(BASE_RECIPE), 'COLOUR', [1]);
   if (colour.length > 0) rows.push(`| control | colour statistics | 1 | ${shown(scoreOf(tested, colour))} |  |  |  |`);
-  const random = said(controlRecipe(BASE_RECIPE), 'ENGINE');
+  const random = predictionsOf(controlRecipe(BASE_RECIPE), 'ENGINE');
   if (random.length > 0)
     rows.push(`| control | random encoder | ${random.length} | ${shown(scoreOf(tested, random))} |  |  |  |`);
   for (const { factor, value, recipe } of variants()) {
     const trainer = isEngineRecipe(recipe) ? 'ENGINE' : 'PYTORCH';
-    const seeds = SEEDS.filter((seed) => said(recipe, trainer, [seed]).length > 0);
+    const seeds = SEEDS.filter((seed) => predictionsOf(recipe, trainer, [seed]).length > 0);
     if (seeds.length === 0) continue;
-    const mine = said(recipe, trainer, seeds);
+    const mine = predictionsOf(recipe, trainer, seeds);
     const paired = (other: Recipe, otherTrainer: Trainer): string => {
-      const both = seeds.filter((seed) => said(other, otherTrainer, [seed]).length > 0);
+      const both = seeds.filter((seed) => predictionsOf(other, otherTrainer, [seed]).length > 0);
       if (both.length === 0) return '';
-      return signed(differenceOf(tested, said(recipe, trainer, both), said(other, otherTrainer, both)));
+      return signed(
+        differenceOf(tested, predictionsOf(recipe, trainer, both), predictionsOf(other, otherTrainer, both)),
+      );
     };
     const loss = mean(lossesOf(results, data, recipe, trainer, seeds));
     rows.push(
@@ -113,12 +115,12 @@ function parityTable(results: readonly Measured[], data: DataName, probe: ProbeS
     if (typeof recipe !== 'object') return [];
     const seeds = SEEDS.filter((seed) =>
       (['ENGINE', 'PYTORCH'] as const).every(
-        (trainer) => saidBy(results, data, recipe, trainer, probe.name, [seed]).length > 0,
+        (trainer) => predictionsBy(results, data, recipe, trainer, probe.name, [seed]).length > 0,
       ),
     );
     if (seeds.length === 0) return [];
     const [ours, theirs] = (['ENGINE', 'PYTORCH'] as const).map((trainer) =>
-      saidBy(results, data, recipe, trainer, probe.name, seeds),
+      predictionsBy(results, data, recipe, trainer, probe.name, seeds),
     );
     if (ours === undefined || theirs === undefined) return [];
     return [
@@ -135,18 +137,18 @@ ${rows.join('\n')}
 `;
 }
 
-function seedScores(tested: ReturnType<typeof testedOf>, said: Said): string {
-  return said.map((digits) => scoreOf(tested, [digits]).value.toFixed(3)).join(', ');
+function seedScores(tested: ReturnType<typeof testedOf>, predictionsOf: Predictions): string {
+  return predictionsOf.map((digits) => scoreOf(tested, [digits]).value.toFixed(3)).join(', ');
 }
 
-function saidBy(
+function predictionsBy(
   results: readonly Measured[],
   data: DataName,
   recipe: Recipe,
   trainer: Trainer,
   probeName: string,
   seeds: readonly number[],
-): Said {
+): Predictions {
   return seeds.flatMap((seed) => {
     const key = cellKey({ data, recipe, seed, trainer });
     return results.find((result) => result.key === key)?.predictions[probeName] ?? [];

@@ -6,7 +6,7 @@ import { createRandom } from '../../src/statistics/random.ts';
 import type { ProbeSet } from './images.ts';
 
 /** The predictions of one arm for the tested images of a set, one string of digits for each seed. */
-export type Said = readonly string[];
+export type Predictions = readonly string[];
 
 export interface Tested {
   readonly truth: Int32Array;
@@ -27,12 +27,12 @@ export function testedOf({ labels, groups, splits, labelNames }: ProbeSet): Test
 }
 
 /** Mean macro-F1 over the seeds. */
-export function scoreOf(tested: Tested, said: Said): MetricEstimate {
-  return estimate(tested, (counts) => meanF1(tested, said, counts));
+export function scoreOf(tested: Tested, predictions: Predictions): MetricEstimate {
+  return estimate(tested, (counts) => meanF1(tested, predictions, counts));
 }
 
 /** The first arm's mean minus the second's, both under the same resamples. */
-export function differenceOf(tested: Tested, first: Said, second: Said): MetricEstimate {
+export function differenceOf(tested: Tested, first: Predictions, second: Predictions): MetricEstimate {
   return estimate(tested, (counts) => meanF1(tested, first, counts) - meanF1(tested, second, counts));
 }
 
@@ -43,8 +43,8 @@ function estimate(tested: Tested, measure: (imageCounts: Int32Array) => number):
   return { value, ...interval95(values) };
 }
 
-function meanF1({ truth, labelNames }: Tested, said: Said, imageCounts: Int32Array): number {
-  const scores = said.map((digits) =>
+function meanF1({ truth, labelNames }: Tested, predictions: Predictions, imageCounts: Int32Array): number {
+  const scores = predictions.map((digits) =>
     macroF1(
       confusionMatrix(
         { truth, predicted: Int32Array.from(digits, Number), labelCount: labelNames.length },

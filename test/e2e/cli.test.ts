@@ -117,7 +117,7 @@ async function done(...args: readonly string[]): Promise<string> {
   return stdout.trim();
 }
 
-interface SlowDoor {
+interface SlowProxy {
   readonly url: string;
   /** The offset from which each part of an upload continued. */
   readonly offsets: readonly number[];
@@ -127,7 +127,7 @@ interface SlowDoor {
 }
 
 /** A proxy to the server that forwards only the first bytes of a download or an upload. */
-async function startSlowDoor(): Promise<SlowDoor> {
+async function startSlowProxy(): Promise<SlowProxy> {
   const firstBytes = 100_000;
   const offsets: number[] = [];
   let isOpen = false;
@@ -235,7 +235,7 @@ describe('help', () => {
   });
 
   test('a wrong command or option gets an explanation, exit code 2 and nothing on standard output', async () => {
-    const wrongs: readonly string[][] = [
+    const invalidCommands: readonly string[][] = [
       ['datasets'],
       ['datasets', 'ls', '--kind', 'hologram'],
       ['pretrain', '--model', 'x', '--data', 'bach'],
@@ -244,7 +244,7 @@ describe('help', () => {
       ['pretrain', '--model', 'x', '--data', 'bach', '--steps', '5', '--optimizer', 'rmsprop'],
       ['verify', 'no-such-file'],
     ];
-    for (const { code, stdout, stderr } of await Promise.all(wrongs.map((wrong) => paraffin(wrong)))) {
+    for (const { code, stdout, stderr } of await Promise.all(invalidCommands.map((wrong) => paraffin(wrong)))) {
       assert.deepEqual([code, stdout], [2, ''], stderr);
       assert.notEqual(stderr, '');
     }
@@ -530,7 +530,7 @@ describe('from images to weights', () => {
   });
 
   test('Ctrl-C in a download leaves no file under the name, and the same command continues', async () => {
-    const slow = await startSlowDoor();
+    const slow = await startSlowProxy();
     try {
       const download = start(['download', 'desk@1', '--out', 'slow.safetensors', '--url', slow.url]);
       const part = await eventually(
@@ -610,7 +610,7 @@ describe('from images to weights', () => {
     const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
     const [uploads, cache] = [path.join(server.folder, 'uploads'), path.join(folder, 'cache')];
     const begun = async (): Promise<string[]> => (await readdir(uploads)).filter((name) => /^[0-9a-f]{32}$/.test(name));
-    const slow = await startSlowDoor();
+    const slow = await startSlowProxy();
     const words = [
       'models',
       'import',

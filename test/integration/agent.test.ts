@@ -122,7 +122,7 @@ async function stepsKept(runId: string): Promise<number[]> {
 }
 
 /** Resolves when the training has saved more states than `count`, and is therefore busy with the next steps. */
-async function keepsMoreThan(runId: string, count: number): Promise<number> {
+async function untilMoreStatesThan(runId: string, count: number): Promise<number> {
   return eventually(
     'one more training state',
     async () => {
@@ -229,7 +229,7 @@ function stepsOfKeeping(): number[] {
 test('a training that is killed between two saved states reaches the same losses and weights, bit for bit', async () => {
   const step = KEEP_EVERY + Math.ceil(KEEP_EVERY / 2);
   const run = await launchPretraining();
-  await keepsMoreThan(run.id, 0);
+  await untilMoreStatesThan(run.id, 0);
   backup = { file: path.join(base, 'meanwhile.tar'), runId: run.id };
   const { damaged } = await writeBackup({
     databaseUrl: database.url,
@@ -286,10 +286,10 @@ describe('one training that is interrupted in every way', () => {
 
   test('continues from its last state when its child is killed', async () => {
     run = await launchPretraining();
-    kept = await keepsMoreThan(run.id, kept);
+    kept = await untilMoreStatesThan(run.id, kept);
     process.kill(await busyChild(), 'SIGKILL');
     await eventually('the second attempt', async () => ((await runOf(run.id)).attempt === 2 ? true : undefined));
-    kept = await keepsMoreThan(run.id, kept);
+    kept = await untilMoreStatesThan(run.id, kept);
     assert.deepEqual(await stepsKept(run.id), [KEEP_EVERY, 2 * KEEP_EVERY]);
   });
 
@@ -307,7 +307,7 @@ describe('one training that is interrupted in every way', () => {
     // Otherwise the lease would expire only after half a minute.
     await database.db.run.update({ where: { id: run.id }, data: { leaseExpiresAt: new Date(0) } });
     await nextWorker();
-    kept = await keepsMoreThan(run.id, kept);
+    kept = await untilMoreStatesThan(run.id, kept);
   });
 
   test('waits in the queue if its worker is asked to end, and the next worker takes it', async () => {
@@ -319,7 +319,7 @@ describe('one training that is interrupted in every way', () => {
     assert.ok((await stepsKept(run.id)).length > kept, 'it kept where it was');
     kept = (await stepsKept(run.id)).length;
     await nextWorker();
-    await keepsMoreThan(run.id, kept);
+    await untilMoreStatesThan(run.id, kept);
   });
 
   test('is CANCELED within ten seconds, and finishes when it is resumed', async () => {

@@ -243,11 +243,13 @@ describe('garbage collection', () => {
   });
 
   test('keeps recent files and recent rows', async () => {
-    const { sha256: youngFile } = await store.put(Buffer.from('just stored'));
-    const youngRow = await stored('just recorded');
-    await database.transact((tx) => recordArtifacts(tx, [{ sha256: youngRow, byteSize: 13, mediaType: 'text/plain' }]));
+    const { sha256: recentFile } = await store.put(Buffer.from('just stored'));
+    const recentRow = await stored('just recorded');
+    await database.transact((tx) =>
+      recordArtifacts(tx, [{ sha256: recentRow, byteSize: 13, mediaType: 'text/plain' }]),
+    );
     assert.deepEqual(await collect(), { rows: { count: 0, byteSize: 0 }, files: { count: 0, byteSize: 0 } });
-    assert.deepEqual([await isStored(youngFile), await isStored(youngRow)], [true, true]);
+    assert.deepEqual([await isStored(recentFile), await isStored(recentRow)], [true, true]);
   });
 
   test('keeps what another transaction is recording at this moment', async () => {

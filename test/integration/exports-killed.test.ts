@@ -28,7 +28,7 @@ const RUN_MS = 120_000;
 /** Attempts to stop a process while it stores a file, which takes a fraction of a second. */
 const CATCHES = 8;
 /** Looks at the folder in a row, without waiting in between. */
-const LOOKS_AT_ONCE = 100;
+const CHECKS_PER_TURN = 100;
 /** Bytes of a download before it stalls. */
 const FIRST_BYTES = 1_000_000;
 
@@ -165,7 +165,7 @@ async function frozenWhileStoring(
     const caught = await eventually(
       'something to be stored',
       async () => {
-        for (let look = 1; look <= LOOKS_AT_ONCE; look += 1) {
+        for (let look = 1; look <= CHECKS_PER_TURN; look += 1) {
           if ((await halfStored(writer)).length === 0) continue;
           const pid = await processOf(program);
           if (pid === undefined) continue;
@@ -193,7 +193,7 @@ async function launchExport(format: Format): Promise<() => Promise<boolean>> {
     ['SUCCEEDED', 'FAILED'].includes((await database.db.run.findUniqueOrThrow({ where: { id } })).status);
 }
 
-async function noneIsAlive(pids: readonly number[]): Promise<void> {
+async function untilAllEnded(pids: readonly number[]): Promise<void> {
   await eventually(
     'every process to end',
     async () => ((await Promise.all(pids.map(isAlive))).includes(true) ? undefined : true),
@@ -205,7 +205,7 @@ test('a child that is killed while it stores its file leaves nothing, and the se
   const child = await frozenWhileStoring('run', 'workers/child.ts', () => launchExport('PYTORCH'));
   const [half = ''] = await halfStored('run');
   process.kill(child, 'SIGKILL');
-  await noneIsAlive([child]);
+  await untilAllEnded([child]);
   await eventually('its file to be gone', async () =>
     stat(half).then(
       () => undefined,
@@ -232,7 +232,7 @@ test('a server that is killed while a download waits for its file leaves no proc
   const child = await eventually('the child that makes it', () => processOf('workers/child.ts'), RUN_MS);
   server.child.kill('SIGKILL');
   assert.equal(await waiting, 'broken off');
-  await noneIsAlive([...family, child]);
+  await untilAllEnded([...family, child]);
   server = await startServer();
   await downloaded('ONNX');
   await nothingIsLeft();
@@ -247,7 +247,7 @@ test('server, worker and child that are killed at once leave nothing after the n
   const child = await frozenWhileStoring('run', 'workers/child.ts', () => launchExport('TFJS'));
   const family = await familyOf(server.pid);
   for (const pid of family) process.kill(pid, 'SIGKILL');
-  await noneIsAlive([...family, child]);
+  await untilAllEnded([...family, child]);
   assert.ok((await halfStored('run')).length > 0, 'as after a power cut');
   await leasesLapse();
   server = await startServer();
@@ -266,7 +266,7 @@ test('a server that is killed while it stores weights itself leaves nothing afte
   });
   const family = await familyOf(server.pid);
   for (const pid of family) process.kill(pid, 'SIGKILL');
-  await noneIsAlive(family);
+  await untilAllEnded(family);
   assert.ok((await halfStored('server')).length > 0, 'as after a power cut');
   await leasesLapse();
   server = await startServer();
@@ -275,7 +275,7 @@ test('a server that is killed while it stores weights itself leaves nothing afte
   await nothingIsLeft();
 });
 
-interface Door {
+interface GatedServer {
   readonly url: string;
   /** The ranges that were asked for. */
   readonly ranges: readonly string[];
@@ -284,7 +284,7 @@ interface Door {
 }
 
 /** A proxy that, until it is opened, lets the first bytes of a file through and then stands still. */
-async function startDoor(): Promise<Door> {
+async function startGatedServer(): Promise<GatedServer> {
   let isOpen = false;
   const ranges: string[] = [];
   const door = createServer((incoming, outgoing) => {
@@ -327,7 +327,7 @@ async function startDoor(): Promise<Door> {
 }
 
 test('a download to --out that is killed leaves no file of that name; the same command continues and tidies up', async (context) => {
-  const [door, folder] = [await startDoor(), path.join(dataDir, 'desk')];
+  const [door, folder] = [await startGatedServer(), path.join(dataDir, 'desk')];
   context.after(door.close);
   await mkdir(folder);
   const out = path.join(folder, 'encoder.bin');

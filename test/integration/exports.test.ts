@@ -240,12 +240,12 @@ describe('a file that fails its check', () => {
       ? { ...each, data: each.data.map((value, index) => (index < 512 * 9 ? -value : value)) }
       : each,
   );
-  const torn = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, bytes.length - 100);
+  const truncated = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, bytes.length - 100);
   const overwritten = (bytes: Uint8Array): Uint8Array =>
     new Uint8Array(bytes).fill(0x3f, bytes.length >> 1, (bytes.length >> 1) + 4096);
   const TAMPERINGS: readonly (readonly [string, (format: (typeof EXPORT_FORMATS)[number]) => Uint8Array])[] = [
     ['with one filter changed', (format) => writeExport(format, { ...source, tensors: turned })],
-    ['cut off', (format) => torn(writeExport(format, source))],
+    ['cut off', (format) => truncated(writeExport(format, source))],
     ['with a page overwritten', (format) => overwritten(writeExport(format, source))],
     ['that is empty', () => new Uint8Array()],
   ];

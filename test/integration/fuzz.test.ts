@@ -28,7 +28,7 @@ import { recordIssues } from '../../workers/imaging/issues.ts';
 import { readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
 import { bmpOf, picture, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
 import { prepare } from '../support/prepared-image.ts';
-import { createDice, mutated } from '../support/mutations.ts';
+import { createRandom, mutated } from '../support/mutations.ts';
 import { plainImages, tarBytes, temporaryFolder } from '../support/shards.ts';
 
 /** Time for each parser. */
@@ -219,10 +219,10 @@ describe('under random and mutated bytes', () => {
         .filter((file) => file.startsWith(`${name.replaceAll(' ', '-')}.`))
         .map((file) => readFileSync(path.join(KEPT, file)));
       for (const bytes of kept) await check(parser, bytes, `${name}, kept`);
-      const dice = createDice(SEED);
+      const random = createRandom(SEED);
       const endMs = performance.now() + FUZZ_MS;
       for (let count = 1; performance.now() < endMs; count += 1)
-        await check(parser, mutated([...corpus, ...kept], dice), `${name} under seed ${SEED}, input ${count},`);
+        await check(parser, mutated([...corpus, ...kept], random), `${name} under seed ${SEED}, input ${count},`);
     });
   }
 });

@@ -35,7 +35,7 @@ interface Box {
   prepare(bytes: Buffer, patchSizePx?: number | null): Promise<PreparedFile>;
 }
 
-async function openBox(options: Partial<ImageDecodersOptions> = {}): Promise<Box> {
+async function openDecoders(options: Partial<ImageDecodersOptions> = {}): Promise<Box> {
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-decoders-'));
   const failures: DecoderFailure[] = [];
   const decoders = openImageDecoders({
@@ -60,7 +60,7 @@ async function openBox(options: Partial<ImageDecodersOptions> = {}): Promise<Box
 const order = (what: HostileOrder): Buffer => Buffer.from(JSON.stringify(what));
 
 test('the process returns the same bytes as the decoder in-process', async (context) => {
-  const box = await openBox();
+  const box = await openDecoders();
   context.after(box.close);
   const files: readonly (readonly [Buffer, number | null])[] = [
     [await tissueJpeg(96, 1), null],
@@ -76,7 +76,7 @@ test('the process returns the same bytes as the decoder in-process', async (cont
 });
 
 test('everything that a hostile image could try in the process fails', async (context) => {
-  const box = await openBox({ program: HOSTILE });
+  const box = await openDecoders({ program: HOSTILE });
   context.after(box.close);
   const secretFile = path.join(box.folder, 'admin-key');
   await writeFile(secretFile, 'secret');
@@ -142,7 +142,7 @@ describe('a decoder that', () => {
   ];
   let box: Box;
   before(async () => {
-    box = await openBox({ program: HOSTILE });
+    box = await openDecoders({ program: HOSTILE });
   });
   after(() => box.close());
   for (const [what, hostile, reason] of orders) {
@@ -160,7 +160,7 @@ describe('a decoder that', () => {
   }
 
   test('hangs is killed, and not retried', async (context) => {
-    const box = await openBox({ program: HOSTILE, timeoutMs: 2_000 });
+    const box = await openDecoders({ program: HOSTILE, timeoutMs: 2_000 });
     context.after(box.close);
     const failed = await box.prepare(order({ do: 'HANG' }));
     assert.ok(failed.outcome === 'REFUSED' && failed.finding.issue === 'DECODER_FAILED');
@@ -169,7 +169,7 @@ describe('a decoder that', () => {
   });
 
   test('does not start ends the import: no image is to blame', async (context) => {
-    const box = await openBox({ program: path.resolve(HOSTILE, '../no-such-program.ts') });
+    const box = await openDecoders({ program: path.resolve(HOSTILE, '../no-such-program.ts') });
     context.after(box.close);
     await assert.rejects(box.prepare(order({ do: 'REFUSE' })), /The image decoder does not start/);
   });
@@ -193,7 +193,7 @@ describe('an import', () => {
   const countsOf = ({ issues }: ImportResult) => issues.map(({ kind, examples }) => [kind, ...examples]);
 
   test('names the image on which every decoder crashes, and imports the others', async (context) => {
-    const [box, hostile] = [await openBox(), await openBox({ program: HOSTILE })];
+    const [box, hostile] = [await openDecoders(), await openDecoders({ program: HOSTILE })];
     context.after(() => Promise.all([box.close(), hostile.close()]));
     const undisturbed = await importWith(context, box);
     assert.deepEqual(countsOf(undisturbed), [
@@ -214,7 +214,7 @@ describe('an import', () => {
   });
 
   test('whose decoder is killed continues, and gives the same version', async (context) => {
-    const box = await openBox();
+    const box = await openDecoders();
     const undisturbed = await importWith(context, box);
     const pid = await decoderProcess();
     let filesDone = 0;

@@ -95,19 +95,23 @@ test('one data folder from creation to recovery', async (context) => {
     const pidFile = path.join(folder, 'cluster', 'postmaster.pid');
     const events = await readFile(pidFile, 'utf8');
     // Like a server in another container: seen from here, its pid belongs to no process or to another program.
-    const bystander = spawn('sleep', ['600'], { stdio: 'ignore' });
-    await writeFile(pidFile, events.replace(/^\d+/, String(bystander.pid)));
+    const unrelatedProcess = spawn('sleep', ['600'], { stdio: 'ignore' });
+    await writeFile(pidFile, events.replace(/^\d+/, String(unrelatedProcess.pid)));
     await assert.rejects(startPostgres(folder, undefined, { leftoverGoneMs: 500 }), { code: 'CONFLICT' });
     assert.deepEqual(await ask(living.url, 'SELECT * FROM kept'), [{ id: 1 }]);
     await writeFile(pidFile, events);
     await living.stop();
-    // Once it is gone, a file with the bystander's pid does not prevent a start.
-    await writeFile(pidFile, events.replace(/^\d+/, String(bystander.pid)));
+    // Once it is gone, a file with the unrelated process's pid does not prevent a start.
+    await writeFile(pidFile, events.replace(/^\d+/, String(unrelatedProcess.pid)));
     const next = await startPostgres(folder);
     assert.deepEqual(await ask(next.url, 'SELECT * FROM kept'), [{ id: 1 }]);
     await next.stop();
-    assert.equal(bystander.exitCode ?? bystander.signalCode, null, 'the bystander was left alone');
-    bystander.kill();
+    assert.equal(
+      unrelatedProcess.exitCode ?? unrelatedProcess.signalCode,
+      null,
+      'the unrelated process was left alone',
+    );
+    unrelatedProcess.kill();
   });
 
   await context.test('recovers when the server itself was killed', async () => {

@@ -113,13 +113,13 @@ describe('a lease', () => {
   test('that lapsed while the database was unavailable gets the time of a lease to be renewed', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
-    let isAway = true;
+    let isUnavailable = true;
     const ledger = createLedger(database.db, (work) =>
-      isAway ? Promise.reject(new Error('connect ECONNREFUSED 127.0.0.1:5432')) : database.transact(work),
+      isUnavailable ? Promise.reject(new Error('connect ECONNREFUSED 127.0.0.1:5432')) : database.transact(work),
     );
     await assert.rejects(ledger.requeueExpired(), /ECONNREFUSED/);
     await lapse(run.id);
-    isAway = false;
+    isUnavailable = false;
     assert.equal(await ledger.requeueExpired(), 0);
     assert.notEqual(await ledger.renew(lease), undefined);
     assert.equal(await registry.ledger.requeueExpired(), 0, 'it has come back');

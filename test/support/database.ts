@@ -30,7 +30,7 @@ export interface TemplateServer {
 export async function startTemplateServer(): Promise<TemplateServer> {
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-test-'));
   const server = await startPostgres(path.join(folder, 'postgres'));
-  await spareTheDisk(server.url);
+  await disableSync(server.url);
   await applyMigrations(server.url, await readMigrations(path.resolve(import.meta.dirname, '../../prisma/migrations')));
   const db = openDatabase(server.url, { maxConnections: 1 });
   await seedCatalogue(db, await loadCatalogue());
@@ -50,7 +50,7 @@ export async function startTemplateServer(): Promise<TemplateServer> {
  * Commits do not wait for the disk, because these databases are discarded; their contents still survive a killed
  * server. Fifty commits took 17 ms instead of 204, and cloning the template took half the time.
  */
-async function spareTheDisk(url: string): Promise<void> {
+async function disableSync(url: string): Promise<void> {
   for (const setting of ['fsync', 'full_page_writes']) await administer(url, `ALTER SYSTEM SET ${setting} = off`);
   await administer(url, 'SELECT pg_reload_conf()');
 }

@@ -1,7 +1,7 @@
 /** Mutates valid bytes as accidents and attackers do. */
 
 /** Numbers from a seed, 0 <= x < 1 (mulberry32), so that a failure can be reproduced. */
-export function createDice(seed: number): () => number {
+export function createRandom(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -16,8 +16,8 @@ const ODD_BYTES = [0x00, 0x01, 0x7f, 0x80, 0xff, 0x0a, 0x22, 0x2c, 0x5c, 0x7b, 0
 const ODD_NUMBERS = [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0xffff, 0x1_0000];
 
 /** @param corpus valid files, of which one is changed in one to four places, truncated, or joined with another. */
-export function mutated(corpus: readonly Buffer[], dice: () => number): Buffer {
-  const pick = (count: number): number => Math.floor(dice() * count);
+export function mutated(corpus: readonly Buffer[], random: () => number): Buffer {
+  const pick = (count: number): number => Math.floor(random() * count);
   const choose = (): Buffer => corpus[pick(corpus.length)] ?? Buffer.alloc(0);
   let bytes = Buffer.from(choose());
   for (let left = 1 + pick(4); left > 0; left -= 1) {
@@ -31,7 +31,7 @@ export function mutated(corpus: readonly Buffer[], dice: () => number): Buffer {
         break;
       case 2:
         if (place + 4 <= bytes.length)
-          bytes[dice() < 0.5 ? 'writeUInt32LE' : 'writeUInt32BE'](ODD_NUMBERS[pick(ODD_NUMBERS.length)] ?? 0, place);
+          bytes[random() < 0.5 ? 'writeUInt32LE' : 'writeUInt32BE'](ODD_NUMBERS[pick(ODD_NUMBERS.length)] ?? 0, place);
         break;
       case 3:
         bytes = Buffer.from(bytes.subarray(0, place));

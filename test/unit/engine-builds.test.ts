@@ -62,7 +62,7 @@ const CUDNN: CudaWheel = {
 };
 
 /** A wheel that pip accepts, with the given files. */
-async function putWheel(
+async function writeWheel(
   folder: string,
   { package: name, version }: CudaWheel,
   files: Readonly<Record<string, string>>,
@@ -108,11 +108,11 @@ async function offlineIndex(context: TestContext): Promise<{ index: string; cach
 describe("NVIDIA's libraries", () => {
   test('are installed by pip into the folder of the build: only libraries, without leftovers of the installation', async (context) => {
     const { index, cacheDir, versionDir } = await offlineIndex(context);
-    await putWheel(index, RUNTIME, {
+    await writeWheel(index, RUNTIME, {
       'nvidia/cuda_runtime/lib/libcudart.so.12': 'runtime',
       'nvidia/cuda_runtime/include/cuda.h': 'a header',
     });
-    await putWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.9': 'cudnn' });
+    await writeWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.9': 'cudnn' });
     assert.deepEqual(missingCudaLibraries(versionDir, [RUNTIME, CUDNN]), [
       'libcudart.so.12 (nvidia-cuda-runtime-cu12)',
       'libcudnn.so.9 (nvidia-cudnn-cu12)',
@@ -137,7 +137,7 @@ describe("NVIDIA's libraries", () => {
     const { index, cacheDir, versionDir } = await offlineIndex(context);
     await mkdir(path.join(versionDir, 'nvidia/cudnn/lib'), { recursive: true });
     await writeFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'before');
-    await putWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.8': 'an older one' });
+    await writeWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.8': 'an older one' });
     await assert.rejects(
       fetchCudaLibraries([CUDNN], versionDir, () => undefined),
       (error) =>

@@ -19,8 +19,8 @@ describe('a file that is not a checkpoint', () => {
     ['ONNX', bytes('\x08\x08\x12\x07pytorch'), /ONNX/],
     ['nothing', new Uint8Array(0), /^empty$/],
   ];
-  for (const [name, beginning, inWords] of kinds)
-    test(name, () => assert.match(foreignFileInWords(beginning) ?? 'of no known kind', inWords));
+  for (const [name, beginning, expected] of kinds)
+    test(name, () => assert.match(foreignFileInWords(beginning) ?? 'of no known kind', expected));
 
   test('a file of an unknown kind is not named', () => {
     assert.equal(foreignFileInWords(bytes('any other bytes')), undefined);

@@ -8,7 +8,7 @@ import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
-import { withoutMasks, type Look } from '../../workers/imaging/find-masks.ts';
+import { withoutMasks, type ImageTraits } from '../../workers/imaging/find-masks.ts';
 import { flatnessOf, type Flatness } from '../../workers/imaging/flatness.ts';
 import { importImages, type ImportOptions } from '../../workers/imaging/import-images.ts';
 import { recordIssues } from '../../workers/imaging/issues.ts';
@@ -80,13 +80,13 @@ describe('masks are found by examining a few files of each naming pattern', () =
   async function find(files: Readonly<Record<string, Flatness | `${Flatness} of another size`>>): Promise<Found> {
     const recorded = recordIssues();
     let lookedAt = 0;
-    const lookAt = async (file: string): Promise<Look> => {
+    const examine = async (file: string): Promise<ImageTraits> => {
       lookedAt += 1;
       const [flatness = '', another] = (files[file] ?? '').split(' of ');
       assert.ok(flatness === 'PICTURE' || flatness === 'MASK' || flatness === 'CONSTANT');
       return { width: another === undefined ? 64 : 32, height: 64, flatness };
     };
-    const kept = await withoutMasks(Object.keys(files), lookAt, recorded);
+    const kept = await withoutMasks(Object.keys(files), examine, recorded);
     const issues: string[] = [];
     recorded.replay({ add: (kind, subject, { count = 1 } = {}) => void issues.push(`${kind} ${subject} ${count}`) });
     return { kept, issues: issues.sort(), lookedAt };

@@ -44,7 +44,7 @@ export function conflictBetween(first: SourceImage, second: SourceImage): Confli
 
 export function createConflicts(): Conflicts {
   const conflicts = new Map<string, Conflict>();
-  const gravityOf = ({ kind }: Conflict): number => ASPECTS.findIndex((aspect) => aspect.kind === kind);
+  const severityOf = ({ kind }: Conflict): number => ASPECTS.findIndex((aspect) => aspect.kind === kind);
   return {
     get size() {
       return conflicts.size;
@@ -52,7 +52,7 @@ export function createConflicts(): Conflicts {
     get: (name) => conflicts.get(name),
     add: (name, conflict) => {
       const known = conflicts.get(name);
-      if (known === undefined || gravityOf(conflict) < gravityOf(known)) conflicts.set(name, conflict);
+      if (known === undefined || severityOf(conflict) < severityOf(known)) conflicts.set(name, conflict);
     },
   };
 }

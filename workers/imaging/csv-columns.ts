@@ -46,7 +46,7 @@ export function columnsOf({ fields, lineNumber }: CsvRecord, choice: ColumnChoic
     if (typeof chosen === 'string')
       throw csvInvalid(
         `Line ${lineNumber}: the header has no column ${JSON.stringify(chosen)}.`,
-        columnsInWords(fields),
+        describeColumns(fields),
       );
     return byLastWord(fields, NAMES[role]);
   };
@@ -77,12 +77,12 @@ function withoutPath(fields: readonly string[], lineNumber: number): DomainError
     `Line ${lineNumber}: the column path is missing.`,
     isData
       ? 'This line names an image. Add a header line above it, such as path,label,group,split.'
-      : `Call the column with the paths of the images path, or name it with csvColumns. ${columnsInWords(fields)}`,
+      : `Call the column with the paths of the images path, or name it with csvColumns. ${describeColumns(fields)}`,
   );
 }
 
 /** Text that is not a column name is not repeated: in a file that is not a CSV it may be a secret. */
-function columnsInWords(fields: readonly string[]): string {
+function describeColumns(fields: readonly string[]): string {
   const names = fields.map((field) => normaliseText(field)).filter((name) => COLUMN_NAME.test(name));
   return names.length === 0 ? 'It contains no column names.' : `The columns are ${names.join(', ')}.`;
 }

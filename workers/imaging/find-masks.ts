@@ -8,19 +8,19 @@ import type { IssueSink } from './issues.ts';
 import { imagesNamedBy, isNamedLikeMask, masksAmong, stemOf } from './masks.ts';
 
 /** The properties of one image that show whether it can be a mask. */
-export interface Look {
+export interface ImageTraits {
   readonly width: number;
   readonly height: number;
   readonly flatness: Flatness;
 }
 
 /** Null for a file that does not decode. */
-export type LookAt = (relativePath: string) => Promise<Look | null>;
+export type Examine = (relativePath: string) => Promise<ImageTraits | null>;
 
 /** Separators between the words of a name. */
 const MARKS = ' _.-';
 /** How many files of a pattern are examined; a photograph among them ends the search. */
-const LOOKED_AT = 4;
+const EXAMINED_COUNT = 4;
 /** The largest patterns are examined. */
 const KINDS_MAX = 64;
 
@@ -41,23 +41,23 @@ function emptyKind(name: string): Kind {
  * @returns the files without those that annotate others. Each annotation becomes a MASK issue; a file that may be one,
  * but has no image that it belongs to, becomes a MASKS_AMONG_IMAGES issue and stays.
  */
-export async function withoutMasks(files: readonly string[], lookAt: LookAt, issues: IssueSink): Promise<string[]> {
+export async function withoutMasks(files: readonly string[], examine: Examine, issues: IssueSink): Promise<string[]> {
   const byName = masksAmong(files);
   for (const mask of byName) issues.add('MASK', mask);
   const candidates = files.filter((file) => !byName.has(file));
-  const looks = new Map<string, Promise<Look | null>>();
-  const lookOnce: LookAt = async (file) => {
-    const look = looks.get(file) ?? lookAt(file);
-    looks.set(file, look);
-    return look;
+  const cache = new Map<string, Promise<ImageTraits | null>>();
+  const examineOnce: Examine = async (file) => {
+    const traits = cache.get(file) ?? examine(file);
+    cache.set(file, traits);
+    return traits;
   };
   const masks = new Set<string>();
   const askedOf = new Set<string>();
   for (const kind of [...kindsBesideImages(candidates), ...kindsByFolder(candidates)]) {
     const rest = kind.files.filter((file) => !masks.has(file) && !askedOf.has(file));
     const [first] = rest;
-    if (first === undefined || !(await areFlat(rest, lookOnce))) continue;
-    if (await belongToImages(rest, kind, candidates, lookOnce)) {
+    if (first === undefined || !(await areFlat(rest, examineOnce))) continue;
+    if (await belongToImages(rest, kind, candidates, examineOnce)) {
       const reason = `An annotation: its pixels have a few flat tones, and its size is that of its image: ${kind.name}.`;
       for (const file of rest) {
         masks.add(file);
@@ -75,12 +75,12 @@ export async function withoutMasks(files: readonly string[], lookAt: LookAt, iss
 }
 
 /** True if all examined files are flat, and at least one of them has tones. */
-async function areFlat(files: readonly string[], lookAt: LookAt): Promise<boolean> {
+async function areFlat(files: readonly string[], examine: Examine): Promise<boolean> {
   let hasTones = false;
   for (const file of spread(files)) {
-    const look = await lookAt(file);
-    if (look === null || look.flatness === 'PICTURE') return false;
-    hasTones ||= look.flatness === 'MASK';
+    const traits = await examine(file);
+    if (traits === null || traits.flatness === 'PICTURE') return false;
+    hasTones ||= traits.flatness === 'MASK';
   }
   return hasTones;
 }
@@ -90,14 +90,14 @@ async function belongToImages(
   files: readonly string[],
   { partnerOf }: Kind,
   candidates: readonly string[],
-  lookAt: LookAt,
+  examine: Examine,
 ): Promise<boolean> {
   for (const file of spread(files)) {
-    const mask = await lookAt(file);
+    const mask = await examine(file);
     const partner = partnerOf.get(file);
     let belongs = false;
     for (const other of partner === undefined ? imagesInOtherFolders(file, candidates) : [partner]) {
-      const image = await lookAt(other);
+      const image = await examine(other);
       belongs ||= image?.flatness === 'PICTURE' && image.width === mask?.width && image.height === mask.height;
     }
     if (!belongs) return false;
@@ -116,7 +116,7 @@ function imagesInOtherFolders(file: string, candidates: readonly string[]): stri
       if (others.length !== parts.length || !names.includes(others.at(-1) ?? '')) return false;
       return parts.slice(0, -1).filter((folder, level) => folder !== others[level]).length === 1;
     })
-    .slice(0, LOOKED_AT);
+    .slice(0, EXAMINED_COUNT);
 }
 
 /** `x_bnd` and `bnd_x` beside `x`, and `x.png` beside `x.jpg`: by the added text, ignoring numbers. */
@@ -178,7 +178,7 @@ function withoutNumbers(text: string): string {
 
 /** A few files, evenly spaced from the first to the last. */
 function spread(files: readonly string[]): string[] {
-  const count = Math.min(files.length, LOOKED_AT);
+  const count = Math.min(files.length, EXAMINED_COUNT);
   const places = Array.from({ length: count }, (_, index) =>
     Math.round((index * (files.length - 1)) / (count - 1 || 1)),
   );

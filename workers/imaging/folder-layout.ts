@@ -67,7 +67,7 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
   }
   const notes: string[] = [];
   const located = options.labelLevel === null ? findLabels(images, notes) : atLevel(images, options.labelLevel);
-  if (options.labelLevel === null) askAboutLevels(located, options.groupLevel === null, issues);
+  if (options.labelLevel === null) addLevelIssue(located, options.groupLevel === null, issues);
   const levelOfLabels = depthOfLabels(located);
   for (const folder of listing.emptyFolders)
     if (foldersOf(`${folder}/`).length === levelOfLabels) issues.add('EMPTY_LABEL_FOLDER', folder);
@@ -172,7 +172,7 @@ function atLevel(images: readonly string[], labelLevel: number): Located[] {
 }
 
 /** Labels that were probably taken from the wrong level. */
-function askAboutLevels(located: readonly Located[], groupsMayBeFolders: boolean, issues: IssueSink): void {
+function addLevelIssue(located: readonly Located[], groupsMayBeFolders: boolean, issues: IssueSink): void {
   const labelled = decidingOf(located);
   const labels = new Set(labelled.flatMap(({ folders }) => folders[0] ?? []));
   for (const label of labels) if (splitOf(label) !== undefined) issues.add('SPLITS_AMONG_LABELS', label);

@@ -9,7 +9,7 @@ import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
 import type { ImportQuestion, ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
-import type { Look } from './find-masks.ts';
+import type { ImageTraits } from './find-masks.ts';
 import type { Finding } from './formats/image-header.ts';
 import { conflictBetween, createConflicts, type Conflicts } from './conflicts.ts';
 import { createContentCounts, type ContentCounts, type LabelCount, type PreviousVersion } from './content.ts';
@@ -113,7 +113,7 @@ const KEY_DIGITS = 9;
  * partial artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
-  const plan = await planImport(options, (relativePath) => lookAt(options, relativePath));
+  const plan = await planImport(options, (relativePath) => examine(options, relativePath));
   const planned = createContentCounts();
   for (const source of plan.sources) if (mayBeKept(source, options.layout)) planned.add(source);
   await refuseByNames(options, plan, planned);
@@ -148,12 +148,12 @@ async function refuseByNames(options: ImportOptions, plan: ImportPlan, planned: 
     hasAllImages: options.patchSizePx === null,
   });
   if (questionsOf(issues.list(), options.accept ?? []).length === 0) return;
-  await tellReport(options, plan, planned, issues, false);
+  await reportFindings(options, plan, planned, issues, false);
   throw needsAnswer(issues.list(), options.accept ?? []);
 }
 
 /** The list of all issues is stored even for a dry run and a refused import, which is when users read it. */
-async function tellReport(
+async function reportFindings(
   { isDryRun = false, accept = [], artifacts, onReport }: ImportOptions,
   plan: ImportPlan,
   counts: ContentCounts,
@@ -325,7 +325,7 @@ async function pack(
   if (conflicts.size > 0) return { conflicts };
 
   if (counts.imageCount === 0) {
-    await tellReport(options, plan, counts, issues, true);
+    await reportFindings(options, plan, counts, issues, true);
     throw nothingReadable(issues);
   }
   const keptLabels = new Set(counts.labelCounts().map(({ label }) => label));
@@ -339,7 +339,7 @@ async function pack(
     previous: options.previous ?? null,
     hasAllImages: true,
   });
-  const report = await tellReport(options, plan, counts, issues, true);
+  const report = await reportFindings(options, plan, counts, issues, true);
   if (report.questions.length > 0 && options.isDryRun !== true) throw needsAnswer(issues.list(), options.accept ?? []);
 
   const stored = await shards.finish();
@@ -421,7 +421,7 @@ async function prepareFile(
 }
 
 /** Reads the whole file, one after another, so that there is memory for it. Null for a file that is not read. */
-async function lookAt(options: ImportOptions, relativePath: string): Promise<Look | null> {
+async function examine(options: ImportOptions, relativePath: string): Promise<ImageTraits | null> {
   options.throwIfStopped?.();
   const hasRoom = (): Promise<void> => Promise.resolve();
   const opened = await openSourceFile(options.folder, relativePath, hasRoom);

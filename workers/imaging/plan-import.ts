@@ -6,7 +6,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { DomainError } from '../../src/errors.ts';
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { ColumnChoice } from './csv-columns.ts';
-import { withoutMasks, type LookAt } from './find-masks.ts';
+import { withoutMasks, type Examine } from './find-masks.ts';
 import { readFolderLayout } from './folder-layout.ts';
 import { recordIssues, type RecordedIssues } from './issues.ts';
 import { readLabelsCsv } from './labels-csv.ts';
@@ -43,7 +43,7 @@ export interface ImportPlan {
  * @param lookAt measures an image of the folder, to recognise masks.
  * @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID.
  */
-export async function planImport(options: LayoutOptions, lookAt: LookAt): Promise<ImportPlan> {
+export async function planImport(options: LayoutOptions, examine: Examine): Promise<ImportPlan> {
   const {
     folder,
     folderPath = null,
@@ -68,7 +68,7 @@ export async function planImport(options: LayoutOptions, lookAt: LookAt): Promis
   }
   const isLabelled = layout === 'FOLDER_PER_LABEL';
   const listing = await listFiles(folder, issues);
-  const files = await withoutMasks(listing.files, lookAt, issues);
+  const files = await withoutMasks(listing.files, examine, issues);
   const planned = readFolderLayout({ ...listing, files }, { labelled: isLabelled, labelLevel, groupLevel }, issues);
   if (planned.sources.length > 0) return { ...planned, isLabelled, passedOver: listing.passedOver, issues };
   const hidden = listing.passedOver.map(({ reason, count }) => `${count} ${reason}`);

@@ -59,7 +59,7 @@ async function openedFile(
 ): Promise<SourceFile | Finding> {
   const { size } = await handle.stat();
   if (size > WHOLE_BYTES_MAX) {
-    const foreign = foreignFinding(await readFully(handle, MAGIC_BYTES));
+    const foreign = unsupportedFinding(await readFully(handle, MAGIC_BYTES));
     if (foreign !== null) return foreign;
     if (size > FILE_BYTES_MAX) return { issue: 'TOO_LARGE', reason: tooLargeReason(size) };
     await reserve(size);
@@ -72,7 +72,7 @@ async function openedFile(
   }
   await reserve(size);
   const bytes = await readFully(handle, size);
-  const foreign = foreignFinding(bytes);
+  const foreign = unsupportedFinding(bytes);
   if (foreign !== null) return foreign;
   return {
     byteSize: bytes.length,
@@ -95,7 +95,7 @@ async function* chunksOf(handle: FileHandle, byteSize: number): AsyncGenerator<B
 }
 
 /** Null for an image of a supported format. */
-function foreignFinding(bytes: Buffer): Finding | null {
+function unsupportedFinding(bytes: Buffer): Finding | null {
   if (formatOf(bytes) !== undefined) return null;
   const kind = foreignKindOf(bytes);
   if (kind !== undefined) return { issue: kind };

@@ -52,7 +52,7 @@ export const exportTask: Task = {
       exports.push(made);
     }
     return {
-      message: ['Measured the golden embedding.', ...exports.map(wordsOf)].join(' '),
+      message: ['Measured the golden embedding.', ...exports.map(describe)].join(' '),
       finish: async (tx) => {
         await context.services.models.recordGolden(tx, checkpoint.id, golden);
         await context.services.exports.register(tx, { checkpointId: checkpoint.id, runId: context.runId, exports });
@@ -80,7 +80,7 @@ export async function provenExport(
   };
 }
 
-function wordsOf(made: NewExport): string {
+function describe(made: NewExport): string {
   return made.status === 'AVAILABLE'
     ? `${made.format} differs by ${made.maxRelativeDifference.toExponential(1)}.`
     : `${made.format} is refused: ${made.reason}`;

@@ -74,9 +74,11 @@ async function trainAndRegister(
       probe: verdict ?? null,
     });
     return {
-      message: [last.message, ...wordsOfProbe(verdict, best?.probe ?? null), ...wordsOfCost(probe, elapsed())].join(
-        ' ',
-      ),
+      message: [
+        last.message,
+        ...describeProbe(verdict, best?.probe ?? null),
+        ...describeProbeCost(probe, elapsed()),
+      ].join(' '),
       finish: async (tx) => {
         // The best comes first, so that the last step is the model's newest version.
         await best?.finish(tx);
@@ -155,7 +157,7 @@ async function visit(
     const encoder = { weights: trainer.encoderWeights(), step, probe: verdict ?? null };
     const { message, finish } = await encoderResult(context, config, encoder);
     await context.withLease(finish);
-    await context.progress(step / config.steps, [message, ...wordsOfProbe(verdict, null)].join(' '));
+    await context.progress(step / config.steps, [message, ...describeProbe(verdict, null)].join(' '));
   }
   return verdict;
 }
@@ -181,7 +183,7 @@ async function bestEncoder(
   };
 }
 
-function wordsOfProbe(last: CheckpointProbeRecord | undefined, best: CheckpointProbeRecord | null): string[] {
+function describeProbe(last: CheckpointProbeRecord | undefined, best: CheckpointProbeRecord | null): string[] {
   if (last === undefined) return [];
   return [
     `It is ${probeSentence(last)}.`,
@@ -190,7 +192,7 @@ function wordsOfProbe(last: CheckpointProbeRecord | undefined, best: CheckpointP
 }
 
 /** Of this attempt. */
-function wordsOfCost(probe: RunProbe | undefined, elapsedSeconds: number): string[] {
+function describeProbeCost(probe: RunProbe | undefined, elapsedSeconds: number): string[] {
   if (probe === undefined) return [];
   return [`The probe took ${Math.round(probe.durationMs() / 10 / elapsedSeconds)} % of the time.`];
 }

@@ -74,10 +74,10 @@ export async function openRunProbe(
     onProgress: (done) =>
       context.progress(fraction, `Decoding the probe: ${Math.round(100 * done)} % of ${images.length} images.`),
   });
-  const told = probeOverlapSentence({ imageCount: images.length, groupCount: probe.groupCount, ...overlap });
+  const overlapText = probeOverlapSentence({ imageCount: images.length, groupCount: probe.groupCount, ...overlap });
   await context.progress(
     fraction,
-    `The probe has ${images.length} images of ${probe.labelNames.length} labels from ${wanted.datasetVersionName}, ${DIVIDED[probe.split]}.${told === null ? '' : ` ${told}`}`,
+    `The probe has ${images.length} images of ${probe.labelNames.length} labels from ${wanted.datasetVersionName}, ${DIVIDED[probe.split]}.${overlapText === null ? '' : ` ${overlapText}`}`,
   );
   return createRunProbe({
     context,

@@ -90,14 +90,14 @@ async function readPickleAt(
 
 function checkByteOrder(system: PickleValue): void {
   const isDict = typeof system === 'object' && system?.kind === 'DICT';
-  const isLittle = isDict ? system.entries.get('little_endian') : undefined;
-  if (isLittle === false)
+  const isLittleEndian = isDict ? system.entries.get('little_endian') : undefined;
+  if (isLittleEndian === false)
     throw new TorchCheckpointError(
       'BIG_ENDIAN',
       'system information',
       'The checkpoint was written on a big-endian machine; only little-endian files are supported.',
     );
-  if (isLittle !== true)
+  if (isLittleEndian !== true)
     throw new TorchCheckpointError(
       'BYTE_ORDER_INVALID',
       'system information',

@@ -33,7 +33,7 @@ export function resampleViews(images: Tensor4D, geometries: readonly ViewGeometr
  */
 function projectiveTransform({ crop, flipped, quarterTurnCount }: ViewGeometry, viewSizePx: number): readonly number[] {
   // Maps the view's unit square (u to the right, v down) to the crop's by undoing the rotation and then the mirroring.
-  const [uu, uv, u0, vu, vv, v0] = turnBack(quarterTurnCount);
+  const [uu, uv, u0, vu, vv, v0] = inverseQuarterTurns(quarterTurnCount);
   const mirror = flipped ? -1 : 1;
   const shift = flipped ? 1 : 0;
   const row = (
@@ -56,7 +56,7 @@ function projectiveTransform({ crop, flipped, quarterTurnCount }: ViewGeometry, 
 }
 
 /** Coefficients (of u, of v, constant) that give u and v before the counter-clockwise quarter turns. */
-function turnBack(
+function inverseQuarterTurns(
   quarterTurnCount: ViewGeometry['quarterTurnCount'],
 ): readonly [number, number, number, number, number, number] {
   switch (quarterTurnCount) {

@@ -59,24 +59,24 @@ export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells
 
     const blockRows = Math.max(1, Math.floor(maxBlockCells / viewCount));
     const logSums: Tensor[] = [];
-    const rowPulls: Tensor[] = [];
-    let columnPulls: Tensor | undefined;
+    const rowGradients: Tensor[] = [];
+    let columnGradients: Tensor | undefined;
     for (let start = 0; start < viewCount; start += blockRows) {
-      const block = pullsOfRows(units, start, Math.min(blockRows, viewCount - start), temperature);
+      const block = gradientsOfRows(units, start, Math.min(blockRows, viewCount - start), temperature);
       logSums.push(block.logSums);
-      rowPulls.push(block.rowPulls);
-      const before = columnPulls;
-      columnPulls = before === undefined ? block.columnPulls : tf.add(before, block.columnPulls);
-      if (before !== undefined) tf.dispose([before, block.columnPulls]);
+      rowGradients.push(block.rowGradients);
+      const before = columnGradients;
+      columnGradients = before === undefined ? block.columnGradients : tf.add(before, block.columnGradients);
+      if (before !== undefined) tf.dispose([before, block.columnGradients]);
     }
-    if (columnPulls === undefined) throw new Error('A batch without rows.');
+    if (columnGradients === undefined) throw new Error('A batch without rows.');
     // log-sum-exp minus the partner's logit.
     const rowLosses = tf.sub(concatRows(logSums), tf.div(similarities, temperature));
 
     // d loss / d logit = (softmax - partner) / 2N. Because the matrix is symmetric, a logit receives the gradients of
     // both its row and its column.
-    const pulls = tf.add(concatRows(rowPulls), columnPulls);
-    const toUnits = tf.div(tf.sub(pulls, tf.mul(partners, 2)), temperature * viewCount);
+    const gradients = tf.add(concatRows(rowGradients), columnGradients);
+    const toUnits = tf.div(tf.sub(gradients, tf.mul(partners, 2)), temperature * viewCount);
     // The gradient of the division by length keeps only the component orthogonal to the unit vector.
     const along = tf.sum(tf.mul(toUnits, units), 1, true);
     const gradient = tf.div(tf.sub(toUnits, tf.mul(units, along)), lengths);
@@ -85,19 +85,19 @@ export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells
   return { ...outputs, gradient: asRank2(outputs.gradient) };
 }
 
-interface RowPulls {
+interface BlockGradients {
   /** [rows, 1]: the log of the sum of exponentials of each row's logits, without the row's similarity to itself. */
   readonly logSums: Tensor;
   /**
    * [rows, P]: softmax times unit vectors, the contribution of all other rows to the gradient of each of these rows.
    */
-  readonly rowPulls: Tensor;
+  readonly rowGradients: Tensor;
   /** [2N, P]: the contribution of these rows to the gradient of all others. */
-  readonly columnPulls: Tensor;
+  readonly columnGradients: Tensor;
 }
 
 /** Compares one block of rows with all rows; its matrices are freed before the next block begins. */
-function pullsOfRows(units: Tensor, start: number, rowCount: number, temperature: number): RowPulls {
+function gradientsOfRows(units: Tensor, start: number, rowCount: number, temperature: number): BlockGradients {
   const [viewCount = 0, width = 0] = units.shape;
   return scoped(() => {
     const rows = tf.slice(units, [start, 0], [rowCount, width]);
@@ -109,8 +109,8 @@ function pullsOfRows(units: Tensor, start: number, rowCount: number, temperature
     const softmax = tf.div(exponentials, sums);
     return {
       logSums: tf.add(tf.log(sums), largest),
-      rowPulls: multiplyMatrices(softmax, units),
-      columnPulls: multiplyMatrices(softmax, rows, { transposeLeft: true }),
+      rowGradients: multiplyMatrices(softmax, units),
+      columnGradients: multiplyMatrices(softmax, rows, { transposeLeft: true }),
     };
   });
 }

@@ -63,8 +63,8 @@ export function linearProbe(
   seed: number,
 ): Classifier<LinearProbeFacts> {
   return {
-    classify: async (train, test, tell) => {
-      const chosen = await chooseRegularisation(embedded, images, train, seed, tell);
+    classify: async (train, test, reportProgress) => {
+      const chosen = await chooseRegularisation(embedded, images, train, seed, reportProgress);
       const [fitted] = fitAndPredict(embedded, images, train, test, [chosen.inverseRegularisation], {
         gradientTolerance: FINAL_TOLERANCE,
         maxIterations: FINAL_ITERATIONS_MAX,

@@ -25,8 +25,11 @@ export function nearestNeighbours(
   seed: number,
 ): Classifier<NeighbourFacts> {
   return {
-    classify: async (train, test, tell) => {
-      const neighbourCount = Math.min(train.length, await chooseNeighbourCount(embedded, images, train, seed, tell));
+    classify: async (train, test, reportProgress) => {
+      const neighbourCount = Math.min(
+        train.length,
+        await chooseNeighbourCount(embedded, images, train, seed, reportProgress),
+      );
       const nearest = nearestLabels(embedded, images, train, test, neighbourCount);
       return {
         probabilities: voteShares(nearest, neighbourCount, neighbourCount, images.labelNames.length),

@@ -34,8 +34,8 @@ export function ridgeClassifier(
   seed: number,
 ): Classifier<RidgeClassifierFacts> {
   return {
-    classify: async (train, test, tell) => {
-      const share = await chooseShare(embedded, images, train, seed, tell);
+    classify: async (train, test, reportProgress) => {
+      const share = await chooseShare(embedded, images, train, seed, reportProgress);
       const [scores = new Float32Array()] = regress(embedded, images, train, test, [share]);
       return { probabilities: softmaxRows(scores, images.labelNames.length), facts: { alpha: share * train.length } };
     },
@@ -47,7 +47,7 @@ async function chooseShare(
   images: LabelledImages,
   train: Int32Array,
   seed: number,
-  tell: (done: number) => Promise<void>,
+  reportProgress: (done: number) => Promise<void>,
 ): Promise<number> {
   const parts = innerParts(images, train, seed);
   if (parts === null) return ALPHA_SHARE_DEFAULT;
@@ -56,7 +56,7 @@ async function chooseShare(
       parts,
       images,
       ({ learned, held }) => regress(embedded, images, learned, held, ALPHA_SHARES),
-      tell,
+      reportProgress,
     )
   ).map(({ macroF1 }) => macroF1);
   return ALPHA_SHARES[scores.indexOf(Math.max(...scores))] ?? ALPHA_SHARE_DEFAULT;

@@ -74,7 +74,7 @@ export function fineTuned(input: FineTuningInput): Classifier<FineTuningFacts> {
   const augmenter = createAugmenter(AUGMENTATION, input.imageSizePx);
   let fitCount = 0;
   return {
-    classify: async (train, test, tell) => {
+    classify: async (train, test, reportProgress) => {
       const random = createRandom(input.seed).fork(`fine-tuning ${fitCount}`);
       fitCount += 1;
       const network = new ClassifyingEncoder(
@@ -83,7 +83,7 @@ export function fineTuned(input: FineTuningInput): Classifier<FineTuningFacts> {
         initialClassifier(input.architecture, input.images.labelNames.length, random.fork('classifier')),
       );
       try {
-        const { facts, best } = await trainNetwork(input, network, augmenter, train, random, tell);
+        const { facts, best } = await trainNetwork(input, network, augmenter, train, random, reportProgress);
         if (best === null) return { probabilities: predict(network, input, test), facts };
         const chosen = new ClassifyingEncoder(input.architecture, best.encoder, best.classifier);
         try {

@@ -7,7 +7,7 @@ import { rgbOf, rgbOfCmyk, type Samples } from '../colour/samples.ts';
 import { bmpBytesNeeded, decodeBmp, readBmpHeader } from '../formats/bmp.ts';
 import type { Finding, ImageHeader, SampleLayout } from '../formats/image-header.ts';
 import { endsEarly } from '../formats/index.ts';
-import { mendedJpeg } from '../formats/jpeg.ts';
+import { repairedJpeg } from '../formats/jpeg.ts';
 import type { Pixels } from '../pixels.ts';
 
 /** A whole image must be small enough for the shard reader. */
@@ -86,11 +86,11 @@ export async function decodeImage(bytes: Buffer, header: ImageHeader): Promise<D
   if (header.format === 'BMP') return decodeBitmap(bytes, header);
   const decoded = await decodeBytes(bytes, header);
   if (!('issue' in decoded) || header.jpeg === undefined) return decoded;
-  const mended = mendedJpeg(bytes, header.jpeg);
-  if (mended === null) return decoded;
-  const again = await decodeBytes(mended.bytes, header);
+  const repaired = repairedJpeg(bytes, header.jpeg);
+  if (repaired === null) return decoded;
+  const again = await decodeBytes(repaired.bytes, header);
   if ('issue' in again) return decoded;
-  return { ...again, notes: [...again.notes, { issue: 'REPAIRED', reason: mended.reason }] };
+  return { ...again, notes: [...again.notes, { issue: 'REPAIRED', reason: repaired.reason }] };
 }
 
 async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedImage | Finding> {

@@ -172,7 +172,7 @@ async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<Prep
     const { head, body } = await decoder.reply(allowedBytes);
     switch (head.kind) {
       case 'RESERVE':
-        if (hasReserved || head.byteCount > decodingBytesMax) throw outOfTurn(head);
+        if (hasReserved || head.byteCount > decodingBytesMax) throw unexpectedReply(head);
         hasReserved = true;
         await reserve(head.byteCount);
         allowedBytes = head.byteCount;
@@ -181,9 +181,9 @@ async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<Prep
       case 'IMAGE': {
         const { kind: _kind, bodyByteSize: _bodyByteSize, isFile, pixelDigest, perceptualHash, ...facts } = head;
         const bytes = isFile ? file.bytes : body;
-        if (bytes === null) throw outOfTurn(head);
+        if (bytes === null) throw unexpectedReply(head);
         allowedBytes -= bytes.length;
-        if (allowedBytes < 0) throw outOfTurn(head);
+        if (allowedBytes < 0) throw unexpectedReply(head);
         images.push({
           ...{ ...facts, bytes },
           pixelDigest: Buffer.from(pixelDigest, 'hex'),
@@ -197,7 +197,7 @@ async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<Prep
         return { outcome: 'REFUSED', finding: head.finding, images: [] };
       case 'READY':
       case 'THUMBNAIL':
-        throw outOfTurn(head);
+        throw unexpectedReply(head);
     }
   }
 }
@@ -205,11 +205,11 @@ async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<Prep
 async function thumbnailBy(decoder: Decoder, bytes: Buffer): Promise<Buffer> {
   await decoder.ask({ kind: 'THUMBNAIL', bodyByteSize: bytes.length }, [bytes]);
   const { head, body } = await decoder.reply(THUMBNAIL_BYTES_MAX);
-  if (head.kind !== 'THUMBNAIL') throw outOfTurn(head);
+  if (head.kind !== 'THUMBNAIL') throw unexpectedReply(head);
   return body;
 }
 
-function outOfTurn({ kind }: DecoderReply): DecoderFailedError {
+function unexpectedReply({ kind }: DecoderReply): DecoderFailedError {
   return new DecoderFailedError(`The decoder answered ${kind} without a request for it`);
 }
 
@@ -294,7 +294,7 @@ async function startDecoder({
   };
   try {
     const { head } = await guarded(nextReply(NO_BODY), TIMEOUT_MS);
-    if (head.kind !== 'READY') throw outOfTurn(head);
+    if (head.kind !== 'READY') throw unexpectedReply(head);
     return decoder;
   } catch (error) {
     await decoder.kill();

@@ -97,14 +97,14 @@ function frameOf(code: number, body: Buffer): Frame {
     if (across < 1 || across > 4 || down < 1 || down > 4) throw new BrokenScan();
     return { id: body.readUInt8(6 + index * 3), across, down };
   });
-  const mostAcross = Math.max(...factors.map(({ across }) => across));
-  const mostDown = Math.max(...factors.map(({ down }) => down));
-  const mcusPerLine = Math.ceil(width / (8 * mostAcross));
-  const mcusPerColumn = Math.ceil(height / (8 * mostDown));
+  const acrossMax = Math.max(...factors.map(({ across }) => across));
+  const downMax = Math.max(...factors.map(({ down }) => down));
+  const mcusPerLine = Math.ceil(width / (8 * acrossMax));
+  const mcusPerColumn = Math.ceil(height / (8 * downMax));
   const components = factors.map(({ id, across, down }) => ({
     ...{ id, across, down },
-    blocksPerLine: Math.ceil(Math.ceil((width * across) / mostAcross) / 8),
-    blocksPerColumn: Math.ceil(Math.ceil((height * down) / mostDown) / 8),
+    blocksPerLine: Math.ceil(Math.ceil((width * across) / acrossMax) / 8),
+    blocksPerColumn: Math.ceil(Math.ceil((height * down) / downMax) / 8),
     storedPerLine: mcusPerLine * across,
     nonzeroBits: new Uint8Array(isProgressive ? mcusPerLine * across * mcusPerColumn * down * BLOCK_BYTES : 0),
   }));

@@ -122,7 +122,7 @@ export function jpegWithoutStrayBytes(bytes: Buffer, strayRanges: readonly ByteR
  * is complete, because it checks libjpeg's warnings before it reads the last rows, and not after.
  * @returns null if the file has neither fault.
  */
-export function mendedJpeg(
+export function repairedJpeg(
   bytes: Buffer,
   { hasOneScan }: JpegStructure,
 ): { readonly bytes: Buffer; readonly reason: string } | null {

@@ -50,8 +50,8 @@ const TYPE_BYTES: Readonly<Record<number, number>> = {
 
 interface Reader {
   readonly bytes: Buffer;
-  readonly isLittle: boolean;
-  readonly isBig: boolean;
+  readonly isLittleEndian: boolean;
+  readonly isBigTiff: boolean;
 }
 
 interface Entry {
@@ -67,11 +67,11 @@ interface Entry {
  */
 export function readTiffDirectories(bytes: Buffer): TiffDirectory[] | 'TRUNCATED' | null {
   try {
-    const isLittle = bytes.toString('latin1', 0, 2) === 'II';
-    const reader = { bytes, isLittle, isBig: uint(bytes, isLittle, 2, 2) === 43 };
+    const isLittleEndian = bytes.toString('latin1', 0, 2) === 'II';
+    const reader = { bytes, isLittleEndian, isBigTiff: uint(bytes, isLittleEndian, 2, 2) === 43 };
     const directories: TiffDirectory[] = [];
     const seen = new Set<number>();
-    let next = reader.isBig ? uint(bytes, isLittle, 8, 8) : uint(bytes, isLittle, 4, 4);
+    let next = reader.isBigTiff ? uint(bytes, isLittleEndian, 8, 8) : uint(bytes, isLittleEndian, 4, 4);
     if (next >= bytes.length) return 'TRUNCATED';
     for (let page = 0; next !== 0 && !seen.has(next) && directories.length < DIRECTORIES_MAX; page += 1) {
       seen.add(next);
@@ -103,16 +103,16 @@ function readDirectory(reader: Reader, offset: number, page: number, subIfd: num
   }
 }
 
-function readEntries({ bytes, isLittle, isBig }: Reader, offset: number) {
-  const [countBytes, entryBytes, wordBytes] = isBig ? [8, 20, 8] : [2, 12, 4];
-  const count = uint(bytes, isLittle, offset, countBytes);
+function readEntries({ bytes, isLittleEndian, isBigTiff }: Reader, offset: number) {
+  const [countBytes, entryBytes, wordBytes] = isBigTiff ? [8, 20, 8] : [2, 12, 4];
+  const count = uint(bytes, isLittleEndian, offset, countBytes);
   if (count < 1 || count > ENTRIES_MAX) throw new RangeError(`A directory of ${count} entries.`);
   const entries = new Map<number, Entry>();
   for (let index = 0; index < count; index += 1) {
     const at = offset + countBytes + index * entryBytes;
-    const tag = uint(bytes, isLittle, at, 2);
-    const type = uint(bytes, isLittle, at + 2, 2);
-    const valueCount = uint(bytes, isLittle, at + 4, wordBytes);
+    const tag = uint(bytes, isLittleEndian, at, 2);
+    const type = uint(bytes, isLittleEndian, at + 2, 2);
+    const valueCount = uint(bytes, isLittleEndian, at + 4, wordBytes);
     const isInline = (TYPE_BYTES[type] ?? 0) * valueCount <= wordBytes;
     const place = at + 4 + wordBytes;
     // Of two entries with the same tag the first counts, as in libtiff.
@@ -120,12 +120,12 @@ function readEntries({ bytes, isLittle, isBig }: Reader, offset: number) {
       entries.set(tag, {
         type,
         count: valueCount,
-        valueOffset: isInline ? place : uint(bytes, isLittle, place, wordBytes),
+        valueOffset: isInline ? place : uint(bytes, isLittleEndian, place, wordBytes),
       });
   }
   const nextAt = offset + countBytes + count * entryBytes;
   // A file that is cut off here still has this directory.
-  const next = nextAt + wordBytes <= bytes.length ? uint(bytes, isLittle, nextAt, wordBytes) : 0;
+  const next = nextAt + wordBytes <= bytes.length ? uint(bytes, isLittleEndian, nextAt, wordBytes) : 0;
   return { entries, next };
 }
 
@@ -177,12 +177,14 @@ function dataRangeOf(reader: Reader, entries: ReadonlyMap<number, Entry>) {
 }
 
 /** An unsigned integer of an entry; 0 if it has none. */
-function valueAt({ bytes, isLittle }: Reader, entry: Entry | undefined, index: number): number {
+function valueAt({ bytes, isLittleEndian }: Reader, entry: Entry | undefined, index: number): number {
   const size = TYPE_BYTES[entry?.type ?? 0];
-  return entry === undefined || size === undefined ? 0 : uint(bytes, isLittle, entry.valueOffset + index * size, size);
+  return entry === undefined || size === undefined
+    ? 0
+    : uint(bytes, isLittleEndian, entry.valueOffset + index * size, size);
 }
 
-function valuesOf({ bytes, isLittle }: Reader, entry: Entry | undefined): number[] {
+function valuesOf({ bytes, isLittleEndian }: Reader, entry: Entry | undefined): number[] {
   const size = TYPE_BYTES[entry?.type ?? 0];
   if (entry === undefined || size === undefined) return [];
   return Array.from({ length: Math.min(entry.count, VALUES_MAX) }, (_, index) => {
@@ -191,15 +193,15 @@ function valuesOf({ bytes, isLittle }: Reader, entry: Entry | undefined): number
       case 6:
         return bytes.readInt8(at);
       case 8:
-        return isLittle ? bytes.readInt16LE(at) : bytes.readInt16BE(at);
+        return isLittleEndian ? bytes.readInt16LE(at) : bytes.readInt16BE(at);
       case 9:
-        return isLittle ? bytes.readInt32LE(at) : bytes.readInt32BE(at);
+        return isLittleEndian ? bytes.readInt32LE(at) : bytes.readInt32BE(at);
       case 11:
-        return isLittle ? bytes.readFloatLE(at) : bytes.readFloatBE(at);
+        return isLittleEndian ? bytes.readFloatLE(at) : bytes.readFloatBE(at);
       case 12:
-        return isLittle ? bytes.readDoubleLE(at) : bytes.readDoubleBE(at);
+        return isLittleEndian ? bytes.readDoubleLE(at) : bytes.readDoubleBE(at);
       default:
-        return uint(bytes, isLittle, at, size);
+        return uint(bytes, isLittleEndian, at, size);
     }
   });
 }
@@ -210,11 +212,11 @@ function textOf({ bytes }: Reader, entry: Entry | undefined): string {
   return bytes.toString('utf8', entry.valueOffset, end).replace(/\0[^]*$/, '');
 }
 
-function uint(bytes: Buffer, isLittle: boolean, offset: number, size: number): number {
+function uint(bytes: Buffer, isLittleEndian: boolean, offset: number, size: number): number {
   if (size === 8) {
-    const value = Number(isLittle ? bytes.readBigUInt64LE(offset) : bytes.readBigUInt64BE(offset));
+    const value = Number(isLittleEndian ? bytes.readBigUInt64LE(offset) : bytes.readBigUInt64BE(offset));
     if (!Number.isSafeInteger(value)) throw new RangeError('An offset beyond any file.');
     return value;
   }
-  return isLittle ? bytes.readUIntLE(offset, size) : bytes.readUIntBE(offset, size);
+  return isLittleEndian ? bytes.readUIntLE(offset, size) : bytes.readUIntBE(offset, size);
 }

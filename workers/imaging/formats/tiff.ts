@@ -113,7 +113,7 @@ function samplesOf(directory: TiffDirectory): SampleLayout | Finding {
   return {
     ...GREY_8,
     ...{ colour, depth, extraCount },
-    white: whiteOf(directory, depth),
+    white: whiteValueOf(directory, depth),
     isWhiteZero: photometric === WHITE_IS_ZERO,
     alphaIndex: alphaIndex >= 0 && alphaIndex < extraCount ? alphaIndex : null,
   };
@@ -168,7 +168,7 @@ function depthOf({ bitsPerSample, sampleFormat, compression }: TiffDirectory): S
  * are all ones. Other values were measured in this one picture, and would change its contrast. Otherwise, for 16 bits,
  * the SignificantBits of OME-XML.
  */
-function whiteOf(
+function whiteValueOf(
   { sMinSampleValue, sMaxSampleValue, imageDescription }: TiffDirectory,
   depth: SampleLayout['depth'],
 ): number | null {

@@ -47,7 +47,7 @@ export interface Candidates<Method> {
   readonly colour: Method;
 }
 
-type Tell = (done: number, message: string) => Promise<void>;
+type ReportProgress = (done: number, message: string) => Promise<void>;
 
 /**
  * All use the same folds and resamples, so that differences are paired. `images` are those of the input, in its order.
@@ -56,7 +56,7 @@ export async function evaluateClassifiers(
   images: readonly ManifestImage[],
   input: ClassificationInput,
   candidates: Candidates<Classifier<object>>,
-  tell: Tell,
+  tell: ReportProgress,
 ): Promise<Outcome> {
   const { pretrained, random, colour } = candidates;
   const entries = [
@@ -114,7 +114,7 @@ export async function evaluateRegressors(
   images: readonly ManifestImage[],
   input: RegressionInput,
   candidates: Candidates<Regressor<object>>,
-  tell: Tell,
+  tell: ReportProgress,
 ): Promise<Outcome> {
   const { pretrained, random, colour } = candidates;
   const entries: readonly (readonly [BaselineKind, Regressor<object>])[] = [

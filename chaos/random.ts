@@ -1,8 +1,8 @@
 /** Numbers in [0, 1). */
-export type Dice = () => number;
+export type Random = () => number;
 
 /** A small generator with a seed (mulberry32), so that the same seed gives the same faults in the same order. */
-export function createDice(seed: number): Dice {
+export function createRandom(seed: number): Random {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;
@@ -13,6 +13,6 @@ export function createDice(seed: number): Dice {
 }
 
 /** A random element; undefined if there is none. */
-export function oneOf<Item>(items: readonly Item[], dice: Dice): Item | undefined {
-  return items[Math.floor(dice() * items.length)];
+export function oneOf<Item>(items: readonly Item[], random: Random): Item | undefined {
+  return items[Math.floor(random() * items.length)];
 }

@@ -1,12 +1,12 @@
 /** Summaries of a figure that was measured in several rounds. */
-export interface Spread {
+export interface Summary {
   readonly median: number;
   readonly lowest: number;
   readonly highest: number;
 }
 
 /** Of the measured rounds, rounded to a hundredth. */
-export function spread(values: readonly number[]): Spread {
+export function summarise(values: readonly number[]): Summary {
   return {
     median: rounded(median(values)),
     lowest: rounded(Math.min(...values)),
