@@ -29,15 +29,15 @@ function asText({
   damaged,
   repaired,
   filesWithoutRow,
-  uncitedRows,
+  unreferencedRows,
   unexpectedFiles,
   quarantined,
 }: FsckReport): string {
   return [
     `Checked ${checked.count} artifacts, ${byteSizeInWords(checked.byteSize)}.`,
     ...damaged.map(
-      ({ sha256, damage, citedBy }) =>
-        `${damage} ${sha256}, referenced by ${citedBy.length === 0 ? 'no object' : citedBy.join(', ')}.`,
+      ({ sha256, damage, referencedBy }) =>
+        `${damage} ${sha256}, referenced by ${referencedBy.length === 0 ? 'no object' : referencedBy.join(', ')}.`,
     ),
     ...(repaired.length === 0 ? [] : [`Restored: ${repaired.join(', ')}.`]),
     ...(filesWithoutRow.count === 0
@@ -45,10 +45,10 @@ function asText({
       : [
           `Files without a row: ${filesWithoutRow.count}, ${byteSizeInWords(filesWithoutRow.byteSize)}. "paraffin gc" deletes the old ones.`,
         ]),
-    ...(uncitedRows.count === 0
+    ...(unreferencedRows.count === 0
       ? []
       : [
-          `Unreferenced artifacts: ${uncitedRows.count}, ${byteSizeInWords(uncitedRows.byteSize)}. "paraffin gc" deletes the old ones.`,
+          `Unreferenced artifacts: ${unreferencedRows.count}, ${byteSizeInWords(unreferencedRows.byteSize)}. "paraffin gc" deletes the old ones.`,
         ]),
     ...unexpectedFiles.map((file) => `Not an artifact: ${file}`),
     ...(quarantined.count === 0

@@ -20,10 +20,10 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
     withStoredBytesLock(databaseUrl, 'EXCLUSIVE', async () => {
       const before = Math.min(Date.now() - graceMs, (await oldestActiveStart(db))?.getTime() ?? Infinity);
       let trainingStateCount = 0;
-      const giveUp: NonNullable<Parameters<typeof collectGarbage>[0]['giveUp']> = async (tx) => {
+      const dropReferences: NonNullable<Parameters<typeof collectGarbage>[0]['dropReferences']> = async (tx) => {
         trainingStateCount = await dropSupersededStates(tx, keepStates);
       };
-      const collected = await collectGarbage({ db, transact, store, before: new Date(before), dryRun, giveUp });
+      const collected = await collectGarbage({ db, transact, store, before: new Date(before), dryRun, dropReferences });
       return { dryRun, trainingStateCount, ...collected };
     }),
   );

@@ -89,7 +89,7 @@ export function resnetGraph(architecture: ResnetArchitecture): GraphStep[] {
   return [...steps, { kind: 'GLOBAL_AVERAGE', input, output: GRAPH_OUTPUT }];
 }
 
-interface BlockPlace {
+interface BlockSpec {
   readonly name: string;
   readonly input: string;
   readonly inputChannels: number;
@@ -100,7 +100,7 @@ interface BlockPlace {
 
 function residualBlock(
   block: ResnetPlan['block'],
-  { name, input, inputChannels, width, outputChannels, stride }: BlockPlace,
+  { name, input, inputChannels, width, outputChannels, stride }: BlockSpec,
 ): GraphStep[] {
   const unit = (
     index: number,

@@ -7,7 +7,7 @@
  *   end.json                   written last: without it the file is not whole
  *
  * Rows are read in one snapshot, so that active runs do not affect it. Stored bytes never change and are not deleted
- * during a backup, so the artifacts that the snapshot cites can be copied afterwards.
+ * during a backup, so the artifacts that the snapshot references can be copied afterwards.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';

@@ -101,7 +101,9 @@ describe('fsck', () => {
     const { sha256, checkpointId } = await cited('weights');
     await writeFile(store.pathOf(sha256), 'weightz');
     const { damaged, quarantined } = await check();
-    assert.deepEqual(damaged, [{ sha256, damage: 'CORRUPT', byteSize: 7, citedBy: [`Checkpoint ${checkpointId}`] }]);
+    assert.deepEqual(damaged, [
+      { sha256, damage: 'CORRUPT', byteSize: 7, referencedBy: [`Checkpoint ${checkpointId}`] },
+    ]);
     assert.deepEqual(quarantined, { count: 1, byteSize: 7 });
     assert.equal(await readFile(path.join(folder, 'quarantine', sha256), 'utf8'), 'weightz');
     assert.notEqual((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt, null);
@@ -129,7 +131,9 @@ describe('fsck', () => {
     const { sha256, checkpointId } = await cited('weights');
     await rm(store.pathOf(sha256));
     const { damaged, quarantined } = await check();
-    assert.deepEqual(damaged, [{ sha256, damage: 'MISSING', byteSize: 7, citedBy: [`Checkpoint ${checkpointId}`] }]);
+    assert.deepEqual(damaged, [
+      { sha256, damage: 'MISSING', byteSize: 7, referencedBy: [`Checkpoint ${checkpointId}`] },
+    ]);
     assert.equal(quarantined.count, 0);
   });
 
@@ -144,8 +148,8 @@ describe('fsck', () => {
     }
     const { damaged, checked } = await check();
     assert.deepEqual(damaged, [
-      { sha256, damage: 'UNREADABLE', byteSize: 7, citedBy: [`Checkpoint ${checkpointId}`] },
-      { sha256: withoutRow, damage: 'UNREADABLE', byteSize: 0, citedBy: [] },
+      { sha256, damage: 'UNREADABLE', byteSize: 7, referencedBy: [`Checkpoint ${checkpointId}`] },
+      { sha256: withoutRow, damage: 'UNREADABLE', byteSize: 0, referencedBy: [] },
     ]);
     assert.equal(checked.count, 2);
     assert.notEqual((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt, null);
@@ -160,7 +164,7 @@ describe('fsck', () => {
     await writeFile(strange, 'mine');
     const report = await check();
     assert.deepEqual(report.filesWithoutRow, { count: 1, byteSize: 6 });
-    assert.deepEqual(report.uncitedRows, { count: 1, byteSize: 15 });
+    assert.deepEqual(report.unreferencedRows, { count: 1, byteSize: 15 });
     assert.deepEqual(report.unexpectedFiles, [strange]);
     assert.deepEqual(report.damaged, []);
   });
@@ -169,7 +173,7 @@ describe('fsck', () => {
     const sha256 = await stored('no row');
     await writeFile(store.pathOf(sha256), 'changed');
     const { damaged } = await check();
-    assert.deepEqual(damaged, [{ sha256, damage: 'CORRUPT', byteSize: 7, citedBy: [] }]);
+    assert.deepEqual(damaged, [{ sha256, damage: 'CORRUPT', byteSize: 7, referencedBy: [] }]);
     assert.equal(await isStored(sha256), false);
   });
 });
@@ -182,7 +186,7 @@ describe('garbage collection', () => {
       store,
       before: CUTOFF,
       dryRun: options.dryRun ?? false,
-      giveUp: async (tx) => void (await dropSupersededStates(tx, options.keepStates ?? 2)),
+      dropReferences: async (tx) => void (await dropSupersededStates(tx, options.keepStates ?? 2)),
     });
 
   test('deletes what nothing cites, and keeps the rest', async () => {

@@ -88,9 +88,9 @@ export function contentsOf(
   const stateKey = STATE_DICT_KEYS.find((key) => isDict(top.entries.get(key)));
   const others = [...top.entries].filter(([key]) => key !== stateKey);
   const isIgnored = (key: PickleValue): boolean => typeof key === 'string' && PARTS_WITHOUT_WEIGHTS.has(key);
-  const isAlone =
+  const hasOnlyStateDict =
     stateKey !== undefined && !others.some(([key, part]) => !isIgnored(key) && tensorCountOf(part, limits) > 0);
-  const parts = new Map(isAlone ? others : others.filter(([key]) => isIgnored(key)));
+  const parts = new Map(hasOnlyStateDict ? others : others.filter(([key]) => isIgnored(key)));
 
   const weights = new Map<string, TensorView>();
   const found = (path: string, tensor: TensorView): void => {
@@ -104,7 +104,7 @@ export function contentsOf(
         `The file holds more than ${limits.maxTensors} tensors.`,
       );
   };
-  walker.walk(isAlone ? (top.entries.get(stateKey) ?? null) : withoutParts(top, parts), '', found);
+  walker.walk(hasOnlyStateDict ? (top.entries.get(stateKey) ?? null) : withoutParts(top, parts), '', found);
   const ignored = [...parts].flatMap(([key, part]) => ignoredPart(walker, key, part));
   if (weights.size === 0) {
     const inside = [...top.entries.values()].find(
@@ -118,7 +118,7 @@ export function contentsOf(
   }
   checkExpansion(weights, source.byteSize, limits);
   const statePrefix = stateKey === undefined ? undefined : `${stateKey}.`;
-  const pathBefore = isAlone ? (statePrefix ?? '') : '';
+  const pathBefore = hasOnlyStateDict ? (statePrefix ?? '') : '';
   return {
     tensors: [...weights].map(([name, view]) => tensorOf(`${pathBefore}${name}`, name, view, opened.storages)),
     statePrefix,

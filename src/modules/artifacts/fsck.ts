@@ -5,7 +5,7 @@ import { DomainError } from '../../errors.ts';
 import { isBadSector, type ArtifactStore, type StoredFile } from '../../platform/artifact-store.ts';
 import type { Database } from '../../platform/db.ts';
 import { markDamaged, markWhole } from './artifacts.store.ts';
-import { artifactsAfter, citationsOf, recordedAmong, sumOfArtifacts, sumOfUncited } from './citations.store.ts';
+import { artifactsAfter, referencesTo, recordedAmong, sumOfArtifacts, sumOfUnreferenced } from './references.store.ts';
 
 export interface DamagedArtifact {
   readonly sha256: string;
@@ -16,7 +16,7 @@ export interface DamagedArtifact {
   readonly damage: 'MISSING' | 'CORRUPT' | 'UNREADABLE';
   readonly byteSize: number;
   /** The first few rows that cite it, e.g. `Checkpoint 0198...`. Empty for a file without a row. */
-  readonly citedBy: readonly string[];
+  readonly referencedBy: readonly string[];
 }
 
 export interface Sum {
@@ -33,7 +33,7 @@ export interface FsckReport {
   /** Files that have no row; garbage collection deletes them when they are old enough. */
   readonly filesWithoutRow: Sum;
   /** Rows that nothing references; garbage collection deletes them when they are old enough. */
-  readonly uncitedRows: Sum;
+  readonly unreferencedRows: Sum;
   /** Files in the store that are not artifacts, the first few. */
   readonly unexpectedFiles: readonly string[];
   /** All files in quarantine, from this check and earlier ones. */
@@ -70,7 +70,7 @@ export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Pr
       const damage = await damageOf(store, sha256);
       if (damage !== undefined && (await recordedAmong(db, [sha256])).size > 0) {
         await markDamaged(db, sha256);
-        damaged.push({ sha256, damage, byteSize, citedBy: await citationsOf(db, sha256) });
+        damaged.push({ sha256, damage, byteSize, referencedBy: await referencesTo(db, sha256) });
       } else if (damage === undefined && damagedAt !== null) {
         await markWhole(db, sha256);
         repaired.push(sha256);
@@ -90,7 +90,7 @@ export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Pr
     damaged: [...damaged, ...files.damaged],
     repaired,
     filesWithoutRow: files.withoutRow,
-    uncitedRows: await sumOfUncited(db),
+    unreferencedRows: await sumOfUnreferenced(db),
     unexpectedFiles: files.unexpected.slice(0, UNEXPECTED_FILES_SHOWN),
     quarantined: { count: fileCount, byteSize },
   };
@@ -123,7 +123,7 @@ async function checkFiles(
     for (const [sha256, { byteSize }] of named) {
       if (recorded.has(sha256)) continue;
       const damage = await damageOf(store, sha256);
-      if (damage === 'CORRUPT' || damage === 'UNREADABLE') damaged.push({ sha256, damage, byteSize, citedBy: [] });
+      if (damage === 'CORRUPT' || damage === 'UNREADABLE') damaged.push({ sha256, damage, byteSize, referencedBy: [] });
       else withoutRow = { count: withoutRow.count + 1, byteSize: withoutRow.byteSize + byteSize };
     }
   }

@@ -4,7 +4,7 @@
  */
 import type { ArtifactStore } from '../../platform/artifact-store.ts';
 import type { Database, Transact, Transaction } from '../../platform/db.ts';
-import { deleteUncited, recordedAmong, type ArtifactSize } from './citations.store.ts';
+import { deleteUnreferenced, recordedAmong, type ArtifactSize } from './references.store.ts';
 import { pagesOf, type Sum } from './fsck.ts';
 
 export interface GarbageOptions {
@@ -16,7 +16,7 @@ export interface GarbageOptions {
   /** If true, only reports what would be deleted. */
   readonly dryRun: boolean;
   /** Called first, in the same transaction, so that other modules can drop references that they no longer need. */
-  readonly giveUp?: (tx: Transaction) => Promise<void>;
+  readonly dropReferences?: (tx: Transaction) => Promise<void>;
 }
 
 export interface GarbageReport {
@@ -27,7 +27,7 @@ export interface GarbageReport {
 }
 
 /** Rolls back the transaction of a dry run after it has counted. */
-class Undo extends Error {}
+class RollbackError extends Error {}
 
 /**
  * Deletes unreferenced rows in one transaction, then the files without a row.
@@ -42,16 +42,16 @@ export async function collectGarbage({
   store,
   before,
   dryRun,
-  giveUp,
+  dropReferences,
 }: GarbageOptions): Promise<GarbageReport> {
   let rows: ArtifactSize[] = [];
   const collecting = transact(async (tx) => {
-    await giveUp?.(tx);
-    rows = await deleteUncited(tx, before);
-    if (dryRun) throw new Undo();
+    await dropReferences?.(tx);
+    rows = await deleteUnreferenced(tx, before);
+    if (dryRun) throw new RollbackError();
   });
   await collecting.catch((error: unknown) => {
-    if (!(error instanceof Undo)) throw error;
+    if (!(error instanceof RollbackError)) throw error;
   });
   const gone = new Set(rows.map((row) => row.sha256));
   let files: Sum = { count: 0, byteSize: 0 };

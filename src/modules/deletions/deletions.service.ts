@@ -10,7 +10,7 @@ import type { DeletionStore } from './deletions.store.ts';
 export interface DeletionService {
   /**
    * Deletes the row with all of its parts, and writes a tombstone in the same transaction. The next `paraffin gc`
-   * deletes its bytes, if nothing else cites them. A repeated call returns the existing tombstone.
+   * deletes its bytes, if no other object references them. A repeated call returns the existing tombstone.
    * @throws DomainError BAD_INPUT, a NOT_FOUND of the kind, or CONFLICT for an object that something else needs.
    */
   delete(viewer: Viewer, kind: DeletableKind, input: unknown): Promise<TombstoneRecord>;

@@ -22,9 +22,9 @@ export function unbeatenBaselines(
   const result = named(metrics);
   return baselines.flatMap((baseline) => {
     const [difference, other] = [named(baseline.differences), named(baseline.metrics)];
-    const isClearlyBetter = sign === 1 ? difference?.ci95Low : difference?.ci95High;
+    const intervalBound = sign === 1 ? difference?.ci95Low : difference?.ci95High;
     const margin =
-      isClearlyBetter ??
+      intervalBound ??
       difference?.value ??
       (result === undefined || other === undefined ? null : result.value - other.value);
     return margin !== null && sign * margin <= 0 ? [baseline.kind] : [];

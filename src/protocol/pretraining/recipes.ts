@@ -2,7 +2,7 @@
  * The defaults of a pretraining: every setting of SimCLR that a launch leaves out, as pure functions of the training
  * data. The server uses them when a run is launched; a worker uses them after it has measured the speed of its device.
  *
- * All numbers of the recipe DEFAULT stand in this file, each with its reason. docs/pretraining.md documents them for
+ * All numbers of the recipe DEFAULT are in this file, each with its reason. docs/pretraining.md documents them for
  * users.
  */
 import type { Augmentation } from './augmentation.ts';
@@ -45,8 +45,8 @@ export interface Recipe {
 }
 
 /**
- * Chen et al. 2020, plus rotations by 90 degrees, which tissue allows: the only settings before there was another
- * recipe.
+ * Chen et al. 2020, plus rotations by 90 degrees, which tissue allows; the settings of all runs from before recipes
+ * existed.
  */
 const PAPER_AUGMENTATION: Augmentation = {
   cropScaleMin: 0.08,
@@ -131,7 +131,7 @@ const viewSidePx = (imageSizePx: number): number =>
  * encoder then learns at the scale at which it is used (Touvron et al. 2019, "Fixing the train-test resolution
  * discrepancy").
  */
-function cropsAtTheScaleOfUse(imageSizePx: number): Pick<Augmentation, 'cropScaleMin' | 'cropScaleMax'> {
+function cropScalesAtInferenceScale(imageSizePx: number): Pick<Augmentation, 'cropScaleMin' | 'cropScaleMax'> {
   if (imageSizePx < SMALLER_VIEWS_FROM_PX) return { cropScaleMin: 0.2, cropScaleMax: 1 };
   const sameScale = (viewSidePx(imageSizePx) / imageSizePx) ** 2;
   const rounded = (share: number): number => Math.round(share * 1000) / 1000;
@@ -140,7 +140,7 @@ function cropsAtTheScaleOfUse(imageSizePx: number): Pick<Augmentation, 'cropScal
 
 /**
  * Image sizes by the number of epochs that a budget allows at 64 px. At 96 px the views are those of 64 px, so that
- * training costs the same and only the use of the encoder costs more; a larger view must be paid for by epochs.
+ * training costs the same and only the use of the encoder costs more; larger views cost epochs.
  */
 const IMAGE_SIZES = [
   { sizePx: 64, epochs: 0 },
@@ -173,13 +173,13 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
     // addition.
     augmentation: (imageSizePx = SMALLER_VIEWS_FROM_PX) => ({
       ...PAPER_AUGMENTATION,
-      ...cropsAtTheScaleOfUse(imageSizePx),
+      ...cropScalesAtInferenceScale(imageSizePx),
       colourJitterStrength: 0.2,
       greyProbability: 0,
     }),
     projectionDim: 128,
   },
-  /** Chen et al. 2020, section 2.2 and appendix A: the only settings before there was another recipe. */
+  /** Chen et al. 2020, section 2.2 and appendix A; the settings of all runs from before recipes existed. */
   PAPER: {
     optimizerName: 'LARS',
     optimizer: optimizerOf,

@@ -1,20 +1,20 @@
 /**
- * Finds the rows that cite an artifact. The foreign keys are read from PostgreSQL, so that this file need not know any
- * other module.
+ * Finds the rows that reference an artifact. The foreign keys are read from PostgreSQL, so that this file does not
+ * depend on any other module.
  */
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 
 /** SQL identifiers, quoted where necessary. */
-interface CitingColumn {
+interface ReferencingColumn {
   readonly table: string;
   readonly column: string;
   readonly primaryKey: readonly string[];
 }
 
-/** Every column whose foreign key names an artifact. */
-async function citingColumns(tx: Transaction): Promise<CitingColumn[]> {
-  return tx.$queryRaw<CitingColumn[]>`
+/** Every column with a foreign key to an artifact. */
+async function referencingColumns(tx: Transaction): Promise<ReferencingColumn[]> {
+  return tx.$queryRaw<ReferencingColumn[]>`
     SELECT c.conrelid::regclass::text AS "table", quote_ident(a.attname) AS "column",
       (SELECT array_agg(quote_ident(k.attname) ORDER BY array_position(i.indkey::int2[], k.attnum))
         FROM pg_index i JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attnum = ANY(i.indkey) WHERE i.indrelid = c.conrelid AND i.indisprimary) AS "primaryKey"
@@ -23,8 +23,8 @@ async function citingColumns(tx: Transaction): Promise<CitingColumn[]> {
 }
 
 /** True for a row "a" of "Artifact" that nothing references. */
-async function isUncited(tx: Transaction): Promise<Prisma.Sql> {
-  const columns = await citingColumns(tx);
+async function isUnreferenced(tx: Transaction): Promise<Prisma.Sql> {
+  const columns = await referencingColumns(tx);
   const conditions = columns.map(
     ({ table, column }) =>
       Prisma.sql`NOT EXISTS (SELECT 1 FROM ${Prisma.raw(table)} t WHERE t.${Prisma.raw(column)} = a.sha256)`,
@@ -66,15 +66,15 @@ export async function recordedAmong(db: Database, sha256s: readonly string[]): P
   );
 }
 
-export async function sumOfUncited(db: Database): Promise<{ readonly count: number; readonly byteSize: number }> {
+export async function sumOfUnreferenced(db: Database): Promise<{ readonly count: number; readonly byteSize: number }> {
   const [sum] = await db.$queryRaw<{ count: bigint; byteSize: bigint }[]>`
-    SELECT count(*) AS count, coalesce(sum(a."byteSize"), 0)::bigint AS "byteSize" FROM "Artifact" a WHERE ${await isUncited(db)}`;
+    SELECT count(*) AS count, coalesce(sum(a."byteSize"), 0)::bigint AS "byteSize" FROM "Artifact" a WHERE ${await isUnreferenced(db)}`;
   return { count: Number(sum?.count ?? 0), byteSize: Number(sum?.byteSize ?? 0) };
 }
 
-/** The first few rows that cite an artifact, by kind and id, e.g. `Checkpoint 0198...`. */
-export async function citationsOf(db: Database, sha256: string): Promise<string[]> {
-  const columns = await citingColumns(db);
+/** The first few rows that reference an artifact, by kind and id, e.g. `Checkpoint 0198...`. */
+export async function referencesTo(db: Database, sha256: string): Promise<string[]> {
+  const columns = await referencingColumns(db);
   const found = await Promise.all(
     columns.map(({ table, column, primaryKey }) => {
       const key = Prisma.raw(primaryKey.map((name) => `t.${name}::text`).join(', '));
@@ -90,10 +90,10 @@ export async function citationsOf(db: Database, sha256: string): Promise<string[
  * Deletes the rows that nothing references and that were not recorded again since `recordedBefore`. Rows that are being
  * recorded at this moment are skipped: `recordArtifacts` holds their lock and renews them.
  */
-export async function deleteUncited(tx: Transaction, recordedBefore: Date): Promise<ArtifactSize[]> {
+export async function deleteUnreferenced(tx: Transaction, recordedBefore: Date): Promise<ArtifactSize[]> {
   const rows = await tx.$queryRaw<{ sha256: string; byteSize: bigint }[]>`
     DELETE FROM "Artifact" WHERE sha256 IN (
-      SELECT a.sha256 FROM "Artifact" a WHERE a."recordedAt" < ${recordedBefore} AND ${await isUncited(tx)} FOR UPDATE SKIP LOCKED)
+      SELECT a.sha256 FROM "Artifact" a WHERE a."recordedAt" < ${recordedBefore} AND ${await isUnreferenced(tx)} FOR UPDATE SKIP LOCKED)
     RETURNING sha256, "byteSize"`;
   return rows.map((row) => ({ sha256: row.sha256, byteSize: Number(row.byteSize) }));
 }
