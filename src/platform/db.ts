@@ -56,7 +56,9 @@ const once: Persist = (work) => work();
 
 type Adapter = Awaited<ReturnType<PrismaPg['connect']>>;
 
-/** The statements of a transaction are left alone: once one of them has failed, only the whole can be done again. */
+/**
+ * Does not retry single statements of a transaction: after one has failed, only the whole transaction can be retried.
+ */
 function persistent(adapter: Adapter, persist: Persist): Adapter {
   const { queryRaw, executeRaw } = adapter;
   return Object.assign(adapter, {

@@ -41,7 +41,7 @@ interface ProcessOwner {
 
 const START_TIMEOUT_S = 60;
 const WATCH_EVERY_MS = 1_000;
-/** Time within which a server that was told to stop has ended. */
+/** Time within which a server ends after it was asked to stop. */
 const LEFTOVER_GONE_MS = 15_000;
 const LOCK_EVERY_MS = 50;
 const CAP_DAC_READ_SEARCH = 2n;
@@ -205,7 +205,7 @@ async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
   throw new Error('PostgreSQL cannot run as root, and there is no user "postgres" or "nobody" to run it as.');
 }
 
-/** Whether we have CAP_DAC_READ_SEARCH to pass on; root in a container usually does not. */
+/** Whether this process has CAP_DAC_READ_SEARCH to pass on; root in a container usually does not. */
 async function maySearchEverything(): Promise<boolean> {
   const [, bounding = '0'] = /^CapBnd:\s*([0-9a-f]+)$/m.exec(await readFile('/proc/self/status', 'utf8')) ?? [];
   return (BigInt(`0x${bounding}`) & (1n << CAP_DAC_READ_SEARCH)) !== 0n;
@@ -327,13 +327,13 @@ interface Cluster {
   /** The server's processes hold this lock as long as one of them is alive. */
   readonly lockFile: string;
   readonly owner: ProcessOwner | undefined;
-  /** How long to wait for a server that was told to stop. */
+  /** How long to wait for a server that was asked to stop. */
   readonly leftoverGoneMs: number;
 }
 
 /**
- * Starts the server as a child in a separate session. The kernel signals it when we die, even if we are killed; it then
- * shuts down cleanly, so that no server outlives its Paraffin.
+ * Starts the server as a child in a separate session. The kernel signals it when this process dies, even if it is
+ * killed; it then shuts down cleanly, so that no server outlives its Paraffin.
  * @throws Error if it ends before it accepts connections, or is not ready in time.
  */
 async function startServer(cluster: Cluster, port: number): Promise<void> {

@@ -1,4 +1,4 @@
-/** Selections that several commands make. */
+/** GraphQL fragments that several commands share. */
 import { graphql } from './graphql.ts';
 
 export const USER_ERROR_FIELDS = graphql(`

@@ -39,8 +39,8 @@ function isAnswer<Data>(said: unknown): said is Answer<Data> {
 }
 
 /**
- * The data of one operation, asked for whoever is signed in.
- * @throws ApiError also where a part of the data came.
+ * The data of one operation, with the session of the signed-in user.
+ * @throws ApiError also if the answer contains a part of the data.
  */
 export async function request<Data, Variables>(
   document: TadaDocumentNode<Data, Variables>,
@@ -50,7 +50,7 @@ export async function request<Data, Variables>(
   return send<Data>(print(document), variables, options);
 }
 
-/** The same for an operation that was composed at run time, as text. */
+/** `query` for an operation that was composed at run time, as text. */
 export async function send<Data>(
   query: string,
   variables: unknown,

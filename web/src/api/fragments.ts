@@ -1,4 +1,4 @@
-/** Selections that several pages make: what one of them shows of a metric or a refusal, all show. */
+/** GraphQL fragments that several pages share, so that they show metrics and user errors in the same way. */
 import { graphql } from './graphql.ts';
 
 export const USER_ERROR_FIELDS = graphql(`

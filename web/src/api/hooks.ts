@@ -1,4 +1,4 @@
-/** Data for components: cached, shared, fetched again when somebody signs in or out. */
+/** Data for components: cached, shared, and fetched again after a sign-in or sign-out. */
 import {
   keepPreviousData,
   useInfiniteQuery,
@@ -12,7 +12,7 @@ import { ApiError, request } from './client.ts';
 import type { TadaDocumentNode } from './graphql.ts';
 import { onSessionChange, sessionNumber } from './session.ts';
 
-/** A part of the name of everything that depends on who asks. */
+/** A part of the cache key of all data that depends on the signed-in user. */
 export function useSessionNumber(): number {
   return useSyncExternalStore(onSessionChange, sessionNumber);
 }

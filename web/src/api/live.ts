@@ -34,7 +34,7 @@ function client(): Client {
 }
 
 onSessionChange(() => {
-  // The next one says who asks now.
+  // The next client is created with the new session.
   void shared?.dispose();
   shared = undefined;
 });

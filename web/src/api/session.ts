@@ -1,6 +1,6 @@
 /**
- * Signing in with a key, and out. The session is in a cookie that no page can read, and the key is kept nowhere: pages
- * know no more than that something has changed, in this tab or in another.
+ * Sign-in with a key, and sign-out. The session is in a cookie that scripts cannot read, and the key is not stored. The
+ * pages are only notified that the session has changed, in this tab or another.
  */
 import { ApiError } from './client.ts';
 
@@ -15,29 +15,29 @@ function change(): void {
 
 otherTabs.onmessage = change;
 
-/** Another number after each change: what was fetched before belongs to somebody else. */
+/** A number that changes with the session. Data that was fetched under another number may belong to another user. */
 export function sessionNumber(): number {
   return changeCount;
 }
 
-/** Tells the listener of each change. @returns a function that ends it. */
+/** Calls the listener after each change of the session. @returns a function that unsubscribes it. */
 export function onSessionChange(listener: () => void): () => void {
   listeners.add(listener);
   return () => listeners.delete(listener);
 }
 
-/** @throws ApiError for a key that opens nothing here, or when the server does not answer. */
+/** @throws ApiError if the key is not valid, or the server does not answer. */
 export async function signIn(key: string): Promise<void> {
-  // No header can carry anything else.
+  // A header can contain only these characters.
   if (!/^[!-~]+$/.test(key))
     throw new ApiError({ code: 'BAD_INPUT', message: 'The text is not a key.', hint: 'A key begins with pfn_.' });
-  await ask({ method: 'POST', headers: { authorization: `Bearer ${key}` } });
+  await request({ method: 'POST', headers: { authorization: `Bearer ${key}` } });
   announce();
 }
 
-/** A session that has ended meanwhile is as good. */
+/** Signs out; does nothing if the session has already ended. */
 export async function signOut(): Promise<void> {
-  await ask({ method: 'DELETE' }).catch((error: unknown) => {
+  await request({ method: 'DELETE' }).catch((error: unknown) => {
     if (!(error instanceof ApiError) || error.code !== 'UNAUTHENTICATED') throw error;
   });
   announce();
@@ -48,7 +48,7 @@ function announce(): void {
   otherTabs.postMessage(null);
 }
 
-async function ask(init: RequestInit): Promise<void> {
+async function request(init: RequestInit): Promise<void> {
   const response = await fetch('/session', init).catch(() => {
     throw new ApiError({
       code: 'UNREACHABLE',
@@ -57,9 +57,9 @@ async function ask(init: RequestInit): Promise<void> {
     });
   });
   if (response.ok) return;
-  const said: unknown = await response.json().catch(() => undefined);
+  const body: unknown = await response.json().catch(() => undefined);
   const textOf = (name: string): string | null => {
-    const value: unknown = typeof said === 'object' && said !== null ? Reflect.get(said, name) : undefined;
+    const value: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, name) : undefined;
     return typeof value === 'string' ? value : null;
   };
   throw new ApiError({

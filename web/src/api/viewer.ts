@@ -13,7 +13,7 @@ const VIEWER = graphql(`
 
 export type Viewer = ResultOf<typeof VIEWER>['viewer'];
 
-/** Null: nobody, or a session that has ended. Undefined: not known yet. */
+/** Null: no user is signed in, or the session has ended. Undefined: not known yet. */
 export function useViewer(): Viewer | null | undefined {
   const answer = useAsk(VIEWER, {});
   if (answer.isError) return null;

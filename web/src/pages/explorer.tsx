@@ -1,4 +1,4 @@
-/** GraphiQL, bundled: the schema to read, queries to try, as whoever is signed in. */
+/** GraphiQL, bundled: a view of the schema, and an editor that sends queries with the session of the signed-in user. */
 import 'graphiql/setup-workers/vite';
 import 'graphiql/style.css';
 import { createGraphiQLFetcher } from '@graphiql/toolkit';

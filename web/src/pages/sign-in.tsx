@@ -1,4 +1,4 @@
-/** Sign-in with a key, which is exchanged for a session and kept nowhere. */
+/** Sign-in with a key, which is exchanged for a session and not stored. */
 import { getRouteApi, useNavigate } from '@tanstack/react-router';
 import { useState, type SyntheticEvent } from 'react';
 import { signIn } from '../api/session.ts';

@@ -1,4 +1,4 @@
-/** Keys and sessions, for an ADMIN: who may do what and until when, and who is signed in. */
+/** Keys and open sessions, for an ADMIN: their permissions and when they end. */
 import { useState, type SyntheticEvent } from 'react';
 import { USER_ERROR_FIELDS } from '../../api/fragments.ts';
 import { graphql, type ResultOf } from '../../api/graphql.ts';
@@ -173,7 +173,7 @@ function KeyTable({ keys }: { readonly keys: readonly AccessKey[] }) {
 function Sessions() {
   const sessions = useAsk(SESSIONS, {});
   const revoke = useChange(REVOKE_SESSION);
-  // The page says already why there are no keys to see.
+  // The page already shows why the keys cannot be listed.
   if (sessions.isError && sessions.data === undefined) return null;
   return (
     <section className="sheet" aria-labelledby="sessions">
