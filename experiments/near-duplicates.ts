@@ -16,10 +16,10 @@ import { hashDistance, orientationsOf, perceptualHash } from '../workers/imaging
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '..');
 const HELP = `Usage: npm run experiment:near-duplicates -- [options]
 
-Changes every patch as people change images, counts how many the perceptual hash finds again, and how many it takes for
+Changes every patch as users change images, counts how many the perceptual hash finds again, and how many it matches with
 another picture. Writes near-duplicates.md.
 
-  --data DIR       one folder for each dataset (default: ../shared/data/histology-mini)
+  --data DIR       one folder per dataset (default: ../shared/data/histology-mini)
   --out DIR        where the report goes (default: docs/experiments)
   --help
 

@@ -9,7 +9,7 @@ import type { DemoDataset } from '../../src/cli/demo/images.ts';
 export interface ExperimentPart {
   readonly folder: string;
   readonly dataset: DemoDataset;
-  /** HE, or any other stain. */
+  /** HE, or another stain. */
   readonly isHematoxylinEosin: boolean;
 }
 
@@ -18,7 +18,7 @@ interface PartPlan {
   readonly slug: string;
   readonly patchSizePx: number | null;
   readonly isHematoxylinEosin: boolean;
-  /** True where it has enough labels and groups to test on. */
+  /** True if it has enough labels and groups to test on. */
   readonly isTest: boolean;
 }
 

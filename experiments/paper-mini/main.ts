@@ -34,12 +34,12 @@ import { PROTOCOLS, reportOf, type Measured } from './report.ts';
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
 const HELP = `Usage: npm run experiment:paper-mini -- [options]
 
-Asks the paper's questions on a few thousand patches, in a registry of its own that is removed at the end, and writes
+Asks the paper's questions on a few thousand patches, in a separate registry that is removed at the end, and writes
 tables, curves and a conclusion.
 
   --data DIR       the images (default: ../shared/data/histology-mini)
   --out DIR        where the report goes (default: docs/experiments)
-  --minutes N      how long it may take (default: 90, with --quick 10)
+  --minutes N      its time limit (default: 90, with --quick 10)
   --quick          short trainings: shows that the machinery works, and hardly any learning
   --help
 
@@ -184,7 +184,7 @@ async function run(client: RegistryClient): Promise<void> {
     // If the machine has become slower since the pace was measured, whole seeds are left out so that the time is not
     // exceeded.
     if (seed > 1 && elapsedSeconds() + slowestSeedSeconds > TIMES.seconds - TIMES.reserveSeconds / 4) {
-      say(`Seed ${seed} would not fit any more: ${seedsDone} of ${plan.seedCount} seeds.`);
+      say(`Seed ${seed} no longer fits in the time: ${seedsDone} of ${plan.seedCount} seeds.`);
       break;
     }
     const seedStartSeconds = elapsedSeconds();

@@ -40,7 +40,7 @@ interface Source {
   readonly patchSizePx: number | null;
 }
 
-/** Writes uint8 RGB `[imageCount, sizePx, sizePx, 3]` to `pixelsPath`. Throws Error where the data is missing. */
+/** Writes uint8 RGB `[imageCount, sizePx, sizePx, 3]` to `pixelsPath`. Throws Error if the data is missing. */
 export async function writePixels(
   name: DataName,
   dataDir: string,
@@ -141,7 +141,7 @@ async function readCsv<Row>(file: string, schema: z.ZodType<Row>): Promise<Row[]
   return rows;
 }
 
-/** Writes the squares in the order of their sources; returns how many each source gave. */
+/** Writes the squares in the order of their sources; returns the number of squares of each source. */
 async function writeSquares(sources: readonly Source[], sizePx: number, pixelsPath: string): Promise<number[]> {
   const file = await open(pixelsPath, 'w');
   try {
@@ -177,7 +177,7 @@ async function squaresOf({ file, patchSizePx }: Source, sizePx: number): Promise
   );
 }
 
-/** The folders that a data directory has. */
+/** The folders in a data directory. */
 export async function availableData(dataDir: string): Promise<DataName[]> {
   const entries: string[] = await readdir(dataDir).catch(() => []);
   return DATA_NAMES.filter((name) => entries.includes(name));

@@ -26,18 +26,18 @@ import { runCell } from './run-cell.ts';
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
 const HELP = `Usage: npm run experiment:recipes -- [options]
 
-Trains encoders under one changed setting each, judges them by a linear probe, and writes the table with intervals. Cells
+Trains encoders with one changed setting each, evaluates them by a linear probe, and writes a table with intervals. Cells
 that were measured before are not measured again: run it as often as you like.
 
-  --minutes N      begin no cell after so many minutes (default: 60; 0 writes the report alone)
+  --minutes N      start no cell after this many minutes (default: 60; 0 only writes the report)
   --data DIR       where pcam-mini and histology-mini are (default: ../shared/data)
-  --sets A,B       which of the two (default: pcam-mini)
-  --only TEXT      only rows whose factor or value contains it
+  --sets A,B       which sets to use (default: pcam-mini)
+  --only TEXT      only rows whose factor or value contains TEXT
   --parity         the comparison with PyTorch instead of the ablation
-  --bars           what the defaults must reach, through a registry: an hour of training a seed on pcam-mini, ten
-                   minutes on histology-mini; exit code 1 where a bar that was measured with three seeds is missed
-  --bar-minutes N  train for so long instead: a sighting, not the bar
-  --out DIR        where recipes.md and recipes/cells.json are (default: docs/experiments)
+  --bars           the targets of the defaults, through a registry: an hour of training per seed on pcam-mini, ten
+                   minutes on histology-mini; exit code 1 if a target is missed with three seeds
+  --bar-minutes N  train for this long instead: a preview, not the target
+  --out DIR        the folder of recipes.md and recipes/cells.json (default: docs/experiments)
   --help
 
 Examples:
@@ -72,7 +72,7 @@ const isLate = (): boolean => performance.now() - startedMs > minutes * 60_000;
 const wanted = values.sets.split(',');
 const available = await availableData(values.data);
 if (!available.some((name) => wanted.includes(name))) {
-  process.stderr.write(`${values.data} has neither of ${values.sets}. Name the folder that has them by --data.\n`);
+  process.stderr.write(`${values.data} has neither of ${values.sets}. Give their folder by --data.\n`);
   process.exit(1);
 }
 await installEngine();
@@ -105,7 +105,7 @@ try {
   }
 } catch (error) {
   if (!abort.signal.aborted) throw error;
-  say('Stopped: what was measured is kept, and the next run continues with the rest.');
+  say('Stopped. The measurements are kept, and the next run continues with the rest.');
   process.exitCode = 130;
 } finally {
   stopped.dispose();
@@ -121,7 +121,7 @@ async function measureBars(name: DataName): Promise<void> {
   for (const seed of SEEDS) {
     if (bars.some((bar) => bar.data === name && bar.seed === seed && bar.minutes === barMinutes)) continue;
     if (performance.now() - startedMs + barMinutes * 60_000 > minutes * 60_000) {
-      say(`${name}, seed ${seed}: ${barMinutes} minutes of training do not fit into --minutes ${minutes} any more.`);
+      say(`${name}, seed ${seed}: ${barMinutes} minutes of training do not fit into the rest of --minutes ${minutes}.`);
       return;
     }
     bars.push(await measureBar({ data: name, seed, minutes: barMinutes }, values.data, workDir, abort.signal));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 
-/** Every entry within `tolerance` of the one at its place. */
+/** Asserts that every entry is within `tolerance` of the one at the same index. */
 export function assertClose(actual: Iterable<number>, expected: readonly number[], tolerance: number): void {
   const values = [...actual];
   assert.equal(values.length, expected.length);

@@ -7,8 +7,8 @@ export interface Wire {
   /** Ends every connection and accepts no new one until `mend`. */
   cut(): void;
   /**
-   * Nothing passes any more, and no end is told of: the machine behind is gone. Open connections and those that are
-   * attempted until `mend` stay silent forever.
+   * Nothing passes any more, and the end is not signalled, as if the machine behind had disappeared. Open connections
+   * and those attempted until `mend` stay silent forever.
    */
   fallSilent(): void;
   mend(): void;
