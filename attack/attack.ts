@@ -12,7 +12,7 @@ export interface Attack {
   /** Its share of the total time, relative to the sum of all shares. */
   readonly share: number;
   /** A finding is something that should not have happened; an exception is a fault of the attack itself. */
-  run(scene: Scene): Promise<AttackOutcome>;
+  run(context: AttackContext): Promise<AttackOutcome>;
 }
 
 export interface AttackOutcome {
@@ -24,7 +24,7 @@ export interface AttackOutcome {
   readonly remarks?: readonly string[];
 }
 
-export interface Scene {
+export interface AttackContext {
   /** True for the short form that runs with the tests, a few seconds long. */
   readonly quick: boolean;
   readonly random: Random;
@@ -46,7 +46,7 @@ export interface ServerOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-/** One of them. */
+/** A random element. */
 export function oneOf<Item>(items: readonly [Item, ...Item[]], random: Random): Item {
   return items[Math.floor(random() * items.length)] ?? items[0];
 }

@@ -71,30 +71,30 @@ export const authorisation: Attack = {
     const server = await sharedServer();
     const schema = buildSchema(await readFile(SCHEMA, 'utf8'));
     const requests = openRequests();
-    const scene: Place = { server, requests, identities: identitiesOf(server), findings: [], tryCount: 0 };
+    const context: Place = { server, requests, identities: identitiesOf(server), findings: [], tryCount: 0 };
     try {
       const objects = await makeObjects(server, quick);
-      await tryOwnObject(scene, objects);
+      await tryOwnObject(context, objects);
       const before = await stateOf(server);
       const calls = callsOf(schema, quick, random);
       // First the requests that must be refused, so that any change shows that one was not.
       const refused = calls.filter(({ expected }) => expected === 'REFUSED');
-      await inParallel(refused, isTimeLeft, (call) => attempt(scene, call));
-      await inParallel(routeCalls(objects, quick, random), isTimeLeft, (call) => attemptRoute(scene, call));
-      await tryPayloads(scene, schema, quick ? 2 : Infinity);
-      await tryForeignObjects(scene, schema, objects);
-      await tryWrongKeys(scene);
+      await inParallel(refused, isTimeLeft, (call) => attempt(context, call));
+      await inParallel(routeCalls(objects, quick, random), isTimeLeft, (call) => attemptRoute(context, call));
+      await tryPayloads(context, schema, quick ? 2 : Infinity);
+      await tryForeignObjects(context, schema, objects);
+      await tryWrongKeys(context);
       const after = await stateOf(server);
       if (after !== before)
-        scene.findings.push(`Something that was refused has changed the registry: ${differenceOf(before, after)}`);
+        context.findings.push(`Something that was refused has changed the registry: ${differenceOf(before, after)}`);
       const allowed = calls.filter(({ expected }) => expected === 'ALLOWED');
-      await inParallel(allowed, isTimeLeft, (call) => attempt(scene, call));
+      await inParallel(allowed, isTimeLeft, (call) => attempt(context, call));
     } finally {
       requests.close();
     }
     const fault = await server.fault();
-    if (fault !== undefined) scene.findings.push(fault);
-    return { tryCount: scene.tryCount, findings: scene.findings };
+    if (fault !== undefined) context.findings.push(fault);
+    return { tryCount: context.tryCount, findings: context.findings };
   },
 };
 
@@ -142,17 +142,17 @@ function verdictBy({ role, actions }: Sender, rule: { role: NeededRole; action: 
   return mayDo && ACCESS_ROLES.indexOf(role) >= ACCESS_ROLES.indexOf(rule.role) ? 'ALLOWED' : 'REFUSED';
 }
 
-async function attempt(scene: Place, { sender, operation, disguise, expected }: Call): Promise<void> {
-  scene.tryCount += 1;
-  const identity = await scene.identities.of(sender, expected);
+async function attempt(context: Place, { sender, operation, disguise, expected }: Call): Promise<void> {
+  context.tryCount += 1;
+  const identity = await context.identities.of(sender, expected);
   const [document, operationName] = disguised(operation, disguise);
   const answer =
     disguise === 'over a socket'
-      ? await overSocket(scene.server, identity, document, operationName)
-      : await overHttp(scene, identity, document, { operationName, isGet: disguise === 'by GET' });
+      ? await overSocket(context.server, identity, document, operationName)
+      : await overHttp(context, identity, document, { operationName, isGet: disguise === 'by GET' });
   const verdict = verdictOf(answer);
   if (verdict !== expected)
-    scene.findings.push(
+    context.findings.push(
       `${operation.name} ${disguise} was ${verdict} for ${sender.name}: ${document} was answered with ${JSON.stringify(answer).slice(0, 300)}`,
     );
 }
@@ -381,12 +381,12 @@ function verdictOn(sender: Sender, route: string, role: NeededRole | 'KEY'): Ver
   return sender.role === 'NOBODY' || sender.role === 'HERE' ? 'REFUSED' : 'ALLOWED';
 }
 
-async function attemptRoute(scene: Place, { sender, route, method, address, expected }: RouteCall): Promise<void> {
-  scene.tryCount += 1;
-  const identity = await scene.identities.of(sender, expected);
+async function attemptRoute(context: Place, { sender, route, method, address, expected }: RouteCall): Promise<void> {
+  context.tryCount += 1;
+  const identity = await context.identities.of(sender, expected);
   const tus = route.startsWith('/uploads') ? { 'tus-resumable': '1.0.0', 'upload-length': '10' } : {};
   const headers = { ...identity.headers, ...tus };
-  const { status } = await scene.requests.send(scene.server.port, {
+  const { status } = await context.requests.send(context.server.port, {
     method,
     path: address,
     headers,
@@ -396,21 +396,25 @@ async function attemptRoute(scene: Place, { sender, route, method, address, expe
   // A method that a route does not have must return nothing either.
   const isHeld =
     expected === 'ALLOWED' ? !isRefused : isRefused || (method !== methodOf(route) && [404, 405].includes(status));
-  if (!isHeld) scene.findings.push(`${method} ${address} was answered with ${status} for ${sender.name}.`);
+  if (!isHeld) context.findings.push(`${method} ${address} was answered with ${status} for ${sender.name}.`);
 }
 
 /** What a sender may change but not read must not be readable in the answer to a change. */
-async function tryPayloads(scene: Place, schema: GraphQLSchema, count: number): Promise<void> {
+async function tryPayloads(context: Place, schema: GraphQLSchema, count: number): Promise<void> {
   const mutations = rootOperations(schema).filter(
     ({ name, kind }) => kind === 'mutation' && FIELD_RULES[name]?.role !== 'ADMIN',
   );
   for (const { name, document } of mutations.slice(0, count)) {
-    const key = await scene.identities.keyWith({ role: 'ADMIN', actions: [FIELD_RULES[name]?.action] });
+    const key = await context.identities.keyWith({ role: 'ADMIN', actions: [FIELD_RULES[name]?.action] });
     for (const hidden of factsThroughPayload(schema, name, document)) {
-      scene.tryCount += 1;
-      const answer = await overHttp(scene, { headers: { authorization: `Bearer ${key}` }, from: '127.0.0.1' }, hidden);
+      context.tryCount += 1;
+      const answer = await overHttp(
+        context,
+        { headers: { authorization: `Bearer ${key}` }, from: '127.0.0.1' },
+        hidden,
+      );
       if (verdictOf(answer) !== 'REFUSED')
-        scene.findings.push(
+        context.findings.push(
           `${hidden} was returned to a key that may not read: ${JSON.stringify(answer).slice(0, 300)}`,
         );
     }
@@ -418,7 +422,7 @@ async function tryPayloads(scene: Place, schema: GraphQLSchema, count: number): 
 }
 
 /** A key for one dataset and one model changes nothing else, whichever argument of a mutation names the object. */
-async function tryForeignObjects(scene: Place, schema: GraphQLSchema, { own, foreign }: Objects): Promise<void> {
+async function tryForeignObjects(context: Place, schema: GraphQLSchema, { own, foreign }: Objects): Promise<void> {
   for (const field of Object.values(schema.getMutationType()?.getFields() ?? {})) {
     const { touches = {} } = FIELD_RULES[`Mutation.${field.name}`] ?? {};
     const ways: (readonly [way: string, value: string] | undefined)[] = [
@@ -427,9 +431,9 @@ async function tryForeignObjects(scene: Place, schema: GraphQLSchema, { own, for
         (touches[kind] ?? []).map((way) => [way, /slug$/i.test(way) ? foreign.slug : foreign[kind]] as const),
       ),
     ];
-    const identity = await holderOf(scene, own);
+    const identity = await holderOf(context, own);
     for (const named of ways) {
-      scene.tryCount += 1;
+      context.tryCount += 1;
       const [argumentName, ...way] = named?.[0].split('.') ?? [];
       const given = field.args.filter((argument) => argument.name === argumentName || isRequiredArgument(argument));
       const variables = Object.fromEntries(
@@ -438,9 +442,9 @@ async function tryForeignObjects(scene: Place, schema: GraphQLSchema, { own, for
       const declared = given.map(({ name, type }) => `$${name}: ${String(type)}`).join(', ');
       const args = given.map(({ name }) => `${name}: $${name}`).join(', ');
       const document = `mutation(${declared}) { ${field.name}(${args}) { __typename } }`;
-      const answer = await overHttp(scene, identity, document, { variables });
+      const answer = await overHttp(context, identity, document, { variables });
       if (verdictOf(answer) !== 'REFUSED')
-        scene.findings.push(
+        context.findings.push(
           `${field.name} with ${JSON.stringify(variables)} was allowed to a key for other objects: ${JSON.stringify(answer).slice(0, 300)}`,
         );
     }
@@ -448,10 +452,10 @@ async function tryForeignObjects(scene: Place, schema: GraphQLSchema, { own, for
 }
 
 /** Checks that a key for one dataset opens that dataset: if everything were refused, refusals would prove nothing. */
-async function tryOwnObject(scene: Place, { own }: Objects): Promise<void> {
+async function tryOwnObject(context: Place, { own }: Objects): Promise<void> {
   const document = 'mutation($id: ID!) { updateDataset(input: { id: $id }) { __typename } }';
-  const answer = await overHttp(scene, await holderOf(scene, own), document, { variables: { id: own.dataset } });
-  if (verdictOf(answer) !== 'ALLOWED') scene.findings.push('A key for one dataset may not change that dataset.');
+  const answer = await overHttp(context, await holderOf(context, own), document, { variables: { id: own.dataset } });
+  if (verdictOf(answer) !== 'ALLOWED') context.findings.push('A key for one dataset may not change that dataset.');
 }
 
 /** A sender with a new key for one dataset and one model. */
@@ -469,8 +473,8 @@ function differenceOf(before: string, after: string): string {
 }
 
 /** Keys that are revoked, almost correct, or invalid. */
-async function tryWrongKeys(scene: Place): Promise<void> {
-  const { server, identities } = scene;
+async function tryWrongKeys(context: Place): Promise<void> {
+  const { server, identities } = context;
   const revoked = await identities.keyWith({ role: 'ADMIN' });
   await server.ask('mutation($id: ID!) { revokeKey(id: $id) { userErrors { code } } }', { id: idOf(revoked) });
   const valid = server.adminKey;
@@ -495,18 +499,18 @@ async function tryWrongKeys(scene: Place): Promise<void> {
       '{ keys { totalCount } }',
       'mutation { createModel(input: { slug: "wrong", name: "w" }) { __typename } }',
     ]) {
-      scene.tryCount += 1;
-      const answer = await overHttp(scene, { headers: { authorization }, from }, query);
+      context.tryCount += 1;
+      const answer = await overHttp(context, { headers: { authorization }, from }, query);
       if (verdictOf(answer) !== 'REFUSED')
-        scene.findings.push(`A key ${what} opened ${query}: ${JSON.stringify(answer).slice(0, 200)}`);
+        context.findings.push(`A key ${what} opened ${query}: ${JSON.stringify(answer).slice(0, 200)}`);
     }
-    scene.tryCount += 1;
-    const { status } = await scene.requests.send(server.port, {
+    context.tryCount += 1;
+    const { status } = await context.requests.send(server.port, {
       path: '/metrics',
       headers: { authorization, 'x-forwarded-for': '203.0.113.9' },
       from,
     });
-    if (status !== 401 && status !== 403) scene.findings.push(`A key ${what} opened /metrics: ${status}`);
+    if (status !== 401 && status !== 403) context.findings.push(`A key ${what} opened /metrics: ${status}`);
   }
 }
 

@@ -3,7 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { createRandom } from '../test/support/mutations.ts';
-import type { Attack, AttackOutcome, Scene } from './attack.ts';
+import type { Attack, AttackOutcome, AttackContext } from './attack.ts';
 import { startAttackedServer, type AttackedServer } from './attacked-server.ts';
 
 /** The time of all attacks together, including the starts of servers. The rest of 15 minutes is for cleaning up. */
@@ -94,7 +94,7 @@ async function execute(attack: Attack, means: Means): Promise<AttackOutcome> {
   };
   const own: AttackedServer[] = [];
   const folder = (): Promise<string> => mkdtemp(path.join(home, `${attack.name}-`));
-  const scene: Scene = {
+  const context: AttackContext = {
     quick,
     random: createRandom(seed),
     isTimeLeft: () => performance.now() < Math.min(endMs, lastMs) && !signal.aborted,
@@ -109,7 +109,7 @@ async function execute(attack: Attack, means: Means): Promise<AttackOutcome> {
     folder,
   };
   try {
-    const outcome = await attack.run(scene);
+    const outcome = await attack.run(context);
     const fault = await shared.fault();
     return fault === undefined
       ? outcome

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-const ROOMY = '4g';
+const EMPTY_SIZE = '4g';
 /** Enough for everything except a training state of about 90 MB. */
 export const LEFT_BYTES = 20_000_000;
 
@@ -19,7 +19,14 @@ export interface Disk {
 /** @returns undefined if mounting is not allowed: without root, and in most containers. */
 export async function openDisk(folder: string): Promise<Disk | undefined> {
   await mkdir(folder, { recursive: true });
-  const isMounted = await run('mount', ['-t', 'tmpfs', '-o', `size=${ROOMY},mode=0755`, 'paraffin-chaos', folder]).then(
+  const isMounted = await run('mount', [
+    '-t',
+    'tmpfs',
+    '-o',
+    `size=${EMPTY_SIZE},mode=0755`,
+    'paraffin-chaos',
+    folder,
+  ]).then(
     () => true,
     () => false,
   );
@@ -32,7 +39,7 @@ export async function openDisk(folder: string): Promise<Disk | undefined> {
       const { blocks, bfree, bsize } = await statfs(folder);
       await resize(String((blocks - bfree) * bsize + LEFT_BYTES));
     },
-    clear: () => resize(ROOMY),
+    clear: () => resize(EMPTY_SIZE),
     close: async () => {
       // Unmounts lazily if the file system is still in use: it disappears with its last reader.
       await run('umount', [folder]).catch(() => run('umount', ['-l', folder]));

@@ -110,7 +110,7 @@ export function writeSafetensors(
  * Creates a file without values, so that they can be read directly into their place and are never in memory twice.
  *
  * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
- * @throws SafetensorsError as `writeSafetensors`, but for SIZE_MISMATCH.
+ * @throws SafetensorsError as `writeSafetensors`, except SIZE_MISMATCH.
  */
 export function layOutSafetensors(
   tensors: readonly SafetensorsPlan[],

@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { createStatementNames } from '../../src/platform/statement-names.ts';
 
 describe('names of prepared statements', () => {
-  it('are given to a text that comes again, and stay its own', () => {
+  it('are given to a statement that is repeated, and stay the same', () => {
     const nameOf = createStatementNames();
     assert.equal(nameOf({ sql: 'SELECT 1' }), '');
     const name = nameOf({ sql: 'SELECT 1' });
@@ -13,7 +13,7 @@ describe('names of prepared statements', () => {
     assert.equal(nameOf({ sql: 'SELECT 1' }), name);
   });
 
-  it('are not given to texts that change with the length of a list', () => {
+  it('are not given to statements that change with the length of a list', () => {
     const nameOf = createStatementNames();
     const sql = 'SELECT * FROM "Run" WHERE id IN ($1,$2,$3)';
     assert.deepEqual(
@@ -22,7 +22,7 @@ describe('names of prepared statements', () => {
     );
   });
 
-  it('are bounded, however many texts come twice; those that have one keep it', () => {
+  it('are limited in number, however many statements are repeated; those with a name keep it', () => {
     const nameOf = createStatementNames();
     const names = Array.from({ length: 3_000 }, (_, index) => {
       const sql = `SELECT ${index}`;

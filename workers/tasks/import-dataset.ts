@@ -23,7 +23,7 @@ export const importDatasetTask: Task = {
         : await openImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
     await using decoders = openImageDecoders({
       hiddenFolder: context.dataDir,
-      onFailure: (failure) => context.logger.warn(failure, 'a decoder of images failed'),
+      onFailure: (failure) => context.logger.warn(failure, 'an image decoder failed'),
     });
     await context.progress(0, 'Looking for images.');
     const startedAtMs = performance.now();

@@ -238,11 +238,11 @@ function createRunProbe(parts: RunProbeParts): RunProbe {
       overColourStatistics: differenceOf(result, beside.colour),
       ...overlap,
     };
-    await tell(fraction, record);
+    await reportProgress(fraction, record);
     return record;
   };
 
-  const tell = async (fraction: number, record: CheckpointProbeRecord): Promise<void> => {
+  const reportProgress = async (fraction: number, record: CheckpointProbeRecord): Promise<void> => {
     const { step, ridgeMacroF1, knnMacroF1, randomEncoder, colourStatistics: colour } = record;
     // The chart's two baselines; a resumed run reports them again, and the series keeps the first values.
     await context.recordMetrics(fraction, {

@@ -56,7 +56,7 @@ export async function evaluateClassifiers(
   images: readonly ManifestImage[],
   input: ClassificationInput,
   candidates: Candidates<Classifier<object>>,
-  tell: ReportProgress,
+  reportProgress: ReportProgress,
 ): Promise<Outcome> {
   const { pretrained, random, colour } = candidates;
   const entries = [
@@ -66,7 +66,10 @@ export async function evaluateClassifiers(
   ] as const;
   const run = (classifier: Classifier<object>, place: number): Promise<ClassificationResult<object>> =>
     runClassification(
-      { ...input, onProgress: (done) => tell((place + done) / (entries.length + 1), 'Learning and testing.') },
+      {
+        ...input,
+        onProgress: (done) => reportProgress((place + done) / (entries.length + 1), 'Learning and testing.'),
+      },
       classifier,
     );
   const main = await run(pretrained, 0);
@@ -114,7 +117,7 @@ export async function evaluateRegressors(
   images: readonly ManifestImage[],
   input: RegressionInput,
   candidates: Candidates<Regressor<object>>,
-  tell: ReportProgress,
+  reportProgress: ReportProgress,
 ): Promise<Outcome> {
   const { pretrained, random, colour } = candidates;
   const entries: readonly (readonly [BaselineKind, Regressor<object>])[] = [
@@ -124,7 +127,10 @@ export async function evaluateRegressors(
   ];
   const run = (regressor: Regressor<object>, place: number): Promise<RegressionResult<object>> =>
     runRegression(
-      { ...input, onProgress: (done) => tell((place + done) / (entries.length + 1), 'Learning and testing.') },
+      {
+        ...input,
+        onProgress: (done) => reportProgress((place + done) / (entries.length + 1), 'Learning and testing.'),
+      },
       regressor,
     );
   const main = await run(pretrained, 0);
