@@ -81,12 +81,12 @@ describe('a faulty file', () => {
     [
       'objectives without total magnifications',
       () => ({ magnification_kind: 'objective' }),
-      /objective_magnifications: must be listed beside/,
+      /objective_magnifications: must be as many as/,
     ],
     [
       'another number of objectives',
       () => ({ objective_magnifications: [4] }),
-      /objective_magnifications: must be listed beside/,
+      /objective_magnifications: must be as many as/,
     ],
     ['a parent that is not there', () => ({ parent_collections: ['nowhere'] }), /"nowhere" is not another dataset/],
     ['itself as parent', () => ({ parent_collections: ['breakhis'] }), /"breakhis" is not another dataset/],
