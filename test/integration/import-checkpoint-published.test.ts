@@ -136,7 +136,7 @@ describe('import from a URL', () => {
       [at(answer, 'userErrors.0.code'), at(answer, 'userErrors.0.field')],
       ['REMOTE_UNREACHABLE', 'input.url'],
     );
-    assert.match(String(at(answer, 'userErrors.0.message')), /no network/);
+    assert.match(String(at(answer, 'userErrors.0.message')), /the host name is unknown, or the server is offline/);
     assert.match(String(at(answer, 'userErrors.0.hint')), /online.*import it by path/);
   });
 });
