@@ -38,7 +38,7 @@ export interface LinearProbeFacts {
 export type LinearProbeResult = ClassificationResult<LinearProbeFacts>;
 
 /** From strong to almost no regularisation. */
-const INVERSE_REGULARISATIONS = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10] as const;
+export const INVERSE_REGULARISATIONS = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10] as const;
 /** Used where a training part cannot be divided again. */
 const INVERSE_REGULARISATION_DEFAULT = 1e-2;
 /**
@@ -109,8 +109,11 @@ interface FittedProbe {
   readonly testProbabilities: Float64Array;
 }
 
-/** One fit for each C, ascending. Each starts from the previous solution, which saves most of its iterations. */
-function fitAndPredict(
+/**
+ * One fit for each C, ascending, with its probabilities `[tested, K]`. Each starts from the previous solution, which
+ * saves most of its iterations.
+ */
+export function fitAndPredict(
   embedded: EmbeddedImages,
   { labels, labelNames }: LabelledImages,
   train: Int32Array,
