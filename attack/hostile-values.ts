@@ -85,7 +85,7 @@ interface Place {
 interface Leaf {
   readonly place: Place;
   readonly argument: GraphQLArgument;
-  readonly way: readonly string[];
+  readonly valuePath: readonly string[];
 }
 
 /** One call of a field with one hostile value. */
@@ -134,7 +134,7 @@ export const hostileValues: Attack = {
     const record = ({ leaf, value }: Try, fault: string | undefined): void => {
       tryCount += 1;
       if (fault === undefined) return;
-      const place = `${leaf.place.name}(${leaf.argument.name}${leaf.way.map((key) => `.${key}`).join('')}`;
+      const place = `${leaf.place.name}(${leaf.argument.name}${leaf.valuePath.map((key) => `.${key}`).join('')}`;
       findings.add(`${fault} for ${place}: ${(JSON.stringify(value) ?? 'nothing').slice(0, 200)})`);
     };
     const send = async (batch: readonly Try[]): Promise<void> => {
@@ -217,7 +217,7 @@ function generated(random: Random, depth: number): unknown {
 
 function leavesOf(schema: GraphQLSchema): Leaf[] {
   return placesOf(schema).flatMap((place) =>
-    place.args.flatMap((argument) => pathsBelow(argument.type, 0).map((way) => ({ place, argument, way }))),
+    place.args.flatMap((argument) => pathsBelow(argument.type, 0).map((valuePath) => ({ place, argument, valuePath }))),
   );
 }
 
@@ -258,18 +258,18 @@ function pathsBelow(type: GraphQLInputType, depth: number): string[][] {
   return [
     [],
     ...Object.values(named.getFields()).flatMap((field) =>
-      pathsBelow(field.type, depth + 1).map((way) => [field.name, ...way]),
+      pathsBelow(field.type, depth + 1).map((valuePath) => [field.name, ...valuePath]),
     ),
   ];
 }
 
 function tryOf(leaf: Leaf, value: unknown): Try {
-  const { place, argument: hostile, way } = leaf;
+  const { place, argument: hostile, valuePath } = leaf;
   const given = place.args
     .filter((argument) => argument === hostile || isRequiredArgument(argument))
     .map((argument) => ({
       argument,
-      value: argument === hostile ? withValue(argument.type, way, value) : plain(argument.type),
+      value: argument === hostile ? withValue(argument.type, valuePath, value) : plain(argument.type),
     }));
   return { leaf, value, given };
 }

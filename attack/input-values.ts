@@ -14,11 +14,11 @@ import {
 export const UUID = '00000000-0000-7000-8000-000000000000';
 
 /** The required arguments, naming no object, with the value at the place that the path leads to. */
-export function withValue(type: GraphQLInputType, way: readonly string[], value: unknown): unknown {
-  const [key, ...rest] = way;
+export function withValue(type: GraphQLInputType, valuePath: readonly string[], value: unknown): unknown {
+  const [key, ...rest] = valuePath;
   if (key === undefined) return value;
-  if (isNonNullType(type)) return withValue(type.ofType, way, value);
-  if (isListType(type)) return [withValue(type.ofType, way, value)];
+  if (isNonNullType(type)) return withValue(type.ofType, valuePath, value);
+  if (isListType(type)) return [withValue(type.ofType, valuePath, value)];
   const named = getNamedType(type);
   const field = isInputObjectType(named) ? named.getFields()[key] : undefined;
   const base = plain(type);

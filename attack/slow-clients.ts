@@ -17,7 +17,7 @@ interface Slowness {
   readonly what: string;
   readonly opening: string | Buffer;
   /** Sent again and again; undefined: silence. */
-  readonly drip?: string;
+  readonly repeatedBytes?: string;
   /** Simultaneous connections; undefined: as many as for the others. */
   readonly count?: number;
   /** False: the client never reads the answer. */
@@ -34,20 +34,20 @@ const SLOWNESSES: readonly Slowness[] = [
   {
     what: 'that never ends its headers',
     opening: `GET / HTTP/1.1\r\n${HOST}`,
-    drip: 'X-Slow: 1\r\n',
+    repeatedBytes: 'X-Slow: 1\r\n',
     isInQuickForm: true,
   },
-  { what: 'that never ends its first line', opening: 'GET /', drip: 'a', isInQuickForm: true },
+  { what: 'that never ends its first line', opening: 'GET /', repeatedBytes: 'a', isInQuickForm: true },
   {
     what: 'whose body arrives byte by byte',
     opening: post('Content-Length: 900000\r\n', '{'),
-    drip: ' ',
+    repeatedBytes: ' ',
     isInQuickForm: false,
   },
   {
     what: 'whose chunked body never ends',
     opening: post('Transfer-Encoding: chunked\r\n', '1\r\n{\r\n'),
-    drip: '1\r\n \r\n',
+    repeatedBytes: '1\r\n \r\n',
     isInQuickForm: false,
   },
   { what: 'that opens a WebSocket and sends nothing', opening: UPGRADE, isInQuickForm: true },
@@ -64,21 +64,21 @@ const SLOWNESSES: readonly Slowness[] = [
       // A frame of 500,000 bytes, masked with zeros.
       Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 7, 0xa1, 0x20, 0, 0, 0, 0]),
     ]),
-    drip: ' ',
+    repeatedBytes: ' ',
     isInQuickForm: false,
   },
   {
     what: 'that requests large answers and does not read them',
     opening: post(`Content-Length: ${LARGE_QUERY.length}\r\n`, LARGE_QUERY).repeat(80),
     // A client that reads nothing learns of a closed connection by writing.
-    drip: ' ',
+    repeatedBytes: ' ',
     reads: false,
     count: 3,
     isInQuickForm: false,
   },
 ];
 
-const DRIP_EVERY_MS = 500;
+const REPEAT_EVERY_MS = 500;
 /** The longest timeout is half a minute; a busy machine gets four times as long. */
 const CLOSED_MS = 120_000;
 
@@ -101,13 +101,14 @@ export const slowClients: Attack = {
       const endMs = performance.now() + CLOSED_MS;
       const areOpen = (): boolean => slow.some(({ connections }) => connections.some(({ closed }) => !closed));
       while (areOpen() && performance.now() < endMs && !signal.aborted) {
-        for (const { connections, drip } of slow)
-          for (const { closed, socket } of connections) if (!closed && drip !== undefined) socket.write(drip);
+        for (const { connections, repeatedBytes } of slow)
+          for (const { closed, socket } of connections)
+            if (!closed && repeatedBytes !== undefined) socket.write(repeatedBytes);
         const refusal = await refusalOf(server);
         if (refusal !== undefined)
           findings.push(`During slow connections a normal client was answered with ${refusal}`);
         if (findings.length > 0) break;
-        await pause(DRIP_EVERY_MS);
+        await pause(REPEAT_EVERY_MS);
       }
       for (const { what, connections } of slow) {
         const openCount = connections.filter(({ closed }) => !closed).length;
@@ -156,7 +157,7 @@ function open({ port }: AttackedServer, from: string, { opening, reads = true }:
   socket.once('connect', () => {
     socket.write(opening);
     // A connection above the limit is closed at once.
-    setTimeout(resolve, DRIP_EVERY_MS).unref();
+    setTimeout(resolve, REPEAT_EVERY_MS).unref();
   });
   socket.on('error', () => undefined);
   socket.once('close', () => {

@@ -62,12 +62,12 @@ async function wrongIn(db: Database, store: ArtifactStore): Promise<string[]> {
     UNION ALL SELECT 'run ' || "runId" || ' has step ' || step || ' of ' || name || ' twice' FROM "RunMetricChunk", unnest(steps) AS each(step) GROUP BY "runId", name, step HAVING count(*) > 1
     UNION ALL SELECT 'run ' || "runId" || ' misses events' FROM "RunEvent" GROUP BY "runId" HAVING count(*) <> max(sequence)`;
   const artifacts = await db.artifact.findMany({ select: { sha256: true, byteSize: true } });
-  const wanting = await Promise.all(
+  const incomplete = await Promise.all(
     artifacts.map(async ({ sha256, byteSize }) =>
       (await store.byteSizeOf(sha256)) === Number(byteSize) ? [] : [`artifact ${sha256} is missing or incomplete`],
     ),
   );
-  return [...twice.map(({ what }) => what), ...wanting.flat()];
+  return [...twice.map(({ what }) => what), ...incomplete.flat()];
 }
 
 /** @param undisturbedRunId the run whose result all others must match bit for bit. */

@@ -1,4 +1,4 @@
-/** What is text in an operation, and what is not. */
+/** Which characters the text values of an operation may contain. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { parse } from 'graphql';
@@ -16,7 +16,7 @@ describe('text in the variables of an operation', () => {
     ['a high surrogate alone', '\ud800'],
     ['a low surrogate alone', 'a\udc00'],
   ] as const) {
-    test(`${what} is refused by the name of its place`, () => {
+    test(`${what} is refused with the path of its field`, () => {
       for (const [variables, field] of [
         [{ text: value }, 'text'],
         [{ input: { names: ['fine', value] } }, 'input.names.1'],
@@ -32,7 +32,7 @@ describe('text in the variables of an operation', () => {
       else assert.throws(() => parse(document), /Invalid Unicode escape/);
     });
   }
-  test('Unicode, emoji and the ends of lines are text', () => {
+  test('Unicode, emoji and line ends are accepted', () => {
     assert.equal(
       faultInText(EMPTY, { text: 'Gewebe – 组织 😀\tone\r\ntwo', count: 1, none: null, list: [true] }),
       undefined,
