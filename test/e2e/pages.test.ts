@@ -227,7 +227,7 @@ describe('a user of the pages', () => {
   });
 
   step('reads the issues of an import, file by file with the reason, and downloads them as CSV', async () => {
-    await page.getByRole('button', { name: 'Each with its reason' }).first().click();
+    await page.getByRole('button', { name: 'Show each file with the reason' }).first().click();
     await page.getByText(/zz-once-more\.jpg: The same pixels as an earlier image.* See .+\.jpg\./).waitFor();
     const link = page.getByRole('link', { name: 'every file with its reason, as CSV' });
     const response = await fetch(server.url + String(await link.getAttribute('href')), {
