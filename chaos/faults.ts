@@ -16,8 +16,6 @@ const run = promisify(execFile);
 const FREEZE_MS = (LEASE_SECONDS + 5) * 1_000;
 /** A database that fails over is away for less. */
 const AWAY_MS = 60_000;
-/** An agent renews every second. */
-const RENEW_MS = 5_000;
 /** Time for a process to start, load TensorFlow and train until a state is saved, on a busy machine. */
 const KEEP_MS = 90_000;
 const ANSWER_MS = 60_000;
@@ -146,7 +144,7 @@ async function heldRuns(
       const runs = await db.run.findMany({ where: { status: 'RUNNING' } });
       return new Map(runs.map(({ id, leaseExpiresAt }) => [id, leaseExpiresAt?.getTime() ?? 0]));
     });
-  const before = await leases();
+  let before = await leases();
   let renewed: string[] = [];
   await stage.waiting
     .until(
@@ -154,9 +152,10 @@ async function heldRuns(
       async () => {
         const now = await leases();
         renewed = [...before].flatMap(([id, endsAt]) => ((now.get(id) ?? endsAt) === endsAt ? [] : [id]));
+        before = now;
         return renewed.length > 0;
       },
-      RENEW_MS,
+      CHILD_MS,
     )
     .catch(() => undefined);
   return stage.withDatabase(async (db) => {
