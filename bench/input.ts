@@ -13,6 +13,7 @@ import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
 import { openTrainingBatches } from '../workers/engine/data/batches.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, tf } from '../workers/engine/tensorflow.ts';
+import { storedDecoders } from '../workers/imaging/decoder/stored-decoder.ts';
 import { writeShard } from './drawn-shard.ts';
 
 export interface InputBenchOptions {
@@ -77,9 +78,10 @@ async function measure(
     batchSize: BATCH_SIZE,
     sourceSizePx: wanted.sourceSizePx,
     seed: 1,
+    openDecoder: storedDecoders({ hiddenFolder: folder, scratchFolder: folder }),
   });
   try {
-    // The first batches include the start of the thread, and during the last batches of the epoch the pipeline already
+    // The first batches include the start of the decoder, and during the last batches of the epoch the pipeline already
     // reads later ones from its cache, so neither is counted.
     let batch = await reading.next();
     let decodedCount = 0;

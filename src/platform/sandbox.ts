@@ -21,6 +21,8 @@ const run = promisify(execFile);
 export type SandboxKind = 'ROOT' | 'USER' | 'NONE';
 
 export interface SandboxedProgram {
+  /** Default: what this machine supports. A test names another to see what is left of the isolation. */
+  readonly kind?: SandboxKind;
   /** A TypeScript file. */
   readonly program: string;
   readonly args?: readonly string[];
@@ -42,6 +44,13 @@ export interface SandboxedProgram {
   readonly env?: Readonly<Record<string, string>>;
   readonly stdio: StdioOptions;
   readonly timeoutMs?: number;
+  /**
+   * The program's end is told by its exit code on descriptor 3, a pipe of `stdio`, and what wraps the program stays
+   * until it is killed. For a caller that runs TensorFlow's kernels, which no signal may interrupt
+   * (workers/child-process.ts): the death of a child is a SIGCHLD. Without namespaces and setpriv(1) the option is
+   * void.
+   */
+  readonly tellsEnd?: boolean;
 }
 
 const NAMESPACES = ['--net', '--pid', '--mount', '--ipc', '--fork', '--kill-child=SIGKILL'];
@@ -53,8 +62,11 @@ const NAMESPACES = ['--net', '--pid', '--mount', '--ipc', '--fork', '--kill-chil
 const HIDE = `
   ulimit -c 0; [ "$1" = - ] || ulimit -d "$1"
   mount -t tmpfs -o ro,size=4k,mode=0700 tmpfs "$2" && mount -t tmpfs -o ro,size=4k,mode=0555 tmpfs /proc || exit
-  shift 2; "$@"; exit "$?"`;
-const WITHOUT_NAMESPACES = 'ulimit -c 0; [ "$1" = - ] || ulimit -d "$1"; shift; exec "$@"';
+  shift 2`;
+const WITHOUT_NAMESPACES = 'ulimit -c 0; [ "$1" = - ] || ulimit -d "$1"; shift';
+const AND_END = '; "$@"; exit "$?"';
+const IN_PLACE = '; exec "$@"';
+const AND_TELL_ITS_END = '; "$@" 3>&-; echo "$?" >&3; exec sleep 2147483647';
 const WITHOUT_NEW_PRIVILEGES = ['setpriv', '--no-new-privs', '--'];
 const WITHOUT_CAPABILITIES = ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', '--'];
 /** PATH for `mount` and similar tools; no other variable of the environment is passed on. */
@@ -68,11 +80,11 @@ export const SANDBOX_ENV = { PATH } as const;
 /** @returns a command with its arguments, for spawn with `SANDBOX_ENV` in its environment. */
 export function sandboxed(
   kind: SandboxKind,
-  { hiddenFolder, maxMemoryMb }: Pick<SandboxedProgram, 'hiddenFolder' | 'maxMemoryMb'>,
+  { hiddenFolder, maxMemoryMb, tellsEnd = false }: Pick<SandboxedProgram, 'hiddenFolder' | 'maxMemoryMb' | 'tellsEnd'>,
   command: readonly string[],
 ): readonly string[] {
   const memoryKb = maxMemoryMb === undefined ? '-' : String(maxMemoryMb * 1024);
-  const hide = ['sh', '-c', HIDE, 'sh', memoryKb, hiddenFolder];
+  const hide = ['sh', '-c', `${HIDE}${tellsEnd ? AND_TELL_ITS_END : AND_END}`, 'sh', memoryKb, hiddenFolder];
   switch (kind) {
     case 'ROOT':
       return [...PARENT_DEATH_SIGNAL, 'unshare', ...NAMESPACES, '--', ...hide, ...WITHOUT_NEW_PRIVILEGES, ...command];
@@ -81,9 +93,27 @@ export function sandboxed(
         ...[...PARENT_DEATH_SIGNAL, 'unshare', '--user', '--map-root-user', ...NAMESPACES, '--'],
         ...[...hide, ...WITHOUT_CAPABILITIES, ...command],
       ];
-    case 'NONE':
-      return [...PARENT_DEATH_SIGNAL, 'sh', '-c', WITHOUT_NAMESPACES, 'sh', memoryKb, ...command];
+    case 'NONE': {
+      // Without a namespace the program has to die with what wraps it by itself.
+      const isWrapped = tellsEnd && PARENT_DEATH_SIGNAL.length > 0;
+      const script = `${WITHOUT_NAMESPACES}${isWrapped ? AND_TELL_ITS_END : IN_PLACE}`;
+      const inner = isWrapped ? [...PARENT_DEATH_SIGNAL, ...command] : command;
+      return [...PARENT_DEATH_SIGNAL, 'sh', '-c', script, 'sh', memoryKb, ...inner];
+    }
   }
+}
+
+/** From the most isolation to the least. */
+export const SANDBOX_KINDS = ['ROOT', 'USER', 'NONE'] as const satisfies readonly SandboxKind[];
+
+/** Whether this machine supports this isolation, found by trying it. */
+export async function supportsSandbox(kind: SandboxKind): Promise<boolean> {
+  if (kind === 'ROOT' && process.getuid?.() !== 0) return false;
+  const [command = '', ...args] = sandboxed(kind, { hiddenFolder: tmpdir() }, ['true']);
+  return run(command, args, { env: SANDBOX_ENV }).then(
+    () => true,
+    () => false,
+  );
 }
 
 let found: Promise<SandboxKind> | undefined;
@@ -91,14 +121,7 @@ let found: Promise<SandboxKind> | undefined;
 /** The isolation that this machine supports, determined once. */
 export function sandboxKind(): Promise<SandboxKind> {
   found ??= (async () => {
-    for (const kind of process.getuid?.() === 0 ? (['ROOT', 'USER'] as const) : (['USER'] as const)) {
-      const [command = '', ...args] = sandboxed(kind, { hiddenFolder: tmpdir() }, ['true']);
-      const works = await run(command, args, { env: SANDBOX_ENV }).then(
-        () => true,
-        () => false,
-      );
-      if (works) return kind;
-    }
+    for (const kind of SANDBOX_KINDS) if (await supportsSandbox(kind)) return kind;
     return 'NONE';
   })();
   return found;
@@ -124,7 +147,7 @@ export function readingRights(reads: readonly string[] = []): string[] {
  */
 export async function startSandboxed(options: SandboxedProgram): Promise<ChildProcess> {
   const { program, args = [], nodeFlags = [], reads, maxHeapMb, hasNativeCode, env = {}, stdio, timeoutMs } = options;
-  const kind = await sandboxKind();
+  const { kind = await sandboxKind() } = options;
   const [command = '', ...rest] = sandboxed(kind, options, [
     ...[process.execPath, ...readingRights(reads), ...(hasNativeCode === true ? ['--allow-addons'] : [])],
     ...[

@@ -20,7 +20,14 @@ import { openDatabase } from '../../src/platform/db.ts';
 import { startPostgres } from '../../src/platform/postgres.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
-import { childrenOf, isAlive, processGroupOf, startTestWorker, type TestWorker } from '../support/processes.ts';
+import {
+  childrenOf,
+  familyOf,
+  isAlive,
+  processGroupOf,
+  startTestWorker,
+  type TestWorker,
+} from '../support/processes.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
 
 const STEPS = 36;
@@ -280,6 +287,14 @@ test('a backup taken during a training is complete after a restore, where the ru
   }
 });
 
+async function noneAlive(pids: readonly number[]): Promise<void> {
+  await eventually(
+    'the child and what it started to end',
+    async () => ((await Promise.all(pids.map(isAlive))).includes(true) ? undefined : true),
+    10_000,
+  );
+}
+
 describe('one training that is interrupted in every way', () => {
   let run: RunRecord;
   let kept = 0;
@@ -300,9 +315,11 @@ describe('one training that is interrupted in every way', () => {
       child,
       'a signal to the group of its worker, handled in the middle of a matrix product, would be written into its memory',
     );
+    const family = await familyOf(child);
+    assert.ok(family.length > 1, 'the child and its decoder of images');
     worker.signal('SIGKILL');
     await worker.gone;
-    await eventually('the child to end', async () => ((await isAlive(child)) ? undefined : true), 10_000);
+    await noneAlive(family);
     assert.equal((await runOf(run.id)).status, 'RUNNING');
     // Otherwise the lease would expire only after half a minute.
     await database.db.run.update({ where: { id: run.id }, data: { leaseExpiresAt: new Date(0) } });
@@ -312,10 +329,12 @@ describe('one training that is interrupted in every way', () => {
 
   test('waits in the queue if its worker is asked to end, and the next worker takes it', async () => {
     const child = await busyChild();
+    const family = await familyOf(child);
     worker.signal('SIGTERM');
     assert.deepEqual(await worker.gone, { code: 0, signal: null });
     assert.equal((await runOf(run.id)).status, 'QUEUED');
     assert.equal(await isAlive(child), false);
+    await noneAlive(family);
     assert.ok((await stepsKept(run.id)).length > kept, 'it kept where it was');
     kept = (await stepsKept(run.id)).length;
     await nextWorker();
@@ -323,9 +342,11 @@ describe('one training that is interrupted in every way', () => {
   });
 
   test('is CANCELED within ten seconds, and finishes when it is resumed', async () => {
+    const family = await familyOf(await busyChild());
     await registry.runs.cancel(ADMIN, run.id);
     await reaches(run.id, 'CANCELED', 10_000);
     assert.equal(await database.db.checkpoint.count({ where: { sourceRunId: run.id } }), 0);
+    await noneAlive(family);
     await noTemporaryFiles();
     await registry.runs.resume(ADMIN, run.id);
     await reaches(run.id, 'SUCCEEDED');

@@ -2,19 +2,36 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
-import { test } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { promisify } from 'node:util';
-import { SANDBOX_ENV, sandboxed, sandboxKind, startSandboxed } from '../../src/platform/sandbox.ts';
+import {
+  endingOf,
+  SANDBOX_ENV,
+  SANDBOX_KINDS,
+  sandboxed,
+  sandboxKind,
+  startSandboxed,
+  supportsSandbox,
+  type SandboxKind,
+} from '../../src/platform/sandbox.ts';
 import { eventually } from '../support/eventually.ts';
 import { familyOf, isAlive } from '../support/processes.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
 const run = promisify(execFile);
 const PROGRAM = path.resolve(import.meta.dirname, '../support/reach-from-sandbox.ts');
+
+async function supportedKinds(context: TestContext): Promise<SandboxKind[]> {
+  const kinds: SandboxKind[] = [];
+  for (const kind of SANDBOX_KINDS) if (await supportsSandbox(kind)) kinds.push(kind);
+  context.diagnostic(`This machine supports ${kinds.join(', ')}, and uses ${await sandboxKind()}.`);
+  assert.equal(kinds[0], await sandboxKind());
+  return kinds;
+}
 
 test('the process reaches no network, no other process and no file of the data directory', async (context) => {
   const folder = await temporaryFolder(context);
@@ -30,38 +47,72 @@ test('the process reaches no network, no other process and no file of the data d
     JSON.parse((await run(program, its, { env: SANDBOX_ENV })).stdout);
 
   // Outside the sandbox the operation must succeed, otherwise this test would prove nothing.
-  assert.deepEqual(await reach(process.execPath, args), {
-    ...{ network: 'done', signal: 'done', read: 'done', environment: 'done' },
-  });
-  const kind = await sandboxKind();
-  context.diagnostic(`The sandbox of this machine: ${kind}.`);
-  if (kind === 'NONE') return;
-  const within = kind === 'ROOT' ? [...args, 'drop-privileges'] : args;
-  const [command = '', ...rest] = sandboxed(kind, { hiddenFolder: folder }, [process.execPath, ...within]);
-  const refused = await reach(command, rest);
-  // An empty folder is mounted over the data directory, which an unprivileged user may not even search.
-  const read = kind === 'ROOT' ? 'EACCES' : 'ENOENT';
-  assert.deepEqual(refused, { network: 'ENETUNREACH', signal: 'ESRCH', read, environment: 'ENOENT' });
+  const reached = { network: 'done', signal: 'done', read: 'done', environment: 'done' };
+  assert.deepEqual(await reach(process.execPath, args), reached);
+  const refused = { network: 'ENETUNREACH', signal: 'ESRCH', environment: 'ENOENT' };
+  const expected = {
+    // An empty folder is mounted over the data directory, which an unprivileged user may not even search.
+    ROOT: { ...refused, read: 'EACCES' },
+    USER: { ...refused, read: 'ENOENT' },
+    // What is left is Node's permission model, without which this test starts the program.
+    NONE: reached,
+  };
+  for (const kind of await supportedKinds(context)) {
+    const within = kind === 'ROOT' ? [...args, 'drop-privileges'] : args;
+    const [command = '', ...rest] = sandboxed(kind, { hiddenFolder: folder }, [process.execPath, ...within]);
+    assert.deepEqual(await reach(command, rest), expected[kind], kind);
+  }
 });
 
 test('a process in the sandbox can be ended, whatever user it has become', async (context) => {
-  const child = await startSandboxed({
-    program: path.resolve(import.meta.dirname, '../support/stays-busy.ts'),
-    reads: ['test/support/*'],
-    hiddenFolder: await temporaryFolder(context),
-    maxHeapMb: 64,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  assert.ok(child.pid !== undefined && child.stdout !== null);
-  const [said]: unknown[] = await once(child.stdout, 'data');
-  assert.match(String(said), /busy/);
-  const family = await familyOf(child.pid);
-  child.kill('SIGKILL');
-  await once(child, 'close');
-  await eventually('the end of all that was started', async () =>
-    (await Promise.all(family.map(isAlive))).includes(true) ? undefined : true,
-  );
+  for (const kind of await supportedKinds(context)) {
+    for (const tellsEnd of [false, true]) {
+      const child = await startSandboxed({
+        ...{ program: path.resolve(import.meta.dirname, '../support/stays-busy.ts'), reads: ['test/support/*'] },
+        ...{ kind, tellsEnd, hiddenFolder: await temporaryFolder(context), maxHeapMb: 64 },
+        stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
+      });
+      assert.ok(child.pid !== undefined && child.stdout !== null);
+      const [said]: unknown[] = await once(child.stdout, 'data');
+      assert.match(String(said), /busy/);
+      const family = await familyOf(child.pid);
+      child.kill('SIGKILL');
+      await once(child, 'close');
+      await eventually(`the end of all that was started as ${kind}`, async () =>
+        (await Promise.all(family.map(isAlive))).includes(true) ? undefined : true,
+      );
+    }
+  }
 });
+
+test('its end is told without a signal to the process that started it', async (context) => {
+  for (const kind of await supportedKinds(context)) {
+    const child = await startSandboxed({
+      ...{ program: path.resolve(import.meta.dirname, '../support/stays-busy.ts'), reads: ['test/support/*'] },
+      ...{ kind, tellsEnd: true, hiddenFolder: await temporaryFolder(context), maxHeapMb: 64 },
+      stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
+    });
+    const end = child.stdio[3];
+    assert.ok(child.pid !== undefined && child.stdout !== null && end !== undefined && end !== null);
+    await once(child.stdout, 'data');
+    const program = await programOf(child.pid);
+    process.kill(program, 'SIGKILL');
+    const [code]: unknown[] = await once(end, 'data');
+    assert.equal(endingOf(Number(String(code)), null), 'SIGKILL', kind);
+    assert.deepEqual([child.exitCode, child.signalCode, await isAlive(child.pid)], [null, null, true]);
+    child.kill('SIGKILL');
+    await once(child, 'close');
+  }
+});
+
+/** The process below `pid` that runs Node. */
+async function programOf(pid: number): Promise<number> {
+  for (const each of await familyOf(pid)) {
+    const [program = ''] = (await readFile(`/proc/${each}/cmdline`, 'utf8').catch(() => '')).split('\0');
+    if (program === process.execPath) return each;
+  }
+  throw new Error('No program runs.');
+}
 
 test('the process cannot exceed its memory limit', async (context) => {
   const child = await startSandboxed({

@@ -2,47 +2,18 @@
  * Stands for a decoder that a hostile image has taken over: a program for the decoders' sandbox that follows the
  * instructions of the file, in JSON, instead of decoding it.
  */
-import { spawnSync } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
-import { Worker } from 'node:worker_threads';
 import { dropPrivilegesIfRequested } from '../../src/platform/drop-privileges.ts';
 import { FREE_DECODING_BYTES } from '../../workers/imaging/decoder/decoder-limits.ts';
 import { serveDecoder } from '../../workers/imaging/decoder/decoder-service.ts';
+import { reach, type ReachOrder } from './hostile-reach.ts';
 
 export type HostileOrder =
-  | { readonly do: 'REACH'; readonly port: number; readonly pid: number; readonly secretFile: string }
+  | ReachOrder
   | { readonly do: 'TALK'; readonly base64: string }
   | { readonly do: 'CRASH' | 'HANG' | 'SEND_TOO_MUCH' | 'ASK_TOO_MUCH' | 'REFUSE' };
 
 /** More than a decoder may use without a request. */
 const ROOM_BYTES = 2 * FREE_DECODING_BYTES;
-
-function outcomeOf(work: () => unknown): string {
-  try {
-    work();
-    return 'done';
-  } catch (error) {
-    return error instanceof Error && 'code' in error ? String(error.code) : String(error);
-  }
-}
-
-async function reach({ port, pid, secretFile }: Extract<HostileOrder, { do: 'REACH' }>) {
-  const network = await new Promise<string>((resolve) => {
-    const socket = connect({ host: '127.0.0.1', port });
-    socket.once('connect', () => resolve('done'));
-    socket.once('error', (error) => resolve('code' in error ? String(error.code) : error.message));
-  });
-  return {
-    network,
-    signal: outcomeOf(() => process.kill(pid, 0)),
-    read: outcomeOf(() => readFileSync(secretFile)),
-    write: outcomeOf(() => writeFileSync(`${secretFile}-2`, '')),
-    start: outcomeOf(() => spawnSync('/bin/true')),
-    thread: outcomeOf(() => new Worker('', { eval: true })),
-    environment: Object.keys(process.env).sort().join(' '),
-  };
-}
 
 dropPrivilegesIfRequested();
 await serveDecoder(process.stdin, process.stdout, {

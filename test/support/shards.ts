@@ -1,10 +1,12 @@
 /** Small shards for tests: images drawn by a formula, packed as the import packs them. */
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import sharp from 'sharp';
 import { pack } from 'tar-stream';
+import type { ShardImage } from '../../workers/engine/data/shards.ts';
+import { storedDecoders } from '../../workers/imaging/decoder/stored-decoder.ts';
 
 export interface TarMember {
   readonly name: string;
@@ -34,6 +36,14 @@ export async function writeShard(folder: string, fileName: string, members: read
   await writeFile(path, await tarBytes(members));
   return path;
 }
+
+/** The bytes at an image's place. */
+export async function storedBytes(shardPath: string, { byteOffset, byteSize }: ShardImage): Promise<Buffer> {
+  return (await readFile(shardPath)).subarray(byteOffset, byteOffset + byteSize);
+}
+
+/** The decoder of every reading of images, in its sandbox. */
+export const openDecoder = storedDecoders({ hiddenFolder: tmpdir(), scratchFolder: tmpdir() });
 
 /** A PNG of one colour, whose red level identifies the image. */
 export async function plainPng(red: number, sizePx = 16): Promise<Buffer> {

@@ -8,7 +8,7 @@ import {
   type TrainingBatchOptions,
 } from '../../workers/engine/data/batches.ts';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
-import { plainImages, plainPng, temporaryFolder, writeShard } from '../support/shards.ts';
+import { openDecoder, plainImages, plainPng, temporaryFolder, writeShard } from '../support/shards.ts';
 
 const isFault =
   (code: ImageDataErrorCode) =>
@@ -33,6 +33,7 @@ async function twoDatasets(context: TestContext): Promise<TrainingBatchOptions> 
     batchSize: 4,
     sourceSizePx: 16,
     seed: 11,
+    openDecoder,
   };
 }
 
@@ -108,6 +109,7 @@ describe('openTrainingBatches', () => {
       batchSize: 4,
       sourceSizePx: 16,
       seed: 1,
+      openDecoder,
     } as const;
     await assert.rejects(
       take(options, 1),
@@ -130,7 +132,7 @@ describe('openTrainingBatches', () => {
     await assert.rejects(take({ ...options, datasets }, 1), isFault('IMAGE_COUNT_MISMATCH'));
   });
 
-  test('wrong options are refused before a thread starts', async (context) => {
+  test('wrong options are refused before a process starts', async (context) => {
     const options = await twoDatasets(context);
     const wrong: readonly [Partial<TrainingBatchOptions>, ImageDataErrorCode][] = [
       [{ sourceSizePx: 0 }, 'BAD_OPTION'],
@@ -152,7 +154,7 @@ describe('openEvaluationImages', () => {
     const shardPaths = datasets[0]?.shardPaths ?? [];
     const images = ['a5', 'a0', 'a3', 'a4', 'a1'].map((key) => ({ key, shard: Number(key.slice(1)) < 4 ? 0 : 1 }));
     const batches: DecodedBatch[] = [];
-    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: 2, imageSizePx: 16 }))
+    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: 2, imageSizePx: 16, openDecoder }))
       batches.push(batch);
     assert.deepEqual(
       batches.map((batch) => batch.keys),
@@ -171,6 +173,7 @@ describe('openEvaluationImages', () => {
       images: [{ key: 'a0', shard: 0 }],
       batchSize: 4,
       imageSizePx: 16,
+      openDecoder,
     });
     assert.equal((await reading.next())?.keys.length, 1);
     assert.equal(await reading.next(), null);
@@ -186,7 +189,7 @@ describe('openEvaluationImages', () => {
       { key: 'a0', shard: 1 },
       { key: 'a0', shard: 7 },
     ]) {
-      const reading = openEvaluationImages({ shardPaths, images: [image], batchSize: 1, imageSizePx: 16 });
+      const reading = openEvaluationImages({ shardPaths, images: [image], batchSize: 1, imageSizePx: 16, openDecoder });
       await assert.rejects(reading.next(), isFault('IMAGE_MISSING'));
       await reading.close();
     }
@@ -194,11 +197,11 @@ describe('openEvaluationImages', () => {
 
   test('wrong options', () => {
     assert.throws(
-      () => openEvaluationImages({ shardPaths: [], images: [], batchSize: 0, imageSizePx: 16 }),
+      () => openEvaluationImages({ shardPaths: [], images: [], batchSize: 0, imageSizePx: 16, openDecoder }),
       isFault('BAD_OPTION'),
     );
     assert.throws(
-      () => openEvaluationImages({ shardPaths: [], images: [], batchSize: 1, imageSizePx: 7 }),
+      () => openEvaluationImages({ shardPaths: [], images: [], batchSize: 1, imageSizePx: 7, openDecoder }),
       isFault('BAD_OPTION'),
     );
   });

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import sharp from 'sharp';
-import { decodeSquare } from '../../workers/engine/data/decode.ts';
+import { decodeSquare } from '../../workers/imaging/decoder/decode-square.ts';
 import { FOREIGN_KINDS, foreignKindOf } from '../../workers/imaging/formats/foreign-formats.ts';
 import type { PreparedFile } from '../../workers/imaging/decoder/image-decoders.ts';
 import { readTiffDirectories } from '../../workers/imaging/formats/tiff-directory.ts';
@@ -138,7 +138,9 @@ describe('images of any size', () => {
       assert.ok(prepared.outcome === 'PREPARED');
       const [image] = prepared.images;
       assert.deepEqual([image?.width, image?.height], [width, height]);
-      const square = await decodeSquare(image?.bytes ?? Buffer.alloc(0), 32, 'EXACT', 'k');
+      const square = await decodeSquare(image?.bytes ?? Buffer.alloc(0), {
+        ...{ sizePx: 32, quality: 'EXACT', resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP' },
+      });
       assert.deepEqual([...square.subarray(0, 3)], [0xb0, 0x60, 0x90]);
     }
   });

@@ -13,6 +13,7 @@ import {
   type SimclrTrainer,
 } from '../engine/train/simclr.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
+import { storedDecoderOf } from './stored-decoder.ts';
 import { verifiedShardPaths, type TaskContext } from './task.ts';
 
 /**
@@ -83,6 +84,7 @@ export async function openTrainingSteps(
     sourceSizePx: config.sourceSizePx,
     seed: config.seed,
     startStep: trainer.stepIndex,
+    openDecoder: storedDecoderOf(context),
   });
   const augmenter = createAugmenter(config.augmentation, config.viewSizePx);
   const random = createRandom(config.seed);

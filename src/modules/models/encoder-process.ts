@@ -5,12 +5,12 @@
  * open only our program's files: Node's permission model refuses all others. It returns the weights in a file that is
  * already unlinked, so that the file disappears when this process ends.
  */
-import { randomUUID } from 'node:crypto';
-import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
 import { freeBytesOf } from '../../platform/free-space.ts';
+import { openUnlinked } from '../../platform/unlinked-file.ts';
 import { endingOf, startSandboxed } from '../../platform/sandbox.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { IMPORTED_ENCODERS } from './import.rules.ts';
@@ -152,15 +152,6 @@ async function answerTo(
   if (/heap out of memory|Allocation failed/i.test(stderrTail))
     throw new DomainError({ code: 'OUT_OF_MEMORY', message: `Reading the file took more than ${maxHeapMb} MB.`, hint });
   throw new Error(`The reading process ended with ${endingOf(code, reader.signalCode)}: ${stderrTail}`);
-}
-
-/** An unlinked file: no other program can open it, and it is deleted when it is closed, however this program ends. */
-async function openUnlinked(folder: string): Promise<FileHandle> {
-  await mkdir(folder, { recursive: true });
-  const file = path.join(folder, randomUUID());
-  const handle = await open(file, 'wx+', 0o600);
-  await rm(file);
-  return handle;
 }
 
 async function* wholeOf(weights: FileHandle, byteSize: number): AsyncGenerator<Uint8Array> {

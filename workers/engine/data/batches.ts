@@ -1,11 +1,31 @@
-/** Batches of decoded images, prepared ahead of time by a separate thread. */
-import { Worker } from 'node:worker_threads';
-import type { DecodedBatch, DecodeReply, DecodeRequest, Reading, ShardedDataset } from './decode-protocol.ts';
-import type { ResizeRule } from './decode.ts';
+/**
+ * Batches of decoded images, prepared ahead of time by another process. This one only asks, in messages of a few
+ * kilobytes, and copies pixels: TensorFlow's kernels block its event loop, and meanwhile the decoder must have all that
+ * it needs.
+ */
 import { ImageDataError } from './errors.ts';
-import { createSampleOrder, type SamplingStrategy } from './sampling.ts';
+import { createPixelCache } from './pixel-cache.ts';
+import {
+  evaluationPlan,
+  trainingPlan,
+  type EvaluationImage,
+  type ReadingPlan,
+  type ShardedDataset,
+} from './reading-plan.ts';
+import { createSampleOrder, type SampledDataset, type SamplingStrategy } from './sampling.ts';
+import { openShards, type ShardIndex } from './shards.ts';
+import type { OpenStoredDecoder, ResizeRule, SquareRule, StoredDecoder, StoredImage } from './stored-decoder.ts';
 
-export type { DecodedBatch, ShardedDataset } from './decode-protocol.ts';
+export interface DecodedBatch {
+  /** uint8 RGB `[count, sizePx, sizePx, 3]`. */
+  readonly images: Uint8Array<ArrayBuffer>;
+  /** One key for each image. */
+  readonly keys: readonly string[];
+  /** Images from each dataset, in the order of the datasets. */
+  readonly sourceCounts: readonly number[];
+  /** Images of this batch that had to be decoded; the others came from the cache. */
+  readonly decodedCount: number;
+}
 
 /** Default size of a training's cache of decoded images. */
 const CACHE_BYTE_LIMIT = 1024 ** 3;
@@ -24,24 +44,26 @@ export interface TrainingBatchOptions {
   readonly startStep?: number;
   /** Decoded pixels kept for later epochs; default 1 GiB. */
   readonly cacheByteLimit?: number;
+  readonly openDecoder: OpenStoredDecoder;
 }
 
 export interface TrainingBatches {
   /** The batch of the next step. Throws ImageDataError. */
   next(): Promise<DecodedBatch>;
-  /** Ends the thread and waits until it is gone. */
+  /** Ends the decoder and waits until it is gone. */
   close(): Promise<void>;
 }
 
 export interface EvaluationImageOptions {
   readonly shardPaths: readonly string[];
   /** Images in manifest order, which is the order of the batches. `shard` is an index into shardPaths. */
-  readonly images: readonly { readonly key: string; readonly shard: number }[];
+  readonly images: readonly EvaluationImage[];
   readonly batchSize: number;
   /** The input contract's size; images are resized to it by an antialiased bilinear filter. */
   readonly imageSizePx: number;
   /** Default SHORT_SIDE_THEN_CENTRE_CROP. */
   readonly resizeRule?: ResizeRule | undefined;
+  readonly openDecoder: OpenStoredDecoder;
 }
 
 export interface EvaluationImages extends AsyncIterable<DecodedBatch> {
@@ -55,22 +77,21 @@ export interface EvaluationImages extends AsyncIterable<DecodedBatch> {
  * TOO_FEW_IMAGES here; next() throws the errors of the shards.
  */
 export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatches {
-  const { datasets, sampling, batchSize, sourceSizePx, seed } = options;
+  const { datasets, sampling, batchSize, sourceSizePx, seed, openDecoder } = options;
   const { startStep = 0, cacheByteLimit = CACHE_BYTE_LIMIT } = options;
   checkSizePx('sourceSizePx', sourceSizePx);
   if (!(cacheByteLimit >= 0)) throw badOption('cacheByteLimit', 'a number of bytes from 0');
   checkStartStep(startStep);
-  // This one is created only for its checks, so that a wrong option is refused before a thread starts.
+  // This one is created only for its checks, so that a wrong option is refused before a process starts.
   createSampleOrder({ datasets: datasets.map(withoutOrder), sampling, batchSize, seed, startStep: 0 });
   const reader = openReader({
-    kind: 'TRAINING',
-    datasets,
-    sampling,
+    shardPaths: datasets.flatMap(({ shardPaths }) => shardPaths),
+    planOf: (shards) => trainingPlan({ datasets, sampling, batchSize, seed, startStep }, shards),
+    datasetCount: datasets.length,
     batchSize,
-    sourceSizePx,
-    seed,
-    startStep,
+    rule: { sizePx: sourceSizePx, quality: 'FAST', resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP' },
     cacheByteLimit,
+    openDecoder,
   });
   return {
     next: async () => {
@@ -87,10 +108,19 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
  * throws all other errors.
  */
 export function openEvaluationImages(options: EvaluationImageOptions): EvaluationImages {
-  const { shardPaths, images, batchSize, imageSizePx, resizeRule } = options;
+  const { shardPaths, images, batchSize, imageSizePx, openDecoder } = options;
+  const { resizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP' } = options;
   checkSizePx('imageSizePx', imageSizePx);
   if (!Number.isSafeInteger(batchSize) || batchSize < 1) throw badOption('batchSize', 'a positive integer');
-  const reader = openReader({ kind: 'EVALUATION', shardPaths, images, batchSize, imageSizePx, resizeRule });
+  const reader = openReader({
+    shardPaths,
+    planOf: (shards) => evaluationPlan(images, batchSize, shards),
+    datasetCount: 1,
+    batchSize,
+    rule: { sizePx: imageSizePx, quality: 'EXACT', resizeRule },
+    cacheByteLimit: 0,
+    openDecoder,
+  });
   return {
     ...reader,
     async *[Symbol.asyncIterator]() {
@@ -108,82 +138,135 @@ interface Reader {
   close(): Promise<void>;
 }
 
-type Outcome = { readonly batch: DecodedBatch | null } | { readonly error: ImageDataError };
+interface Reading {
+  readonly shardPaths: readonly string[];
+  readonly planOf: (shards: readonly ShardIndex[]) => ReadingPlan;
+  readonly datasetCount: number;
+  readonly batchSize: number;
+  readonly rule: SquareRule;
+  readonly cacheByteLimit: number;
+  readonly openDecoder: OpenStoredDecoder;
+}
 
-function openReader(reading: Reading): Reader {
-  const worker = new Worker(new URL('./decode.worker.ts', import.meta.url), { workerData: { reading } });
-  const ask = (request: DecodeRequest): void => {
-    worker.postMessage(request);
-  };
-  const ready: DecodedBatch[] = [];
-  const waiting: ((outcome: Outcome) => void)[] = [];
-  /** How the reading ended; every later next() gives the same result. */
-  let ended: Outcome | null = null;
+function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
+  const imageBytes = rule.sizePx * rule.sizePx * 3;
+  const cache = createPixelCache(reading.cacheByteLimit, imageBytes);
+  /** Batches under way or ready, in order. */
+  const ahead: Promise<DecodedBatch | null>[] = [];
+  let lastMade: Promise<unknown> = Promise.resolve();
+  let lastAnswer: Promise<unknown> = Promise.resolve();
+  let failure: ImageDataError | null = null;
+  let closing: Promise<void> | null = null;
 
-  const end = (outcome: Outcome): void => {
-    ended ??= outcome;
-    for (const resolve of waiting.splice(0)) resolve(ended);
-  };
-  worker.on('message', (reply: DecodeReply) => {
-    switch (reply.kind) {
-      case 'BATCH': {
-        // The thread may still have been making a batch when it was asked to close.
-        if (ended !== null) break;
-        const resolve = waiting.shift();
-        if (resolve === undefined) ready.push(reply.batch);
-        else resolve({ batch: reply.batch });
-        break;
+  /** The decoder has been asked for the next batch when this returns. */
+  const make = async (plan: ReadingPlan, decoder: StoredDecoder): Promise<DecodedBatch | null> => {
+    const previous = lastMade;
+    const planned = plan.next();
+    if (planned.done === true) return null;
+    const refs = planned.value;
+    const images = new Uint8Array(refs.length * imageBytes);
+    const sourceCounts = Array.from({ length: datasetCount }, () => 0);
+    const cached: { readonly id: number; readonly place: number }[] = [];
+    const wanted: StoredImage[] = [];
+    for (const [place, { id, shard, image, datasetIndex }] of refs.entries()) {
+      sourceCounts[datasetIndex] = (sourceCounts[datasetIndex] ?? 0) + 1;
+      if (cache.has(id)) {
+        cached.push({ id, place });
+        continue;
       }
-      case 'END':
-        end({ batch: null });
-        break;
-      case 'FAILED':
-        end({ error: new ImageDataError(reply.code, reply.message, reply.place) });
-        break;
+      cache.take(id);
+      wanted.push({ ...image, shard, place });
     }
-  });
-  worker.on('error', (error) => {
-    end({
-      error: new ImageDataError(
-        'READER_DIED',
-        `The decoding thread died: ${error instanceof Error ? error.message : String(error)}`,
-      ),
+    await decoder.decode(wanted, images);
+    // What the cache promised may come with the batch before this one.
+    await previous;
+    for (const { place } of wanted)
+      cache.fill(refs[place]?.id ?? -1, images.subarray(place * imageBytes, (place + 1) * imageBytes));
+    for (const { id, place } of cached) images.set(cache.get(id), place * imageBytes);
+    return { images, keys: refs.map(({ image }) => image.key), sourceCounts, decodedCount: wanted.length };
+  };
+
+  const open = async () => {
+    const shards = openShards(reading.shardPaths);
+    const opening = reading.openDecoder({
+      ...rule,
+      shardFiles: shards.files,
+      batchSize: reading.batchSize,
+      batchesAtOnce: BATCHES_AHEAD + 1,
     });
-  });
-  const exited = new Promise<void>((resolve) => {
-    worker.on('exit', () => {
-      end({ error: new ImageDataError('READER_DIED', 'The decoding thread has ended.') });
-      resolve();
-    });
-  });
-  for (let count = 0; count < BATCHES_AHEAD; count += 1) ask({ kind: 'CREDIT' });
+    const close = async (): Promise<void> => {
+      await opening.then((decoder) => decoder.close()).catch(() => undefined);
+      shards.close();
+    };
+    try {
+      const [index, decoder] = await Promise.all([shards.index(), opening]);
+      const plan = reading.planOf(index);
+      const fill = (): void => {
+        while (ahead.length < BATCHES_AHEAD && closing === null) {
+          const batch = make(plan, decoder);
+          lastMade = batch;
+          // Whoever asks for it learns of its failure.
+          batch.catch(() => undefined);
+          ahead.push(batch);
+        }
+      };
+      fill();
+      return { close, fill };
+    } catch (error) {
+      await close();
+      throw error;
+    }
+  };
+  const opened = open();
+  opened.catch(() => undefined);
+
+  const answer = async (): Promise<DecodedBatch | null> => {
+    if (failure !== null) throw failure;
+    try {
+      const { fill } = await opened;
+      if (closing !== null) throw closed();
+      const batch = ahead.shift();
+      // Before the wait: the decoder must have work while the caller computes.
+      fill();
+      return (await batch) ?? null;
+    } catch (error) {
+      failure = closing === null ? failureOf(error) : closed();
+      throw failure;
+    }
+  };
 
   return {
-    next: async () => {
-      const batch = ready.shift();
-      if (batch !== undefined) {
-        ask({ kind: 'CREDIT' });
-        return batch;
-      }
-      const outcome = ended ?? (await new Promise<Outcome>((resolve) => waiting.push(resolve)));
-      if ('error' in outcome) throw outcome.error;
-      if (outcome.batch !== null) ask({ kind: 'CREDIT' });
-      return outcome.batch;
+    next: () => {
+      const answered = lastAnswer.then(answer);
+      lastAnswer = answered.catch(() => undefined);
+      return answered;
     },
-    close: async () => {
-      ready.length = 0;
-      end({ error: new ImageDataError('READER_CLOSED', 'This reading has been closed.') });
-      ask({ kind: 'CLOSE' });
-      await exited;
+    close: () => {
+      closing ??= (async () => {
+        await opened.then(
+          ({ close }) => close(),
+          () => undefined,
+        );
+        await Promise.allSettled(ahead.splice(0));
+        cache.clear();
+        failure = closed();
+      })();
+      return closing;
     },
   };
 }
 
-function withoutOrder({
-  imageCount,
-  weight,
-  maxImages,
-}: ShardedDataset): Pick<ShardedDataset, 'imageCount' | 'weight' | 'maxImages'> {
+function closed(): ImageDataError {
+  return new ImageDataError('READER_CLOSED', 'This reading has been closed.');
+}
+
+function failureOf(error: unknown): ImageDataError {
+  if (error instanceof ImageDataError) return error;
+  const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return new ImageDataError('READER_DIED', `The images cannot be read: ${why}`);
+}
+
+function withoutOrder({ imageCount, weight, maxImages }: ShardedDataset): SampledDataset {
   return { imageCount, weight, maxImages };
 }
 

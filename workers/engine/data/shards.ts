@@ -9,13 +9,12 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { ImageDataError } from './errors.ts';
 
 const BLOCK_BYTES = 512;
 /** A pax header holds a path and a few numbers; a larger one was not written by our packer. */
 const PAX_BYTES_MAX = 64 * 1024;
-/** Bounds the number of open files for any number of shards. */
-const OPEN_SHARDS_MAX = 64;
 const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set(['jpg', 'jpeg', 'png', 'webp']);
 
 /** Where the bytes of one image lie. */
@@ -45,42 +44,40 @@ export function indexShard(shardPath: string): ShardIndex {
   }
 }
 
-/** Reads images by offset and keeps a bounded number of shards open. */
-export interface ShardReader {
-  /** The undecoded bytes. Throws ImageDataError SHARD_UNREADABLE or SHARD_TRUNCATED. */
-  read(shardPath: string, image: ShardImage): Buffer;
+/** Shards that stay open, so that what was indexed is what is read. */
+export interface OpenShards {
+  /** Descriptors open for reading, in the order of the paths. */
+  readonly files: readonly number[];
+  /** As `indexShard`, of all of them. Other work of the thread goes on between two shards. */
+  index(): Promise<ShardIndex[]>;
   close(): void;
 }
 
-export function createShardReader(): ShardReader {
-  const openFiles = new Map<string, number>();
-  const fileOf = (shardPath: string): number => {
-    const known = openFiles.get(shardPath);
-    if (known !== undefined) return known;
-    const [oldest] = openFiles;
-    if (oldest !== undefined && openFiles.size >= OPEN_SHARDS_MAX) {
-      openFiles.delete(oldest[0]);
-      closeSync(oldest[1]);
-    }
-    const file = openShard(shardPath);
-    openFiles.set(shardPath, file);
-    return file;
+/** Throws ImageDataError SHARD_UNREADABLE. */
+export function openShards(shardPaths: readonly string[]): OpenShards {
+  const files: number[] = [];
+  const close = (): void => {
+    for (const file of files.splice(0)) closeSync(file);
   };
+  try {
+    for (const shardPath of shardPaths) files.push(openShard(shardPath));
+  } catch (error) {
+    close();
+    throw error;
+  }
   return {
-    read: (shardPath, image) => {
-      const bytes = Buffer.allocUnsafe(image.byteSize);
-      if (readFully(fileOf(shardPath), bytes, image.byteOffset) < image.byteSize) {
-        throw new ImageDataError('SHARD_TRUNCATED', `Shard ${basename(shardPath)} ends within image ${image.key}.`, {
-          shardPath,
-          key: image.key,
-        });
+    files,
+    index: async () => {
+      const indexes: ShardIndex[] = [];
+      for (const [place, shardPath] of shardPaths.entries()) {
+        const file = files[place];
+        if (file === undefined) throw new ImageDataError('READER_CLOSED', 'The shards have been closed.');
+        indexes.push({ shardPath, images: walk(file, shardPath) });
+        await setImmediate();
       }
-      return bytes;
+      return indexes;
     },
-    close: () => {
-      for (const file of openFiles.values()) closeSync(file);
-      openFiles.clear();
-    },
+    close,
   };
 }
 

@@ -1,7 +1,6 @@
 /** Decodes an accepted file to 8-bit sRGB pixels, completely or not at all. */
 import sharp, { type Sharp } from 'sharp';
 import { UnreachableCaseError } from '../../../src/errors.ts';
-import { IMAGE_PIXELS_MAX } from '../../engine/data/decode.ts';
 import { convert, effectOf, profileFault, type ProfileEffect } from '../colour/profile.ts';
 import { rgbOf, rgbOfCmyk, type Samples } from '../colour/samples.ts';
 import { bmpBytesNeeded, decodeBmp, readBmpHeader } from '../formats/bmp.ts';
@@ -9,6 +8,7 @@ import type { Finding, ImageHeader, SampleLayout } from '../formats/image-header
 import { endsEarly } from '../formats/index.ts';
 import { repairedJpeg } from '../formats/jpeg.ts';
 import type { Pixels } from '../pixels.ts';
+import { IMAGE_PIXELS_MAX } from './decode-square.ts';
 
 /** A whole image must be small enough for the shard reader. */
 export const WHOLE_PIXELS_MAX = IMAGE_PIXELS_MAX;

@@ -1,3 +1,6 @@
+/** The first file that a decoder inherits as an open descriptor, after standard streams and the pipe for its end. */
+export const FIRST_FILE = 4;
+
 /**
  * The memory that decoding may take without a reservation: that of a typical patch, for which a reservation would cost
  * too much.

@@ -82,6 +82,11 @@ export async function writeFrame(
   const text = Buffer.from(JSON.stringify(head));
   const length = Buffer.alloc(LENGTH_BYTES);
   length.writeUInt32LE(text.length, 0);
+  if (Array.isArray(body) && body.length === 0) {
+    // It goes out before this returns, although the caller may compute for seconds before its next turn.
+    stream.write(Buffer.concat([length, text]));
+    return;
+  }
   stream.cork();
   process.nextTick(() => stream.uncork());
   stream.write(length);

@@ -4,14 +4,12 @@
  * If a decoder crashes, hangs or breaks the protocol, its image is tried once more with a new decoder and refused if
  * that fails too: the cause may have been external, and an import must give the same version on any day.
  */
-import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { endingOf, startSandboxed } from '../../../src/platform/sandbox.ts';
 import type { SourceFile } from '../source-file.ts';
 import { FREE_DECODING_BYTES } from './decoder-limits.ts';
+import { DecoderFailedError, startDecoderProcess, type DecoderProcess } from './decoder-process.ts';
 import { decoderReplySchema, type DecoderReply, type DecoderRequest } from './decoder-protocol.ts';
-import { createFrameReader, FramesEndedError, writeFrame, type Frame } from './frames.ts';
 import type { Prepared, PreparedImage } from './prepare.ts';
 
 export interface ImageDecodersOptions {
@@ -64,32 +62,13 @@ export interface ImageDecoders extends AsyncDisposable {
 }
 
 const PROGRAM = path.join(import.meta.dirname, 'decoder.program.ts');
-const PROJECT_ROOT = path.resolve(import.meta.dirname, '../../..');
-const TIMEOUT_MS = 300_000;
 const ATTEMPTS = 2;
-const MAX_HEAP_MB = 256;
-/** In addition to the memory that an import may use for images: Node's own, most of it never used. */
-const MAX_MEMORY_MB = 4096;
 /**
  * Blocks of 4 MiB and more return to the kernel when they are freed, so that a decoder does not keep the memory of a
  * large image. By default glibc raises this threshold up to 32 MiB by itself.
  */
 const DECODER_ENV = { MALLOC_MMAP_THRESHOLD_: '4194304', MALLOC_ARENA_MAX: '2' };
-const LAST_WORDS_LENGTH = 2_000;
-const NO_BODY = 0;
 const THUMBNAIL_BYTES_MAX = 1024 * 1024;
-
-/** It ended, or it broke the protocol. */
-class DecoderFailedError extends Error {
-  override readonly name = 'DecoderFailedError';
-  /** It took too long, and a second attempt would take as long. */
-  readonly isTimeout: boolean;
-
-  constructor(message: string, options: { readonly isTimeout?: boolean; readonly cause?: unknown } = {}) {
-    super(message, options);
-    this.isTimeout = options.isTimeout ?? false;
-  }
-}
 
 /** The caller has at most `processCount` images in flight. */
 export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders {
@@ -213,91 +192,13 @@ function unexpectedReply({ kind }: DecoderReply): DecoderFailedError {
   return new DecoderFailedError(`The decoder answered ${kind} without a request for it`);
 }
 
-/** One process. Its methods throw DecoderFailedError if it ends, takes too long or breaks the protocol. */
-interface Decoder {
-  ask(request: DecoderRequest, body?: Iterable<Buffer> | AsyncIterable<Buffer>): Promise<void>;
-  reply(maxBodyBytes: number): Promise<Frame<DecoderReply>>;
-  lastWords(): string;
-  /** Resolves once the process has ended. */
-  kill(): Promise<void>;
-}
+type Decoder = DecoderProcess<DecoderRequest, DecoderReply>;
 
-/** @throws Error if the process does not start, which is not the fault of an image. */
-async function startDecoder({
-  hiddenFolder,
-  timeoutMs = TIMEOUT_MS,
-  program = PROGRAM,
-}: ImageDecodersOptions): Promise<Decoder> {
-  const child = await startSandboxed({
-    ...{ program, hiddenFolder, hasNativeCode: true, maxHeapMb: MAX_HEAP_MB, maxMemoryMb: MAX_MEMORY_MB },
-    reads: ['workers/*', ...(program === PROGRAM ? [] : [path.relative(PROJECT_ROOT, program)])],
+async function startDecoder({ hiddenFolder, timeoutMs, program = PROGRAM }: ImageDecodersOptions): Promise<Decoder> {
+  return startDecoderProcess({
+    ...{ program, hiddenFolder, replySchema: decoderReplySchema },
     nodeFlags: ['--expose-gc'],
     env: DECODER_ENV,
-    stdio: ['pipe', 'pipe', 'pipe'],
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
   });
-  const { stdin, stdout, stderr } = child;
-  if (stdin === null || stdout === null) throw new Error('The decoder was started without pipes.');
-  let lastWords = '';
-  stderr?.on('data', (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)));
-  // Bytes that a dead decoder no longer reads are lost; its missing reply shows that it is dead.
-  stdin.on('error', () => undefined);
-  const closed = once(child, 'close').catch(() => undefined);
-  // Not 'close', which waits until its output has been read.
-  const ended = once(child, 'exit').then(
-    () => `The decoder ended with ${endingOf(child.exitCode, child.signalCode)}`,
-    (error: unknown) => `The decoder did not start: ${String(error)}`,
-  );
-  let death: DecoderFailedError | undefined;
-  let abort: (reason: DecoderFailedError) => void = () => undefined;
-  void ended.then((ending) => {
-    death = new DecoderFailedError(ending);
-    abort(death);
-  });
-  const replies = createFrameReader(stdout, (text) => decoderReplySchema.parse(JSON.parse(text)));
-
-  /** The result of `work`, if it completes in time and before the process ends. */
-  const guarded = async <Result>(work: Promise<Result>, limitMs = timeoutMs): Promise<Result> => {
-    // It may fail after its caller has stopped waiting.
-    work.catch(() => undefined);
-    if (death !== undefined) throw death;
-    // A promise for this call only: callbacks that wait for the end of a process stay in memory until then.
-    const aborted = Promise.withResolvers<never>();
-    abort = aborted.reject;
-    const timer = setTimeout(
-      () => abort(new DecoderFailedError(`The decoder took more than ${limitMs / 1000} s`, { isTimeout: true })),
-      limitMs,
-    );
-    try {
-      return await Promise.race([work, aborted.promise]);
-    } finally {
-      clearTimeout(timer);
-    }
-  };
-  const nextReply = async (maxBodyBytes: number): Promise<Frame<DecoderReply>> => {
-    try {
-      return await replies.next(maxBodyBytes);
-    } catch (error) {
-      if (error instanceof FramesEndedError) throw new DecoderFailedError(await ended);
-      throw new DecoderFailedError('The decoder sent an invalid message', { cause: error });
-    }
-  };
-  const decoder: Decoder = {
-    ask: (request, body) => guarded(writeFrame(stdin, request, body)),
-    reply: (maxBodyBytes) => guarded(nextReply(maxBodyBytes)),
-    lastWords: () => lastWords,
-    kill: async () => {
-      child.kill('SIGKILL');
-      await ended;
-      stdout.destroy();
-      await closed;
-    },
-  };
-  try {
-    const { head } = await guarded(nextReply(NO_BODY), TIMEOUT_MS);
-    if (head.kind !== 'READY') throw unexpectedReply(head);
-    return decoder;
-  } catch (error) {
-    await decoder.kill();
-    throw new Error(`The image decoder does not start: ${lastWords}`, { cause: error });
-  }
 }

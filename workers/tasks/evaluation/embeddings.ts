@@ -24,6 +24,7 @@ import type { NamedTensor } from '../../engine/named-tensor.ts';
 import { COLOUR_STATISTICS_DIM, colourStatistics } from '../../engine/probe/colour-statistics.ts';
 import { createRandom } from '../../engine/rng.ts';
 import { engineInfo } from '../../engine/tensorflow.ts';
+import { storedDecoderOf } from '../stored-decoder.ts';
 import { verifiedShardPaths, type TaskContext } from '../task.ts';
 
 /** `[N, D]` in the order of the manifest. */
@@ -190,6 +191,7 @@ async function describeImages(
       batchSize: embeddingBatchSize(imageSizePx),
       imageSizePx,
       resizeRule,
+      openDecoder: storedDecoderOf(context),
     })) {
       context.throwIfStopped();
       for (const { describer, describe } of open)

@@ -10,6 +10,7 @@ import type { InputContract } from '../../../src/modules/models/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import type { ManifestImage } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize } from '../../engine/embed.ts';
+import { storedDecoderOf } from '../stored-decoder.ts';
 import { verifiedShardPaths, type TaskContext } from '../task.ts';
 
 export interface Pixels {
@@ -46,6 +47,7 @@ export async function openPixels(
       batchSize: embeddingBatchSize(imageSizePx),
       imageSizePx,
       resizeRule,
+      openDecoder: storedDecoderOf(context),
     })) {
       await file.appendFile(batch.images);
       done += batch.keys.length;

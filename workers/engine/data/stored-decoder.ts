@@ -1,0 +1,60 @@
+/**
+ * What the readers of batches need of a decoder. The decoder itself is not in the engine: stored bytes were chosen by
+ * strangers, and only a process in a sandbox may decode them (workers/imaging/decoder/stored-decoder.ts).
+ */
+
+/**
+ * FAST may let the JPEG decoder shrink as far as it can while it decodes (views are cropped and blurred anyway). EXACT
+ * resizes by an antialiased bilinear filter, as the input contract says, and lets the decoder shrink only images of at
+ * least four times the target size (256 px for 64), so that a factor of at least two is left for that filter. An image
+ * that already has the target size is not resized.
+ */
+export type DecodeQuality = 'FAST' | 'EXACT';
+
+/**
+ * SHORT_SIDE_THEN_CENTRE_CROP resizes the short side to the target size and crops the centre square. STRETCH resizes
+ * both sides to it.
+ */
+export type ResizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP' | 'STRETCH';
+
+/** How an image becomes a square of pixels. */
+export interface SquareRule {
+  /** Side of the decoded square. */
+  readonly sizePx: number;
+  readonly quality: DecodeQuality;
+  readonly resizeRule: ResizeRule;
+}
+
+/** Where the bytes of an image lie, and where its pixels go. */
+export interface StoredImage {
+  readonly key: string;
+  /** Index into the shards of the reading. */
+  readonly shard: number;
+  readonly byteOffset: number;
+  readonly byteSize: number;
+  /** Index of the image in its batch. */
+  readonly place: number;
+}
+
+export interface StoredDecoder {
+  /**
+   * Decodes images of one batch: each into its place in `target`, uint8 RGB `[batchSize, sizePx, sizePx, 3]`. What is
+   * asked for is asked before this returns. Throws ImageDataError IMAGE_UNREADABLE or SHARD_TRUNCATED, which names the
+   * key, and READER_DIED.
+   */
+  decode(images: readonly StoredImage[], target: Uint8Array): Promise<void>;
+  /** Ends every process of the decoder and waits until they are gone; what is under way is rejected. */
+  close(): Promise<void>;
+}
+
+export interface StoredDecoderOptions extends SquareRule {
+  /** The shards, open for reading; the caller closes them after the decoder. */
+  readonly shardFiles: readonly number[];
+  /** Most images of one `decode`. */
+  readonly batchSize: number;
+  /** Most calls of `decode` that are under way at once. */
+  readonly batchesAtOnce: number;
+}
+
+/** Rejects where no decoder starts. */
+export type OpenStoredDecoder = (options: StoredDecoderOptions) => Promise<StoredDecoder>;

@@ -1,0 +1,29 @@
+/** What a reader of sealed images says to its decoder, and what the decoder may say, which nobody believes unseen. */
+import { z } from 'zod';
+import type { SquareRule } from '../../engine/data/stored-decoder.ts';
+
+/** The argument of the program, in JSON. */
+export type StoredDecoderRule = SquareRule;
+
+/** Images to decode: each `[shard, byteOffset, byteSize, position of its pixels in the file of pixels]`. */
+export interface StoredDecoderRequest {
+  readonly bodyByteSize: 0;
+  readonly images: readonly (readonly [shard: number, byteOffset: number, byteSize: number, position: number])[];
+}
+
+const bodyByteSize = z.literal(0);
+
+export const storedDecoderReplySchema = z.discriminatedUnion('kind', [
+  /** The program is loaded. */
+  z.strictObject({ kind: z.literal('READY'), bodyByteSize }),
+  /** The pixels of all images of the request are in the file. */
+  z.strictObject({ kind: z.literal('DECODED'), bodyByteSize }),
+  z.strictObject({
+    kind: z.literal('FAILED'),
+    bodyByteSize,
+    /** TRUNCATED: the shard ends within the image. */
+    fault: z.enum(['UNREADABLE', 'TRUNCATED']),
+    reason: z.string().max(4_000),
+  }),
+]);
+export type StoredDecoderReply = z.infer<typeof storedDecoderReplySchema>;

@@ -1,0 +1,80 @@
+/** The inside of a decoder of sealed images: answers requests one at a time, until there is nobody who asks. */
+import { read, write } from 'node:fs';
+import type { Readable, Writable } from 'node:stream';
+import { promisify } from 'node:util';
+import { FIRST_FILE } from './decoder-limits.ts';
+import { createFrameReader, FramesEndedError, writeFrame } from './frames.ts';
+import type { StoredDecoderReply, StoredDecoderRequest } from './stored-protocol.ts';
+
+/** Images under way at once. They share the threads of libuv's pool; more would only hold memory. */
+const DECODES_AT_ONCE = 8;
+const PIXEL_FILE = FIRST_FILE;
+const FIRST_SHARD = FIRST_FILE + 1;
+const REASON_LENGTH_MAX = 2_000;
+
+const readBytes = promisify(read);
+const writeBytes = promisify(write);
+
+class TruncatedError extends Error {
+  override readonly name = 'TruncatedError';
+}
+
+/**
+ * The file of pixels is descriptor FIRST_FILE, and the shards follow it.
+ * @param decode of the bytes of one image; what it throws is the reason that the reader is given.
+ */
+export async function serveStoredDecoder(
+  input: Readable,
+  output: Writable,
+  decode: (bytes: Buffer) => Promise<Uint8Array>,
+): Promise<void> {
+  // From our own reader, which is trusted.
+  const requests = createFrameReader(input, (text): StoredDecoderRequest => JSON.parse(text));
+  const say = (reply: StoredDecoderReply): Promise<void> => writeFrame(output, reply);
+  const decodeOne = async (shard: number, byteOffset: number, byteSize: number, position: number): Promise<void> => {
+    const bytes = Buffer.allocUnsafeSlow(byteSize);
+    for (let filled = 0; filled < byteSize;) {
+      const { bytesRead } = await readBytes(FIRST_SHARD + shard, bytes, filled, byteSize - filled, byteOffset + filled);
+      if (bytesRead === 0) throw new TruncatedError();
+      filled += bytesRead;
+    }
+    const pixels = await decode(bytes);
+    for (let written = 0; written < pixels.length;) {
+      const { bytesWritten } = await writeBytes(
+        ...([PIXEL_FILE, pixels, written, pixels.length - written, position + written] as const),
+      );
+      written += bytesWritten;
+    }
+  };
+  await say({ kind: 'READY', bodyByteSize: 0 });
+  for (;;) {
+    try {
+      const { head } = await requests.next(0);
+      await say(await answerTo(head, decodeOne));
+    } catch (error) {
+      // Nobody asks any more.
+      if (error instanceof FramesEndedError) return;
+      throw error;
+    }
+  }
+}
+
+async function answerTo(
+  { images }: StoredDecoderRequest,
+  decodeOne: (...image: StoredDecoderRequest['images'][number]) => Promise<void>,
+): Promise<StoredDecoderReply> {
+  const waiting = images.values();
+  const failures: unknown[] = [];
+  const lane = async (): Promise<void> => {
+    for (const image of waiting) {
+      if (failures.length > 0) return;
+      await decodeOne(...image).catch((error: unknown) => failures.push(error));
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(DECODES_AT_ONCE, images.length) }, lane));
+  const [failure] = failures;
+  if (failure === undefined) return { kind: 'DECODED', bodyByteSize: 0 };
+  const reason = failure instanceof Error ? failure.message : String(failure);
+  const fault = failure instanceof TruncatedError ? 'TRUNCATED' : 'UNREADABLE';
+  return { kind: 'FAILED', bodyByteSize: 0, fault, reason: reason.slice(0, REASON_LENGTH_MAX) };
+}

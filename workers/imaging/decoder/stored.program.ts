@@ -1,0 +1,18 @@
+/**
+ * The process in which sealed images are decoded for trainings, evaluations and embeddings: what a decoder chokes on
+ * ends here. It holds the shards, open for reading, and the file of pixels; nothing else is open.
+ */
+import sharp from 'sharp';
+import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
+import { decodeSquare } from './decode-square.ts';
+import type { StoredDecoderRule } from './stored-protocol.ts';
+import { serveStoredDecoder } from './stored-service.ts';
+
+// One libvips thread for each image: many images at once scale better than many threads on one.
+sharp.concurrency(1);
+sharp.cache(false);
+
+// From our own reader, which is trusted.
+const rule: StoredDecoderRule = JSON.parse(process.argv[2] ?? '');
+dropPrivilegesIfRequested();
+await serveStoredDecoder(process.stdin, process.stdout, (bytes) => decodeSquare(bytes, rule));
