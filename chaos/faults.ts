@@ -116,8 +116,12 @@ async function freezePostgres({ stage }: Act): Promise<boolean> {
   if (held.length === 0) return false;
   const family = await familyOf(await stage.postgresPid());
   for (const pid of family) signal(pid, 'SIGSTOP');
-  await stage.waiting.pause(AWAY_MS);
-  for (const pid of family) signal(pid, 'SIGCONT');
+  try {
+    await stage.waiting.pause(AWAY_MS);
+  } finally {
+    // Also after Ctrl-C: a suspended process hears nothing of its end.
+    for (const pid of family) signal(pid, 'SIGCONT');
+  }
   for (const { id, attempt, sequence } of held) {
     await stage.waiting.until(
       `run ${id} to continue`,
