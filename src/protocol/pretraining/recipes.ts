@@ -139,12 +139,12 @@ function cropScalesAtInferenceScale(imageSizePx: number): Pick<Augmentation, 'cr
 }
 
 /**
- * Image sizes by the number of epochs that a budget allows at 64 px. At 96 px the views are those of 64 px, so that
- * training costs the same and only the use of the encoder costs more; larger views cost epochs.
+ * Image sizes by the number of epochs that a budget allows at 64 px. A larger image costs more wherever the encoder is
+ * used, and pays only after the images have been seen often.
  */
 const IMAGE_SIZES = [
   { sizePx: 64, epochs: 0 },
-  { sizePx: 96, epochs: 40 },
+  { sizePx: 96, epochs: 450 },
   { sizePx: 128, epochs: 800 },
   { sizePx: 224, epochs: 2450 },
 ] as const;
