@@ -1,4 +1,5 @@
 /** Small shards for tests: images drawn by a formula, packed as the import packs them. */
+import { mkdtempSync, rmSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -42,8 +43,12 @@ export async function storedBytes(shardPath: string, { byteOffset, byteSize }: S
   return (await readFile(shardPath)).subarray(byteOffset, byteOffset + byteSize);
 }
 
+/** Not the folder of all temporary files: that may contain the project itself, which the decoder must read. */
+const hiddenFolder = mkdtempSync(join(tmpdir(), 'paraffin-hidden-'));
+process.once('exit', () => rmSync(hiddenFolder, { recursive: true, force: true }));
+
 /** The decoder of every reading of images, in its sandbox. */
-export const openDecoder = storedDecoders({ hiddenFolder: tmpdir(), scratchFolder: tmpdir() });
+export const openDecoder = storedDecoders({ hiddenFolder, scratchFolder: tmpdir() });
 
 /** A PNG of one colour, whose red level identifies the image. */
 export async function plainPng(red: number, sizePx = 16): Promise<Buffer> {
