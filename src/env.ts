@@ -4,6 +4,8 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 
+const PROJECT_ROOT = path.resolve(import.meta.dirname, '..');
+
 const portSchema = z
   .string()
   .regex(/^\d{1,5}$/, 'must be a number from 0 to 65535')
@@ -19,7 +21,15 @@ const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text 
 const SESSION_HOURS_MAX = 8_760;
 
 const environmentSchema = z.object({
-  PARAFFIN_DATA_DIR: z.string().min(1).default('./.paraffin'),
+  PARAFFIN_DATA_DIR: z
+    .string()
+    .min(1)
+    // The sandbox hides the data directory, and with it a program inside.
+    .refine(
+      (folder) => !`${PROJECT_ROOT}${path.sep}`.startsWith(path.join(path.resolve(folder), path.sep)),
+      'must be a folder that does not contain the program itself',
+    )
+    .default('./.paraffin'),
   PARAFFIN_HOST: z.string().min(1).default('127.0.0.1'),
   PARAFFIN_PORT: portSchema.default(4000),
   PARAFFIN_DATABASE_URL: z

@@ -50,6 +50,13 @@ describe('environment', () => {
     assert.deepEqual(importRoots, ['/data/imports', '/slides', path.resolve('tiles')]);
   });
 
+  test('the data directory may be inside the project, but must not contain it', () => {
+    for (const folder of ['.', '..', '/', path.dirname(path.resolve('.'))])
+      assert.throws(() => readEnvironment({ PARAFFIN_DATA_DIR: folder }), /PARAFFIN_DATA_DIR: .* the program/, folder);
+    for (const folder of ['data', `${path.resolve('.')}-data`])
+      assert.equal(readEnvironment({ PARAFFIN_DATA_DIR: folder }).dataDir, path.resolve(folder));
+  });
+
   test('flags are true, false, 1 or 0', () => {
     assert.deepEqual(
       ['true', '1', 'false', '0'].map((flag) => readEnvironment({ PARAFFIN_REQUIRE_AUTH: flag }).requireAuth),
