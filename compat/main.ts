@@ -190,8 +190,8 @@ async function writeDocument(table: string, versions: Readonly<Record<string, st
 
 Written by \`npm run compat -- --all --browser --write\`; the run fails if a number is above ${TOLERANCE.toExponential(0)}.
 
-Each number is the greatest difference of one component of an embedding, against that embedding's root mean square, over three images
-at 224 px and at 64 px (TF.js: at 64 px). Imports are compared with torchvision's embedding, exports with Paraffin's own. The first row shows how much of the difference is float32 rounding.
+Each number is the largest difference in any component of an embedding, divided by that embedding's root mean square, over three images
+at 224 px and at 64 px (TF.js: only at 64 px). Imports are compared with torchvision's embedding, exports with Paraffin's own. The first row shows how much of the difference is float32 rounding.
 
 ${table}
 
@@ -199,12 +199,12 @@ With ${Object.entries(versions)
     .map(([name, version]) => `${name} ${version}`)
     .join(', ')}.
 
-What was checked with each library:
-- Checkpoints are imported as they are: the architecture and the prefix are detected, and every tensor is accounted for, including the paper's projection head.
-- Safetensors: Paraffin reads what Python's library wrote, and Python's library loads what Paraffin wrote with the same bits and the input contract in its metadata.
+What was checked for each library:
+- Checkpoints are imported unchanged: the architecture and the prefix are detected, and every tensor is accounted for, including the paper's projection head.
+- Safetensors: Paraffin reads files written by Python's library. Python's library loads files written by Paraffin, with identical bits and with the input contract in the metadata.
 - PyTorch: \`torch.load(weights_only=True)\`, read and memory-mapped, then \`load_state_dict(strict=True)\` into torchvision's network with \`fc = Identity()\`.
 - ONNX: \`onnx.checker\` with full shape inference, then ONNX Runtime on the CPU at two image sizes and two batch sizes.
-- TF.js: the zip unpacked by Python's \`zipfile\`, then \`tf.loadGraphModel\` with the plain JavaScript backend, and in a browser where a row says so.
+- TF.js: the zip, unpacked by Python's \`zipfile\`, then \`tf.loadGraphModel\` with the plain JavaScript backend, and in a browser where a row says so.
 `;
   await writeFile(path.join(docsDir, 'compatibility.md'), text);
 }

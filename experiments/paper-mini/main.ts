@@ -281,7 +281,7 @@ async function write(
     '',
     `ResNet-18 pretrained by SimCLR at ${TRAINING.imageSizePx} px, batch ${TRAINING.batchSize}, ${plan.steps} steps in every arm, the default recipe, ${plan.seedCount} ${plan.seedCount === 1 ? 'seed (1)' : `seeds (1 to ${plan.seedCount})`}, on ${imageCount} images and`,
     `patches of ${imported.length} datasets of histology-mini; tested on frozen embeddings of ${tests.map(({ folder, imageCount: count }) => `${folder} (${count})`).join(' and ')}, ${FOLDS} folds by group.`,
-    `${minutes} minutes (of ${MINUTES} allowed) on ${os.availableParallelism()} cores of ${os.cpus()[0]?.model ?? 'an unknown processor'}, ${imagesPerSecond.toFixed(0)} images/s measured before the plan was made, under a load of ${(os.loadavg()[0] ?? 0).toFixed(1)} (other work shared the machine where it is above the cores).`,
+    `${minutes} minutes (of ${MINUTES} allowed) on ${os.availableParallelism()} cores of ${os.cpus()[0]?.model ?? 'an unknown processor'}, ${imagesPerSecond.toFixed(0)} images/s measured before the plan was made, under a load of ${(os.loadavg()[0] ?? 0).toFixed(1)} (a load above the number of cores means that other work shared the machine).`,
   ];
   const { markdown, pictures } = reportOf({ arms, tests: tests.map(({ folder }) => folder), plan, measured, setting });
   const picturesDir = path.join(values.out, 'paper-mini');

@@ -25,7 +25,7 @@ export function armsOf(parts: readonly ExperimentPart[]): Arm[] {
   return [
     {
       name: 'random',
-      meaning: 'the encoder as it is drawn, trained on nothing',
+      meaning: 'the encoder with its random initial weights, not trained',
       folders: all.slice(0, 1),
       imageShare: 1,
       isTrained: false,

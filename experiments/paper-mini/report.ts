@@ -74,8 +74,8 @@ export function reportOf(experiment: Experiment): Report {
     '',
     '![how many images](paper-mini/images.png)',
     '',
-    'Dots are means over seeds, lines the 95 % bootstrap intervals over groups, averaged over seeds. "against random" is the paired difference to the random encoder',
-    'of the same seed over the same folds, by `compareEvaluations`; where its interval holds 0, the data does not distinguish the two.',
+    'Dots are means over seeds; lines are the 95 % bootstrap intervals over groups, averaged over seeds. "against random" is the paired difference to the random encoder',
+    'of the same seed over the same folds, by `compareEvaluations`; where its interval contains 0, the data does not distinguish the two.',
     '',
     '## The arms',
     '',
@@ -191,13 +191,13 @@ function conclusionOf(experiment: Experiment): string {
       `${trained.filter((arm) => value(arm, each) > colourValue(each)).length} on ${each.test} by ${each.protocol}`,
   );
   return [
-    `With ${plan.steps} steps and ${plan.seedCount} ${plan.seedCount === 1 ? 'seed' : 'seeds'} for each arm, ${better} of ${verdicts.length} comparisons of a pretrained encoder with the random one are better beyond their interval and ${worse} are worse;`,
-    `the other ${verdicts.length - better - worse} are not distinguished.`,
+    `With ${plan.steps} steps and ${plan.seedCount} ${plan.seedCount === 1 ? 'seed' : 'seeds'} for each arm, ${better} of ${verdicts.length} comparisons of a pretrained encoder with the random one have an interval above 0, ${worse} have one below 0;`,
+    `the other ${verdicts.length - better - worse} intervals contain 0.`,
     `By the means alone, pretraining on all datasets scores above pretraining on one in ${higher('all', 'one')} of ${cases.length} cases and above several in ${higher('all', 'several')};`,
-    `macro F1 rises with every step from 5 to 100 % of the images in ${rising} of ${cases.length}; other stains beside H&E score above H&E alone in ${higher('all', 'H&E only')} of ${cases.length}.`,
-    `Of the ${trained.length} pretrained encoders, those that score above mere colour statistics of the same images are: ${aboveColour.join(', ')}.`,
-    'The paper trained for 1,000 epochs on hundreds of thousands of images; here are about two thousand patches and minutes. So this shows that the whole way works and which way an effect points where an interval says so,',
-    'never that a model is good. Where tested images were in the pretraining (last column), they were seen without their labels, which helps the pretrained encoders all the same.',
+    `macro F1 never falls from one share of the images to the next, from 5 to 100 %, in ${rising} of ${cases.length}; pretraining on all stains scores above pretraining on H&E alone in ${higher('all', 'H&E only')} of ${cases.length}.`,
+    `Of the ${trained.length} pretrained encoders, the number that scores above plain colour statistics of the same images is: ${aboveColour.join(', ')}.`,
+    'The paper trained for 1,000 epochs on hundreds of thousands of images; this experiment has about two thousand patches and trains for minutes. It shows that the whole process works, and the direction of an effect where an interval excludes 0,',
+    'but never that a model is good. Where tested images were part of the pretraining (last column), they were seen without their labels; this still helps the pretrained encoders.',
   ].join('\n');
 }
 

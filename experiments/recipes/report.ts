@@ -22,13 +22,13 @@ export function reportOf(
 
 <!-- Written by npm run experiment:recipes; edit experiments/recipes/report.ts. -->
 
-ResNet-18, SimCLR. Every row trains under one change against the base, at equal images seen unless the change is that
-number: images of ${BASE_RECIPE.evaluationSizePx} px, views of ${BASE_RECIPE.viewSizePx} px, ${BASE_RECIPE.imagesSeen.toLocaleString('en')} images, batch ${BASE_RECIPE.batchSize}, AdamW at ${BASE_RECIPE.learningRate}, weight decay ${BASE_RECIPE.weightDecay},
+ResNet-18, SimCLR. Every row changes one setting of the base recipe. All rows see the same number of images, unless that number is the change.
+Base recipe: images of ${BASE_RECIPE.evaluationSizePx} px, views of ${BASE_RECIPE.viewSizePx} px, ${BASE_RECIPE.imagesSeen.toLocaleString('en')} images, batch ${BASE_RECIPE.batchSize}, AdamW at ${BASE_RECIPE.learningRate}, weight decay ${BASE_RECIPE.weightDecay},
 temperature ${BASE_RECIPE.temperature}, ${BASE_RECIPE.cropScaleMin} to ${BASE_RECIPE.cropScaleMax} of the area, jitter ${BASE_RECIPE.jitterStrength}, grey ${BASE_RECIPE.greyProbability}, ${BASE_RECIPE.precision.toLowerCase()}. The score is the macro-F1 of a linear
-probe on frozen embeddings, mean over the seeds that were measured, with 95 % bootstrap intervals over groups (images where
-groups are unknown: then too narrow). "Against random" and "against the base" are paired differences over the seeds that
-both have. A row with fewer than ${SEEDS.length} seeds is a sighting, not a result. Every cell: [cells.json](recipes/cells.json).
-Images per second are those of a machine that did other work beside it: they say nothing.
+probe on frozen embeddings, the mean over the seeds that were measured, with 95 % bootstrap intervals over groups (over images where
+groups are unknown; those intervals are too narrow). "Against random" and "against the base" are paired differences over the seeds that were
+measured for both. A row with fewer than ${SEEDS.length} seeds is preliminary, not a result. All cells are in [cells.json](recipes/cells.json).
+Images per second were measured while the machine did other work, and are not meaningful.
 
 \`npm run experiment:recipes -- --minutes 60\` continues where the last run stopped. ${machine}
 ${parts.join('\n')}
