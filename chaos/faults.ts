@@ -100,10 +100,10 @@ async function freezeAgent({ stage, random }: Act): Promise<boolean> {
 }
 
 /** The agent and its children cannot reach the database, for less or for more than the duration of a lease. */
-async function cutNetwork({ stage, random }: Act): Promise<boolean> {
-  stage.wire.cut();
+async function disconnectDatabase({ stage, random }: Act): Promise<boolean> {
+  stage.proxy.disconnect();
   await stage.waiting.pause(1_000 + random() * FREEZE_MS);
-  stage.wire.mend();
+  stage.proxy.restore();
   return true;
 }
 
@@ -281,7 +281,7 @@ export const FAULTS = {
   'restart PostgreSQL': restartPostgres,
   'freeze PostgreSQL': freezePostgres,
   'freeze agent': freezeAgent,
-  'cut network': cutNetwork,
+  'cut network': disconnectDatabase,
   'fill disk': fillDisk,
   'set clock back': setClockBack,
   'deliver twice': deliverTwice,

@@ -13,7 +13,7 @@ import { findRunningPostgres } from '../src/platform/postgres.ts';
 import { childrenOf, familyOf, identityOf, isAlive } from '../test/support/processes.ts';
 import type { Clock } from './clock.ts';
 import type { Disk } from './disk.ts';
-import { openWire, type Wire } from '../test/support/wire.ts';
+import { startTcpProxy, type TcpProxy } from '../test/support/tcp-proxy.ts';
 import type { Waiting } from './waiting.ts';
 
 const run = promisify(execFile);
@@ -31,7 +31,7 @@ export interface Stage {
   readonly clock: Clock | undefined;
   /** Undefined: the machine's disk is used, and never filled. */
   readonly disk: Disk | undefined;
-  readonly wire: Wire;
+  readonly proxy: TcpProxy;
   client(): RegistryClient & { readonly url: string };
   serverPid(): number;
   agentPid(): number;
@@ -89,12 +89,12 @@ export async function openStage(
     ...clock?.env,
   };
   let { process: server, client } = await serve(serverSettings, keyFile);
-  const wire = await openWire(async () => Number(new URL(await databaseUrl()).port));
-  seenPorts.add(wire.port);
+  const proxy = await startTcpProxy(async () => Number(new URL(await databaseUrl()).port));
+  seenPorts.add(proxy.port);
   const startAgent = async (): Promise<Process> => {
     await waiting.until('PostgreSQL', async () => (await databaseUrl()) !== '', 60_000);
     const url = new URL(await databaseUrl());
-    url.port = String(wire.port);
+    url.port = String(proxy.port);
     const settings = {
       PARAFFIN_DATABASE_URL: url.href,
       PARAFFIN_DATA_DIR: folder,
@@ -110,7 +110,7 @@ export async function openStage(
   };
   let agent = await startAgent().catch(async (error: unknown) => {
     await end(server);
-    await wire.close();
+    await proxy.close();
     throw error;
   });
   const postgresPid = async (): Promise<number> =>
@@ -122,7 +122,7 @@ export async function openStage(
     waiting,
     clock,
     disk,
-    wire,
+    proxy,
     client: () => client,
     serverPid: () => server.pid,
     agentPid: () => agent.pid,
@@ -164,7 +164,7 @@ export async function openStage(
       return alive.filter((pid) => !family.has(pid));
     },
     close: async () => {
-      wire.mend();
+      proxy.restore();
       await end(agent);
       await end(server);
       // A killed server cannot stop its PostgreSQL.
@@ -172,7 +172,7 @@ export async function openStage(
       if (left !== undefined && (await isAlive(left))) process.kill(left, 'SIGINT');
       const endMs = performance.now() + END_MS;
       while (left !== undefined && (await isAlive(left)) && performance.now() < endMs) await setTimeout(100);
-      await wire.close();
+      await proxy.close();
       await clock?.forget(seenProcesses.values());
     },
   };

@@ -7,13 +7,13 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import type { Random } from './random.ts';
-import { openWire, type Wire } from '../test/support/wire.ts';
+import { startTcpProxy, type TcpProxy } from '../test/support/tcp-proxy.ts';
 import type { ChaosPromise } from './report.ts';
 import type { Stage } from './stage.ts';
 
 /** A checkpoint has 45 MB, so a transfer completes only if it is resumed. */
-const BREAKS = 4;
-const BREAK_AFTER_BYTES = { min: 2_000_000, max: 10_000_000 };
+const RESETS_MIN = 4;
+const RESET_AFTER_BYTES = { min: 2_000_000, max: 10_000_000 };
 /** The bandwidth of a slow connection. */
 const SLOW_BYTES_PER_SECOND = 4_000_000;
 
@@ -27,17 +27,17 @@ export async function transferOverBadNetwork(stage: Stage, random: Random, runId
       .client()
       .request(found, 'query ($id: ID!) { run(id: $id) { checkpoints { id sha256 } } }', { id: runId })
   ).run.checkpoints;
-  const wire = await openWire(() => Promise.resolve(Number(new URL(stage.client().url).port)));
-  const url = `http://127.0.0.1:${wire.port}`;
+  const proxy = await startTcpProxy(() => Promise.resolve(Number(new URL(stage.client().url).port)));
+  const url = `http://127.0.0.1:${proxy.port}`;
   const file = path.join(stage.folder, 'downloaded.safetensors');
   try {
-    const down = await badly(wire, stage, random, async () => {
+    const down = await withBadNetwork(proxy, stage, random, async () => {
       await stage.paraffin('download', checkpoint.id, '--out', file, '--url', url, '--quiet');
       return createHash('sha256')
         .update(await readFile(file))
         .digest('hex');
     });
-    const up = await badly(wire, stage, random, async () => {
+    const up = await withBadNetwork(proxy, stage, random, async () => {
       const contract = ['--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5'];
       await stage.paraffin('models', 'import', file, '--model', 'chaos-uploaded', ...contract, '--url', url, '--quiet');
       const imported = z.object({
@@ -53,32 +53,37 @@ export async function transferOverBadNetwork(stage: Stage, random: Random, runId
         );
       return model.checkpoints.nodes.map((node) => node.importedFrom.sha256).join(' and ');
     });
-    const promiseOf = (what: string, { came, breaks, seconds }: Transfer): ChaosPromise => ({
+    const promiseOf = (what: string, { result, breaks, seconds }: Transfer): ChaosPromise => ({
       promise: `${what} over a network that breaks off, then is slow, is resumed and complete`,
-      held: came === checkpoint.sha256 && breaks > 0,
+      held: result === checkpoint.sha256 && breaks > 0,
       seen:
-        came === checkpoint.sha256
+        result === checkpoint.sha256
           ? `broken off ${breaks} times, then ${SLOW_BYTES_PER_SECOND / 1e6} MB/s; the right sha256 after ${seconds.toFixed(1)} s`
-          : came,
+          : result,
     });
     return [promiseOf('a download', down), promiseOf('an upload', up)];
   } finally {
-    await wire.close();
+    await proxy.close();
   }
 }
 
 interface Transfer {
   /** A sha256, or the reason why there is none. */
-  readonly came: string;
+  readonly result: string;
   readonly breaks: number;
   readonly seconds: number;
 }
 
-async function badly(wire: Wire, stage: Stage, random: Random, transfer: () => Promise<string>): Promise<Transfer> {
-  const before = wire.brokenCount();
+async function withBadNetwork(
+  proxy: TcpProxy,
+  stage: Stage,
+  random: Random,
+  transfer: () => Promise<string>,
+): Promise<Transfer> {
+  const before = proxy.resetCount();
   const startMs = performance.now();
   let isOver = false;
-  wire.breakAfter(() => BREAK_AFTER_BYTES.min + random() * (BREAK_AFTER_BYTES.max - BREAK_AFTER_BYTES.min));
+  proxy.resetAfter(() => RESET_AFTER_BYTES.min + random() * (RESET_AFTER_BYTES.max - RESET_AFTER_BYTES.min));
   const done = transfer()
     .catch((error: unknown) => String(error))
     .finally(() => {
@@ -86,10 +91,10 @@ async function badly(wire: Wire, stage: Stage, random: Random, transfer: () => P
     });
   await stage.waiting.until(
     'the network to have broken off',
-    () => Promise.resolve(isOver || wire.brokenCount() >= before + BREAKS),
+    () => Promise.resolve(isOver || proxy.resetCount() >= before + RESETS_MIN),
     120_000,
   );
-  wire.slowDown(SLOW_BYTES_PER_SECOND);
-  const came = await done;
-  return { came, breaks: wire.brokenCount() - before, seconds: (performance.now() - startMs) / 1000 };
+  proxy.limitRate(SLOW_BYTES_PER_SECOND);
+  const result = await done;
+  return { result, breaks: proxy.resetCount() - before, seconds: (performance.now() - startMs) / 1000 };
 }

@@ -1,7 +1,7 @@
 /**
- * The database goes away and comes back, in the midst of every phase of a run: a real PostgreSQL is stopped and started
- * again, while worker and server reach it through a wire that is cut or falls silent. No run loses a step or an
- * attempt.
+ * The database restarts during every phase of a run: a real PostgreSQL is stopped and started again, while the worker
+ * and the server connect to it through a TCP proxy that disconnects them or drops their traffic. No run loses a step or
+ * an attempt.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -26,21 +26,21 @@ import { eventually } from '../support/eventually.ts';
 import { startTestWorker, type TestWorker } from '../support/processes.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
 import { startTestServer } from '../support/server.ts';
-import { openWire, type Wire } from '../support/wire.ts';
+import { startTcpProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 
 const STEPS = 12;
 const KEEP_EVERY = 4;
-/** Two busy cores, TensorFlow that loads, and the half minute after which a silent statement is given up. */
+/** Allows for two busy cores, for loading TensorFlow, and for the 30 s until a statement without an answer fails. */
 const RUN_DEADLINE_MS = 240_000;
 /** A lease lasts 20 s. */
 const LAPSE_DEADLINE_MS = 60_000;
 
 let base = '';
 let postgres: PostgresServer;
-/** What worker and reaper reach the database through; it fails. */
-let wire: Wire;
-/** What the test itself reaches it through: the port changes whenever PostgreSQL starts again. */
-let ownWire: Wire;
+/** The connection of the worker and the reaper to the database: the tests interrupt it. */
+let proxy: TcpProxy;
+/** The test's own connection, never interrupted. A proxy too, because PostgreSQL restarts on another port. */
+let ownProxy: TcpProxy;
 let database: TestDatabase;
 let registry: TestRegistry;
 let worker: TestWorker;
@@ -49,7 +49,7 @@ let reaper: Reaper;
 let datasetId = '';
 let versionId = '';
 
-function databaseThrough({ port }: Wire, maxConnections: number): TestDatabase {
+function databaseThrough({ port }: TcpProxy, maxConnections: number): TestDatabase {
   const url = new URL(postgres.url);
   url.port = String(port);
   const db = openDatabase(url.href, { maxConnections });
@@ -63,19 +63,19 @@ before(async () => {
   await drawTissue({ outDir: path.join(base, 'images'), imagesPerLabel: 8, imageSizePx: 48, seed: 3, groups: 4 });
   postgres = await startPostgres(path.join(base, 'postgres'));
   await applyMigrations(postgres.url, await readMigrations(MIGRATIONS_DIR));
-  const portBehind = (): Promise<number> => Promise.resolve(Number(new URL(postgres.url).port));
-  wire = await openWire(portBehind);
-  ownWire = await openWire(portBehind);
-  database = databaseThrough(ownWire, 4);
+  const upstreamPort = (): Promise<number> => Promise.resolve(Number(new URL(postgres.url).port));
+  proxy = await startTcpProxy(upstreamPort);
+  ownProxy = await startTcpProxy(upstreamPort);
+  database = databaseThrough(ownProxy, 4);
   registry = await openTestRegistry(database, [base]);
-  const behind = databaseThrough(wire, 2);
-  reaperDb = behind.db;
+  const proxied = databaseThrough(proxy, 2);
+  reaperDb = proxied.db;
   reaper = startReaper({
-    ledger: createLedger(reaperDb, behind.transact),
+    ledger: createLedger(reaperDb, proxied.transact),
     onReaped: () => undefined,
     onError: () => undefined,
   });
-  worker = await startTestWorker({ databaseUrl: behind.url, dataDir, name: 'failover' });
+  worker = await startTestWorker({ databaseUrl: proxied.url, dataDir, name: 'failover' });
   datasetId = (
     await database.db.dataset.create({
       data: { slug: 'failover-test', name: 'Failover test', imageKind: 'PATCH', synthetic: true },
@@ -89,13 +89,13 @@ after(async () => {
   await reaperDb.$disconnect();
   await registry.close();
   await database.close();
-  await wire.close();
-  await ownWire.close();
+  await proxy.close();
+  await ownProxy.close();
   await postgres.stop();
   await rm(base, { recursive: true, force: true });
 });
 
-/** Another server with the same data, at another port: every connection, transaction and lock of the first is gone. */
+/** Restarts PostgreSQL with the same data on another port: no connection, transaction or lock survives. */
 async function startPostgresAgain(): Promise<void> {
   await postgres.stop();
   postgres = await startPostgres(path.join(base, 'postgres'));
@@ -107,9 +107,9 @@ async function startPostgresAgain(): Promise<void> {
   );
 }
 
-/** Holds a table until PostgreSQL ends, and resolves when the worker's transaction waits for it. */
-async function untilSomebodyWrites(table: string): Promise<void> {
-  const holder = databaseThrough(ownWire, 1);
+/** Locks a table until PostgreSQL stops, and resolves when a transaction of the worker waits for the lock. */
+async function untilWriteBlocks(table: string): Promise<void> {
+  const holder = databaseThrough(ownProxy, 1);
   void holder.db
     .$transaction(
       async (tx) => {
@@ -130,7 +130,7 @@ async function untilSomebodyWrites(table: string): Promise<void> {
   );
 }
 
-async function untilLapsed(runId: string): Promise<void> {
+async function untilLeaseExpired(runId: string): Promise<void> {
   await eventually(
     'the lease to lapse',
     async () => {
@@ -142,10 +142,10 @@ async function untilLapsed(runId: string): Promise<void> {
   );
 }
 
-/** Resolves when worker and reaper have asked in vain. */
-async function untilRefused(): Promise<void> {
-  const before = wire.refusedCount();
-  await eventually('a connection that is refused', () => (wire.refusedCount() > before ? true : undefined));
+/** Resolves when the proxy has refused a connection of the worker or the reaper. */
+async function untilConnectionRefused(): Promise<void> {
+  const before = proxy.refusedCount();
+  await eventually('a connection that is refused', () => (proxy.refusedCount() > before ? true : undefined));
 }
 
 async function runOf(id: string): Promise<RunRecord> {
@@ -154,7 +154,7 @@ async function runOf(id: string): Promise<RunRecord> {
   return run;
 }
 
-async function ends(id: string): Promise<RunRecord> {
+async function untilEnded(id: string): Promise<RunRecord> {
   return eventually(
     `run ${id} to end`,
     async () => {
@@ -165,9 +165,9 @@ async function ends(id: string): Promise<RunRecord> {
   );
 }
 
-/** It has succeeded in its first attempt, and nobody took it back meanwhile. */
-async function succeedsAtOnce(id: string): Promise<void> {
-  const run = await ends(id);
+/** The run was never requeued. */
+async function assertFirstAttemptSucceeds(id: string): Promise<void> {
+  const run = await untilEnded(id);
   assert.deepEqual([run.status, run.attempt, run.failure], ['SUCCEEDED', 1, null]);
 }
 
@@ -189,7 +189,7 @@ function launchPretraining(changes: object = {}): Promise<RunRecord> {
   });
 }
 
-/** What a training has come to, and every event on the way but those of progress, whose number depends on the time. */
+/** The result of a training and the kinds of its events, without those of progress, whose number depends on timing. */
 async function outcomeOf(runId: string): Promise<object> {
   const [series] = await registry.runs.metrics(ADMIN, runId, ['loss']);
   const checkpoints = await database.db.checkpoint.findMany({ where: { sourceRunId: runId } });
@@ -206,11 +206,11 @@ async function outcomeOf(runId: string): Promise<object> {
   };
 }
 
-test('a transaction whose connection breaks between two statements is told from a wrong one', async () => {
+test('a transaction whose connection breaks between two statements is recognised as a database fault, a wrong statement is not', async () => {
   const broken = database.transact(async (tx) => {
     const [backend] = await tx.$queryRaw<{ pid: number }[]>`SELECT pg_backend_pid() AS pid`;
     await database.db.$queryRaw`SELECT pg_terminate_backend(${backend?.pid ?? 0}::int)`;
-    await eventually('the connection to be gone', async () => {
+    await eventually('the connection to have ended', async () => {
       const rows = await database.db.$queryRaw<unknown[]>`
         SELECT 1 FROM pg_stat_activity WHERE pid = ${backend?.pid ?? 0}::int`;
       return rows.length === 0 ? true : undefined;
@@ -227,19 +227,19 @@ test('a transaction whose connection breaks between two statements is told from 
   );
 });
 
-test('an import seals its version after the database has gone away while it registered it', async () => {
-  const written = untilSomebodyWrites('DatasetVersion');
+test('an import seals its version although the database restarted while the import registered it', async () => {
+  const written = untilWriteBlocks('DatasetVersion');
   const run = await registry.runs.launchImport(ADMIN, {
     datasetId,
     path: path.join(base, 'images'),
     layout: 'FOLDER_PER_LABEL',
   });
   await written;
-  wire.cut();
+  proxy.disconnect();
   await startPostgresAgain();
-  await untilRefused();
-  wire.mend();
-  await succeedsAtOnce(run.id);
+  await untilConnectionRefused();
+  proxy.restore();
+  await assertFirstAttemptSucceeds(run.id);
   const versions = await database.db.datasetVersion.findMany({ where: { datasetId } });
   assert.deepEqual(
     versions.map(({ status, imageCount }) => [status, imageCount]),
@@ -250,32 +250,32 @@ test('an import seals its version after the database has gone away while it regi
 
 test('a training takes every step once, although the database goes away at its start, for longer than its lease, and at its end', async () => {
   const undisturbed = await launchPretraining();
-  await succeedsAtOnce(undisturbed.id);
+  await assertFirstAttemptSucceeds(undisturbed.id);
 
   const run = await launchPretraining();
   await eventually('a start', async () => ((await runOf(run.id)).status === 'RUNNING' ? true : undefined));
-  wire.cut();
+  proxy.disconnect();
   assert.equal((await runOf(run.id)).environment, null, 'the process of the run has written nothing yet');
   await startPostgresAgain();
-  await untilRefused();
-  const kept = untilSomebodyWrites('TrainingState');
-  wire.mend();
+  await untilConnectionRefused();
+  const kept = untilWriteBlocks('TrainingState');
+  proxy.restore();
 
   await kept;
-  // The machine is gone, and its connections with it; another takes its address.
-  wire.fallSilent();
+  // The database's machine disappears without closing its connections, and another one takes over its address.
+  proxy.blackhole();
   await startPostgresAgain();
-  await untilLapsed(run.id);
-  const registered = untilSomebodyWrites('Checkpoint');
-  wire.mend();
+  await untilLeaseExpired(run.id);
+  const registered = untilWriteBlocks('Checkpoint');
+  proxy.restore();
 
   await registered;
-  wire.cut();
+  proxy.disconnect();
   await startPostgresAgain();
-  await untilRefused();
-  wire.mend();
+  await untilConnectionRefused();
+  proxy.restore();
 
-  await succeedsAtOnce(run.id);
+  await assertFirstAttemptSucceeds(run.id);
   assert.deepEqual(await outcomeOf(run.id), await outcomeOf(undisturbed.id));
 });
 
@@ -291,13 +291,13 @@ test('an evaluation comes to the same numbers', async () => {
       options: { bootstrapResamples: 100 },
     });
   const disturbed = await launch();
-  await untilSomebodyWrites('Evaluation');
-  wire.cut();
+  await untilWriteBlocks('Evaluation');
+  proxy.disconnect();
   await startPostgresAgain();
-  await untilRefused();
-  wire.mend();
-  await succeedsAtOnce(disturbed.id);
-  await succeedsAtOnce((await launch()).id);
+  await untilConnectionRefused();
+  proxy.restore();
+  await assertFirstAttemptSucceeds(disturbed.id);
+  await assertFirstAttemptSucceeds((await launch()).id);
   const evaluations = await registry.evaluations.ofCheckpoint(ADMIN, checkpoint.id, 3);
   assert.equal(evaluations.length, 2, 'each registered one');
   assert.deepEqual(evaluations[0]?.metrics, evaluations[1]?.metrics);
@@ -308,12 +308,12 @@ test('a cancel that a worker could not hear of is delivered afterwards, and keep
   const lastStep = async (): Promise<number> =>
     (await registry.runs.metrics(ADMIN, run.id, ['loss'])).at(0)?.points.at(-1)?.step ?? 0;
   await eventually('a loss', async () => ((await lastStep()) > 0 ? true : undefined), RUN_DEADLINE_MS);
-  wire.cut();
+  proxy.disconnect();
   await startPostgresAgain();
   await registry.runs.cancel(ADMIN, run.id);
-  await untilLapsed(run.id);
-  wire.mend();
-  const ended = await ends(run.id);
+  await untilLeaseExpired(run.id);
+  proxy.restore();
+  const ended = await untilEnded(run.id);
   assert.deepEqual([ended.status, ended.attempt], ['CANCELED', 1]);
   const states = await database.db.trainingState.findMany({ where: { runId: run.id } });
   // Steps count from 0, and a state is named by how many were taken.
@@ -325,19 +325,19 @@ test('a cancel that a worker could not hear of is delivered afterwards, and keep
 
 describe('a server', () => {
   test('answers with a code and when to ask again, keeps its subscribers, and recovers by itself', async (context) => {
-    const behind = databaseThrough(wire, 4);
-    const server = await startTestServer(behind);
+    const proxied = databaseThrough(proxy, 4);
+    const server = await startTestServer(proxied);
     context.after(async () => {
       await server.close();
-      await behind.close();
+      await proxied.close();
     });
     const runId = await makeRun(database);
-    const happens = (sequence: number): Promise<unknown> =>
+    const appendEvent = (sequence: number): Promise<unknown> =>
       database.transact(async (tx) => {
         await tx.runEvent.create({ data: { runId, sequence, kind: 'PROGRESS' } });
         await tx.$queryRaw`SELECT pg_notify('run_events', ${runId})::text`;
       });
-    await happens(1);
+    await appendEvent(1);
     const client = createClient({
       url: `${server.url.replace('http', 'ws')}/graphql`,
       webSocketImpl: WebSocket,
@@ -351,7 +351,7 @@ describe('a server', () => {
     const ask = (route: string): Promise<Response> =>
       fetch(`${server.url}${route}`, { headers: { authorization: `Bearer ${server.adminKey}` } });
     assert.equal(at(await read(), 'errors'), undefined);
-    wire.cut();
+    proxy.disconnect();
     await startPostgresAgain();
     const answer = await read();
     assert.deepEqual(
@@ -361,8 +361,8 @@ describe('a server', () => {
     const download = await ask(`/artifacts/${'0'.repeat(64)}`);
     assert.deepEqual([download.status, at(await download.json(), 'code')], [503, 'DATABASE_UNREACHABLE']);
     assert.ok(Number(download.headers.get('retry-after')) > 0);
-    await happens(2);
-    wire.mend();
+    await appendEvent(2);
+    proxy.restore();
     await eventually('an answer', async () => (at(await read(), 'errors') === undefined ? true : undefined));
     assert.equal(at((await events.next()).value, 'data.runEvents.sequence'), 2);
   });

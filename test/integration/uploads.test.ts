@@ -23,7 +23,7 @@ import { lightningFile, someEncoder } from '../support/encoder-files.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN } from '../support/registry.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
-import { openWire } from '../support/wire.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 
 const CONTRACT = { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
 const IMPORT = `mutation($input: ImportCheckpointInput!) { importCheckpoint(input: $input) {
@@ -262,24 +262,24 @@ describe('an upload', () => {
   test('of the command line continues after each break, and after a short time without an answer', async () => {
     const file = path.join(server.folder, 'tenpercent.ckpt');
     await writeFile(file, FILE);
-    const wire = await openWire(() => Promise.resolve(Number(new URL(server.url).port)));
+    const proxy = await startTcpProxy(() => Promise.resolve(Number(new URL(server.url).port)));
     try {
-      wire.breakAfter(() => 10_000_000);
+      proxy.resetAfter(() => 10_000_000);
       const uploading = uploadByCommandLine(
-        openRegistry(`http://127.0.0.1:${wire.port}`, keys.contributor),
+        openRegistry(`http://127.0.0.1:${proxy.port}`, keys.contributor),
         { quiet: true },
         file,
       );
-      await eventually('a break', () => (wire.brokenCount() > 0 ? true : undefined));
-      wire.cut();
-      await eventually('what is tried meanwhile', () => (wire.refusedCount() > 1 ? true : undefined));
-      wire.mend();
+      await eventually('a break', () => (proxy.resetCount() > 0 ? true : undefined));
+      proxy.disconnect();
+      await eventually('what is tried meanwhile', () => (proxy.refusedCount() > 1 ? true : undefined));
+      proxy.restore();
       const { uploadId, forget } = await uploading;
       await forget();
       const answer = await importUpload({ uploadId });
       assert.equal(at(answer, 'checkpoint.importedFrom.sha256'), SHA256, JSON.stringify(answer));
     } finally {
-      await wire.close();
+      await proxy.close();
     }
   });
 

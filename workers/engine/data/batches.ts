@@ -1,7 +1,7 @@
 /**
- * Batches of decoded images, prepared ahead of time by another process. This one only asks, in messages of a few
- * kilobytes, and copies pixels: TensorFlow's kernels block its event loop, and meanwhile the decoder must have all that
- * it needs.
+ * Batches of decoded images, prepared ahead of time by another process. This process only sends requests of a few
+ * kilobytes and copies pixels. TensorFlow's kernels block its event loop, so requests are sent early enough that the
+ * decoder always has work meanwhile.
  */
 import { ImageDataError } from './errors.ts';
 import { createPixelCache } from './pixel-cache.ts';
@@ -83,7 +83,7 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
   if (!(cacheByteLimit >= 0)) throw badOption('cacheByteLimit', 'a number of bytes from 0');
   checkStartStep(startStep);
   // This one is created only for its checks, so that a wrong option is refused before a process starts.
-  createSampleOrder({ datasets: datasets.map(withoutOrder), sampling, batchSize, seed, startStep: 0 });
+  createSampleOrder({ datasets: datasets.map(sampledDatasetOf), sampling, batchSize, seed, startStep: 0 });
   const reader = openReader({
     shardPaths: datasets.flatMap(({ shardPaths }) => shardPaths),
     planOf: (shards) => trainingPlan({ datasets, sampling, batchSize, seed, startStep }, shards),
@@ -158,7 +158,7 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
   let failure: ImageDataError | null = null;
   let closing: Promise<void> | null = null;
 
-  /** The decoder has been asked for the next batch when this returns. */
+  /** Sends the request for the next batch to the decoder before it returns. */
   const make = async (plan: ReadingPlan, decoder: StoredDecoder): Promise<DecodedBatch | null> => {
     const previous = lastMade;
     const planned = plan.next();
@@ -178,7 +178,7 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
       wanted.push({ ...image, shard, place });
     }
     await decoder.decode(wanted, images);
-    // What the cache promised may come with the batch before this one.
+    // Pixels that the cache counts as present may still be decoding with the previous batch.
     await previous;
     for (const { place } of wanted)
       cache.fill(refs[place]?.id ?? -1, images.subarray(place * imageBytes, (place + 1) * imageBytes));
@@ -205,7 +205,7 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
         while (ahead.length < BATCHES_AHEAD && closing === null) {
           const batch = make(plan, decoder);
           lastMade = batch;
-          // Whoever asks for it learns of its failure.
+          // The caller that awaits this batch receives the failure.
           batch.catch(() => undefined);
           ahead.push(batch);
         }
@@ -266,7 +266,7 @@ function failureOf(error: unknown): ImageDataError {
   return new ImageDataError('READER_DIED', `The images cannot be read: ${why}`);
 }
 
-function withoutOrder({ imageCount, weight, maxImages }: ShardedDataset): SampledDataset {
+function sampledDatasetOf({ imageCount, weight, maxImages }: ShardedDataset): SampledDataset {
   return { imageCount, weight, maxImages };
 }
 

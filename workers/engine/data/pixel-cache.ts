@@ -4,13 +4,13 @@
  * cache serves the same fraction of every epoch.
  */
 export interface PixelCache {
-  /** The pixels. Throws an Error for an image that was not filled in. */
+  /** @returns the pixels. @throws Error for an image without pixels in the cache. */
   get(id: number): Uint8Array;
-  /** Whether a place was taken for the image, whose pixels come with a batch that is under way or came already. */
+  /** Whether `take` reserved a place for the image; its pixels are present or belong to a batch that is being decoded. */
   has(id: number): boolean;
-  /** Takes a place for an image that is about to be decoded, if there is room. */
+  /** Reserves a place for an image that is about to be decoded, if the cache is not full. */
   take(id: number): void;
-  /** Copies the pixels, if a place was taken for them. */
+  /** Copies the pixels, if a place was reserved for them. */
   fill(id: number, pixels: Uint8Array): void;
   clear(): void;
 }

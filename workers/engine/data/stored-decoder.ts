@@ -1,6 +1,6 @@
 /**
- * What the readers of batches need of a decoder. The decoder itself is not in the engine: stored bytes were chosen by
- * strangers, and only a process in a sandbox may decode them (workers/imaging/decoder/stored-decoder.ts).
+ * The decoder as the readers of batches use it. Its implementation is not in the engine: stored bytes are untrusted, and
+ * only a sandboxed process may decode them (workers/imaging/decoder/stored-decoder.ts).
  */
 
 /**

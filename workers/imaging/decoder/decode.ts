@@ -101,7 +101,7 @@ async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedI
       failOn: 'warning',
       // sharp converts 16-bit images with a profile to Display P3, and CMYK without one through the profile of a press.
       ignoreIcc: true,
-      ...placeOf(header),
+      ...imageIndexOf(header),
     });
     if (!header.isPlain || header.hasProfile)
       return await withColour(bytes, await samplesOf(image.autoOrient(), header.samples), header);
@@ -137,13 +137,13 @@ async function withColour(bytes: Buffer, samples: Samples, header: ImageHeader):
 }
 
 /** The index of the image within the file. */
-function placeOf({ format, page, subIfd }: ImageHeader) {
+function imageIndexOf({ format, page, subIfd }: ImageHeader) {
   return { pages: 1, ...(format === 'TIFF' ? { page } : {}), ...(subIfd === null ? {} : { subifd: subIfd }) };
 }
 
 /** Empty if the file announces a profile that its reader cannot apply. */
 async function profileOf(bytes: Buffer, header: ImageHeader): Promise<Buffer> {
-  const { icc } = await sharp(bytes, { limitInputPixels: false, ...placeOf(header) }).metadata();
+  const { icc } = await sharp(bytes, { limitInputPixels: false, ...imageIndexOf(header) }).metadata();
   return icc ?? Buffer.alloc(0);
 }
 
@@ -173,7 +173,7 @@ async function raw(image: Sharp, depth: 'uchar' | 'ushort' | 'float') {
   return { data, info: { width: info.width, height: info.height, channelCount: info.channels } };
 }
 
-/** A separate buffer, because numbers of several bytes must be aligned. */
+/** A copy at an aligned address, which typed arrays of 16-bit and 32-bit numbers need. */
 function alignedBytes(data: Buffer): ArrayBufferLike {
   return data.byteOffset === 0 && data.byteLength === data.buffer.byteLength
     ? data.buffer

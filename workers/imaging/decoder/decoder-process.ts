@@ -1,4 +1,4 @@
-/** One process in a sandbox that decodes images: requests go in and replies come out, in frames, through pipes. */
+/** One sandboxed process that decodes images; requests and replies are frames through pipes. */
 import { once } from 'node:events';
 import path from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -6,7 +6,7 @@ import type { z } from 'zod';
 import { endingOf, startSandboxed, type SandboxKind } from '../../../src/platform/sandbox.ts';
 import { createFrameReader, FramesEndedError, writeFrame, type Frame, type FrameHead } from './frames.ts';
 
-/** What a decoder may say, before anything that was asked for: it is loaded. */
+/** The first message of a decoder, sent once its program is loaded. */
 interface Greeting extends FrameHead {
   readonly kind: string;
 }
@@ -16,23 +16,23 @@ export interface DecoderProcessOptions<Reply extends Greeting> {
   readonly args?: readonly string[];
   /** The data directory, which the process must not see. */
   readonly hiddenFolder: string;
-  /** Judges each reply, of which the first is READY. */
+  /** Validates each reply; the first one is READY. */
   readonly replySchema: z.ZodType<Reply>;
   readonly nodeFlags?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   /** Open files that the process inherits, from FIRST_FILE on. */
   readonly files?: readonly number[];
-  /** See `SandboxedProgram`; then `kill` is called where no kernel runs. */
+  /** See `SandboxedProgram`. If true, call `kill` only when no TensorFlow kernel runs, because of SIGCHLD. */
   readonly tellsEnd?: boolean;
   readonly kind?: SandboxKind;
-  /** For one request or reply. */
+  /** Limit for one request or reply. */
   readonly timeoutMs?: number;
 }
 
-/** It ended, or it broke the protocol. */
+/** The process ended, took too long or broke the protocol. */
 export class DecoderFailedError extends Error {
   override readonly name = 'DecoderFailedError';
-  /** It took too long, and a second attempt would take as long. */
+  /** True if it took too long; a second attempt would take as long. */
   readonly isTimeout: boolean;
 
   constructor(message: string, options: { readonly isTimeout?: boolean; readonly cause?: unknown } = {}) {
@@ -96,13 +96,13 @@ export async function startDecoderProcess<Request extends FrameHead, Reply exten
     () => `The decoder ended with ${endingOf(child.exitCode, child.signalCode)}`,
     (error: unknown) => `The decoder did not start: ${String(error)}`,
   );
-  const told = Promise.withResolvers<string>();
+  const reportedEnd = Promise.withResolvers<string>();
   endPipe?.on('data', (code: Buffer) =>
-    told.resolve(`The decoder ended with ${endingOf(Number(code.toString('latin1')), null)}`),
+    reportedEnd.resolve(`The decoder ended with ${endingOf(Number(code.toString('latin1')), null)}`),
   );
-  const ended = Promise.race([exited, told.promise]);
+  const ended = Promise.race([exited, reportedEnd.promise]);
   let death: DecoderFailedError | undefined;
-  /** Of the calls that wait. */
+  /** The rejections of the calls that wait for the process. */
   const aborts = new Set<(reason: DecoderFailedError) => void>();
   void ended.then((ending) => {
     death = new DecoderFailedError(ending);
@@ -120,7 +120,7 @@ export async function startDecoderProcess<Request extends FrameHead, Reply exten
     aborts.add(aborted.reject);
     const timer = setTimeout(() => {
       const late = new DecoderFailedError(`The decoder took more than ${limitMs / 1000} s`, { isTimeout: true });
-      // Where a kernel held this thread for so long, what came meanwhile is read before the decoder is blamed.
+      // A TensorFlow kernel may have blocked this thread; replies that arrived meanwhile are read first.
       void nextTurn().then(() => aborted.reject(late));
     }, limitMs);
     try {

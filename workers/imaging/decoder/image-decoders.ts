@@ -109,9 +109,9 @@ export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders 
   return {
     processCount,
     prepare: async (request) => {
-      const careful = { ...request, reserve: reserveOnce(request.reserve) };
+      const withOneReservation = { ...request, reserve: reserveOnce(request.reserve) };
       try {
-        return await withDecoder((decoder) => prepareBy(decoder, careful));
+        return await withDecoder((decoder) => prepareBy(decoder, withOneReservation));
       } catch (error) {
         if (!(error instanceof DecoderFailedError)) throw error;
         const reason = `${error.message}. Convert the image to PNG with a program that opens it, or leave it out.`;
@@ -142,8 +142,8 @@ async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<Prep
   const { file, patchSizePx, sampleBits, looks, decodingBytesMax, reserve } = request;
   const keepsFile = file.bytes !== null;
   const bodyByteSize = file.byteSize;
-  const asked = { patchSizePx, sampleBits, looks, decodingBytesMax, keepsFile };
-  await decoder.ask({ kind: 'PREPARE', bodyByteSize, ...asked }, file.chunks());
+  const options = { patchSizePx, sampleBits, looks, decodingBytesMax, keepsFile };
+  await decoder.ask({ kind: 'PREPARE', bodyByteSize, ...options }, file.chunks());
   const images: PreparedImage[] = [];
   let allowedBytes = FREE_DECODING_BYTES;
   let hasReserved = false;

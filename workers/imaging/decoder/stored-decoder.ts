@@ -1,9 +1,9 @@
 /**
- * Decodes the images of sealed versions for trainings, evaluations and embeddings in a process in a sandbox: a
- * stranger's file meets no decoder in the process that holds the credentials of the database. The process inherits the
- * shards as open descriptors and leaves pixels in a unlinked file that both have open, so that each request and
- * each reply is one short message for many images. What fails among others is tried once more alone: what ended the
- * process may have come from outside, and only then is it known which image is to blame.
+ * Decodes the images of sealed versions for trainings, evaluations and embeddings in a sandboxed process, so that no
+ * untrusted file is decoded in the process that holds the database's credentials. The sandboxed process inherits the
+ * shards as open descriptors and writes the pixels to an unlinked file that both processes have open, so that each
+ * request and each reply is one short message for many images. If a request fails, its images are decoded once more,
+ * one at a time: this shows which image is at fault, and passes over failures with an external cause.
  */
 import { readSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
@@ -26,27 +26,27 @@ import { storedDecoderReplySchema, type StoredDecoderReply, type StoredDecoderRe
 export interface StoredDecoderSettings {
   /** The data directory, which the process must not see. */
   readonly hiddenFolder: string;
-  /** Where the file of pixels lies if no memory can be had for it. */
+  /** The folder of the pixel file if it does not fit into memory. */
   readonly scratchFolder: string;
   /** For the images of one request. */
   readonly timeoutMs?: number;
-  /** Told of every process that ended by itself. */
+  /** Called for every decoder that failed. */
   readonly onFailure?: (failure: DecoderFailure) => void;
-  /** Default: the decoder; a test puts something else into the same sandbox. */
+  /** Default: the decoder. A test runs another program in the same sandbox. */
   readonly program?: string;
   readonly kind?: SandboxKind;
 }
 
 const PROGRAM = path.join(import.meta.dirname, 'stored.program.ts');
-/** A few kilobytes, which a pipe takes at once, also while the decoder is busy. */
+/** A request of a few kilobytes fits into the pipe's buffer, so that writing it never waits for a busy decoder. */
 const IMAGES_PER_REQUEST = 128;
-/** Of libuv's pool, in which images are decoded. */
+/** Threads of libuv's pool, in which images are decoded. */
 const THREADS_MAX = 8;
-/** Files in memory, on Linux. */
+/** A file system in memory, on Linux. */
 const MEMORY_FOLDER = '/dev/shm';
 const ZEROS = Buffer.alloc(1024 * 1024);
 
-/** The decoder has looked at the image, and says why it cannot be decoded. */
+/** The decoder works, but it could not decode the image; the message is its reason. */
 class ImageFailedError extends Error {
   override readonly name = 'ImageFailedError';
   readonly fault: Extract<StoredDecoderReply, { kind: 'FAILED' }>['fault'];
@@ -57,22 +57,30 @@ class ImageFailedError extends Error {
   }
 }
 
-/** @returns what opens the decoder of one reading. */
+/** @returns a function that starts a decoder for one reader of images. */
 export function storedDecoders(settings: StoredDecoderSettings): OpenStoredDecoder {
   return async (options) => {
     const first = await startSession(settings, options);
-    return decoderOf(first, () => startSession(settings, options), options, settings.onFailure ?? (() => undefined));
+    return createStoredDecoder(
+      first,
+      () => startSession(settings, options),
+      options,
+      settings.onFailure ?? (() => undefined),
+    );
   };
 }
 
-function decoderOf(
+function createStoredDecoder(
   first: Session,
   start: () => Promise<Session>,
   { batchSize, batchesAtOnce, sizePx }: StoredDecoderOptions,
   onFailure: (failure: DecoderFailure) => void,
 ): StoredDecoder {
   const imageBytes = sizePx * sizePx * 3;
-  /** All that were started. One that failed is ended with the others, when no kernel can be hit by its SIGCHLD. */
+  /**
+   * All that were started, failed ones included: a process is ended only in `close`, when no TensorFlow kernel runs
+   * that its SIGCHLD could interrupt.
+   */
   const sessions = [first];
   let current = first;
   let batchCount = 0;
@@ -80,7 +88,7 @@ function decoderOf(
   let lastRecovery: Promise<void> = Promise.resolve();
   let isClosed = false;
 
-  const take = async (session: Session, images: readonly StoredImage[], batch: Batch): Promise<void> => {
+  const decodeInto = async (session: Session, images: readonly StoredImage[], batch: Batch): Promise<void> => {
     const positionOf = ({ place }: StoredImage): number => batch.position + place * imageBytes;
     await session.decode(images, positionOf);
     for (const image of images) {
@@ -89,7 +97,7 @@ function decoderOf(
     }
   };
 
-  /** One image after another, while the decoder has nothing else to do. */
+  /** Decodes one image at a time with a decoder that is otherwise idle. */
   const recover = async (images: readonly StoredImage[], batch: Batch): Promise<void> => {
     if (isClosed) throw new Error('The decoder was closed.');
     if (current.hasFailed() || !current.isIdle()) {
@@ -98,10 +106,10 @@ function decoderOf(
     }
     for (const image of images) {
       try {
-        await take(current, [image], batch);
+        await decodeInto(current, [image], batch);
       } catch (error) {
         if (error instanceof DecoderFailedError) onFailure({ ending: error.message, lastWords: current.lastWords() });
-        throw faultOf(error, image);
+        throw imageDataErrorOf(error, image);
       }
     }
   };
@@ -110,7 +118,7 @@ function decoderOf(
     while (recoveryCount > 0) await lastRecovery;
     const session = current;
     try {
-      await take(session, images, batch);
+      await decodeInto(session, images, batch);
     } catch (error) {
       if (isClosed) throw error;
       if (error instanceof DecoderFailedError) onFailure({ ending: error.message, lastWords: session.lastWords() });
@@ -134,7 +142,7 @@ function decoderOf(
       isClosed = true;
       const closeAll = () => Promise.all(sessions.map((session) => session.close()));
       await closeAll();
-      // It may have been starting another one.
+      // A recovery may have started another session meanwhile.
       await lastRecovery;
       await closeAll();
     },
@@ -143,11 +151,11 @@ function decoderOf(
 
 interface Batch {
   readonly target: Uint8Array;
-  /** Where its pixels begin in the file of pixels. */
+  /** Byte offset of its pixels in the pixel file. */
   readonly position: number;
 }
 
-function faultOf(error: unknown, { key }: StoredImage): unknown {
+function imageDataErrorOf(error: unknown, { key }: StoredImage): unknown {
   if (error instanceof ImageFailedError && error.fault === 'TRUNCATED')
     return new ImageDataError('SHARD_TRUNCATED', `The shard ends within image ${key}.`, { key });
   if (error instanceof ImageFailedError)
@@ -157,17 +165,18 @@ function faultOf(error: unknown, { key }: StoredImage): unknown {
   return error;
 }
 
-/** One process and its file of pixels, which no other process can have changed. */
+/** One decoder process and its pixel file, which only this process and the decoder can write. */
 interface Session {
   /**
-   * Throws ImageFailedError and DecoderFailedError. @param positionOf its pixels in the file of pixels.
+   * @param positionOf byte offset of the image's pixels in the pixel file.
+   * @throws ImageFailedError or DecoderFailedError.
    */
   decode(images: readonly StoredImage[], positionOf: (image: StoredImage) => number): Promise<void>;
-  /** Fills `target` from the file. Throws DecoderFailedError where the file is shorter. */
+  /** Fills `target` from the pixel file. @throws DecoderFailedError if the file is too short. */
   read(target: Uint8Array, position: number): void;
-  /** It ended, or did what it may not: whatever it says from then on is of no use. */
+  /** The process ended or broke the protocol; its later replies are not used. */
   hasFailed(): boolean;
-  /** Nothing is asked that it has not answered. */
+  /** Every request was answered. */
   isIdle(): boolean;
   lastWords(): string;
   close(): Promise<void>;
@@ -204,8 +213,10 @@ async function startSession(
   return {
     decode: async (images, positionOf) => {
       unansweredCount += 1;
-      const asked = images.map((image) => [image.shard, image.byteOffset, image.byteSize, positionOf(image)] as const);
-      const request = decoder.ask({ bodyByteSize: 0, images: asked });
+      const requested = images.map(
+        (image) => [image.shard, image.byteOffset, image.byteSize, positionOf(image)] as const,
+      );
+      const request = decoder.ask({ bodyByteSize: 0, images: requested });
       const reply = replyOf(lastReply);
       lastReply = reply.catch(() => undefined);
       try {
@@ -237,12 +248,12 @@ async function startSession(
   };
 }
 
-/** A unlinked file that has its whole size already: room that is missing is missed here, and not in a batch. */
+/** An unlinked file, written at its full size at once, so that a lack of space shows here and not in a later batch. */
 async function openPixelFile(scratchFolder: string, byteSize: number): Promise<FileHandle> {
-  return openFilled(MEMORY_FOLDER, byteSize).catch(() => openFilled(scratchFolder, byteSize));
+  return openFilledFile(MEMORY_FOLDER, byteSize).catch(() => openFilledFile(scratchFolder, byteSize));
 }
 
-async function openFilled(folder: string, byteSize: number): Promise<FileHandle> {
+async function openFilledFile(folder: string, byteSize: number): Promise<FileHandle> {
   const file = await openUnlinked(folder);
   try {
     for (let position = 0; position < byteSize; position += ZEROS.length)

@@ -1,11 +1,11 @@
-/** What a reader of sealed images says to its decoder, and what the decoder may say, which nobody believes unseen. */
+/** The messages between a reader of sealed images and its decoder. The reader validates every reply. */
 import { z } from 'zod';
 import type { SquareRule } from '../../engine/data/stored-decoder.ts';
 
 /** The argument of the program, in JSON. */
 export type StoredDecoderRule = SquareRule;
 
-/** Images to decode: each `[shard, byteOffset, byteSize, position of its pixels in the file of pixels]`. */
+/** Images to decode: each `[shard, byteOffset, byteSize, byte offset of its pixels in the pixel file]`. */
 export interface StoredDecoderRequest {
   readonly bodyByteSize: 0;
   readonly images: readonly (readonly [shard: number, byteOffset: number, byteSize: number, position: number])[];
@@ -16,7 +16,7 @@ const bodyByteSize = z.literal(0);
 export const storedDecoderReplySchema = z.discriminatedUnion('kind', [
   /** The program is loaded. */
   z.strictObject({ kind: z.literal('READY'), bodyByteSize }),
-  /** The pixels of all images of the request are in the file. */
+  /** The pixels of all images of the request are in the pixel file. */
   z.strictObject({ kind: z.literal('DECODED'), bodyByteSize }),
   z.strictObject({
     kind: z.literal('FAILED'),

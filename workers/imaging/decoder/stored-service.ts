@@ -1,4 +1,4 @@
-/** The inside of a decoder of sealed images: answers requests one at a time, until there is nobody who asks. */
+/** The request loop of the decoder of sealed images: answers one request at a time until its input ends. */
 import { read, write } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { promisify } from 'node:util';
@@ -6,7 +6,7 @@ import { FIRST_FILE } from './decoder-limits.ts';
 import { createFrameReader, FramesEndedError, writeFrame } from './frames.ts';
 import type { StoredDecoderReply, StoredDecoderRequest } from './stored-protocol.ts';
 
-/** Images under way at once. They share the threads of libuv's pool; more would only hold memory. */
+/** Images decoded at once. They share the threads of libuv's pool; more would only take memory. */
 const DECODES_AT_ONCE = 8;
 const PIXEL_FILE = FIRST_FILE;
 const FIRST_SHARD = FIRST_FILE + 1;
@@ -20,17 +20,17 @@ class TruncatedError extends Error {
 }
 
 /**
- * The file of pixels is descriptor FIRST_FILE, and the shards follow it.
- * @param decode of the bytes of one image; what it throws is the reason that the reader is given.
+ * The pixel file is descriptor FIRST_FILE, and the shards follow it.
+ * @param decode decodes the bytes of one image; the message of its error becomes the reason in the reply.
  */
 export async function serveStoredDecoder(
   input: Readable,
   output: Writable,
   decode: (bytes: Buffer) => Promise<Uint8Array>,
 ): Promise<void> {
-  // From our own reader, which is trusted.
+  // The request comes from our own reader, which is trusted.
   const requests = createFrameReader(input, (text): StoredDecoderRequest => JSON.parse(text));
-  const say = (reply: StoredDecoderReply): Promise<void> => writeFrame(output, reply);
+  const reply = (message: StoredDecoderReply): Promise<void> => writeFrame(output, message);
   const decodeOne = async (shard: number, byteOffset: number, byteSize: number, position: number): Promise<void> => {
     const bytes = Buffer.allocUnsafeSlow(byteSize);
     for (let filled = 0; filled < byteSize;) {
@@ -46,13 +46,13 @@ export async function serveStoredDecoder(
       written += bytesWritten;
     }
   };
-  await say({ kind: 'READY', bodyByteSize: 0 });
+  await reply({ kind: 'READY', bodyByteSize: 0 });
   for (;;) {
     try {
       const { head } = await requests.next(0);
-      await say(await answerTo(head, decodeOne));
+      await reply(await answerTo(head, decodeOne));
     } catch (error) {
-      // Nobody asks any more.
+      // The reader has closed the pipe.
       if (error instanceof FramesEndedError) return;
       throw error;
     }
@@ -63,15 +63,15 @@ async function answerTo(
   { images }: StoredDecoderRequest,
   decodeOne: (...image: StoredDecoderRequest['images'][number]) => Promise<void>,
 ): Promise<StoredDecoderReply> {
-  const waiting = images.values();
+  const pending = images.values();
   const failures: unknown[] = [];
-  const lane = async (): Promise<void> => {
-    for (const image of waiting) {
+  const decodePending = async (): Promise<void> => {
+    for (const image of pending) {
       if (failures.length > 0) return;
       await decodeOne(...image).catch((error: unknown) => failures.push(error));
     }
   };
-  await Promise.all(Array.from({ length: Math.min(DECODES_AT_ONCE, images.length) }, lane));
+  await Promise.all(Array.from({ length: Math.min(DECODES_AT_ONCE, images.length) }, decodePending));
   const [failure] = failures;
   if (failure === undefined) return { kind: 'DECODED', bodyByteSize: 0 };
   const reason = failure instanceof Error ? failure.message : String(failure);

@@ -1,6 +1,6 @@
 /**
- * The process in which sealed images are decoded for trainings, evaluations and embeddings: what a decoder chokes on
- * ends here. It holds the shards, open for reading, and the file of pixels; nothing else is open.
+ * The process in which sealed images are decoded for trainings, evaluations and embeddings, so that a file that crashes
+ * a decoder crashes only this process. The shards, for reading, and the pixel file are open; nothing else is.
  */
 import sharp from 'sharp';
 import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
@@ -12,7 +12,7 @@ import { serveStoredDecoder } from './stored-service.ts';
 sharp.concurrency(1);
 sharp.cache(false);
 
-// From our own reader, which is trusted.
+// The argument comes from our own reader, which is trusted.
 const rule: StoredDecoderRule = JSON.parse(process.argv[2] ?? '');
 dropPrivilegesIfRequested();
 await serveStoredDecoder(process.stdin, process.stdout, (bytes) => decodeSquare(bytes, rule));

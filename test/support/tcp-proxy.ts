@@ -1,0 +1,132 @@
+/**
+ * A TCP proxy on loopback for fault injection: it can disconnect, drop all traffic silently, reset connections and
+ * limit their rate.
+ */
+import { connect, createServer, type Socket } from 'node:net';
+import { Transform } from 'node:stream';
+
+export interface TcpProxy {
+  readonly port: number;
+  /** Ends every connection and accepts no new one until `restore`. */
+  disconnect(): void;
+  /**
+   * Forwards nothing more and signals no end, as if the server's machine had disappeared. Connections that are open,
+   * and those attempted until `restore`, never receive another byte.
+   */
+  blackhole(): void;
+  /** Ends `disconnect` and `blackhole` for new connections. */
+  restore(): void;
+  /** Resets each new connection after this many bytes in either direction. */
+  resetAfter(bytes: () => number): void;
+  /** Stops the resets; each new connection transfers this many bytes per second in either direction. */
+  limitRate(bytesPerSecond: number): void;
+  resetCount(): number;
+  /** Connections that were attempted during `disconnect` or `blackhole`. */
+  refusedCount(): number;
+  close(): Promise<void>;
+}
+
+interface Limits {
+  /** Number of bytes until a connection is reset. */
+  readonly bytes: () => number;
+  readonly bytesPerSecond: number;
+}
+
+const UNLIMITED: Limits = { bytes: () => Infinity, bytesPerSecond: Infinity };
+
+/** @param upstreamPort called for each connection, because a restarted server may listen on another port. */
+export async function startTcpProxy(upstreamPort: () => Promise<number>): Promise<TcpProxy> {
+  const openSockets = new Set<Socket>();
+  let isDisconnected = false;
+  let isBlackholed = false;
+  let blackholeCount = 0;
+  let limits = UNLIMITED;
+  let resetCount = 0;
+  let refusedCount = 0;
+  const track = (socket: Socket): void => {
+    openSockets.add(socket);
+    socket.on('error', () => socket.destroy());
+    socket.on('close', () => openSockets.delete(socket));
+  };
+  const server = createServer((client) => {
+    track(client);
+    upstreamPort().then(
+      (port) => {
+        if (isDisconnected) {
+          refusedCount += 1;
+          client.destroy();
+          return;
+        }
+        if (isBlackholed) {
+          refusedCount += 1;
+          return;
+        }
+        const upstream = connect(port, '127.0.0.1');
+        track(upstream);
+        const { bytes, bytesPerSecond } = limits;
+        const blackholesBefore = blackholeCount;
+        let remainingBytes = bytes();
+        const mayPass = (count: number): boolean => {
+          if (remainingBytes < 0 || blackholeCount > blackholesBefore) return false;
+          remainingBytes -= count;
+          if (remainingBytes >= 0) return true;
+          resetCount += 1;
+          client.resetAndDestroy();
+          upstream.resetAndDestroy();
+          return false;
+        };
+        client.pipe(meteredStream(mayPass, bytesPerSecond)).pipe(upstream);
+        upstream.pipe(meteredStream(mayPass, bytesPerSecond)).pipe(client);
+        client.on('close', () => upstream.destroy());
+        // The regular end of a connection passes through the pipe, after the bytes that a rate limit still delays, so
+        // that no complete response is lost.
+        upstream.on('close', (hadError) => {
+          if (hadError && blackholeCount === blackholesBefore) client.destroy();
+        });
+      },
+      () => client.destroy(),
+    );
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('The proxy has no port.');
+  const disconnect = (): void => {
+    isDisconnected = true;
+    for (const socket of openSockets) socket.destroy();
+  };
+  return {
+    port: address.port,
+    disconnect,
+    blackhole: () => {
+      isBlackholed = true;
+      blackholeCount += 1;
+    },
+    restore: () => {
+      isDisconnected = false;
+      isBlackholed = false;
+    },
+    resetAfter: (bytes) => {
+      limits = { ...UNLIMITED, bytes };
+    },
+    limitRate: (bytesPerSecond) => {
+      limits = { ...UNLIMITED, bytesPerSecond };
+    },
+    resetCount: () => resetCount,
+    refusedCount: () => refusedCount,
+    close: () => {
+      disconnect();
+      return new Promise((resolve) => server.close(() => resolve()));
+    },
+  };
+}
+
+/** @param mayPass called with the size of every chunk; once it returns false, nothing more is forwarded. */
+function meteredStream(mayPass: (count: number) => boolean, bytesPerSecond: number): Transform {
+  return new Transform({
+    transform: (chunk: Buffer, _encoding, done) => {
+      if (!mayPass(chunk.length)) return;
+      if (bytesPerSecond === Infinity) done(null, chunk);
+      else setTimeout(() => done(null, chunk), (1000 * chunk.length) / bytesPerSecond);
+    },
+  });
+}
