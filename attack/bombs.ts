@@ -122,7 +122,7 @@ async function tryCheckpoints(
   ];
   const findings: string[] = [];
   let tryCount = 0;
-  const one = async (): Promise<void> => {
+  const tryOne = async (): Promise<void> => {
     tryCount += 1;
     const name = `bomb-${tryCount}`;
     const bytes = oneOf(files, random);
@@ -142,7 +142,7 @@ async function tryCheckpoints(
   };
   // Two at once: the limit of the server for one user.
   for (let left = count; left > 0 && findings.length === 0 && isTimeLeft(); left -= 2)
-    await Promise.all([one(), ...(left > 1 ? [one()] : [])]);
+    await Promise.all([tryOne(), ...(left > 1 ? [tryOne()] : [])]);
   return { tryCount, findings };
 }
 
@@ -168,10 +168,10 @@ async function tryPictures(server: AttackedServer): Promise<Tried> {
     'nothing.jpg': Buffer.alloc(0),
   };
   for (const [name, bytes] of Object.entries(pictures)) await writeFile(path.join(folder, 'gland', name), bytes);
-  const soundCount = 8;
-  for (let seed = 0; seed < soundCount; seed += 1)
+  const validCount = 8;
+  for (let seed = 0; seed < validCount; seed += 1)
     await writeFile(path.join(folder, labels[seed % 2] ?? '', `sound-${seed}.png`), await tissuePng(64, seed));
-  const tryCount = Object.keys(pictures).length + soundCount;
+  const tryCount = Object.keys(pictures).length + validCount;
 
   const created = await server.ask(
     'mutation { createDataset(input: { name: "Bombs", slug: "bombs", imageKind: PATCH }) { dataset { id } } }',
@@ -198,9 +198,9 @@ async function tryPictures(server: AttackedServer): Promise<Tried> {
     const status: unknown = at(answer, 'data.run.status');
     if (status === 'SUCCEEDED' || status === 'FAILED' || performance.now() > endMs) {
       const findings: string[] = [];
-      if (at(answer, 'data.run.datasetVersion.imageCount') !== soundCount)
+      if (at(answer, 'data.run.datasetVersion.imageCount') !== validCount)
         findings.push(
-          `Images with false headers and ${soundCount} valid ones gave ${JSON.stringify(answer).slice(0, 400)}`,
+          `Images with false headers and ${validCount} valid ones gave ${JSON.stringify(answer).slice(0, 400)}`,
         );
       if (peakBytes > MEMORY_BYTES) findings.push(`Images with false headers took ${Math.round(peakBytes / 1e6)} MB.`);
       return { tryCount, findings };

@@ -25,7 +25,7 @@ const PRECISIONS = ['float32', 'bfloat16'];
 const OPTIMIZERS = ['LARS', 'SGD', 'ADAM', 'ADAMW'];
 
 /** The arguments of the measuring process; undefined if they are invalid. */
-function wanted(positionals: readonly string[]): string[] | undefined {
+function parseMeasurement(positionals: readonly string[]): string[] | undefined {
   const [side = '64', batchSize = '32', precision = 'float32', optimizer = 'LARS', ...more] = positionals;
   const isCount = (text: string): boolean => /^[1-9]\d{0,4}$/.test(text);
   const isKnown = PRECISIONS.includes(precision) && OPTIMIZERS.includes(optimizer);
@@ -38,7 +38,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { help: { type: 'boolean', short: 'h' } },
 });
-const args = wanted(positionals);
+const args = parseMeasurement(positionals);
 if (values.help === true) process.stdout.write(HELP);
 else if (args === undefined) {
   process.stderr.write(HELP);

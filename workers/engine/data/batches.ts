@@ -151,23 +151,23 @@ interface Reading {
 function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
   const imageBytes = rule.sizePx * rule.sizePx * 3;
   const cache = createPixelCache(reading.cacheByteLimit, imageBytes);
-  /** Batches under way or ready, in order. */
-  const ahead: Promise<DecodedBatch | null>[] = [];
-  let lastMade: Promise<unknown> = Promise.resolve();
-  let lastAnswer: Promise<unknown> = Promise.resolve();
+  /** Prefetched batches, pending or ready, in order. */
+  const prefetched: Promise<DecodedBatch | null>[] = [];
+  let lastBatch: Promise<unknown> = Promise.resolve();
+  let lastNext: Promise<unknown> = Promise.resolve();
   let failure: ImageDataError | null = null;
   let closing: Promise<void> | null = null;
 
   /** Sends the request for the next batch to the decoder before it returns. */
-  const make = async (plan: ReadingPlan, decoder: StoredDecoder): Promise<DecodedBatch | null> => {
-    const previous = lastMade;
+  const requestBatch = async (plan: ReadingPlan, decoder: StoredDecoder): Promise<DecodedBatch | null> => {
+    const previous = lastBatch;
     const planned = plan.next();
     if (planned.done === true) return null;
     const refs = planned.value;
     const images = new Uint8Array(refs.length * imageBytes);
     const sourceCounts = Array.from({ length: datasetCount }, () => 0);
     const cached: { readonly id: number; readonly place: number }[] = [];
-    const wanted: StoredImage[] = [];
+    const missing: StoredImage[] = [];
     for (const [place, { id, shard, image, datasetIndex }] of refs.entries()) {
       sourceCounts[datasetIndex] = (sourceCounts[datasetIndex] ?? 0) + 1;
       if (cache.has(id)) {
@@ -175,15 +175,15 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
         continue;
       }
       cache.take(id);
-      wanted.push({ ...image, shard, place });
+      missing.push({ ...image, shard, place });
     }
-    await decoder.decode(wanted, images);
+    await decoder.decode(missing, images);
     // Pixels that the cache counts as present may still be decoding with the previous batch.
     await previous;
-    for (const { place } of wanted)
+    for (const { place } of missing)
       cache.fill(refs[place]?.id ?? -1, images.subarray(place * imageBytes, (place + 1) * imageBytes));
     for (const { id, place } of cached) images.set(cache.get(id), place * imageBytes);
-    return { images, keys: refs.map(({ image }) => image.key), sourceCounts, decodedCount: wanted.length };
+    return { images, keys: refs.map(({ image }) => image.key), sourceCounts, decodedCount: missing.length };
   };
 
   const open = async () => {
@@ -202,12 +202,12 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
       const [index, decoder] = await Promise.all([shards.index(), opening]);
       const plan = reading.planOf(index);
       const fill = (): void => {
-        while (ahead.length < BATCHES_AHEAD && closing === null) {
-          const batch = make(plan, decoder);
-          lastMade = batch;
+        while (prefetched.length < BATCHES_AHEAD && closing === null) {
+          const batch = requestBatch(plan, decoder);
+          lastBatch = batch;
           // The caller that awaits this batch receives the failure.
           batch.catch(() => undefined);
-          ahead.push(batch);
+          prefetched.push(batch);
         }
       };
       fill();
@@ -220,26 +220,26 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
   const opened = open();
   opened.catch(() => undefined);
 
-  const answer = async (): Promise<DecodedBatch | null> => {
+  const takeNext = async (): Promise<DecodedBatch | null> => {
     if (failure !== null) throw failure;
     try {
       const { fill } = await opened;
-      if (closing !== null) throw closed();
-      const batch = ahead.shift();
-      // Before the wait: the decoder must have work while the caller computes.
+      if (closing !== null) throw closedError();
+      const batch = prefetched.shift();
+      // Refilled before the wait, so that the decoder has work while the caller computes.
       fill();
       return (await batch) ?? null;
     } catch (error) {
-      failure = closing === null ? failureOf(error) : closed();
+      failure = closing === null ? failureOf(error) : closedError();
       throw failure;
     }
   };
 
   return {
     next: () => {
-      const answered = lastAnswer.then(answer);
-      lastAnswer = answered.catch(() => undefined);
-      return answered;
+      const batch = lastNext.then(takeNext);
+      lastNext = batch.catch(() => undefined);
+      return batch;
     },
     close: () => {
       closing ??= (async () => {
@@ -247,16 +247,16 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
           ({ close }) => close(),
           () => undefined,
         );
-        await Promise.allSettled(ahead.splice(0));
+        await Promise.allSettled(prefetched.splice(0));
         cache.clear();
-        failure = closed();
+        failure = closedError();
       })();
       return closing;
     },
   };
 }
 
-function closed(): ImageDataError {
+function closedError(): ImageDataError {
   return new ImageDataError('READER_CLOSED', 'This reading has been closed.');
 }
 

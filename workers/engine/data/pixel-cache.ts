@@ -6,7 +6,7 @@
 export interface PixelCache {
   /** @returns the pixels. @throws Error for an image without pixels in the cache. */
   get(id: number): Uint8Array;
-  /** Whether `take` reserved a place for the image; its pixels are present or belong to a batch that is being decoded. */
+  /** Whether `take` reserved a place; the pixels are present or part of a batch that is being decoded. */
   has(id: number): boolean;
   /** Reserves a place for an image that is about to be decoded, if the cache is not full. */
   take(id: number): void;

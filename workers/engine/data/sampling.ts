@@ -86,20 +86,20 @@ export function usableCount(dataset: SampledDataset): number {
  * (NT-Xent would push it away from itself).
  */
 export function batchTargets(options: Pick<SampleOrderOptions, 'datasets' | 'sampling' | 'batchSize'>): number[] {
-  const shares = options.datasets.map((dataset) => (dataset.weight ?? 1) * shareBase(dataset, options.sampling));
+  const shares = options.datasets.map((dataset) => (dataset.weight ?? 1) * baseShare(dataset, options.sampling));
   const targets = options.datasets.map(() => 0);
   const open = new Set(targets.keys());
   let left = options.batchSize;
   for (;;) {
     const shareSum = [...open].reduce((sum, index) => sum + (shares[index] ?? 0), 0);
     const perShare = shareSum > 0 ? left / shareSum : 0;
-    const full = [...open].filter((index) => perShare * (shares[index] ?? 0) > usableOf(options.datasets, index));
+    const full = [...open].filter((index) => perShare * (shares[index] ?? 0) > usableCountAt(options.datasets, index));
     if (full.length === 0) {
       for (const index of open) targets[index] = perShare * (shares[index] ?? 0);
       return targets;
     }
     for (const index of full) {
-      const usable = usableOf(options.datasets, index);
+      const usable = usableCountAt(options.datasets, index);
       targets[index] = usable;
       left -= usable;
       open.delete(index);
@@ -107,7 +107,7 @@ export function batchTargets(options: Pick<SampleOrderOptions, 'datasets' | 'sam
   }
 }
 
-function shareBase(dataset: SampledDataset, sampling: SamplingStrategy): number {
+function baseShare(dataset: SampledDataset, sampling: SamplingStrategy): number {
   switch (sampling) {
     case 'EVEN':
       return 1;
@@ -116,7 +116,7 @@ function shareBase(dataset: SampledDataset, sampling: SamplingStrategy): number 
   }
 }
 
-function usableOf(datasets: readonly SampledDataset[], index: number): number {
+function usableCountAt(datasets: readonly SampledDataset[], index: number): number {
   const dataset = datasets[index];
   return dataset === undefined ? 0 : usableCount(dataset);
 }

@@ -1,6 +1,6 @@
 /**
- * The decoder as the readers of batches use it. Its implementation is not in the engine: stored bytes are untrusted, and
- * only a sandboxed process may decode them (workers/imaging/decoder/stored-decoder.ts).
+ * The decoder as the readers of batches use it. Its implementation is not in the engine: stored bytes are untrusted,
+ * and only a sandboxed process may decode them (workers/imaging/decoder/stored-decoder.ts).
  */
 
 /**
@@ -25,7 +25,7 @@ export interface SquareRule {
   readonly resizeRule: ResizeRule;
 }
 
-/** Where the bytes of an image lie, and where its pixels go. */
+/** The position of an image's bytes in the shards and of its pixels in the batch. */
 export interface StoredImage {
   readonly key: string;
   /** Index into the shards of the reading. */
@@ -38,23 +38,23 @@ export interface StoredImage {
 
 export interface StoredDecoder {
   /**
-   * Decodes images of one batch: each into its place in `target`, uint8 RGB `[batchSize, sizePx, sizePx, 3]`. What is
-   * asked for is asked before this returns. Throws ImageDataError IMAGE_UNREADABLE or SHARD_TRUNCATED, which names the
-   * key, and READER_DIED.
+   * Decodes images of one batch: each into its place in `target`, uint8 RGB `[batchSize, sizePx, sizePx, 3]`. The
+   * requests are sent before it returns its promise.
+   * @throws ImageDataError IMAGE_UNREADABLE or SHARD_TRUNCATED, with the key of the image, or READER_DIED.
    */
   decode(images: readonly StoredImage[], target: Uint8Array): Promise<void>;
-  /** Ends every process of the decoder and waits until they are gone; what is under way is rejected. */
+  /** Kills every process of the decoder and waits until they have ended; pending calls of `decode` are rejected. */
   close(): Promise<void>;
 }
 
 export interface StoredDecoderOptions extends SquareRule {
   /** The shards, open for reading; the caller closes them after the decoder. */
   readonly shardFiles: readonly number[];
-  /** Most images of one `decode`. */
+  /** Maximum number of images of one call of `decode`. */
   readonly batchSize: number;
-  /** Most calls of `decode` that are under way at once. */
+  /** Maximum number of concurrent calls of `decode`. */
   readonly batchesAtOnce: number;
 }
 
-/** Rejects where no decoder starts. */
+/** Rejects if no decoder process starts. */
 export type OpenStoredDecoder = (options: StoredDecoderOptions) => Promise<StoredDecoder>;

@@ -204,13 +204,13 @@ function pointwiseFilterGradient(
  * oneDNN 3.7's bfloat16 convolution of three channels is wrong by 40 %: it multiplies channels in pairs, and the fourth
  * is the next pixel's first. The first layer is therefore computed in float32 and its result rounded.
  */
-function isPairedWrongly(images: Tensor4D): boolean {
+function hasOddChannelBug(images: Tensor4D): boolean {
   return floatDtypeOf(images) === 'bfloat16' && images.shape[3] % 2 === 1 && hasOneDnn();
 }
 
 /** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */
 export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
-  if (isPairedWrongly(images)) {
+  if (hasOddChannelBug(images)) {
     return scoped(() =>
       asRank4(castTo(convolve(asRank4(castTo(images, 'float32')), castTo(filter, 'float32'), window), 'bfloat16')),
     );

@@ -39,7 +39,7 @@ export function larsRule({ momentum, weightDecay }: LarsConfig): UpdateRule {
     readsWeightNorms: true,
     update: (gradients, { learningRate }) => {
       for (const each of gradients) {
-        const rate = tf.scalar(rateOf(each, learningRate));
+        const rate = tf.scalar(localLearningRate(each, learningRate));
         const velocity = each.slot.moment(VELOCITY);
         each.slot.change((weight) => weight.applyScaledMomentum(velocity, rate, each.gradient, momentumOnDevice));
         rate.dispose();
@@ -53,7 +53,7 @@ export function larsRule({ momentum, weightDecay }: LarsConfig): UpdateRule {
  * The parameter's own learning rate. The order of the products must not change, so that a resumed run gets the same
  * bits as its first attempt.
  */
-function rateOf({ slot, gradientNorm, weightNorm }: SlotGradient, learningRate: number): number {
+function localLearningRate({ slot, gradientNorm, weightNorm }: SlotGradient, learningRate: number): number {
   if (slot.parameter.role !== 'WEIGHT' || weightNorm === 0 || gradientNorm === 0) return learningRate;
   return (learningRate * TRUST_COEFFICIENT * weightNorm) / gradientNorm;
 }

@@ -104,7 +104,7 @@ export async function runClassification<Facts extends object>(
   const { labels, groups, labelNames, seed, budgets = [], drawCount = DRAW_COUNT } = input;
   const plan = planSplit(input, input.splits, input.folds, seed);
   const testedImages = Int32Array.from(plan.parts.flatMap((part) => [...part.test])).sort();
-  const drawsOf = (budget: LabelBudget): number => (isWhole(budget) ? 0 : drawCount);
+  const drawsOf = (budget: LabelBudget): number => (usesAllLabels(budget) ? 0 : drawCount);
   const progress = createProgress(
     input,
     plan.parts.length * (1 + budgets.reduce((sum, budget) => sum + drawsOf(budget), 0)),
@@ -135,7 +135,7 @@ export async function runClassification<Facts extends object>(
   for (const [index, budget] of budgets.entries()) {
     const draws: PooledPredictions[] = [];
     const trainCounts: number[] = [];
-    if (isWhole(budget)) {
+    if (usesAllLabels(budget)) {
       draws.push(pooled);
       trainCounts.push(...plan.parts.map((part) => part.train.length));
     }
@@ -182,8 +182,8 @@ export async function runClassification<Facts extends object>(
   };
 }
 
-/** All labels are used, so there is nothing to draw. */
-function isWhole(budget: LabelBudget): boolean {
+/** With all labels there is nothing to draw at random. */
+function usesAllLabels(budget: LabelBudget): boolean {
   return budget.kind === 'FRACTION' && budget.fraction === 1;
 }
 

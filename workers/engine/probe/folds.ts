@@ -33,7 +33,7 @@ export function assignFolds(images: LabelledImages, foldCount: number, seed: num
     const folds = new Int32Array(images.labels.length);
     for (const [index, group] of groups.entries())
       for (const image of group.images) folds[image] = foldOfGroup[index] ?? 0;
-    if (everyFoldServes(images, folds, foldCount)) return folds;
+    if (isValidAssignment(images, folds, foldCount)) return folds;
   }
   const message = `No division into ${foldCount} folds keeps groups whole and every label in every fold's training part.`;
   throw new ProbeError('TOO_FEW_GROUPS', 'folds', message);
@@ -177,8 +177,8 @@ function imageCountOf(groups: readonly Group[], index: number): number {
   return groups[index]?.images.length ?? 0;
 }
 
-/** No fold is empty, and no label has all its images in one fold. */
-function everyFoldServes({ labels }: LabelledImages, folds: Int32Array, foldCount: number): boolean {
+/** True if no fold is empty and no label has all its images in one fold. */
+function isValidAssignment({ labels }: LabelledImages, folds: Int32Array, foldCount: number): boolean {
   const foldsByLabel = new Map<number, Set<number>>();
   for (const [image, label] of labels.entries()) {
     const known = foldsByLabel.get(label) ?? new Set();

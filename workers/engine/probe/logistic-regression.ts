@@ -112,7 +112,7 @@ export function fitLogisticRegression(
   const start =
     options.startFrom === undefined
       ? new Float64Array((dim + 1) * labelCount)
-      : moved(options.startFrom.weights, labelCount, space?.inwards);
+      : transformWeights(options.startFrom.weights, labelCount, space?.inwards);
   const result = minimise(evaluate, start, {
     gradientTolerance: options.gradientTolerance ?? 1e-4,
     maxIterations: options.maxIterations ?? 300,
@@ -120,7 +120,7 @@ export function fitLogisticRegression(
   return {
     embeddingDim,
     labelCount,
-    weights: moved(result.point, labelCount, space?.outwards),
+    weights: transformWeights(result.point, labelCount, space?.outwards),
     converged: result.converged,
     iterationCount: result.iterationCount,
   };
@@ -132,13 +132,13 @@ export function predictProbabilities(model: LogisticRegression, inputs: ProbeInp
 }
 
 /** Converts weights into the span or back; the intercepts, in the last row, are not converted. */
-function moved(
+function transformWeights(
   weights: Float64Array,
   labelCount: number,
-  move: ((columns: Float64Array, columnCount: number) => Float64Array) | undefined,
+  transform: ((columns: Float64Array, columnCount: number) => Float64Array) | undefined,
 ): Float64Array {
-  if (move === undefined) return weights;
-  const penalised = move(weights.subarray(0, weights.length - labelCount), labelCount);
+  if (transform === undefined) return weights;
+  const penalised = transform(weights.subarray(0, weights.length - labelCount), labelCount);
   const whole = new Float64Array(penalised.length + labelCount);
   whole.set(penalised);
   whole.set(weights.subarray(weights.length - labelCount), penalised.length);

@@ -35,14 +35,14 @@ export function ridgeClassifier(
 ): Classifier<RidgeClassifierFacts> {
   return {
     classify: async (train, test, reportProgress) => {
-      const share = await chooseShare(embedded, images, train, seed, reportProgress);
+      const share = await chooseAlphaShare(embedded, images, train, seed, reportProgress);
       const [scores = new Float32Array()] = regress(embedded, images, train, test, [share]);
       return { probabilities: softmaxRows(scores, images.labelNames.length), facts: { alpha: share * train.length } };
     },
   };
 }
 
-async function chooseShare(
+async function chooseAlphaShare(
   embedded: EmbeddedImages,
   images: LabelledImages,
   train: Int32Array,

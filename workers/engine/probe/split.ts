@@ -33,7 +33,7 @@ export function planSplit(
 ): SplitPlan {
   const facts = Array.from(images.labels, (label) => images.labelNames[label] ?? null);
   if (splits?.some((split) => split !== null) === true)
-    return planOf('GIVEN', images.groups, facts, givenAssignment(images, splits), 1);
+    return planOf('GIVEN', images.groups, facts, assignBySplit(images, splits), 1);
   return planOf('GROUPED_FOLDS', images.groups, facts, assignFolds(images, foldCount, seed), foldCount);
 }
 
@@ -47,7 +47,7 @@ export function planNumberSplit(
 ): SplitPlan {
   const facts = Array.from(targets);
   if (splits?.some((split) => split !== null) === true)
-    return planOf('GIVEN', groups, facts, roleAssignment(groups, splits), 1);
+    return planOf('GIVEN', groups, facts, assignByRole(groups, splits), 1);
   return planOf('GROUPED_FOLDS', groups, facts, assignGroupFolds(groups, foldCount, seed), foldCount);
 }
 
@@ -69,8 +69,8 @@ function planOf(
 
 type SplitRole = 'TRAIN' | 'TEST';
 
-function givenAssignment({ labels, groups }: LabelledImages, splits: readonly (string | null)[]): Int32Array {
-  const assignment = roleAssignment(groups, splits);
+function assignBySplit({ labels, groups }: LabelledImages, splits: readonly (string | null)[]): Int32Array {
+  const assignment = assignByRole(groups, splits);
   for (const [role, part] of [
     ['train', -1],
     ['test', 0],
@@ -86,7 +86,7 @@ function givenAssignment({ labels, groups }: LabelledImages, splits: readonly (s
   return assignment;
 }
 
-function roleAssignment(groups: readonly string[], splits: readonly (string | null)[]): Int32Array {
+function assignByRole(groups: readonly string[], splits: readonly (string | null)[]): Int32Array {
   const roleOfGroup = new Map<string, SplitRole>();
   const assignment = Int32Array.from(groups, (group, image) => {
     const role = roleOf(splits[image] ?? null);

@@ -35,17 +35,17 @@ export function chooseProbeImages(images: readonly ProbeCandidate[], limit: numb
   const queues = [...byLabel.entries()]
     .filter(([, places]) => places.length >= PROBE_FOLDS)
     .sort(([left], [right]) => ((left ?? '') < (right ?? '') ? -1 : 1))
-    .map(([label, places]) => groupAfterGroup(places, images, random.fork(`label ${label}`)));
-  return Int32Array.from(inTurns(queues).slice(0, limit)).sort();
+    .map(([label, places]) => interleaveGroups(places, images, random.fork(`label ${label}`)));
+  return Int32Array.from(roundRobin(queues).slice(0, limit)).sort();
 }
 
-function groupAfterGroup(places: readonly number[], images: readonly ProbeCandidate[], random: Random): number[] {
+function interleaveGroups(places: readonly number[], images: readonly ProbeCandidate[], random: Random): number[] {
   const byGroup = Map.groupBy(places, (place) => images[place]?.group ?? `image ${place}`);
-  return inTurns(random.shuffled([...byGroup.values()]).map((group) => random.shuffled(group)));
+  return roundRobin(random.shuffled([...byGroup.values()]).map((group) => random.shuffled(group)));
 }
 
 /** The first of each queue, then the second of each, and so on. */
-function inTurns(queues: readonly (readonly number[])[]): number[] {
+function roundRobin(queues: readonly (readonly number[])[]): number[] {
   const longest = queues.reduce((length, queue) => Math.max(length, queue.length), 0);
   return Array.from({ length: longest }, (_, turn) => queues.flatMap((queue) => queue.slice(turn, turn + 1))).flat();
 }

@@ -19,14 +19,14 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
   // The request comes from our own import, which is trusted.
   const requests = createFrameReader(input, (text): DecoderRequest => JSON.parse(text));
   const nextRequest = () => requests.next(Number.MAX_SAFE_INTEGER);
-  const say = (reply: DecoderReply, body?: Buffer): Promise<void> =>
-    writeFrame(output, reply, body === undefined ? [] : [body]);
+  const reply = (message: DecoderReply, body?: Buffer): Promise<void> =>
+    writeFrame(output, message, body === undefined ? [] : [body]);
 
   let reservedBytes = 0;
   const reserve = async (byteCount: number): Promise<void> => {
     reservedBytes = byteCount;
     if (byteCount <= FREE_DECODING_BYTES) return;
-    await say({ kind: 'RESERVE', bodyByteSize: 0, byteCount });
+    await reply({ kind: 'RESERVE', bodyByteSize: 0, byteCount });
     const { head } = await nextRequest();
     if (head.kind !== 'GRANT') throw new Error(`A reservation was requested, and ${head.kind} does not answer it.`);
   };
@@ -40,7 +40,7 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
       emit: ({ bytes: stored, pixelDigest, perceptualHash, ...facts }) => {
         const isFile = keepsFile && stored === bytes;
         const body = isFile ? undefined : stored;
-        return say(
+        return reply(
           {
             ...{ kind: 'IMAGE', bodyByteSize: body?.length ?? 0, isFile, ...facts },
             pixelDigest: pixelDigest.toString('hex'),
@@ -50,9 +50,9 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
         );
       },
     });
-    if (prepared.outcome === 'REFUSED') return say({ kind: 'REFUSED', bodyByteSize: 0, finding: prepared.finding });
+    if (prepared.outcome === 'REFUSED') return reply({ kind: 'REFUSED', bodyByteSize: 0, finding: prepared.finding });
     const { blankCount, notes } = prepared;
-    return say({ kind: 'PREPARED', bodyByteSize: 0, blankCount, notes: [...notes] });
+    return reply({ kind: 'PREPARED', bodyByteSize: 0, blankCount, notes: [...notes] });
   };
 
   const serveNext = async (): Promise<void> => {
@@ -63,7 +63,7 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
         break;
       case 'THUMBNAIL': {
         const thumbnail = await work.makeThumbnail(body);
-        await say({ kind: 'THUMBNAIL', bodyByteSize: thumbnail.length }, thumbnail);
+        await reply({ kind: 'THUMBNAIL', bodyByteSize: thumbnail.length }, thumbnail);
         break;
       }
       case 'GRANT':
@@ -71,7 +71,7 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
     }
   };
 
-  await say({ kind: 'READY', bodyByteSize: 0 });
+  await reply({ kind: 'READY', bodyByteSize: 0 });
   for (;;) {
     try {
       await serveNext();
