@@ -325,6 +325,9 @@ test('a cancel that a worker could not hear of is delivered afterwards, and keep
 
 describe('a server', () => {
   test('answers with a code and when to ask again, keeps its subscribers, and recovers by itself', async (context) => {
+    // A worker would claim the run, and then only its lease allows events.
+    worker.signal('SIGKILL');
+    await worker.gone;
     const proxied = databaseThrough(proxy, 4);
     const server = await startTestServer(proxied);
     context.after(async () => {

@@ -185,7 +185,7 @@ describe('a lease', () => {
     const [row] = await database.db.$queryRaw<
       { seconds: number }[]
     >`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${run.id}::uuid`;
-    assert.ok(row !== undefined && row.seconds <= LEASE_SECONDS, `${row?.seconds} s`);
+    assert.ok(row !== undefined && row.seconds <= LEASE_SECONDS + 1, `${row?.seconds} s`);
     assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING', 'a living worker loses nothing');
   });
 
@@ -197,10 +197,12 @@ describe('a lease', () => {
       >`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${id}::uuid`;
       return row?.seconds ?? Infinity;
     };
-    assert.ok((await secondsLeft()) <= CANCELING_LEASE_SECONDS);
+    // The time of expiry is rounded to milliseconds, and a machine's clock may be set back between two statements.
+    const mostSeconds = CANCELING_LEASE_SECONDS + 1;
+    assert.ok((await secondsLeft()) <= mostSeconds);
     const { leaseEpoch } = await database.db.run.findUniqueOrThrow({ where: { id } });
     assert.equal((await registry.ledger.renew({ runId: id, epoch: leaseEpoch }))?.status, 'CANCELING');
-    assert.ok((await secondsLeft()) <= CANCELING_LEASE_SECONDS);
+    assert.ok((await secondsLeft()) <= mostSeconds);
   });
 
   test('counts the running time over all attempts, and from zero for a resumed run', async () => {
