@@ -83,14 +83,14 @@ async function scoresOf(probe: ProbeSet, colour: Float32Array, seed: number) {
     const test = all.filter((image) => folds[image] === fold);
     const parts = innerParts(images, train, seed);
     if (parts === null) throw new Error(`The training part of fold ${fold} of ${probe.name} cannot be divided.`);
-    const predict = (learned: Int32Array, held: Int32Array) =>
-      fitAndPredict(embedded, images, learned, held, INVERSE_REGULARISATIONS, PRECISION).map(
+    const predict = (fitted: Int32Array, heldOut: Int32Array) =>
+      fitAndPredict(embedded, images, fitted, heldOut, INVERSE_REGULARISATIONS, PRECISION).map(
         ({ testProbabilities }) => testProbabilities,
       );
     const scores = await innerScores(
       parts,
       images,
-      ({ learned, held }) => predict(learned, held),
+      ({ fitted, heldOut }) => predict(fitted, heldOut),
       () => Promise.resolve(),
     );
     const leastCrossEntropy = scores.reduce((best, score) => (score.crossEntropy < best.crossEntropy ? score : best));

@@ -203,11 +203,11 @@ export function createAgent(parts: AgentParts): Agent {
     }, RENEW_EVERY_MS);
     try {
       const end = await child.ended;
-      runLogger.info({ end: { ...end, lastWords: undefined } }, 'run ended');
+      runLogger.info({ end: { ...end, stderrTail: undefined } }, 'run ended');
       if (!end.settled) {
         const kernelWasOutOfMemory =
           oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore;
-        runLogger.warn({ signal: end.signal, code: end.code, lastWords: end.lastWords }, 'the child died');
+        runLogger.warn({ signal: end.signal, code: end.code, stderrTail: end.stderrTail }, 'the child died');
         await untilDatabaseAnswers(
           () => settleForChild(lease, verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })),
           () => runLogger.warn('the outcome of the run waits for the database'),

@@ -24,7 +24,7 @@ export interface ChildEnd {
   /** True when the child wrote the run's outcome itself. */
   readonly settled: boolean;
   /** The end of its standard error output. */
-  readonly lastWords: string;
+  readonly stderrTail: string;
 }
 
 export interface Child {
@@ -41,7 +41,7 @@ export interface Child {
   killSoon(): void;
 }
 
-const LAST_WORDS_LENGTH = 4_000;
+const STDERR_TAIL_LENGTH = 4_000;
 const LEAVE_MS = 3_000;
 
 /** If nothing would be lost, a child ends as soon as it checks for a stop. */
@@ -75,11 +75,11 @@ export function startChild(
   let begun = false;
   let aliveMs = performance.now();
   let learnedMs: number | undefined;
-  let lastWords = '';
+  let stderrTail = '';
   let leaveTimer: NodeJS.Timeout | undefined;
   const keep = (chunk: Buffer): void => {
     const text = chunk.toString('utf8');
-    lastWords = (lastWords + text).slice(-LAST_WORDS_LENGTH);
+    stderrTail = (stderrTail + text).slice(-STDERR_TAIL_LENGTH);
     logger.debug({ output: text.trimEnd() }, 'child output');
   };
   child.stdout?.on('data', keep);
@@ -97,11 +97,11 @@ export function startChild(
   };
   const ended = new Promise<ChildEnd>((resolve) => {
     child.on('error', (error) => {
-      lastWords += error.message;
+      stderrTail += error.message;
     });
     child.on('close', (code, signal) => {
       clearTimeout(leaveTimer);
-      resolve({ code, signal, settled, lastWords });
+      resolve({ code, signal, settled, stderrTail });
     });
   });
   const start: StartMessage = {

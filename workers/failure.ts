@@ -128,7 +128,7 @@ export interface SilentEnd {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
   /** The end of its output. */
-  readonly lastWords: string;
+  readonly stderrTail: string;
   /** Whether the kernel killed a process meanwhile because memory ran out; undefined if the kernel does not say. */
   readonly kernelWasOutOfMemory: boolean | undefined;
 }
@@ -137,7 +137,7 @@ export interface SilentEnd {
 export function failureOfEnd(end: SilentEnd): RunFailureRecord {
   const ended = end.signal ?? `exit code ${end.code ?? 'unknown'}`;
   // If memory runs out, Linux kills the largest process with SIGKILL. But a SIGKILL may also come from another process.
-  if (NO_MEMORY.test(end.lastWords) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
+  if (NO_MEMORY.test(end.stderrTail) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
     return {
       class: 'OUT_OF_MEMORY',
       code: 'OUT_OF_MEMORY',
@@ -145,7 +145,7 @@ export function failureOfEnd(end: SilentEnd): RunFailureRecord {
       hint: 'Take a smaller batchSize or imageSizePx.',
     };
   }
-  if (end.lastWords.includes(DATABASE_UNREACHABLE)) {
+  if (end.stderrTail.includes(DATABASE_UNREACHABLE)) {
     return {
       class: 'INFRASTRUCTURE',
       code: DATABASE_UNREACHABLE,

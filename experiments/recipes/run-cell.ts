@@ -85,10 +85,10 @@ function runJob(program: string, args: readonly string[], job: object, place: Wo
   const stop = (): void => void child.kill('SIGKILL');
   place.signal.addEventListener('abort', stop, { once: true });
   let output = '';
-  let lastWords = '';
+  let stderrTail = '';
   child.stdout.setEncoding('utf8').on('data', (chunk: string) => (output += chunk));
   child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-    lastWords = (lastWords + chunk).slice(-2000);
+    stderrTail = (stderrTail + chunk).slice(-2000);
     place.onProgress(chunk.trimEnd().split('\n').at(-1) ?? '');
   });
   // The exit code reports a child that dies before it has read its job.
@@ -98,7 +98,7 @@ function runJob(program: string, args: readonly string[], job: object, place: Wo
   child.on('close', (code) => {
     place.signal.removeEventListener('abort', stop);
     if (place.signal.aborted) reject(new Error('Stopped.'));
-    else if (code !== 0) reject(new Error(`${path.basename(args[0] ?? program)} ended with ${code}: ${lastWords}`));
+    else if (code !== 0) reject(new Error(`${path.basename(args[0] ?? program)} ended with ${code}: ${stderrTail}`));
     else resolve(JSON.parse(output.trim().split('\n').at(-1) ?? ''));
   });
   return promise;

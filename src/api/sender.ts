@@ -76,7 +76,7 @@ export function createSenderReader({
   };
 }
 
-/** A warning for whoever starts the server if keys would cross the network unencrypted; undefined if not. */
+/** A warning for the operator if keys would cross the network unencrypted; undefined if not. */
 export function bindingWarning(host: string, trustedProxies: readonly string[]): string | undefined {
   if (isLoopbackName(host) || trustedProxies.length > 0) return undefined;
   return `Listening on ${host} without TLS: keys cross the network unencrypted. Put a TLS proxy in front of the server, and set PARAFFIN_TRUST_PROXY to its address.`;

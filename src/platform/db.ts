@@ -12,7 +12,7 @@ export type Transaction = Prisma.TransactionClient;
 /** Runs work in one atomic transaction. Services only pass `tx` on to stores. */
 export type Transact = <Result>(work: (tx: Transaction) => Promise<Result>) => Promise<Result>;
 
-/** Does the work, perhaps again after a fault of the database. */
+/** Runs the work, and may run it again after a fault of the database, so the work must be idempotent. */
 export type Persist = <Result>(work: () => Promise<Result>) => Promise<Result>;
 
 export interface DatabaseOptions {
@@ -20,12 +20,12 @@ export interface DatabaseOptions {
   /** PostgreSQL cancels a statement that takes longer. */
   readonly statementTimeoutMs?: number;
   /**
-   * A statement or a new connection that gets no answer for so long fails, and its connection is closed: nothing ever
-   * arrives on the connections to a database that failed over without closing them, and the kernel notices only after
-   * a quarter of an hour. Default: a little longer than statementTimeoutMs; without one there is no limit.
+   * A statement or a new connection that gets no answer for this long fails, and its connection is closed. Otherwise,
+   * after a failover that closed no connections, a statement would wait for the kernel's timeout of a quarter of an
+   * hour. Default: a little longer than statementTimeoutMs; without one there is no limit.
    */
   readonly silenceTimeoutMs?: number;
-  /** Around each statement outside a transaction. Default: once. */
+  /** Wraps each statement outside a transaction, for example to retry it. Default: the statement is sent once. */
   readonly persist?: Persist;
 }
 
@@ -68,7 +68,7 @@ function persistent(adapter: Adapter, persist: Persist): Adapter {
 }
 
 /**
- * @param persist around each transaction as a whole. Default: once.
+ * @param persist wraps each transaction as a whole. Default: it runs once.
  * @returns a `Transact` with time limits that suffice on a busy two-core machine.
  */
 export function transactionsOf(db: Database, persist: Persist = once): Transact {

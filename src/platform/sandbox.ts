@@ -45,12 +45,12 @@ export interface SandboxedProgram {
   readonly stdio: StdioOptions;
   readonly timeoutMs?: number;
   /**
-   * The program's end is told by its exit code on descriptor 3, a pipe of `stdio`, and what wraps the program stays
-   * until it is killed. For a caller that runs TensorFlow's kernels, which no signal may interrupt
-   * (workers/child-process.ts): the death of a child is a SIGCHLD. Without namespaces and setpriv(1) the option is
-   * void.
+   * The exit code of the program is written to descriptor 3, a pipe of `stdio`, and the process that wraps the program
+   * stays until it is killed. For a caller that runs TensorFlow's kernels, which no signal may interrupt
+   * (workers/child-process.ts), because the death of a child sends SIGCHLD. The option has no effect without namespaces
+   * and setpriv(1).
    */
-  readonly tellsEnd?: boolean;
+  readonly reportsExit?: boolean;
 }
 
 const NAMESPACES = ['--net', '--pid', '--mount', '--ipc', '--fork', '--kill-child=SIGKILL'];
@@ -66,7 +66,7 @@ const HIDE = `
 const WITHOUT_NAMESPACES = 'ulimit -c 0; [ "$1" = - ] || ulimit -d "$1"; shift';
 const AND_END = '; "$@"; exit "$?"';
 const IN_PLACE = '; exec "$@"';
-const AND_TELL_ITS_END = '; "$@" 3>&-; echo "$?" >&3; exec sleep 2147483647';
+const AND_REPORT_EXIT = '; "$@" 3>&-; echo "$?" >&3; exec sleep 2147483647';
 const WITHOUT_NEW_PRIVILEGES = ['setpriv', '--no-new-privs', '--'];
 const WITHOUT_CAPABILITIES = ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', '--'];
 /** PATH for `mount` and similar tools; no other variable of the environment is passed on. */
@@ -80,11 +80,15 @@ export const SANDBOX_ENV = { PATH } as const;
 /** @returns a command with its arguments, for spawn with `SANDBOX_ENV` in its environment. */
 export function sandboxed(
   kind: SandboxKind,
-  { hiddenFolder, maxMemoryMb, tellsEnd = false }: Pick<SandboxedProgram, 'hiddenFolder' | 'maxMemoryMb' | 'tellsEnd'>,
+  {
+    hiddenFolder,
+    maxMemoryMb,
+    reportsExit = false,
+  }: Pick<SandboxedProgram, 'hiddenFolder' | 'maxMemoryMb' | 'reportsExit'>,
   command: readonly string[],
 ): readonly string[] {
   const memoryKb = maxMemoryMb === undefined ? '-' : String(maxMemoryMb * 1024);
-  const hide = ['sh', '-c', `${HIDE}${tellsEnd ? AND_TELL_ITS_END : AND_END}`, 'sh', memoryKb, hiddenFolder];
+  const hide = ['sh', '-c', `${HIDE}${reportsExit ? AND_REPORT_EXIT : AND_END}`, 'sh', memoryKb, hiddenFolder];
   switch (kind) {
     case 'ROOT':
       return [...PARENT_DEATH_SIGNAL, 'unshare', ...NAMESPACES, '--', ...hide, ...WITHOUT_NEW_PRIVILEGES, ...command];
@@ -95,8 +99,8 @@ export function sandboxed(
       ];
     case 'NONE': {
       // Without a namespace the program has to die with what wraps it by itself.
-      const isWrapped = tellsEnd && PARENT_DEATH_SIGNAL.length > 0;
-      const script = `${WITHOUT_NAMESPACES}${isWrapped ? AND_TELL_ITS_END : IN_PLACE}`;
+      const isWrapped = reportsExit && PARENT_DEATH_SIGNAL.length > 0;
+      const script = `${WITHOUT_NAMESPACES}${isWrapped ? AND_REPORT_EXIT : IN_PLACE}`;
       const inner = isWrapped ? [...PARENT_DEATH_SIGNAL, ...command] : command;
       return [...PARENT_DEATH_SIGNAL, 'sh', '-c', script, 'sh', memoryKb, ...inner];
     }

@@ -66,10 +66,10 @@ test('the process reaches no network, no other process and no file of the data d
 
 test('a process in the sandbox can be ended, whatever user it has become', async (context) => {
   for (const kind of await supportedKinds(context)) {
-    for (const tellsEnd of [false, true]) {
+    for (const reportsExit of [false, true]) {
       const child = await startSandboxed({
         ...{ program: path.resolve(import.meta.dirname, '../support/stays-busy.ts'), reads: ['test/support/*'] },
-        ...{ kind, tellsEnd, hiddenFolder: await temporaryFolder(context), maxHeapMb: 64 },
+        ...{ kind, reportsExit, hiddenFolder: await temporaryFolder(context), maxHeapMb: 64 },
         stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
       });
       assert.ok(child.pid !== undefined && child.stdout !== null);
@@ -89,7 +89,7 @@ test('its end is told without a signal to the process that started it', async (c
   for (const kind of await supportedKinds(context)) {
     const child = await startSandboxed({
       ...{ program: path.resolve(import.meta.dirname, '../support/stays-busy.ts'), reads: ['test/support/*'] },
-      ...{ kind, tellsEnd: true, hiddenFolder: await temporaryFolder(context), maxHeapMb: 64 },
+      ...{ kind, reportsExit: true, hiddenFolder: await temporaryFolder(context), maxHeapMb: 64 },
       stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
     });
     const end = child.stdio[3];

@@ -14,13 +14,13 @@ describe('innerParts', () => {
   test('hold out every image once, and never only a part of a slide', () => {
     const parts = innerParts(images, all, 1) ?? [];
     assert.deepEqual(
-      parts.flatMap(({ held }) => [...held]).sort((left, right) => left - right),
+      parts.flatMap(({ heldOut }) => [...heldOut]).sort((left, right) => left - right),
       [...all],
     );
-    for (const { learned, held } of parts) {
-      const slides = new Set(Array.from(held, (image) => images.groups[image]));
-      assert.ok(learned.every((image) => !slides.has(images.groups[image])));
-      assert.equal(learned.length + held.length, 12);
+    for (const { fitted, heldOut } of parts) {
+      const slides = new Set(Array.from(heldOut, (image) => images.groups[image]));
+      assert.ok(fitted.every((image) => !slides.has(images.groups[image])));
+      assert.equal(fitted.length + heldOut.length, 12);
     }
   });
 
@@ -37,9 +37,9 @@ describe('innerScores', () => {
     const scores = await innerScores(
       parts,
       images,
-      ({ held }) => [
-        Float64Array.from([...held].flatMap(right)),
-        Float32Array.from([...held].flatMap(() => [0.5, 0.5])),
+      ({ heldOut }) => [
+        Float64Array.from([...heldOut].flatMap(right)),
+        Float32Array.from([...heldOut].flatMap(() => [0.5, 0.5])),
       ],
       (done) => Promise.resolve(void told.push(done)),
     );

@@ -76,7 +76,7 @@ describe('failureOf', () => {
 });
 
 describe('a process that ended without an error message', () => {
-  const end = { code: null, signal: null, lastWords: '', kernelWasOutOfMemory: false } as const;
+  const end = { code: null, signal: null, stderrTail: '', kernelWasOutOfMemory: false } as const;
   const cases = [
     [
       'the kernel ended it while memory was gone',
@@ -97,20 +97,20 @@ describe('a process that ended without an error message', () => {
       {
         ...end,
         signal: 'SIGABRT',
-        lastWords: 'FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory',
+        stderrTail: 'FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory',
       },
       'OUT_OF_MEMORY',
       'OUT_OF_MEMORY',
     ],
     [
       'C++ ran out',
-      { ...end, code: 134, lastWords: "terminate called after throwing an instance of 'std::bad_alloc'" },
+      { ...end, code: 134, stderrTail: "terminate called after throwing an instance of 'std::bad_alloc'" },
       'OUT_OF_MEMORY',
       'OUT_OF_MEMORY',
     ],
     [
       'the database was away',
-      { ...end, code: 1, lastWords: `Error: ${DATABASE_UNREACHABLE}` },
+      { ...end, code: 1, stderrTail: `Error: ${DATABASE_UNREACHABLE}` },
       'INFRASTRUCTURE',
       'DATABASE_UNREACHABLE',
     ],

@@ -223,7 +223,7 @@ export const DatasetQueries = extendType({
   definition(t) {
     t.field('dataset', {
       type: 'Dataset',
-      description: 'By id or by slug; null if there is no such dataset.',
+      description: 'By id or by slug; null if no dataset matches.',
       args: { id: idArg(), slug: stringArg() },
       resolve: async (_root, args, ctx) => (await ctx.services.datasets.get(ctx.viewer, args)) ?? null,
     });

@@ -2,9 +2,9 @@
  * What a protocol chooses within a training part: it fits every candidate on two thirds of the groups, predicts the
  * other third, and compares the candidates by the macro F1 of all predictions, the metric that leaderboards rank by.
  *
- * Cross-entropy does not serve for this choice. Where most images of a label are of one slide, every fit is
- * confidently wrong about some held-out slide, so that the penalty with the least cross-entropy is the one that
- * predicts nothing but the label frequencies, even where the others classify well.
+ * Cross-entropy is not suitable for this choice. If most images of a label come from one slide, every fit is
+ * confidently wrong about some held-out slide. The penalty with the lowest cross-entropy is then the one that predicts
+ * only the label frequencies, even if others classify well.
  */
 import { confusionMatrix, macroF1 } from '../../../src/statistics/classification.ts';
 import { mostProbable } from '../../../src/statistics/classification-score.ts';
@@ -12,8 +12,8 @@ import { assignInnerFolds, INNER_FOLD_COUNT, type LabelledImages } from './folds
 
 /** Images of a training part: those that are fitted and those, of other groups, that are predicted. */
 export interface InnerPart {
-  readonly learned: Int32Array;
-  readonly held: Int32Array;
+  readonly fitted: Int32Array;
+  readonly heldOut: Int32Array;
 }
 
 /** Three parts, each image held out in one of them; null if the groups of `train` cannot be divided. */
@@ -21,8 +21,8 @@ export function innerParts(images: LabelledImages, train: Int32Array, seed: numb
   const folds = assignInnerFolds(images, train, seed);
   if (folds === null) return null;
   return Array.from({ length: INNER_FOLD_COUNT }, (_, fold) => ({
-    learned: train.filter((_image, row) => folds[row] !== fold),
-    held: train.filter((_image, row) => folds[row] === fold),
+    fitted: train.filter((_image, row) => folds[row] !== fold),
+    heldOut: train.filter((_image, row) => folds[row] === fold),
   }));
 }
 
@@ -33,9 +33,9 @@ export interface InnerScore {
 }
 
 /**
- * One score for each candidate, over the predictions of all parts together. `predict` returns one `[held, K]` of scores
- * for each candidate, in the same order for every part; the label with the highest is predicted. `onProgress` is called
- * with the fraction of the whole fit that is done.
+ * One score for each candidate, over the predictions of all parts together. `predict` returns `[heldOut, K]` scores for
+ * each candidate, in the same order for every part; the label with the highest score is predicted. `onProgress` is
+ * called with the fraction of the whole fit that is done.
  */
 export async function innerScores(
   parts: readonly InnerPart[],
@@ -43,7 +43,7 @@ export async function innerScores(
   predict: (part: InnerPart) => readonly (Float32Array | Float64Array)[],
   onProgress: (done: number) => Promise<void>,
 ): Promise<InnerScore[]> {
-  const truth = Int32Array.from(parts.flatMap(({ held }) => Array.from(held, (image) => labels[image] ?? 0)));
+  const truth = Int32Array.from(parts.flatMap(({ heldOut }) => Array.from(heldOut, (image) => labels[image] ?? 0)));
   const predictions: (readonly (Float32Array | Float64Array)[])[] = [];
   for (const [index, part] of parts.entries()) {
     predictions.push(predict(part));
@@ -74,7 +74,7 @@ export function innerScore(truth: Int32Array, probabilities: Float64Array, label
   };
 }
 
-/** Whether a candidate is better than another: by macro F1, and of equal ones by cross-entropy. */
+/** Whether a candidate is better than another: by macro F1, and if that is equal, by cross-entropy. */
 export function isBetter(score: InnerScore, than: InnerScore): boolean {
   return score.macroF1 === than.macroF1 ? score.crossEntropy < than.crossEntropy : score.macroF1 > than.macroF1;
 }

@@ -29,7 +29,10 @@ export interface LinearProbeInput extends ClassificationInput {
 export interface LinearProbeFacts {
   /** The chosen C. */
   readonly inverseRegularisation: number;
-  /** Macro F1 of that C on the inner folds; null if the training part could not be divided: C is then the default. */
+  /**
+   * Macro F1 of that C on the inner folds; null if the training part could not be divided, in which case C is the
+   * default.
+   */
   readonly innerMacroF1: number | null;
   readonly iterationCount: number;
   readonly converged: boolean;
@@ -76,7 +79,7 @@ export function linearProbe(
   };
 }
 
-/** The C of the highest macro F1 over inner folds by group; of equal ones the C of the least cross-entropy. */
+/** The C with the highest macro F1 over inner folds by group; if several tie, the one with the lowest cross-entropy. */
 async function chooseRegularisation(
   embedded: EmbeddedImages,
   images: LabelledImages,
@@ -90,8 +93,8 @@ async function chooseRegularisation(
   const scores = await innerScores(
     parts,
     images,
-    ({ learned, held }) =>
-      fitAndPredict(embedded, images, learned, held, INVERSE_REGULARISATIONS, precision).map(
+    ({ fitted, heldOut }) =>
+      fitAndPredict(embedded, images, fitted, heldOut, INVERSE_REGULARISATIONS, precision).map(
         ({ testProbabilities }) => testProbabilities,
       ),
     onProgress,

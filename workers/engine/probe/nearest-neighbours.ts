@@ -49,15 +49,15 @@ async function chooseNeighbourCount(
 ): Promise<number> {
   const parts = innerParts(images, train, seed);
   if (parts === null) return NEIGHBOUR_COUNT_DEFAULT;
-  const smallest = Math.min(...parts.map(({ learned }) => learned.length));
+  const smallest = Math.min(...parts.map(({ fitted }) => fitted.length));
   const candidates = NEIGHBOUR_COUNTS.filter((count) => count <= smallest);
   const largest = Math.max(1, ...candidates);
   const scores = (
     await innerScores(
       parts,
       images,
-      ({ learned, held }) => {
-        const nearest = nearestLabels(embedded, images, learned, held, largest);
+      ({ fitted, heldOut }) => {
+        const nearest = nearestLabels(embedded, images, fitted, heldOut, largest);
         return candidates.map((count) => voteShares(nearest, largest, count, images.labelNames.length));
       },
       onProgress,

@@ -55,7 +55,7 @@ async function chooseAlphaShare(
     await innerScores(
       parts,
       images,
-      ({ learned, held }) => regress(embedded, images, learned, held, ALPHA_SHARES),
+      ({ fitted, heldOut }) => regress(embedded, images, fitted, heldOut, ALPHA_SHARES),
       reportProgress,
     )
   ).map(({ macroF1 }) => macroF1);

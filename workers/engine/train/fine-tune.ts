@@ -107,9 +107,12 @@ async function trainNetwork(
   onProgress: (done: number) => Promise<void>,
 ): Promise<{ readonly facts: FineTuningFacts; readonly best: EncoderSnapshot | null }> {
   const { images, options } = input;
-  const { learned, held } = innerParts(images, train, input.seed)?.[0] ?? { learned: train, held: new Int32Array(0) };
-  const heldLabels = held.map((image) => images.labels[image] ?? 0);
-  const stepsPerEpoch = Math.max(1, Math.floor(learned.length / options.batchSize));
+  const { fitted, heldOut } = innerParts(images, train, input.seed)?.[0] ?? {
+    fitted: train,
+    heldOut: new Int32Array(0),
+  };
+  const heldOutLabels = heldOut.map((image) => images.labels[image] ?? 0);
+  const stepsPerEpoch = Math.max(1, Math.floor(fitted.length / options.batchSize));
   const totalSteps = stepsPerEpoch * options.maxEpochs;
   const schedule = {
     peakLearningRate: options.learningRate,
@@ -121,7 +124,7 @@ async function trainNetwork(
   let epoch = 0;
   for (; epoch < options.maxEpochs && epoch - (best?.epoch ?? epoch) < options.patienceEpochs;) {
     const epochRandom = random.fork(`epoch ${epoch}`);
-    const order = Int32Array.from(epochRandom.shuffled([...learned]));
+    const order = Int32Array.from(epochRandom.shuffled([...fitted]));
     for (let batch = 0; batch < stepsPerEpoch; batch += 1) {
       const chosen = order.subarray(batch * options.batchSize, (batch + 1) * options.batchSize);
       const loss = trainStep(
@@ -142,8 +145,8 @@ async function trainNetwork(
       await onProgress(step / totalSteps);
     }
     epoch += 1;
-    if (held.length > 0) {
-      const score = innerScore(heldLabels, predict(network, input, held), images.labelNames.length);
+    if (heldOut.length > 0) {
+      const score = innerScore(heldOutLabels, predict(network, input, heldOut), images.labelNames.length);
       if (best === null || isBetter(score, best.score)) best = { snapshot: network.snapshot(), epoch, score };
     }
   }

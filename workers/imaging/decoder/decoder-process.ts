@@ -23,7 +23,7 @@ export interface DecoderProcessOptions<Reply extends Greeting> {
   /** Open files that the process inherits, from FIRST_FILE on. */
   readonly files?: readonly number[];
   /** See `SandboxedProgram`. If true, call `kill` only when no TensorFlow kernel runs, because of SIGCHLD. */
-  readonly tellsEnd?: boolean;
+  readonly reportsExit?: boolean;
   readonly kind?: SandboxKind;
   /** Limit for one request or reply. */
   readonly timeoutMs?: number;
@@ -47,7 +47,7 @@ export interface DecoderProcess<Request extends FrameHead, Reply extends FrameHe
   /** The next reply; the caller waits for one at a time. */
   reply(maxBodyBytes: number): Promise<Frame<Reply>>;
   isDead(): boolean;
-  lastWords(): string;
+  stderrTail(): string;
   /** Resolves once the process has ended. */
   kill(): Promise<void>;
 }
@@ -58,7 +58,7 @@ const TIMEOUT_MS = 300_000;
 const MAX_HEAP_MB = 256;
 /** In addition to the memory that an import may use for images: Node's own, most of it never used. */
 const MAX_MEMORY_MB = 4096;
-const LAST_WORDS_LENGTH = 2_000;
+const STDERR_TAIL_LENGTH = 2_000;
 const NO_BODY = 0;
 
 /** @throws Error if the process does not start, which is not the fault of an image. */
@@ -70,24 +70,27 @@ export async function startDecoderProcess<Request extends FrameHead, Reply exten
   nodeFlags = [],
   env = {},
   files = [],
-  tellsEnd = false,
+  reportsExit = false,
   kind,
   timeoutMs = TIMEOUT_MS,
 }: DecoderProcessOptions<Reply>): Promise<DecoderProcess<Request, Reply>> {
   const child = await startSandboxed({
-    ...{ program, args, hiddenFolder, nodeFlags, env, tellsEnd, ...(kind === undefined ? {} : { kind }) },
+    ...{ program, args, hiddenFolder, nodeFlags, env, reportsExit, ...(kind === undefined ? {} : { kind }) },
     ...{ hasNativeCode: true, maxHeapMb: MAX_HEAP_MB, maxMemoryMb: MAX_MEMORY_MB },
     reads: [
       'workers/*',
       ...(program.startsWith(OWN_PROGRAMS) ? [] : [path.join(path.relative(PROJECT_ROOT, path.dirname(program)), '*')]),
     ],
-    stdio: ['pipe', 'pipe', 'pipe', tellsEnd ? 'pipe' : 'ignore', ...files],
+    stdio: ['pipe', 'pipe', 'pipe', reportsExit ? 'pipe' : 'ignore', ...files],
   });
   const { stdin, stdout, stderr } = child;
   const endPipe = child.stdio[3];
   if (stdin === null || stdout === null) throw new Error('The decoder was started without pipes.');
-  let lastWords = '';
-  stderr?.on('data', (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)));
+  let stderrTail = '';
+  stderr?.on(
+    'data',
+    (chunk: Buffer) => (stderrTail = (stderrTail + chunk.toString('utf8')).slice(-STDERR_TAIL_LENGTH)),
+  );
   // Bytes that a dead decoder no longer reads are lost; its missing reply shows that it is dead.
   stdin.on('error', () => undefined);
   const closed = once(child, 'close').catch(() => undefined);
@@ -142,7 +145,7 @@ export async function startDecoderProcess<Request extends FrameHead, Reply exten
     ask: (request, body) => guarded(writeFrame(stdin, request, body)),
     reply: (maxBodyBytes) => guarded(nextReply(maxBodyBytes)),
     isDead: () => death !== undefined,
-    lastWords: () => lastWords,
+    stderrTail: () => stderrTail,
     kill: async () => {
       child.kill('SIGKILL');
       await exited;
@@ -157,6 +160,6 @@ export async function startDecoderProcess<Request extends FrameHead, Reply exten
     return decoder;
   } catch (error) {
     await decoder.kill();
-    throw new Error(`The image decoder does not start: ${lastWords}`, { cause: error });
+    throw new Error(`The image decoder does not start: ${stderrTail}`, { cause: error });
   }
 }

@@ -29,7 +29,7 @@ export interface DecoderFailure {
   /** "SIGSEGV", "code 1" or the protocol error. */
   readonly ending: string;
   /** The end of its standard error output. */
-  readonly lastWords: string;
+  readonly stderrTail: string;
 }
 
 export interface FileToPrepare {
@@ -100,7 +100,7 @@ export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders 
         await decoder.kill();
         all.delete(decoder);
         if (!(error instanceof DecoderFailedError) || isClosed) throw error;
-        onFailure?.({ ending: error.message, lastWords: decoder.lastWords() });
+        onFailure?.({ ending: error.message, stderrTail: decoder.stderrTail() });
         if (error.isTimeout || attempt === ATTEMPTS) throw error;
       }
     }

@@ -108,7 +108,7 @@ function createStoredDecoder(
       try {
         await decodeInto(current, [image], batch);
       } catch (error) {
-        if (error instanceof DecoderFailedError) onFailure({ ending: error.message, lastWords: current.lastWords() });
+        if (error instanceof DecoderFailedError) onFailure({ ending: error.message, stderrTail: current.stderrTail() });
         throw imageDataErrorOf(error, image);
       }
     }
@@ -121,7 +121,7 @@ function createStoredDecoder(
       await decodeInto(session, images, batch);
     } catch (error) {
       if (isClosed) throw error;
-      if (error instanceof DecoderFailedError) onFailure({ ending: error.message, lastWords: session.lastWords() });
+      if (error instanceof DecoderFailedError) onFailure({ ending: error.message, stderrTail: session.stderrTail() });
       recoveryCount += 1;
       const recovery = lastRecovery.then(() => recover(images, batch));
       lastRecovery = recovery.catch(() => undefined).finally(() => (recoveryCount -= 1));
@@ -178,7 +178,7 @@ interface Session {
   hasFailed(): boolean;
   /** Every request was answered. */
   isIdle(): boolean;
-  lastWords(): string;
+  stderrTail(): string;
   close(): Promise<void>;
 }
 
@@ -192,7 +192,7 @@ async function startSession(
   try {
     decoder = await startDecoderProcess({
       ...{ program, hiddenFolder, args: [JSON.stringify(rule)], replySchema: storedDecoderReplySchema },
-      ...{ files: [pixels.fd, ...shardFiles], tellsEnd: true },
+      ...{ files: [pixels.fd, ...shardFiles], reportsExit: true },
       env: { UV_THREADPOOL_SIZE: String(Math.min(THREADS_MAX, availableParallelism())) },
       ...(timeoutMs === undefined ? {} : { timeoutMs }),
       ...(kind === undefined ? {} : { kind }),
@@ -240,7 +240,7 @@ async function startSession(
     },
     hasFailed: () => hasFailed || decoder.isDead(),
     isIdle: () => unansweredCount === 0,
-    lastWords: decoder.lastWords,
+    stderrTail: decoder.stderrTail,
     close: async () => {
       await decoder.kill();
       await pixels.close();

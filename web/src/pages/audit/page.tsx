@@ -167,7 +167,7 @@ const COLUMNS = column.columns([
     header: 'Who',
     cell: ({ row: { original } }) => (
       <>
-        {original.person ?? 'nobody known'}
+        {original.person ?? 'an unknown person'}
         <div className="soft small">
           {[original.keyName, original.address].filter((part) => part !== null).join(' · ')}
         </div>

@@ -75,8 +75,8 @@ export function DatasetsPage() {
       <div className="head">
         <h1>Datasets</h1>
         <p className="soft">
-          Each fact with its source; what nobody knows is left open. How a row is tied to the paper is said in{' '}
-          <em>provenance</em>.
+          Each fact has a source; unknown facts are left empty. <em>Provenance</em> says how a dataset relates to the
+          paper.
         </p>
       </div>
       <div className="browse">
