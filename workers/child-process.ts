@@ -1,6 +1,7 @@
 /** Starts and ends the process of one run. */
 import { fork } from 'node:child_process';
 import path from 'node:path';
+import { createInterface } from 'node:readline';
 import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
@@ -23,7 +24,7 @@ export interface ChildEnd {
   readonly signal: NodeJS.Signals | null;
   /** True when the child wrote the run's outcome itself. */
   readonly settled: boolean;
-  /** The end of its standard error output. */
+  /** The end of its output. */
   readonly stderrTail: string;
 }
 
@@ -42,6 +43,8 @@ export interface Child {
 }
 
 const STDERR_TAIL_LENGTH = 4_000;
+/** How every line of our logger begins. */
+const LOG_ENTRY = '{"level":';
 const LEAVE_MS = 3_000;
 
 /** If nothing would be lost, a child ends as soon as it checks for a stop. */
@@ -77,13 +80,17 @@ export function startChild(
   let learnedMs: number | undefined;
   let stderrTail = '';
   let leaveTimer: NodeJS.Timeout | undefined;
-  const keep = (chunk: Buffer): void => {
-    const text = chunk.toString('utf8');
+  const keepTail = (text: string): void => {
     stderrTail = (stderrTail + text).slice(-STDERR_TAIL_LENGTH);
-    logger.debug({ output: text.trimEnd() }, 'child output');
   };
-  child.stdout?.on('data', keep);
-  child.stderr?.on('data', keep);
+  const pass = (line: string): void => {
+    keepTail(`${line}\n`);
+    // The child logs at the level of this process, so its entries belong in the same log: they alone have the stack of
+    // a failed run. Other output comes from libraries.
+    if (line.startsWith(LOG_ENTRY)) process.stderr.write(`${line}\n`);
+    else logger.debug({ output: line }, 'child output');
+  };
+  for (const output of [child.stdout, child.stderr]) if (output !== null) createInterface(output).on('line', pass);
   child.on('message', (raw) => {
     aliveMs = performance.now();
     begun = true;
@@ -97,7 +104,7 @@ export function startChild(
   };
   const ended = new Promise<ChildEnd>((resolve) => {
     child.on('error', (error) => {
-      stderrTail += error.message;
+      keepTail(error.message);
     });
     child.on('close', (code, signal) => {
       clearTimeout(leaveTimer);

@@ -59,16 +59,19 @@ export async function startTestWorker(options: {
   readonly databaseUrl: string;
   readonly dataDir: string;
   readonly name: string;
+  /** Receives the log at the level error; by default only fatal errors are printed. */
+  readonly onLog?: (text: string) => void;
 }): Promise<TestWorker> {
   const child: ChildProcess = fork(path.resolve(import.meta.dirname, '../../workers/main.ts'), {
     env: childEnvironment({
       PARAFFIN_DATABASE_URL: options.databaseUrl,
       PARAFFIN_DATA_DIR: options.dataDir,
       PARAFFIN_WORKER_NAME: options.name,
-      PARAFFIN_LOG_LEVEL: 'fatal',
+      PARAFFIN_LOG_LEVEL: options.onLog === undefined ? 'fatal' : 'error',
     }),
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    stdio: ['ignore', 'inherit', options.onLog === undefined ? 'inherit' : 'pipe', 'ipc'],
   });
+  child.stderr?.setEncoding('utf8').on('data', (text: string) => options.onLog?.(text));
   const gone = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
     child.on('exit', (code, signal) => resolve({ code, signal })),
   );

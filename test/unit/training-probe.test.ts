@@ -69,6 +69,23 @@ describe('a probe', () => {
     });
   };
 
+  test('scores images in which an entry is active that hardly varies in training', async () => {
+    const images = imagesOf({ a: 12, b: 12 }, 6);
+    const dim = 32;
+    for (const faint of [1e-3, 1e-6, 1e-12, 1e-20, 1e-30]) {
+      const embeddings = embeddingsOf(images, dim);
+      // As after a ReLU: the last entry is faint in most images and strong in one.
+      for (const place of images.keys()) embeddings[place * dim + dim - 1] = place % 5 === 1 ? faint : 0;
+      embeddings[7 * dim + dim - 1] = 3;
+      const { ridge, nearest } = await createTrainingProbe(images).measure(embeddings, 100);
+      for (const { probabilities } of [ridge, nearest])
+        assert.ok(
+          probabilities.every((probability) => probability >= 0 && probability <= 1),
+          `${faint}`,
+        );
+    }
+  });
+
   test('divides by group, learns separable labels, and gives the same numbers again without leaking a tensor', async () => {
     const images = imagesOf({ a: 60, b: 60 }, 6);
     const probe = createTrainingProbe(images);

@@ -117,7 +117,10 @@ function solvePositive(gram: Tensor2D, alpha: number, right: Tensor2D): Tensor2D
 function softmaxRows(scores: Float32Array, labelCount: number): Float64Array {
   const probabilities = new Float64Array(scores.length);
   for (let start = 0; start < scores.length; start += labelCount) {
-    const powers = Array.from(scores.subarray(start, start + labelCount), Math.exp);
+    const row = scores.subarray(start, start + labelCount);
+    // Scores above 709 overflow. They occur for an image in which an entry that hardly varies in training is active.
+    const highest = Math.max(...row);
+    const powers = Array.from(row, (score) => Math.exp(score - highest));
     const sum = powers.reduce((total, power) => total + power, 0);
     probabilities.set(
       powers.map((power) => power / sum),
