@@ -318,7 +318,7 @@ describe('leakage', () => {
       testImageCount: 32,
       exactImageCount: 0,
       nearDuplicateImageCount: 0,
-      testGroupCount: 32,
+      testGroupCount: 0,
       sharedGroupCount: 0,
       sharedDatasets: [],
       sharedCollections: [],
@@ -337,7 +337,7 @@ describe('leakage', () => {
         leakage?.sharedDatasets,
         leakage?.isUpperBound,
       ],
-      [32, 0, 32, ['evaluate-test'], false],
+      [32, 0, 0, ['evaluate-test'], false],
     );
     const half = await pretrain({ steps: 1, seed: 7, datasets: [{ datasetVersionId: versionId, maxImages: 16 }] });
     assert.equal((await evaluate({ checkpointId: half })).evaluation.leakage?.isUpperBound, true);

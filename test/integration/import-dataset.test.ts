@@ -67,7 +67,7 @@ test('a folder becomes a sealed version that a training can use, and its run SUC
   });
   assert.deepEqual(
     [version.version, version.status, version.imageCount, version.groupCount, version.hasSplit],
-    [1, 'SEALED', 16, 16, false],
+    [1, 'SEALED', 16, 0, false],
   );
   assert.deepEqual(version.labelNames, ['gland', 'lymphoid', 'stroma', 'tumour']);
   assert.equal(version.thumbnails.length, 16);

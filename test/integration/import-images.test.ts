@@ -27,7 +27,7 @@ import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { indexShard } from '../../workers/engine/data/shards.ts';
-import { parseManifest } from '../../workers/engine/data/manifest.ts';
+import { parseManifest, splitUnitOf } from '../../workers/engine/data/manifest.ts';
 import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
 import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
@@ -141,7 +141,7 @@ describe('the result of an import', () => {
       result.labelCounts,
       ['gland', 'lymphoid', 'stroma', 'tumour'].map((label) => ({ label, count: 4 })),
     );
-    assert.equal(result.groupCount, 16);
+    assert.equal(result.groupCount, 0);
     assert.equal(result.hasSplit, false);
     assert.deepEqual(issuesOf(result), { NO_GROUPS: [16, true, ['gland/patient01-0000.jpg']] });
     assert.equal(result.digest, result.manifest.sha256);
@@ -236,14 +236,15 @@ describe('the result of an import', () => {
     });
   });
 
-  test('patches of one image share its group', async (context) => {
+  test('patches of one image are never divided, although no group is known', async (context) => {
     const { folder, storeDir, run } = await place(context);
     for (const seed of [0, 1])
       await put(folder, `slide${seed}.tif`, await picture(tissuePixels(100, seed), 100).tiff().toBuffer());
     const result = await run({ patchSizePx: 32 });
-    assert.deepEqual([result.imageCount, result.groupCount], [18, 2]);
+    assert.deepEqual([result.imageCount, result.groupCount], [18, 0]);
     const manifest = parseManifest((await openArtifactStore(storeDir).read(result.manifest.sha256)).toString('utf8'));
-    assert.deepEqual([...new Set(manifest.map((image) => image.group))], ['slide0.tif', 'slide1.tif']);
+    assert.ok(manifest.every((image) => image.group === null));
+    assert.deepEqual([...new Set(manifest.map(splitUnitOf))], ['slide0.tif', 'slide1.tif']);
     assert.deepEqual(
       manifest.slice(0, 4).map(({ x, y, sourceWidth, sourceHeight }) => [x, y, sourceWidth, sourceHeight]),
       [

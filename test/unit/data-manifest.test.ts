@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
-import { parseManifest } from '../../workers/engine/data/manifest.ts';
+import { parseManifest, splitUnitOf } from '../../workers/engine/data/manifest.ts';
 
 const IMAGE = {
   key: 'a',
@@ -30,6 +30,13 @@ describe('parseManifest', () => {
     assert.deepEqual(parseManifest(''), []);
   });
 
+  test('an older import wrote the path of its own file for an unknown group, which is not a group', () => {
+    const [unknown, known] = parseManifest(
+      lines({ ...IMAGE, group: IMAGE.sourcePath }, { ...IMAGE, key: 'b', group: 'patient 7' }),
+    );
+    assert.deepEqual([unknown?.group, known?.group], [null, 'patient 7']);
+  });
+
   const refused: readonly [string, string, RegExp][] = [
     ['a line that is no JSON', `${lines(IMAGE)}{`, /Line 2 .* not a JSON object/],
     ['an array', '[]\n', /Line 1 .* not a JSON object/],
@@ -50,4 +57,10 @@ describe('parseManifest', () => {
       );
     });
   }
+});
+
+test('a split keeps a group whole, and the patches of one file if its group is unknown', () => {
+  assert.equal(splitUnitOf({ key: '7', group: 'patient 7', sourcePath: 'a.tif' }), 'patient 7');
+  assert.equal(splitUnitOf({ key: '7', group: null, sourcePath: 'a.tif' }), 'a.tif');
+  assert.equal(splitUnitOf({ key: '7', group: null, sourcePath: null }), '7');
 });

@@ -25,6 +25,7 @@ const version = (changes: Partial<LabelledVersionFacts> = {}): LabelledVersionFa
   labelNames: ['gland', 'tumour'],
   imageCount: 100,
   groupCount: 20,
+  ungroupedImageCount: 0,
   hasSplit: false,
   ...changes,
 });
@@ -42,6 +43,10 @@ describe('evaluable', () => {
   test('two labels, and as many images and groups as folds', () => {
     checkEvaluable(input(), version());
     checkEvaluable(input(), version({ imageCount: 5, groupCount: 5 }));
+  });
+
+  test('a version whose groups are unknown: its files are divided', () => {
+    checkEvaluable(input(), version({ groupCount: 0, ungroupedImageCount: 100 }));
   });
 
   test('a version that has its own split needs no folds', () => {

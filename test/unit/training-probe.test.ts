@@ -10,6 +10,7 @@ import {
   defaultProbeInterval,
   PROBE_FOLDS,
   probeRandom,
+  type ProbeCandidate,
   type ProbeImage,
 } from '../../workers/engine/probe/training-probe.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
@@ -18,7 +19,13 @@ import { liveTensorCount } from '../../workers/engine/tensorflow.ts';
 /** `count` images of each label, over `groups` groups. */
 function imagesOf(counts: Readonly<Record<string, number>>, groups: number): ProbeImage[] {
   return Object.entries(counts).flatMap(([label, count]) =>
-    Array.from({ length: count }, (_, index) => ({ label, group: `slide ${index % groups}`, split: null })),
+    Array.from({ length: count }, (_, index) => ({
+      key: `${label} ${index}`,
+      label,
+      group: `slide ${index % groups}`,
+      split: null,
+      sourcePath: null,
+    })),
   );
 }
 
@@ -27,7 +34,7 @@ function isProbeError(code: string) {
 }
 
 describe('the images of a probe', () => {
-  const choose = (images: readonly { label: string | null; group: string | null }[], limit: number): Int32Array =>
+  const choose = (images: readonly ProbeCandidate[], limit: number): Int32Array =>
     chooseProbeImages(images, limit, probeRandom('digest'));
 
   test('are limited in number, the same every time, and ascending', () => {
@@ -50,10 +57,19 @@ describe('the images of a probe', () => {
     assert.deepEqual([perGroup.length, Math.min(...perGroup), Math.max(...perGroup)], [40, 1, 2]);
   });
 
+  test('count the patches of one file as one group if the group is unknown', () => {
+    const images = imagesOf({ a: 90 }, 3).map((image) => ({ ...image, group: null, sourcePath: `${image.group}.tif` }));
+    const perFile = Map.groupBy(choose(images, 6), (place) => images[place]?.sourcePath);
+    assert.deepEqual(
+      [...perFile.values()].map((places) => places.length),
+      [2, 2, 2],
+    );
+  });
+
   test('have a label with enough images for training and test', () => {
     const images = [
       ...imagesOf({ a: 5, b: 5, once: 1, twice: 2 }, 5),
-      ...Array.from({ length: 5 }, () => ({ label: null, group: null })),
+      ...Array.from({ length: 5 }, (_, index) => ({ key: `${index}`, label: null, group: null, sourcePath: null })),
     ];
     assert.deepEqual([...new Set(Array.from(choose(images, 100), (place) => images[place]?.label))].sort(), ['a', 'b']);
   });

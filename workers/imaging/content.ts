@@ -26,8 +26,9 @@ export interface ContentCounts {
   /** Whether an image of this source is in the version. */
   add(source: SourceImage): void;
   readonly imageCount: number;
-  /** Images whose patient or slide is unknown: each source file is its own group. */
+  /** Images whose patient or slide is unknown. */
   readonly ungroupedImageCount: number;
+  /** Known groups. */
   readonly groupCount: number;
   /** Sorted by code point. */
   labelCounts(): LabelCount[];
@@ -53,7 +54,7 @@ export function createContentCounts(): ContentCounts {
   const labels = new Map<string, number>();
   const splits = new Map<string, number>();
   const splitsOfGroup = new Map<string, Set<string | null>>();
-  const ownGroups = new Set<string>();
+  let firstUngrouped: string | undefined;
   /** Two groups of each label are enough. */
   const groupsOfLabel = new Map<string, Set<string>>();
   const labelsOfRole = { TRAIN: new Set<string>(), TEST: new Set<string>() };
@@ -99,7 +100,7 @@ export function createContentCounts(): ContentCounts {
       if (split !== null) splits.set(split, (splits.get(split) ?? 0) + 1);
       if (group === null) {
         ungroupedImageCount += 1;
-        ownGroups.add(relativePath);
+        firstUngrouped ??= relativePath;
       } else {
         const within = splitsOfGroup.get(group) ?? new Set();
         splitsOfGroup.set(group, within.add(split));
@@ -117,14 +118,11 @@ export function createContentCounts(): ContentCounts {
       return ungroupedImageCount;
     },
     get groupCount() {
-      // A group may have the same name as another image's path: then every reader of the manifest takes them for one
-      // group.
-      return splitsOfGroup.size + [...ownGroups].filter((group) => !splitsOfGroup.has(group)).length;
+      return splitsOfGroup.size;
     },
     labelCounts: () => inOrder(labels).map(([label, count]) => ({ label, count })),
     splitCounts: () => inOrder(splits).map(([split, count]) => ({ split, count })),
     addIssues: (issues) => {
-      const [firstUngrouped] = ownGroups;
       if (firstUngrouped !== undefined) issues.add('NO_GROUPS', firstUngrouped, { count: ungroupedImageCount });
       for (const group of groupsWhere((within) => within.size > 1)) issues.add('GROUP_ACROSS_SPLITS', group);
       for (const alike of lookAlikes(labels.keys()))

@@ -223,8 +223,7 @@ async function pack(
 
   const keep = async (image: PreparedImage, source: SourceImage): Promise<void> => {
     const key = String(counts.imageCount).padStart(KEY_DIGITS, '0');
-    const group = source.group ?? source.relativePath;
-    const facts = { label: source.label, group, split: source.split };
+    const facts = { label: source.label, group: source.group, split: source.split };
     counts.add(source);
     // This pass will be repeated, so packing more images is useless.
     if (conflicts.size > 0) return;

@@ -10,8 +10,8 @@ export interface ManifestLine {
   /** Of the encoded bytes, lower-case hex. */
   readonly sha256: string;
   readonly label: string | null;
-  /** Patient or slide; the source file if the group is unknown. */
-  readonly group: string;
+  /** Patient or slide; null if unknown. */
+  readonly group: string | null;
   readonly split: string | null;
   readonly width: number;
   readonly height: number;

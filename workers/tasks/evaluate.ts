@@ -8,7 +8,7 @@ import {
   PREDICTIONS_MEDIA_TYPE,
   type EvaluationConfig,
 } from '../../src/modules/evaluations/index.ts';
-import { parseManifest, type ManifestImage } from '../engine/data/manifest.ts';
+import { parseManifest, splitUnitOf, type ManifestImage } from '../engine/data/manifest.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import type { ClassificationInput, Classifier } from '../engine/probe/classification.ts';
 import { ProbeError } from '../engine/probe/errors.ts';
@@ -195,7 +195,7 @@ async function regress(subject: Subject, { options, folds, seed }: ConfigOf<'REG
   const { images } = subject;
   const input = {
     targets: Float64Array.from(images, (image) => Number(image.label)),
-    groups: images.map(groupOf),
+    groups: images.map(splitUnitOf),
     splits: images.map((image) => image.split),
     folds,
     seed,
@@ -214,18 +214,13 @@ function classificationInputOf({ config, images }: Subject): ClassificationInput
   const places = new Map(labelNames.map((name, place) => [name, place]));
   return {
     labels: Int32Array.from(images, (image) => places.get(image.label ?? '') ?? -1),
-    groups: images.map(groupOf),
+    groups: images.map(splitUnitOf),
     labelNames,
     splits: images.map((image) => image.split),
     folds: config.folds,
     seed: config.seed,
     bootstrapResamples: config.options.bootstrapResamples,
   };
-}
-
-/** An image without a group forms its own group. */
-function groupOf(image: ManifestImage): string {
-  return image.group ?? image.key;
 }
 
 /** The rows of the labelled images, `[labelled, D]`. */

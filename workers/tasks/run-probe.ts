@@ -30,7 +30,7 @@ import {
   type TrainingProbe,
 } from '../engine/probe/training-probe.ts';
 import { createRandom } from '../engine/rng.ts';
-import { identityOf, manifestOf } from './evaluation/leakage.ts';
+import { identitiesOf, manifestOf } from './evaluation/leakage.ts';
 import { openPixels, type Pixels } from './evaluation/pixels.ts';
 import type { TaskContext } from './task.ts';
 
@@ -138,12 +138,13 @@ async function overlapOf(
   const seenGroups = new Set<string>();
   for (const seen of await datasets.requireSealedVersions(config.datasets.map((each) => each.datasetVersionId))) {
     context.throwIfStopped();
-    for (const image of await manifestOf(context, seen)) {
+    const manifest = await manifestOf(context, seen);
+    for (const image of manifest) {
       seenImages.add(image.sha256);
-      seenGroups.add(identityOf(seen.datasetId, image));
     }
+    for (const group of identitiesOf(seen.datasetId, manifest)) seenGroups.add(group);
   }
-  const groups = new Set(images.map((image) => identityOf(version.datasetId, image)));
+  const groups = identitiesOf(version.datasetId, images);
   return {
     sharedImageCount: images.filter(({ sha256 }) => seenImages.has(sha256)).length,
     sharedGroupCount: [...groups].filter((group) => seenGroups.has(group)).length,

@@ -116,10 +116,11 @@ export const DatasetVersion = objectType({
     t.field('labelNames', { type: nonNull(list(nonNull('String'))) });
     t.field('labelCounts', { type: nonNull(list(nonNull('LabelCount'))) });
     t.nonNull.int('groupCount', {
-      description: 'Number of groups (patients or slides); a split never divides a group.',
+      description: 'Number of known groups (patients or slides); a split never divides a group.',
     });
     t.nonNull.int('ungroupedImageCount', {
-      description: 'Number of images whose patient or slide is not known; each is a group of its own.',
+      description:
+        'Number of images whose patient or slide is not known. A split keeps only the patches of one file together.',
     });
     t.nonNull.boolean('hasSplit', { description: 'True if the version has a predefined split.' });
     t.field('thumbnails', {

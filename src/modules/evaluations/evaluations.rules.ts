@@ -32,6 +32,7 @@ export interface LabelledVersionFacts {
   readonly labelNames: readonly string[];
   readonly imageCount: number;
   readonly groupCount: number;
+  readonly ungroupedImageCount: number;
   readonly hasSplit: boolean;
 }
 
@@ -67,7 +68,8 @@ export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVe
       hint: `Take at most ${version.imageCount} folds, or import more images.`,
     });
   }
-  if (version.groupCount < input.folds) {
+  // The files of images without a group are divided instead; how many there are is known only to the manifest.
+  if (version.ungroupedImageCount === 0 && version.groupCount < input.folds) {
     throw new DomainError({
       code: 'TOO_FEW_GROUPS',
       message: `The version has ${version.groupCount} groups, fewer than ${input.folds} folds; a group is never split.`,

@@ -7,7 +7,7 @@ export interface ManifestImage {
   /** Of the encoded bytes, lower-case hex. */
   readonly sha256: string;
   readonly label: string | null;
-  /** Patient or slide; a group is never split across folds. */
+  /** Patient or slide; null if unknown. */
   readonly group: string | null;
   /** The split that the dataset came with (`train`, `test` ...). */
   readonly split: string | null;
@@ -24,6 +24,14 @@ export interface ManifestImage {
   /** Size of the image that a patch was cut from; null for a whole image. */
   readonly sourceWidth: number | null;
   readonly sourceHeight: number | null;
+}
+
+/**
+ * What no split divides and every bootstrap resample draws whole: the group of the image or, if that is unknown, the
+ * file that it comes from. Patches of one file thus stay together, and an evaluation states that groups are unknown.
+ */
+export function splitUnitOf({ group, sourcePath, key }: Pick<ManifestImage, 'group' | 'sourcePath' | 'key'>): string {
+  return group ?? sourcePath ?? key;
 }
 
 /** Reads a whole manifest. Throws ImageDataError MANIFEST_INVALID (naming the line and field) or IMAGE_DUPLICATE. */
@@ -61,17 +69,20 @@ function parseLine(line: string, lineNumber: number): ManifestImage {
   const countOrNull = (name: string): number | null => ((fields.get(name) ?? null) === null ? null : count(name));
   const sha256 = text('sha256');
   if (!/^[0-9a-f]{64}$/.test(sha256)) throw invalid('sha256 must be 64 hex digits');
+  const group = textOrNull('group');
+  const sourcePath = textOrNull('sourcePath');
   return {
     key: text('key'),
     sha256,
     label: textOrNull('label'),
-    group: textOrNull('group'),
+    // Imports once stored the path of its own file for an image without a group.
+    group: group === sourcePath ? null : group,
     split: textOrNull('split'),
     width: count('width'),
     height: count('height'),
     shard: count('shard'),
     byteSize: count('byteSize'),
-    sourcePath: textOrNull('sourcePath'),
+    sourcePath,
     // Whole images have no position, nor have patches of versions that were sealed before positions were recorded.
     x: countOrNull('x'),
     y: countOrNull('y'),

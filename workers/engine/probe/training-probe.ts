@@ -3,6 +3,7 @@
  * fixed subset of labelled images, divided by group. It is deterministic and uses its own random streams, so that a
  * training with a probe gives the same weights as one without.
  */
+import { splitUnitOf, type ManifestImage } from '../data/manifest.ts';
 import { createRandom, type Random } from '../rng.ts';
 import { runClassification, type ClassificationInput, type ClassificationResult } from './classification.ts';
 import { ProbeError } from './errors.ts';
@@ -18,11 +19,7 @@ export const PROBE_FOLDS = 3;
 /** The same seed for all runs, so that probes of different runs on one version are comparable. */
 const PROBE_SEED = 0;
 
-export interface ProbeCandidate {
-  readonly label: string | null;
-  /** Patient or slide. */
-  readonly group: string | null;
-}
+export type ProbeCandidate = Pick<ManifestImage, 'key' | 'label' | 'group' | 'sourcePath'>;
 
 /**
  * Ascending indexes of at most `limit` labelled images: as many of each label as there are, up to equal numbers, and
@@ -40,7 +37,10 @@ export function chooseProbeImages(images: readonly ProbeCandidate[], limit: numb
 }
 
 function interleaveGroups(places: readonly number[], images: readonly ProbeCandidate[], random: Random): number[] {
-  const byGroup = Map.groupBy(places, (place) => images[place]?.group ?? `image ${place}`);
+  const byGroup = Map.groupBy(places, (place) => {
+    const image = images[place];
+    return image === undefined ? '' : splitUnitOf(image);
+  });
   return roundRobin(random.shuffled([...byGroup.values()]).map((group) => random.shuffled(group)));
 }
 
@@ -69,7 +69,7 @@ export interface ProbeResult {
 export interface TrainingProbe {
   readonly split: ProbeSplit;
   readonly labelNames: readonly string[];
-  /** Groups among the images; an image without one counts as one. */
+  /** Groups among the images; the images of one file whose group is unknown count as one. */
   readonly groupCount: number;
   /**
    * @param embeddings `[N, D]` in the order of the images.
@@ -84,15 +84,14 @@ export function createTrainingProbe(images: readonly ProbeImage[]): TrainingProb
   const labelNames = [...new Set(images.map((image) => image.label))].sort();
   const places = new Map(labelNames.map((name, place) => [name, place]));
   const labels = Int32Array.from(images, (image) => places.get(image.label) ?? 0);
-  const ownGroups = images.map((_, place) => `image ${place}`);
-  const groups = images.map(({ group }, place) => group ?? ownGroups[place] ?? '');
+  const groups = images.map(splitUnitOf);
   const base = { labels, labelNames, folds: PROBE_FOLDS, seed: PROBE_SEED };
   const ways: readonly (readonly [ProbeSplit, ClassificationInput])[] = [
     ...(images.some(({ split }) => split !== null)
       ? [['GIVEN', { ...base, groups, splits: images.map(({ split }) => split) }] as const]
       : []),
     ['GROUPS', { ...base, groups }],
-    ['IMAGES', { ...base, groups: ownGroups }],
+    ['IMAGES', { ...base, groups: images.map(({ key }) => key) }],
   ];
   const [split, input] = firstPossible(ways);
   return {

@@ -33,11 +33,14 @@ export async function leakageOf(
   const seenCollections = new Set(seenLineages.flatMap(({ slug, collections }) => [slug, ...collections]));
   const hasSameDataset = seenVersions.some(({ datasetId }) => datasetId === version.datasetId);
 
-  const testedGroups = new Set(Array.from(testedRows, (row) => identityOf(version.datasetId, manifest[row])));
+  const testedGroups = identitiesOf(
+    version.datasetId,
+    Array.from(testedRows).flatMap((row) => manifest[row] ?? []),
+  );
   const seenGroups = new Set<string>();
   for (const seen of seenVersions) {
     context.throwIfStopped();
-    for (const image of await manifestOf(context, seen)) seenGroups.add(identityOf(seen.datasetId, image));
+    for (const group of identitiesOf(seen.datasetId, await manifestOf(context, seen))) seenGroups.add(group);
   }
   return {
     isComplete: pretraining.isComplete,
@@ -62,12 +65,18 @@ export async function manifestOf(context: TaskContext, version: SealedVersionRec
 }
 
 /**
- * Identifies the patient or slide of an image. Names of groups are meaningful only within their dataset, except for
- * TCGA barcodes, which identify the same patient in every dataset and spelling.
+ * Identifies the patients or slides of images; an image whose group is unknown adds nothing. Names of groups are
+ * meaningful only within their dataset, except for TCGA barcodes, which identify the same patient in every dataset and
+ * spelling.
  */
-export function identityOf(datasetId: string, image: ManifestImage | undefined): string {
-  const group = image?.group ?? image?.sourcePath ?? image?.key ?? '';
-  return tcgaPatientOf(group) ?? tcgaPatientOf(image?.sourcePath ?? '') ?? `${datasetId} ${group}`;
+export function identitiesOf(datasetId: string, images: readonly ManifestImage[]): Set<string> {
+  return new Set(
+    images.flatMap(({ group, sourcePath }) => {
+      const patient = tcgaPatientOf(group ?? '') ?? tcgaPatientOf(sourcePath ?? '');
+      if (patient !== null) return [patient];
+      return group === null ? [] : [`${datasetId} ${group}`];
+    }),
+  );
 }
 
 type ImageCounts = Pick<LeakageRecord, 'exactImageCount' | 'nearDuplicateImageCount' | 'unhashedVersionCount'>;
