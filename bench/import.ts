@@ -10,7 +10,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { between, createDraw, drawStain, type Draw } from '../src/synthetic/tissue-canvas.ts';
 import { drawImage, TISSUE_LABELS } from '../src/synthetic/tissue.ts';
-import { openArtifactStore } from '../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../src/platform/artifact-store/index.ts';
 import { openFolder } from '../src/platform/open-folder.ts';
 import { importImages } from '../workers/imaging/import-images.ts';
 import { decodeImage } from '../workers/imaging/decoder/decode.ts';

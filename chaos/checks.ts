@@ -3,7 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { checkArtifacts } from '../src/modules/artifacts/index.ts';
-import { openArtifactStore, type ArtifactStore } from '../src/platform/artifact-store.ts';
+import { openArtifactStore, type ArtifactStore } from '../src/platform/artifact-store/index.ts';
 import type { Database } from '../src/platform/db.ts';
 import { ENDED } from './faults.ts';
 import type { ChaosPromise } from './report.ts';
@@ -64,7 +64,7 @@ async function wrongIn(db: Database, store: ArtifactStore): Promise<string[]> {
   const artifacts = await db.artifact.findMany({ select: { sha256: true, byteSize: true } });
   const incomplete = await Promise.all(
     artifacts.map(async ({ sha256, byteSize }) =>
-      (await store.byteSizeOf(sha256)) === Number(byteSize) ? [] : [`artifact ${sha256} is missing or incomplete`],
+      (await store.stat(sha256))?.byteSize === Number(byteSize) ? [] : [`artifact ${sha256} is missing or incomplete`],
     ),
   );
   return [...twice.map(({ what }) => what), ...incomplete.flat()];

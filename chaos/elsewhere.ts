@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { withStoredBytesLock } from '../src/platform/advisory-lock.ts';
-import { openArtifactStore } from '../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../src/platform/artifact-store/index.ts';
 import { writeBackup } from '../src/platform/backup.ts';
 import { programVersion } from '../src/platform/program-version.ts';
 import { outcomeOf } from './checks.ts';

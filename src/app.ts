@@ -17,7 +17,7 @@ import { loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
 import { createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
-import { openArtifactStore, removeUnfinished } from './platform/artifact-store.ts';
+import { openArtifactStore } from './platform/artifact-store/index.ts';
 import { lockDataDir, makeDataDir } from './platform/data-dir-lock.ts';
 import { databaseVersion, openDatabase, transactionsOf, type Database } from './platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './platform/engine/installed.ts';
@@ -89,14 +89,13 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     );
     closers.push(announcements.close);
 
-    const artifactsDir = path.join(env.dataDir, 'artifacts');
-    await claimArtifactStore({ db, artifactsDir });
-    const store = openArtifactStore(artifactsDir, WRITER);
+    const store = openArtifactStore(path.join(env.dataDir, 'artifacts'), WRITER);
+    await claimArtifactStore({ db, store });
     const downloadsDir = path.join(env.dataDir, 'downloads');
     const interrupted = await interruptedFiles(env.dataDir);
     // Deletes partial downloads and artifacts of a killed server; no other server uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
-    await removeUnfinished(artifactsDir, WRITER);
+    await store.upkeep.removeUnfinished(WRITER);
     const uploads = await openUploadStore({ folder: path.join(env.dataDir, 'uploads'), maxBytes: env.maxUploadBytes });
     closers.push(expireUploads(uploads, logger));
     const services = createServices({
@@ -156,7 +155,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       access,
       senderOf: createSenderReader(env),
       services,
-      openArtifact: store.open,
+      artifacts: store,
       uploads,
       isReady: async () => (await databaseVersion(db)) !== '',
       runCounts: () => runs.countByStatus(),

@@ -12,7 +12,7 @@ import { createExportLoaders, createExports, type ExportPatience } from './modul
 import { createCheckpointImports, createModelLoaders, createModelService } from './modules/models/index.ts';
 import { createRunLoaders, createRuns, createTrainingStates } from './modules/runs/index.ts';
 import type { Announcements } from './platform/announcements.ts';
-import type { ArtifactStore } from './platform/artifact-store.ts';
+import type { ArtifactStore } from './platform/artifact-store/index.ts';
 import type { Database, Transact } from './platform/db.ts';
 import type { Queue } from './platform/queue.ts';
 import type { UploadStore } from './platform/upload-store.ts';

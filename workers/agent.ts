@@ -16,7 +16,7 @@ import {
   type RunLease,
   type RunLedger,
 } from '../src/modules/runs/index.ts';
-import { removeAbandonedWrites, removeUnfinished, unfinishedDirOf } from '../src/platform/artifact-store.ts';
+import type { ArtifactStore } from '../src/platform/artifact-store/index.ts';
 import type { Queue } from '../src/platform/queue.ts';
 import { startChild, type Child, type ChildSettings } from './child-process.ts';
 import type { StopReason } from './child-protocol.ts';
@@ -29,6 +29,7 @@ import { oomKillCount } from './oom-kills.ts';
 export interface AgentParts {
   readonly ledger: RunLedger;
   readonly queue: Queue;
+  readonly store: ArtifactStore;
   readonly logger: Logger;
   readonly workerName: string;
   /** Each run gets a private folder below it. */
@@ -81,13 +82,15 @@ export function createAgent(parts: AgentParts): Agent {
 
   const removeWorkOf = async (lease: RunLease): Promise<void> => {
     await rm(path.join(parts.workDir, folderOf(lease)), { recursive: true, force: true });
-    await removeUnfinished(parts.child.artifactsDir, folderOf(lease));
+    await parts.store.upkeep.removeUnfinished(folderOf(lease));
   };
 
   /** Removes files of killed agents. Several agents may share the folders, so files of a held lease are kept. */
   const removeOrphanedWork = async (): Promise<void> => {
-    const places = [parts.workDir, unfinishedDirOf(parts.child.artifactsDir)];
-    const names = new Set((await Promise.all(places.map((place) => readdir(place).catch(() => [])))).flat());
+    const names = new Set([
+      ...(await readdir(parts.workDir).catch(() => [])),
+      ...(await parts.store.upkeep.unfinishedWriters()),
+    ]);
     const leases = [...names].flatMap((name) => leaseOf(name) ?? []);
     if (leases.length === 0) return;
     const held = new Set((await ledger.held(leases)).map(folderOf));
@@ -235,7 +238,7 @@ export function createAgent(parts: AgentParts): Agent {
   return {
     start: async () => {
       await mkdir(parts.workDir, { recursive: true });
-      await removeAbandonedWrites(parts.child.artifactsDir);
+      await parts.store.upkeep.removeAbandoned();
       const devices = await parts.devices.list();
       slots = RUN_LANES.flatMap((kinds): readonly Slot[] =>
         kinds.includes('PRETRAINING') ? devices.map((device) => ({ kinds, device })) : [{ kinds }],

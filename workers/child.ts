@@ -1,7 +1,8 @@
 /** Runs one run in one process, because TensorFlow blocks its thread, and a crash must end only this run. */
+import path from 'node:path';
 import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
-import { openArtifactStore } from '../src/platform/artifact-store.ts';
+import { openArtifactStore, openLocalFiles } from '../src/platform/artifact-store/index.ts';
 import { isDatabaseFault } from '../src/platform/database-fault.ts';
 import { openDatabase, transactionsOf, type Persist } from '../src/platform/db.ts';
 import { UnreachableCaseError } from '../src/errors.ts';
@@ -10,7 +11,7 @@ import { untilDatabaseAnswers } from './database-patience.ts';
 import { DATABASE_UNREACHABLE, failureOf, RAN_TOO_LONG } from './failure.ts';
 import { folderOf } from './lease-folder.ts';
 import { createProgressReporter } from './progress-reporter.ts';
-import { createTaskServices } from './task-services.ts';
+import { createTaskServices, localFileOf } from './task-services.ts';
 import { TaskStopped, type StopRequest, type Task, type TaskContext } from './tasks/task.ts';
 
 /** Often enough for an agent that waits for minutes. */
@@ -86,12 +87,15 @@ async function execute(start: StartMessage): Promise<void> {
   const isTraining = start.run.kind === 'PRETRAINING';
   let isStateWritten = false;
   const store = openArtifactStore(start.artifactsDir, folderOf(start.lease));
+  const services = createTaskServices({ db, transact, store });
+  const files = openLocalFiles({ store, folder: path.join(start.dataDir, 'cache') });
   const context: TaskContext = {
     runId: start.run.id,
     lease: start.lease,
     attempt: start.run.attempt,
-    services: createTaskServices({ db, transact, store }),
+    services,
     artifacts: store,
+    localFile: localFileOf(files, services),
     logger,
     dataDir: start.dataDir,
     workDir: start.workDir,

@@ -7,6 +7,7 @@ import { DomainError } from '../src/errors.ts';
 import { createLogger } from '../src/logger.ts';
 import { requireArtifactStore } from '../src/modules/artifacts/index.ts';
 import { createLedger, LEASE_SECONDS } from '../src/modules/runs/index.ts';
+import { openArtifactStore } from '../src/platform/artifact-store/index.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine/installed.ts';
 import { openQueue, type Queue } from '../src/platform/queue.ts';
@@ -31,7 +32,8 @@ const SILENCE_MS = (LEASE_SECONDS * 1000) / 2;
 const db = openDatabase(databaseUrl, { maxConnections: 4, silenceTimeoutMs: SILENCE_MS });
 const warn = (): void => logger.warn('the worker waits for the database');
 const artifactsDir = path.join(env.dataDir, 'artifacts');
-await untilDatabaseAnswers(() => requireArtifactStore({ db, artifactsDir }), warn).catch((error: unknown) => {
+const store = openArtifactStore(artifactsDir);
+await untilDatabaseAnswers(() => requireArtifactStore({ db, store }), warn).catch((error: unknown) => {
   if (!(error instanceof DomainError)) throw error;
   logger.fatal(`${error.message} ${error.hint ?? ''}`);
   process.exit(2);
@@ -47,6 +49,7 @@ const workerName = env.workerName ?? `${hostname()}:${process.pid}`;
 const agent = createAgent({
   ledger: createLedger(db, transactionsOf(db)),
   queue,
+  store,
   logger,
   workerName,
   workDir: path.join(env.dataDir, 'work'),

@@ -8,7 +8,6 @@
  * be checked by the client, against Repr-Digest.
  */
 import { createHash } from 'node:crypto';
-import type { FileHandle } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { Router } from 'express';
@@ -16,6 +15,7 @@ import { DomainError } from '../errors.ts';
 import { authorise, type Viewer } from '../modules/access/index.ts';
 import type { EmbeddingFileFormat } from '../modules/embeddings/index.ts';
 import { WEIGHTS_FORMATS, type WeightsFormat } from '../modules/models/index.ts';
+import type { ArtifactStore } from '../platform/artifact-store/index.ts';
 import type { InTurn } from './gate.ts';
 import { evaluateConditions, selectRange } from './http-conditions.ts';
 
@@ -44,8 +44,7 @@ export interface DownloadSources {
   readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
   readonly embeddings: (viewer: Viewer, id: string, format: EmbeddingFileFormat) => Promise<ServedFile>;
   readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
-  /** The stored bytes. Throws ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
-  readonly open: (sha256: string) => Promise<FileHandle>;
+  readonly artifacts: Pick<ArtifactStore, 'stat' | 'open'>;
   /** Called for a stored file whose digest or size is wrong. */
   readonly reportDamage: (sha256: string) => Promise<void>;
 }
@@ -57,8 +56,6 @@ export interface DownloadOptions {
   readonly stallTimeoutMs?: number;
 }
 
-/** Large enough that disk and socket, not JavaScript, set the pace. */
-const CHUNK_BYTES = 512 * 1024;
 const LISTENERS_MAX = 20;
 
 /**
@@ -140,7 +137,7 @@ async function sendFile(
   sources: DownloadSources,
   stallTimeoutMs: number,
 ): Promise<void> {
-  await using handle = await openChecked(sources, file);
+  await requireStored(sources, file);
   const etag = `"${file.sha256}"`;
   const verdict = evaluateConditions(request.headers, etag);
   if (verdict === 'PRECONDITION_FAILED') {
@@ -185,7 +182,7 @@ async function sendFile(
     return;
   }
   response.setTimeout(stallTimeoutMs, () => response.destroy());
-  const bytes = handle.createReadStream({ start: first, end: last, highWaterMark: CHUNK_BYTES, autoClose: false });
+  const bytes = await sources.artifacts.open(file.sha256, { first, last });
   const isWhole = last - first + 1 === file.byteSize;
   // Our listeners and those of pipeline() together exceed the number at which Node warns of a leak.
   response.setMaxListeners(LISTENERS_MAX);
@@ -218,16 +215,19 @@ async function* checked(bytes: AsyncIterable<Buffer>, sha256: string): AsyncGene
   if (heldBack !== undefined) yield heldBack;
 }
 
-/** Opens the stored file. @throws DomainError if it is missing, or its size differs from the registered one. */
-async function openChecked(sources: DownloadSources, file: ServedFile): Promise<FileHandle> {
-  const handle = await sources.open(file.sha256);
-  const { size } = await handle.stat();
-  if (size === file.byteSize) return handle;
-  await handle.close();
-  await sources.reportDamage(file.sha256);
+/** @throws DomainError if the file is missing, or its size differs from the registered one. */
+async function requireStored({ artifacts, reportDamage }: DownloadSources, file: ServedFile): Promise<void> {
+  const found = await artifacts.stat(file.sha256);
+  if (found?.byteSize === file.byteSize) return;
+  if (found === undefined) {
+    // Fails with the reason: missing, or in quarantine. It opens only if the artifact has been stored just now.
+    (await artifacts.open(file.sha256)).destroy();
+    return;
+  }
+  await reportDamage(file.sha256);
   throw new DomainError({
     code: 'ARTIFACT_CORRUPT',
-    message: `The stored file ${file.sha256} has ${size} bytes instead of ${file.byteSize}.`,
+    message: `The stored file ${file.sha256} has ${found.byteSize} bytes instead of ${file.byteSize}.`,
     hint: 'Restore it from a backup.',
   });
 }

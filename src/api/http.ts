@@ -50,7 +50,7 @@ export interface HttpServerOptions {
   /** Address, host and scheme from which a request was sent. */
   readonly senderOf: (request: IncomingMessage) => Sender;
   readonly services: Pick<Services, 'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports'>;
-  readonly openArtifact: DownloadSources['open'];
+  readonly artifacts: DownloadSources['artifacts'];
   readonly uploads: UploadStore;
   /** False or a rejection: the server answers requests but cannot do its work. */
   readonly isReady: () => Promise<boolean>;
@@ -349,7 +349,7 @@ function graphqlOverHttp(
   return [router];
 }
 
-function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): DownloadSources {
+function sourcesOf({ services, artifacts, logger }: HttpServerOptions): DownloadSources {
   const artifactOrThrow = async (viewer: Viewer, sha256: string) => {
     const artifact = await services.artifacts.get(viewer, sha256);
     if (artifact !== undefined) return artifact;
@@ -361,7 +361,7 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
     });
   };
   return {
-    open: openArtifact,
+    artifacts,
     reportDamage: (sha256) => {
       logger.error({ sha256 }, 'the digest or size of a stored file is wrong');
       return services.artifacts.reportDamage(sha256);

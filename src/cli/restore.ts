@@ -5,7 +5,7 @@ import { readEnvironment } from '../env.ts';
 import { DomainError } from '../errors.ts';
 import { adoptArtifactStore } from '../modules/artifacts/index.ts';
 import { createLedger } from '../modules/runs/index.ts';
-import { openArtifactStore } from '../platform/artifact-store.ts';
+import { openArtifactStore } from '../platform/artifact-store/index.ts';
 import {
   readBackup,
   readBackupHead,
@@ -48,7 +48,7 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
         restored = await restoreInto({
           file,
           databaseUrl: postgres?.url ?? databaseUrl ?? '',
-          artifactsDir: path.join(dataDir, 'artifacts'),
+          store: openArtifactStore(path.join(dataDir, 'artifacts')),
           bytesFrom: bytesFrom === undefined ? undefined : openArtifactStore(path.resolve(bytesFrom)),
           migrations,
           signal,
@@ -83,18 +83,15 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
   return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }
 
-async function restoreInto({
-  artifactsDir,
-  ...options
-}: Omit<BackupRestoreOptions, 'store'> & { readonly artifactsDir: string }): Promise<
-  RestoreReport & { readonly requeuedRunCount: number }
-> {
-  const { databaseUrl, migrations, signal } = options;
-  const restored = await readBackup({ ...options, store: openArtifactStore(artifactsDir) });
+async function restoreInto(
+  options: BackupRestoreOptions,
+): Promise<RestoreReport & { readonly requeuedRunCount: number }> {
+  const { databaseUrl, store, migrations, signal } = options;
+  const restored = await readBackup(options);
   await applyMigrations(databaseUrl, migrations);
   const db = openDatabase(databaseUrl, { maxConnections: 2 });
   try {
-    await adoptArtifactStore({ db, artifactsDir });
+    await adoptArtifactStore({ db, store });
     const requeuedRunCount = await createLedger(db, transactionsOf(db)).requeueAll(
       'Restored from a backup; the run continues from its last kept state.',
     );

@@ -1,7 +1,7 @@
 /** Shared by the commands on stored bytes (backup, fsck, gc): they open the registry of the environment directly. */
 import path from 'node:path';
 import { readEnvironment, type Environment } from '../env.ts';
-import { openArtifactStore, type ArtifactStore } from '../platform/artifact-store.ts';
+import { openArtifactStore, type ArtifactStore } from '../platform/artifact-store/index.ts';
 import { openDatabase, transactionsOf, type Database, type Transact } from '../platform/db.ts';
 import { MIGRATIONS_DIR, readMigrations, requireMigrated } from '../platform/migrate.ts';
 import { reachRegistryDatabase } from '../platform/registry-database.ts';

@@ -11,14 +11,14 @@
  */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Client } from 'pg';
 import { extract, pack, type Pack } from 'tar-stream';
 import { z } from 'zod';
 import { DomainError } from '../errors.ts';
-import { isBadSector, type ArtifactStore } from './artifact-store.ts';
+import { isBadSector, type ArtifactStore } from './artifact-store/index.ts';
 import {
   beginLoad,
   dumpedSequenceSchema,
@@ -189,43 +189,39 @@ async function fillArchive(
  * at the end of the backup.
  */
 async function copyArtifact(archive: Pack, store: ArtifactStore, sha256: string): Promise<boolean> {
-  const handle = await store.open(sha256).catch((error: unknown) => {
-    if (error instanceof DomainError || isBadSector(error)) return undefined;
-    throw error;
-  });
-  if (handle === undefined) return false;
-  try {
-    const { size } = await handle.stat();
-    const hash = createHash('sha256');
-    await pipeline(bytesToCopy(handle, size, hash), archive.entry({ name: `artifacts/${sha256}`, size }));
-    return hash.digest('hex') === sha256;
-  } finally {
-    await handle.close();
-  }
+  const facts = await store.stat(sha256);
+  if (facts === undefined) return false;
+  const size = facts.byteSize;
+  const hash = createHash('sha256');
+  await pipeline(bytesToCopy(store, sha256, size, hash), archive.entry({ name: `artifacts/${sha256}`, size }));
+  return hash.digest('hex') === sha256;
 }
 
 /**
  * Yields exactly the announced number of bytes, so that the archive stays valid: bytes lost to a bad sector or a
  * truncated file are replaced by zeros. The zeros are not hashed, so that the artifact is reported as damaged.
  */
-async function* bytesToCopy(handle: FileHandle, size: number, hash: Hash): AsyncGenerator<Buffer> {
+async function* bytesToCopy(store: ArtifactStore, sha256: string, size: number, hash: Hash): AsyncGenerator<Buffer> {
   let position = 0;
-  while (position < size) {
-    const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size - position));
-    const bytesRead = await handle.read(chunk, 0, chunk.length, position).then(
-      (read) => read.bytesRead,
-      (error: unknown) => {
-        if (isBadSector(error)) return 0;
-        throw error;
-      },
-    );
-    if (bytesRead === 0) break;
-    const bytes = chunk.subarray(0, bytesRead);
-    hash.update(bytes);
-    yield bytes;
-    position += bytesRead;
+  try {
+    for await (const chunk of await store.open(sha256)) {
+      const bytes: Buffer = chunk.subarray(0, size - position);
+      hash.update(bytes);
+      yield bytes;
+      position += bytes.length;
+    }
+  } catch (error) {
+    if (!isLost(error)) throw error;
   }
   for (; position < size; position += CHUNK_BYTES) yield Buffer.alloc(Math.min(CHUNK_BYTES, size - position));
+}
+
+/** True for a failure that concerns the bytes of this artifact and not the store. */
+function isLost(error: unknown): boolean {
+  return (
+    isBadSector(error) ||
+    (error instanceof DomainError && (error.code === 'ARTIFACT_NOT_FOUND' || error.code === 'ARTIFACT_CORRUPT'))
+  );
 }
 
 async function writeEntry(archive: Pack, name: string, bytes: Buffer): Promise<void> {
@@ -327,7 +323,7 @@ export async function readBackup({
         if (stored.sha256 === name) put.add(name);
         else {
           wrong.add(name);
-          await store.remove(stored.sha256, new Date(Date.now() + 60_000));
+          await store.delete(stored.sha256, new Date(Date.now() + 60_000));
         }
         bytesDone += stored.byteSize;
         onProgress?.({ bytesDone, bytesTotal: head.artifacts.byteSize });
@@ -375,14 +371,14 @@ async function takeBytes(client: Client, from: ArtifactStore | undefined, to: Ar
   const { rows } = await client.query<{ sha256: string }>('SELECT sha256 FROM "Artifact" ORDER BY 1');
   const missing: string[] = [];
   for (const { sha256 } of rows) {
-    const handle = await from?.open(sha256).catch(() => undefined);
-    if (handle === undefined) {
+    const bytes = await from?.open(sha256).catch(() => undefined);
+    if (bytes === undefined) {
       missing.push(sha256);
       continue;
     }
-    const stored = await to.put(handle.createReadStream());
+    const stored = await to.put(bytes);
     if (stored.sha256 === sha256) continue;
-    await to.remove(stored.sha256, new Date(Date.now() + 60_000));
+    await to.delete(stored.sha256, new Date(Date.now() + 60_000));
     missing.push(sha256);
   }
   return missing;

@@ -477,7 +477,7 @@ describe('from another machine, over plain HTTP', () => {
       const away = await startTestServer(database, {
         pagesDir: path.join(ROOT, 'web/dist'),
         senderOf: createSenderReader({ host: '0.0.0.0', trustedProxies: [] }),
-        openArtifact: server.store.open,
+        artifacts: server.store,
       });
       const url = away.url.replace('127.0.0.1', OTHER_MACHINE);
       const [tab, other] = [await openTab(), await openTab()];

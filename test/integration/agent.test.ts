@@ -14,7 +14,7 @@ import { childEnvironment } from '../../src/env.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { MAX_FRUITLESS_ATTEMPTS, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
 import { checkArtifacts } from '../../src/modules/artifacts/index.ts';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { writeBackup } from '../../src/platform/backup.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import { startPostgres } from '../../src/platform/postgres.ts';

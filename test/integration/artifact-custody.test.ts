@@ -13,7 +13,7 @@ import {
 } from '../../src/modules/artifacts/index.ts';
 import { dropSupersededStates, oldestActiveStart } from '../../src/modules/runs/index.ts';
 import { withStoredBytesLock } from '../../src/platform/advisory-lock.ts';
-import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore, verifyArtifact, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -25,7 +25,7 @@ let database: TestDatabase;
 let modelId = '';
 let version = 0;
 let folder = '';
-let store: ArtifactStore;
+let store: LocalArtifactStore;
 
 before(async () => {
   database = await openTestDatabase();
@@ -76,7 +76,7 @@ async function cited(text: string): Promise<{ readonly sha256: string; readonly 
   return { sha256, checkpointId: id };
 }
 
-const isStored = async (sha256: string): Promise<boolean> => (await store.byteSizeOf(sha256)) !== undefined;
+const isStored = async (sha256: string): Promise<boolean> => (await store.stat(sha256)) !== undefined;
 const hasRow = async (sha256: string): Promise<boolean> =>
   (await database.db.artifact.findUnique({ where: { sha256 } })) !== null;
 
@@ -108,7 +108,7 @@ describe('fsck', () => {
     assert.equal(await readFile(path.join(folder, 'quarantine', sha256), 'utf8'), 'weightz');
     assert.notEqual((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt, null);
     await assert.rejects(store.read(sha256), { code: 'ARTIFACT_CORRUPT' });
-    await assert.rejects(store.verify(sha256), { code: 'ARTIFACT_CORRUPT' });
+    await assert.rejects(verifyArtifact(store, sha256), { code: 'ARTIFACT_CORRUPT' });
     await assert.rejects(store.open(sha256), { code: 'ARTIFACT_CORRUPT' });
   });
 
@@ -153,7 +153,7 @@ describe('fsck', () => {
     ]);
     assert.equal(checked.count, 2);
     assert.notEqual((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt, null);
-    await store.verify(whole.sha256);
+    await verifyArtifact(store, whole.sha256);
   });
 
   test('reports files without a row, rows without a citation, and files that are not artifacts', async () => {
@@ -295,12 +295,12 @@ describe('garbage collection', () => {
   test('a file that is stored again between the check and the deletion stays', async () => {
     const sha256 = await stored('again');
     await store.put(Buffer.from('again'));
-    assert.equal(await store.remove(sha256, CUTOFF), false);
+    assert.equal(await store.delete(sha256, CUTOFF), false);
     assert.equal(await isStored(sha256), true);
     await utimes(store.pathOf(sha256), OLD, OLD);
-    assert.equal(await store.remove(sha256, CUTOFF), true);
+    assert.equal(await store.delete(sha256, CUTOFF), true);
     await assert.rejects(stat(store.pathOf(sha256)), { code: 'ENOENT' });
-    assert.equal(await store.remove(sha256, CUTOFF), false, 'twice is not an error');
+    assert.equal(await store.delete(sha256, CUTOFF), false, 'twice is not an error');
   });
 
   test('keeps the last training states of a run that may continue, and none of one that succeeded', async () => {

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
 import { childEnvironment } from '../../src/env.ts';
 import { adoptArtifactStore, claimArtifactStore, requireArtifactStore } from '../../src/modules/artifacts/index.ts';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
@@ -21,7 +21,7 @@ beforeEach(async () => {
   await database.db.artifact.deleteMany();
 });
 
-const at = (artifactsDir: string) => ({ db: database.db, artifactsDir });
+const at = (folder: string) => ({ db: database.db, store: openArtifactStore(folder) });
 const CONFLICT = { code: 'CONFLICT', message: /is not the artifact store of this registry/ };
 
 test('the first server gives database and store the same identity, and later servers find it', async (context) => {

@@ -5,10 +5,10 @@ import { appendFile, readdir, rm, writeFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { describe, test, type TestContext } from 'node:test';
-import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
-async function newStore(context: TestContext): Promise<{ folder: string; store: ArtifactStore }> {
+async function newStore(context: TestContext): Promise<{ folder: string; store: LocalArtifactStore }> {
   const folder = await temporaryFolder(context);
   return { folder, store: openArtifactStore(folder) };
 }
@@ -36,7 +36,7 @@ describe('put', () => {
       'the same bytes are one file',
     );
     assert.deepEqual(await store.read(sha256), BYTES);
-    assert.equal(await store.byteSizeOf(sha256), BYTES.length);
+    assert.equal((await store.stat(sha256))?.byteSize, BYTES.length);
   });
 
   test('the same bytes stored simultaneously are one artifact', async (context) => {
@@ -93,7 +93,7 @@ describe('read', () => {
     const { sha256 } = await store.put(BYTES);
     await rm(store.pathOf(sha256));
     await assert.rejects(store.read(sha256), { code: 'ARTIFACT_NOT_FOUND' });
-    assert.equal(await store.byteSizeOf(sha256), undefined);
+    assert.equal(await store.stat(sha256), undefined);
   });
 
   const names = [
@@ -110,7 +110,7 @@ describe('read', () => {
     test(`takes no path for a name: ${JSON.stringify(name)}`, async (context) => {
       const { store } = await newStore(context);
       await assert.rejects(store.read(name), { code: 'ARTIFACT_NOT_FOUND', field: 'sha256' });
-      await assert.rejects(store.byteSizeOf(name), { code: 'ARTIFACT_NOT_FOUND' });
+      await assert.rejects(store.stat(name), { code: 'ARTIFACT_NOT_FOUND' });
       assert.throws(() => store.pathOf(name), { code: 'ARTIFACT_NOT_FOUND' });
     });
   }

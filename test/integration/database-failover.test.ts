@@ -12,7 +12,7 @@ import { after, before, describe, test } from 'node:test';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import { createLedger, startReaper, type Reaper, type RunRecord } from '../../src/modules/runs/index.ts';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { isDatabaseFault } from '../../src/platform/database-fault.ts';
 import { openDatabase, transactionsOf, type Database } from '../../src/platform/db.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../../src/platform/migrate.ts';

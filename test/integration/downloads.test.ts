@@ -222,7 +222,7 @@ describe('missing downloads', () => {
       await eventually('the row to be marked', async () =>
         (await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt === null ? undefined : true,
       );
-      assert.equal((await server.store.quarantined()).byteSize, size);
+      assert.equal((await server.store.upkeep.quarantined()).byteSize, size);
       for (const headers of [{}, { range: 'bytes=0-9' }]) {
         const response = await fetch(`${server.url}/checkpoints/${id}/download`, { headers });
         assert.deepEqual([response.status, at(await response.json(), 'code')], [500, 'ARTIFACT_CORRUPT']);

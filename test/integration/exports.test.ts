@@ -261,7 +261,7 @@ describe('a file that fails its check', () => {
     await writeFile(file, bytes);
     const made = await provenExport(format, file, reference, server.store);
     assert.ok(made.status === 'REFUSED', `${format} passed with ${String(made.maxRelativeDifference)}`);
-    assert.equal(await server.store.byteSizeOf(sha256Of(bytes)), undefined, 'it is kept nowhere');
+    assert.equal(await server.store.stat(sha256Of(bytes)), undefined, 'it is kept nowhere');
     const run = await database.db.run.findFirstOrThrow({ where: { kind: 'EXPORT' } });
     await database.transact((tx) =>
       runner.services.exports.register(tx, { checkpointId, runId: run.id, exports: [made] }),

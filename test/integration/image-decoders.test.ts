@@ -6,7 +6,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test, type TestContext } from 'node:test';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { sandboxKind } from '../../src/platform/sandbox.ts';
 import {

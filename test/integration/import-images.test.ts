@@ -24,7 +24,7 @@ import { tmpdir } from 'node:os';
 import { after, describe, test, type TestContext } from 'node:test';
 import { extract } from 'tar-stream';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { indexShard } from '../../workers/engine/data/shards.ts';
 import { parseManifest, splitUnitOf } from '../../workers/engine/data/manifest.ts';

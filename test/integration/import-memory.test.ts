@@ -7,7 +7,7 @@ import { Readable } from 'node:stream';
 import { test, type TestContext } from 'node:test';
 import { createDeflate } from 'node:zlib';
 import sharp, { type Sharp } from 'sharp';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
 import { importImages } from '../../workers/imaging/import-images.ts';

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Client } from 'pg';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { readBackup, readBackupHead } from '../../src/platform/backup.ts';
 import { backUpBeforeUpgrade } from '../../src/platform/upgrade-backup.ts';
 import { applyMigrations, readMigrations, MigrationError, type Migration } from '../../src/platform/migrate.ts';

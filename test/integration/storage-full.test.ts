@@ -7,7 +7,7 @@ import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore, verifyArtifact } from '../../src/platform/artifact-store/index.ts';
 import { writeBackup } from '../../src/platform/backup.ts';
 import { readEncoderFileInSandbox } from '../../src/modules/models/encoder-process.ts';
 import { freeBytesOf, requireSpace } from '../../src/platform/free-space.ts';
@@ -71,7 +71,7 @@ test('no artifact, backup or downloaded file uses the reserve, and none leaves a
   };
   const store = openArtifactStore(path.join(disk, 'artifacts'));
   const { sha256 } = await store.put(Buffer.from('a small one still finds room'));
-  await store.verify(sha256);
+  await verifyArtifact(store, sha256);
   await assert.rejects(store.put(chunksOf(TOO_MUCH)), FULL);
   await isUntouched();
   assert.deepEqual(await readdir(path.join(disk, 'artifacts', 'tmp')), []);

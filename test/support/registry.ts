@@ -7,7 +7,7 @@ import { RUN_JOBS } from '../../src/jobs/index.ts';
 import type { Viewer } from '../../src/modules/access/index.ts';
 import { createLedger, RUN_EVENTS_CHANNEL, type RunLedger } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openQueue, type Queue } from '../../src/platform/queue.ts';
 import { openUploadStore } from '../../src/platform/upload-store.ts';
 import { createServices } from '../../src/services.ts';

@@ -16,7 +16,7 @@ import type { AccessService } from '../../src/modules/access/index.ts';
 import type { ExportPatience } from '../../src/modules/exports/index.ts';
 import { RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
-import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openQueue } from '../../src/platform/queue.ts';
 import { openUploadStore, type UploadStore } from '../../src/platform/upload-store.ts';
 import { createLoaders, createServices } from '../../src/services.ts';
@@ -31,7 +31,7 @@ export interface TestServer {
   readonly folder: string;
   readonly access: AccessService;
   readonly services: Services;
-  readonly store: ArtifactStore;
+  readonly store: LocalArtifactStore;
   readonly uploads: UploadStore;
   readonly http: HttpServer;
   /** A GraphQL request over HTTP with the ADMIN key; the parsed answer. */
@@ -89,7 +89,7 @@ export async function startTestServer(
     access,
     senderOf: createSenderReader({ host: '127.0.0.1', trustedProxies: [] }),
     services,
-    openArtifact: store.open,
+    artifacts: store,
     uploads,
     isReady: () => Promise.resolve(true),
     runCounts: () => runs.countByStatus(),

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createLogger } from '../../src/logger.ts';
 import { createLedger, type RunKind } from '../../src/modules/runs/index.ts';
-import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
-import { createTaskServices } from '../../workers/task-services.ts';
+import { openArtifactStore, openLocalFiles, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
+import { createTaskServices, localFileOf } from '../../workers/task-services.ts';
 import {
   TaskStopped,
   type StopRequest,
@@ -19,7 +19,7 @@ import type { TestDatabase } from './database.ts';
 export interface TaskRunner {
   /** Deleted by `close` if the runner created it. */
   readonly base: string;
-  readonly store: ArtifactStore;
+  readonly store: LocalArtifactStore;
   readonly services: TaskServices;
   /** Creates a run, claims it, and returns it ready to be executed. */
   launch(task: Task, config: object, stop?: () => StopRequest): Promise<LaunchedTask>;
@@ -42,6 +42,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
   const ledger = createLedger(db, transact);
   const store = openArtifactStore(path.join(base, 'artifacts'));
   const services = createTaskServices({ db, transact, store });
+  const files = openLocalFiles({ store, folder: path.join(base, 'cache') });
   const claim: TaskRunner['claim'] = async (task, runId, stop = () => 'NO') => {
     const claimed = await ledger.claim([task.kind], 'test');
     assert.ok(claimed?.run.id === runId);
@@ -56,6 +57,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
       microBatchSize: null,
       services,
       artifacts: store,
+      localFile: localFileOf(files, services),
       logger: createLogger('silent', 'test'),
       dataDir: base,
       workDir,

@@ -5,7 +5,7 @@ import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import sharp from 'sharp';
 import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
-import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
 import { withoutMasks, type ImageTraits } from '../../workers/imaging/find-masks.ts';

@@ -1,6 +1,6 @@
 /** An artifact store that keeps nothing, for a dry run and for a pass that will be repeated. */
 import { createHash } from 'node:crypto';
-import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
+import type { ArtifactStore } from '../../src/platform/artifact-store/index.ts';
 
 /** Reads the bytes to their end and returns the facts of the artifact that would have been stored. */
 export function createDiscardingStore(): Pick<ArtifactStore, 'put'> {

@@ -3,7 +3,7 @@
  * order of the manifest.
  */
 import { writeNpy } from '../../src/formats/npy.ts';
-import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
 
 /** sha256 of the decoded pixels: RGB, 8 bits, row by row. */
 export const PIXEL_DIGEST_BYTES = 32;

@@ -8,7 +8,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
 import type { ImportQuestion, ImportReportRecord } from '../../src/modules/runs/index.ts';
-import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
 import type { ImageTraits } from './find-masks.ts';
 import type { Finding } from './formats/image-header.ts';
 import { conflictBetween, createConflicts, type Conflicts } from './conflicts.ts';

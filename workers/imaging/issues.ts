@@ -6,7 +6,7 @@ import { appendFileSync, createReadStream } from 'node:fs';
 import path from 'node:path';
 import { FOREIGN_KINDS } from './formats/foreign-formats.ts';
 import { csvField } from '../../src/formats/csv.ts';
-import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
 
 interface KindOfIssue {
   /** True if the images are in the version nonetheless. */

@@ -2,7 +2,7 @@
 import { createReadStream, createWriteStream } from 'node:fs';
 import { once } from 'node:events';
 import { finished } from 'node:stream/promises';
-import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
 import type { PreparedImage } from './decoder/prepare.ts';
 
 export interface ManifestLine {

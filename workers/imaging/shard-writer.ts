@@ -3,7 +3,7 @@
  * machine or the time, so that the same images give the same bytes.
  */
 import { pack, type Pack } from 'tar-stream';
-import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
 
 const BLOCK_BYTES = 512;
 const MEMBER = { mode: 0o644, uid: 0, gid: 0, mtime: new Date(0), type: 'file' } as const;

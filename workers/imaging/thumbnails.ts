@@ -1,5 +1,5 @@
 /** Chooses the thumbnails of a version's page, spread over its labels. */
-import type { StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { StoredBytes } from '../../src/platform/artifact-store/index.ts';
 import type { SourceImage } from './listing.ts';
 
 export const THUMBNAILS_MAX = 24;

@@ -9,7 +9,7 @@ import type { EncoderExport } from '../../src/formats/encoder-export.ts';
 import { writeExport, type ExportFormat } from '../../src/formats/export-formats.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { exportConfigSchema, exportMetadataOf, type NewExport } from '../../src/modules/exports/index.ts';
-import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
+import type { ArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { checkExport, checkReference, type CheckReference } from '../exports/check.ts';
 import { encoderFromWeights } from '../engine/models/resnet.ts';
 import { engineInfo } from '../engine/tensorflow.ts';

@@ -10,7 +10,7 @@ import {
   unplannedPretrainingSchema,
   type PretrainingConfig,
 } from '../../src/modules/runs/index.ts';
-import type { StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { StoredBytes } from '../../src/platform/artifact-store/index.ts';
 import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';

@@ -15,7 +15,7 @@ import type {
   RunLease,
   TrainingStateRecord,
 } from '../../src/modules/runs/index.ts';
-import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
+import type { ArtifactStore, LocalFile } from '../../src/platform/artifact-store/index.ts';
 import type { Transaction } from '../../src/platform/db.ts';
 import type { StopReason } from '../child-protocol.ts';
 
@@ -43,6 +43,12 @@ export interface TaskContext {
   readonly microBatchSize: number | null;
   readonly services: TaskServices;
   readonly artifacts: ArtifactStore;
+  /**
+   * The artifact as a verified local file, for a reader that seeks. It stays until it is released, at the latest at the
+   * end of the run's process. Calls for the same artifact share the work.
+   * @throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT; the damage is then reported.
+   */
+  localFile(sha256: string): Promise<LocalFile>;
   readonly logger: Logger;
   /** Paths that must be hidden from a process that parses untrusted files. */
   readonly dataDir: string;
@@ -87,8 +93,8 @@ export interface Task {
 }
 
 /**
- * Verifies every shard as a whole before parts of it are read, because a training must not use bytes that have changed.
- * Returns their paths.
+ * Every shard as a local file that was verified as a whole, because a training must not use bytes that have changed.
+ * They are held until the process of the run ends. Returns their paths.
  */
 export async function verifiedShardPaths(
   context: TaskContext,
@@ -97,8 +103,7 @@ export async function verifiedShardPaths(
   const paths: string[] = [];
   for (const { sha256 } of shards) {
     context.throwIfStopped();
-    await context.services.artifacts.verify(sha256);
-    paths.push(context.artifacts.pathOf(sha256));
+    paths.push((await context.localFile(sha256)).path);
   }
   return paths;
 }

@@ -1,6 +1,5 @@
 /** Artifacts: immutable bytes that something in the registry refers to. */
-import { DomainError } from '../../errors.ts';
-import type { ArtifactStore } from '../../platform/artifact-store.ts';
+import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import {
@@ -17,12 +16,6 @@ export interface ArtifactService {
   /** Called for workers inside the transaction that refers to the artifact; idempotent. */
   record(tx: Transaction, artifact: NewArtifact): Promise<void>;
   /**
-   * Called for workers before they read parts of a file: reads and verifies the whole file once. A damaged file is
-   * marked and moved to quarantine.
-   * @throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
-   */
-  verify(sha256: string): Promise<void>;
-  /**
    * For a reader that found bytes that do not match their digest: verifies again, moves the file to quarantine and
    * marks the row.
    */
@@ -38,23 +31,14 @@ export function createArtifactService({
   readonly db: Database;
   readonly store: ArtifactStore;
 }): ArtifactService {
-  const reportDamage = async (sha256: string): Promise<void> => {
-    if (await store.quarantine(sha256)) await markDamaged(db, sha256);
-  };
   return {
     get: async (viewer, sha256) => {
       authorise(viewer, 'READER');
       return SHA256_PATTERN.test(sha256) ? findArtifact(db, sha256) : undefined;
     },
     record: (tx, artifact) => recordArtifacts(tx, [artifact]),
-    verify: async (sha256) => {
-      try {
-        await store.verify(sha256);
-      } catch (error) {
-        if (error instanceof DomainError && error.code === 'ARTIFACT_CORRUPT') await reportDamage(sha256);
-        throw error;
-      }
+    reportDamage: async (sha256) => {
+      if (await store.upkeep.quarantine(sha256)) await markDamaged(db, sha256);
     },
-    reportDamage,
   };
 }

@@ -2,7 +2,12 @@
  * Reads every stored artifact again, compares it with its digest, and reports what is missing, changed or unreferenced.
  */
 import { DomainError } from '../../errors.ts';
-import { isBadSector, type ArtifactStore, type StoredFile } from '../../platform/artifact-store.ts';
+import {
+  isBadSector,
+  verifyArtifact,
+  type ArtifactStore,
+  type StoredFile,
+} from '../../platform/artifact-store/index.ts';
 import type { Database } from '../../platform/db.ts';
 import { markDamaged, markWhole } from './artifacts.store.ts';
 import { artifactsAfter, referencesTo, recordedAmong, sumOfArtifacts, sumOfUnreferenced } from './references.store.ts';
@@ -84,7 +89,7 @@ export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Pr
     last = end.sha256;
   }
   const files = await checkFiles(db, store);
-  const { fileCount, byteSize } = await store.quarantined();
+  const { fileCount, byteSize } = await store.upkeep.quarantined();
   return {
     checked: { count: checkedCount, byteSize: bytesDone },
     damaged: [...damaged, ...files.damaged],
@@ -98,13 +103,13 @@ export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Pr
 
 async function damageOf(store: ArtifactStore, sha256: string): Promise<DamagedArtifact['damage'] | undefined> {
   try {
-    await store.verify(sha256);
+    await verifyArtifact(store, sha256);
     return undefined;
   } catch (error) {
     if (isBadSector(error)) return 'UNREADABLE';
     if (!(error instanceof DomainError)) throw error;
     if (error.code !== 'ARTIFACT_CORRUPT') return 'MISSING';
-    await store.quarantine(sha256);
+    await store.upkeep.quarantine(sha256);
     return 'CORRUPT';
   }
 }
@@ -117,7 +122,7 @@ async function checkFiles(
   const damaged: DamagedArtifact[] = [];
   const unexpected: string[] = [];
   let withoutRow: Sum = { count: 0, byteSize: 0 };
-  for await (const { named, unknownFiles } of pagesOf(store.files())) {
+  for await (const { named, unknownFiles } of pagesOf(store.list())) {
     unexpected.push(...unknownFiles.map((file) => file.path));
     const recorded = await recordedAmong(db, [...named.keys()]);
     for (const [sha256, { byteSize }] of named) {

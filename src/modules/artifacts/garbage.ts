@@ -2,7 +2,7 @@
  * Garbage collection: deletes bytes that nothing references any more, safely for a caller that is about to reference
  * them.
  */
-import type { ArtifactStore } from '../../platform/artifact-store.ts';
+import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Database, Transact, Transaction } from '../../platform/db.ts';
 import { deleteUnreferenced, recordedAmong, type ArtifactSize } from './references.store.ts';
 import { pagesOf, type Sum } from './fsck.ts';
@@ -55,12 +55,12 @@ export async function collectGarbage({
   });
   const gone = new Set(rows.map((row) => row.sha256));
   let files: Sum = { count: 0, byteSize: 0 };
-  for await (const { named } of pagesOf(store.files())) {
+  for await (const { named } of pagesOf(store.list())) {
     const recorded = await recordedAmong(db, [...named.keys()]);
     for (const [sha256, { byteSize, writtenAt }] of named) {
       const isWanted = recorded.has(sha256) && !(dryRun && gone.has(sha256));
       if (isWanted || writtenAt >= before) continue;
-      if (dryRun || (await store.remove(sha256, before)))
+      if (dryRun || (await store.delete(sha256, before)))
         files = { count: files.count + 1, byteSize: files.byteSize + byteSize };
     }
   }

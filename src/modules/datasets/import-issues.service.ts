@@ -1,8 +1,8 @@
 /** Reads the issues of an import page by page from the CSV that the import stored. */
-import type { FileHandle } from 'node:fs/promises';
 import { CsvError, parse } from 'csv-parse/sync';
 import { DomainError } from '../../errors.ts';
 import { textOfCsvField } from '../../formats/csv.ts';
+import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import type { DatasetVersionRecord, ImportIssueEntryRecord } from './datasets.records.ts';
@@ -28,7 +28,7 @@ const CHUNK_BYTES = 64 * 1024;
 export function createImportIssueService({
   openArtifact,
 }: {
-  readonly openArtifact: (sha256: string) => Promise<FileHandle>;
+  readonly openArtifact: ArtifactStore['open'];
 }): ImportIssueService {
   return {
     list: async (viewer, listed, page, kind) => {
@@ -59,8 +59,10 @@ export function createImportIssueService({
           false,
           () => Promise.resolve(0),
         );
-      await using file = await openArtifact(listed.issueListSha256);
-      const entries = await readEntries(file, Number(startByte), range.endByte, size + 1);
+      const sha256 = listed.issueListSha256;
+      const readBytes: ReadBytes = async (first, endByte) =>
+        bytesOf(await openArtifact(sha256, { first, last: endByte - 1 }));
+      const entries = await readEntries(readBytes, Number(startByte), range.endByte, size + 1);
       return pageOf(
         entries,
         size,
@@ -72,18 +74,27 @@ export function createImportIssueService({
   };
 }
 
+/** The bytes from `firstByte` to `endByte`, exclusive. */
+type ReadBytes = (firstByte: number, endByte: number) => Promise<Buffer>;
+
+async function bytesOf(stream: AsyncIterable<Buffer>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
 interface ListedEntry extends ImportIssueEntryRecord {
   /** Byte offset of its line in the whole file. */
   readonly endByte: number;
 }
 
 /** Up to `count` entries; the last entry of a chunk is dropped if the chunk may have cut it. */
-async function readEntries(file: FileHandle, start: number, end: number, count: number): Promise<ListedEntry[]> {
+async function readEntries(readBytes: ReadBytes, start: number, end: number, count: number): Promise<ListedEntry[]> {
   for (let chunkBytes = CHUNK_BYTES; ; chunkBytes *= 2) {
     const length = Math.min(chunkBytes, end - start);
-    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, start);
+    const bytes = length === 0 ? Buffer.alloc(0) : await readBytes(start, start + length);
     const isRest = length === end - start;
-    const entries = entriesOf(buffer.subarray(0, bytesRead), start, isRest);
+    const entries = entriesOf(bytes, start, isRest);
     if (isRest || entries.length >= count) return entries.slice(0, count);
   }
 }

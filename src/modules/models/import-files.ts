@@ -7,7 +7,7 @@ import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
 import { DomainError } from '../../errors.ts';
-import type { ArtifactStore, StoredBytes } from '../../platform/artifact-store.ts';
+import type { ArtifactStore, StoredBytes } from '../../platform/artifact-store/index.ts';
 import { createFairPool } from '../../platform/fair-pool.ts';
 import { openImportFile } from '../../platform/import-roots.ts';
 import { fetchRemoteFile } from '../../platform/remote-file.ts';

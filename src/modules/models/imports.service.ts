@@ -4,7 +4,7 @@
  */
 import { DomainError } from '../../errors.ts';
 import { digestOfInput, parseInput } from '../../input.ts';
-import type { StoredBytes } from '../../platform/artifact-store.ts';
+import type { StoredBytes } from '../../platform/artifact-store/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';

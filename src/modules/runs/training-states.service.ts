@@ -5,7 +5,7 @@ import { encoderFileOf, encoderTensorsOf } from '../../formats/encoder-file.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';
 import { isId, parseInput } from '../../input.ts';
-import type { ArtifactStore } from '../../platform/artifact-store.ts';
+import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import type { CheckpointRecord, ModelService } from '../models/index.ts';

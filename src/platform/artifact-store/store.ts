@@ -1,0 +1,112 @@
+/**
+ * The interface of an artifact store: immutable bytes named by their sha256, on a disk (local.ts) or in a bucket. Every
+ * implementation keeps two promises: an artifact is either whole or absent, and equal bytes are stored once.
+ */
+import type { Readable } from 'node:stream';
+import { DomainError } from '../../errors.ts';
+
+export interface StoredBytes {
+  readonly sha256: string;
+  readonly byteSize: number;
+}
+
+/** Bytes to store. */
+export type ByteSource = Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>;
+
+export interface StoredFacts {
+  readonly byteSize: number;
+  /** Storing the same bytes again counts as writing. */
+  readonly writtenAt: Date;
+}
+
+/** A part of a file, in bytes. */
+export interface ByteRange {
+  readonly first: number;
+  /** Inclusive. */
+  readonly last: number;
+}
+
+/** A file or an object in the store; `sha256` is undefined if it is not an artifact. */
+export interface StoredFile extends StoredFacts {
+  /** The path of the file, or the URL of the object. */
+  readonly path: string;
+  readonly sha256: string | undefined;
+}
+
+/** Every function that takes a sha256 throws DomainError ARTIFACT_NOT_FOUND for any other text. */
+export interface ArtifactStore {
+  /** The folder, or `s3://bucket/prefix`. For messages. */
+  readonly location: string;
+  /**
+   * Stores the bytes of a stream or buffer; equal bytes are stored once. Nothing is left behind when the source fails.
+   * @throws DomainError STORAGE_FULL before the reserve of a disk is touched.
+   */
+  put(source: ByteSource): Promise<StoredBytes>;
+  /** Undefined for an artifact that is absent, or in quarantine. */
+  stat(sha256: string): Promise<StoredFacts | undefined>;
+  /**
+   * The bytes of the whole file, or of a range within it, for a reader that verifies them itself and reads or destroys
+   * the stream.
+   * @throws DomainError ARTIFACT_NOT_FOUND, or ARTIFACT_CORRUPT for a file in quarantine, before the first byte.
+   */
+  open(sha256: string, range?: ByteRange): Promise<Readable>;
+  /** The whole content, verified against its digest. Throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
+  read(sha256: string): Promise<Buffer>;
+  /** Every stored file, in no order; artifacts that arrive meanwhile may be included. */
+  list(): AsyncGenerator<StoredFile>;
+  /** Deletes the artifact unless it was written at or after `unlessSince`. @returns whether it was deleted. */
+  delete(sha256: string, unlessSince: Date): Promise<boolean>;
+  readonly upkeep: StoreUpkeep;
+}
+
+/** What the program itself needs to look after a store: identity, damage, and what killed processes left. */
+export interface StoreUpkeep {
+  /** The identity that ties the store to its registry; undefined for a store without one. */
+  readIdentity(): Promise<string | undefined>;
+  writeIdentity(storeId: string): Promise<void>;
+  /** Reads the artifact again and, if its digest is still wrong, moves it to quarantine. @returns whether it moved. */
+  quarantine(sha256: string): Promise<boolean>;
+  /** The quarantined files, and their total size. */
+  quarantined(): Promise<{ readonly fileCount: number; readonly byteSize: number }>;
+  /** The names of writers that may have left unfinished files. */
+  unfinishedWriters(): Promise<string[]>;
+  /** Removes the unfinished files of a writer whose process has ended. */
+  removeUnfinished(writer: string): Promise<void>;
+  /** Removes old unfinished files of killed processes without a writer name. Safe during concurrent writes. */
+  removeAbandoned(): Promise<void>;
+}
+
+const SHA256_PATTERN = /^[0-9a-f]{64}$/;
+
+export function isSha256(text: string): boolean {
+  return SHA256_PATTERN.test(text);
+}
+
+/** The name becomes part of a path or key, so only a digest is accepted. @throws DomainError ARTIFACT_NOT_FOUND. */
+export function requireSha256(text: string): string {
+  if (isSha256(text)) return text;
+  throw new DomainError({
+    code: 'ARTIFACT_NOT_FOUND',
+    message: 'The text is not a sha256 in lower-case hex.',
+    field: 'sha256',
+    hint: 'Use a sha256 from an answer of the API.',
+  });
+}
+
+export function artifactMissing(sha256: string, cause?: unknown): DomainError {
+  return new DomainError({
+    code: 'ARTIFACT_NOT_FOUND',
+    message: `Artifact ${sha256} is not in the store.`,
+    hint: 'Restore it from a backup.',
+    cause,
+  });
+}
+
+export function artifactCorrupt(sha256: string, cause?: unknown): DomainError {
+  return new DomainError({
+    code: 'ARTIFACT_CORRUPT',
+    message: `Artifact ${sha256} has changed in the store.`,
+    hint: 'Restore it from a backup.',
+    cause,
+  });
+}
