@@ -4,19 +4,29 @@ import { readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { childEnvironment } from '../../src/env.ts';
 
+/** Of proc_pid_stat(5): Linux reports 100 to every program. */
+const CLOCK_TICKS_PER_SECOND = 100;
+
 /** Pids of the living children of a process; a zombie does not count. */
 export async function childrenOf(parentPid: number): Promise<number[]> {
-  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-  const found = await Promise.all(
-    pids.map(async (pid) => ((await parentAndState(pid))?.parentPid === parentPid ? [pid] : [])),
-  );
-  return found.flat();
+  return (await childrenByParent()).get(parentPid) ?? [];
 }
 
 /** The process and everything that it started, itself first. */
 export async function familyOf(pid: number): Promise<number[]> {
-  const children = await childrenOf(pid);
-  return [pid, ...(await Promise.all(children.map(familyOf))).flat()];
+  const children = await childrenByParent();
+  const family = [pid];
+  for (const each of family) family.push(...(children.get(each) ?? []));
+  return family;
+}
+
+/** One pass over all processes: a pass for each member of a family would load the machine that a caller measures. */
+async function childrenByParent(): Promise<ReadonlyMap<number, number[]>> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const children = new Map<number, number[]>();
+  for (const [pid, found] of await Promise.all(pids.map(async (each) => [each, await parentAndState(each)] as const)))
+    if (found !== undefined) children.set(found.parentPid, [...(children.get(found.parentPid) ?? []), pid]);
+  return children;
 }
 
 export async function isAlive(pid: number): Promise<boolean> {
@@ -28,9 +38,16 @@ export async function isAlive(pid: number): Promise<boolean> {
  * clock ticks. Undefined for a process that has ended.
  */
 export async function identityOf(pid: number): Promise<string | undefined> {
-  const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  const [state, ...fields] = line.slice(line.lastIndexOf(')') + 2).split(' ');
-  return state === undefined || state === '' || state === 'Z' || state === 'X' ? undefined : `${pid} of ${fields[18]}`;
+  const fields = await statFieldsOf(pid);
+  return fields === undefined ? undefined : `${pid} of ${fields[19]}`;
+}
+
+/** Of the process alone, on all cores; undefined for one that has ended. */
+export async function processorTimeOf(pid: number): Promise<{ identity: string; processorMs: number } | undefined> {
+  const fields = await statFieldsOf(pid);
+  if (fields === undefined) return undefined;
+  const ticks = Number(fields[11]) + Number(fields[12]);
+  return { identity: `${pid} of ${fields[19]}`, processorMs: (1000 * ticks) / CLOCK_TICKS_PER_SECOND };
 }
 
 /** The id of the process group that a terminal's Ctrl-C reaches; for a group leader it is its own pid. */
@@ -39,12 +56,17 @@ export async function processGroupOf(pid: number): Promise<number | undefined> {
 }
 
 async function parentAndState(pid: number): Promise<{ parentPid: number; groupId: number } | undefined> {
+  const fields = await statFieldsOf(pid);
+  return fields === undefined ? undefined : { parentPid: Number(fields[1]), groupId: Number(fields[2]) };
+}
+
+/** The fields of proc_pid_stat(5) from the third on, the state; undefined for a process that has ended. */
+async function statFieldsOf(pid: number): Promise<readonly string[] | undefined> {
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   // The name in brackets may contain any character, so the fields are read after the last bracket.
-  const [state, parentPid, groupId] = line.slice(line.lastIndexOf(')') + 2).split(' ');
-  return state === undefined || state === '' || state === 'Z' || state === 'X'
-    ? undefined
-    : { parentPid: Number(parentPid), groupId: Number(groupId) };
+  const fields = line.slice(line.lastIndexOf(')') + 2).split(' ');
+  const [state = ''] = fields;
+  return state === '' || state === 'Z' || state === 'X' ? undefined : fields;
 }
 
 export interface TestWorker {

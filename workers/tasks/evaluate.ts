@@ -28,11 +28,8 @@ import {
 import { evaluateClassifiers, evaluateRegressors, type Outcome } from './evaluation/outcome.ts';
 import { leakageOf } from './evaluation/leakage.ts';
 import { openPixels } from './evaluation/pixels.ts';
+import { DECODING_SHARE, EMBEDDING_SHARE } from './evaluation/progress-shares.ts';
 import type { Task, TaskContext } from './task.ts';
-
-/** Share of the run's time that embedding takes, for an honest progress bar. */
-const EMBEDDING_SHARE = 0.6;
-const DECODING_SHARE = 0.05;
 
 export const evaluateTask: Task = {
   kind: 'EVALUATION',
