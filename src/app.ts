@@ -12,7 +12,7 @@ import { DEFAULT_TIMEOUTS } from './api/slow-clients.ts';
 import type { Environment } from './env.ts';
 import { RUN_JOBS } from './jobs/index.ts';
 import type { Logger } from './logger.ts';
-import { claimArtifactStore } from './modules/artifacts/index.ts';
+import { claimArtifactStore, startSweeper } from './modules/artifacts/index.ts';
 import { loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
 import { createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
@@ -127,6 +127,16 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       onError: (error) => logger.warn({ error }, 'the check for expired leases failed'),
     });
     closers.push(reaper.stop);
+    closers.push(
+      startSweeper({
+        db: reaperDb,
+        transact: transactionsOf(reaperDb),
+        databaseUrl,
+        store,
+        onSwept: (deleted) => logger.info(deleted, 'replaced training states were deleted'),
+        onError: (error) => logger.warn({ error }, 'replaced training states were not deleted'),
+      }),
+    );
     closers.push(
       startBackgroundTask(
         (signal) =>

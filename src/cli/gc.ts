@@ -1,15 +1,17 @@
 /** `paraffin gc`: deletes bytes that nothing references. */
-import { collectGarbage } from '../modules/artifacts/index.ts';
+import { collectGarbage, type GarbageReport, type Sum } from '../modules/artifacts/index.ts';
+import { dropSetsWithoutOwner } from '../modules/embeddings/index.ts';
 import { dropSupersededStates, oldestActiveStart } from '../modules/runs/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
+import type { Transaction } from '../platform/db.ts';
 import { withRegistry } from './with-registry.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
-import { byteSizeInWords } from './terminal.ts';
+import { byteSizeInWords, table } from './terminal.ts';
 
 export interface GcOptions {
   readonly dryRun: boolean;
-  /** Training states that a run keeps, from 1. */
-  readonly keepStates: number;
+  /** Last training states that a run keeps, from 1; default: as many as the run was launched with. */
+  readonly keepStates?: number | undefined;
   readonly graceHours: number;
   readonly json?: true | undefined;
 }
@@ -19,21 +21,30 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
   const report = await withRegistry(({ db, transact, store, databaseUrl }) =>
     withStoredBytesLock(databaseUrl, 'EXCLUSIVE', async () => {
       const before = Math.min(Date.now() - graceMs, (await oldestActiveStart(db))?.getTime() ?? Infinity);
-      let trainingStateCount = 0;
-      const dropReferences: NonNullable<Parameters<typeof collectGarbage>[0]['dropReferences']> = async (tx) => {
-        trainingStateCount = await dropSupersededStates(tx, keepStates);
-      };
+      const dropReferences = [
+        (tx: Transaction) => dropSupersededStates(tx, { keepLast: keepStates }),
+        dropSetsWithoutOwner,
+      ];
       const collected = await collectGarbage({ db, transact, store, before: new Date(before), dryRun, dropReferences });
-      return { dryRun, trainingStateCount, ...collected };
+      return { dryRun, ...collected };
     }),
   );
-  if (json === true) {
-    process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-    return EXIT.DONE;
-  }
-  const verb = dryRun ? 'Would delete' : 'Deleted';
-  process.stdout.write(
-    `${verb} ${report.files.count} files, ${byteSizeInWords(report.files.byteSize)}; ${report.rows.count} unreferenced artifacts, ${report.trainingStateCount} superseded training states.\n`,
-  );
+  process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : asText(report, graceHours));
   return EXIT.DONE;
+}
+
+function asText(
+  { dryRun, kinds, rows, files }: GarbageReport & { readonly dryRun: boolean },
+  graceHours: number,
+): string {
+  const sum = ({ count, byteSize }: Sum): string[] => [String(count), byteSizeInWords(byteSize)];
+  return [
+    table(
+      ['kind', dryRun ? 'would delete' : 'deleted', 'bytes', 'keeps', 'bytes'],
+      kinds.map(({ kind, deleted, kept }) => [kind, ...sum(deleted), ...sum(kept)]),
+    ),
+    `${dryRun ? 'Would delete' : 'Deleted'} ${files.count} files, ${byteSizeInWords(files.byteSize)}; ${rows.count} unreferenced artifacts.`,
+    `Files stay for ${graceHours} hours after they were written, and while a run that is older goes on.`,
+    '',
+  ].join('\n');
 }

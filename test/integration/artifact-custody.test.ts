@@ -179,15 +179,19 @@ describe('fsck', () => {
 });
 
 describe('garbage collection', () => {
-  const collect = (options: { dryRun?: boolean; keepStates?: number } = {}): Promise<GarbageReport> =>
-    collectGarbage({
+  const collect = async (
+    options: { dryRun?: boolean; keepStates?: number } = {},
+  ): Promise<Pick<GarbageReport, 'rows' | 'files'>> => {
+    const { rows, files } = await collectGarbage({
       db: database.db,
       transact: database.transact,
       store,
       before: CUTOFF,
       dryRun: options.dryRun ?? false,
-      dropReferences: async (tx) => void (await dropSupersededStates(tx, options.keepStates ?? 2)),
+      dropReferences: [(tx) => dropSupersededStates(tx, { keepLast: options.keepStates })],
     });
+    return { rows, files };
+  };
 
   test('deletes what nothing cites, and keeps the rest', async () => {
     const { sha256: wanted } = await cited('wanted');
@@ -258,7 +262,7 @@ describe('garbage collection', () => {
 
   test('keeps what another transaction is recording at this moment', async () => {
     const sha256 = await recorded('the same bytes again');
-    let collected: GarbageReport | undefined;
+    let collected: Pick<GarbageReport, 'rows' | 'files'> | undefined;
     await database.transact(async (tx) => {
       await store.put(Buffer.from('the same bytes again'));
       await recordArtifacts(tx, [{ sha256, byteSize: 20, mediaType: 'text/plain' }]);

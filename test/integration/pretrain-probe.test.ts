@@ -326,7 +326,7 @@ describe('saved states and registered checkpoints', () => {
         hint: 'The kept steps are 2, 4. For another step launch the run again with registerSteps.',
       },
     ]);
-    await database.transact(async (tx) => void (await dropSupersededStates(tx, 2)));
+    await database.transact(async (tx) => void (await dropSupersededStates(tx)));
     assert.partialDeepStrictEqual(await errorOf(unwatched.runId, 3), [
       {
         code: 'TRAINING_STATE_NOT_FOUND',

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { encoderFileOf, encoderTensorsOf } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
+import { TRAINING_STATE_MEDIA_TYPE } from '../../src/modules/artifacts/index.ts';
 import { probeSentence, type CheckpointProbeRecord } from '../../src/modules/models/index.ts';
 import {
   inputContractOf,
@@ -244,7 +245,7 @@ async function keepState(
   });
   const stored = await context.artifacts.put(bytes);
   await context.withLease(async (tx) => {
-    await context.services.artifacts.record(tx, { ...stored, mediaType: SAFETENSORS_TYPE });
+    await context.services.artifacts.record(tx, { ...stored, mediaType: TRAINING_STATE_MEDIA_TYPE });
     await context.keepTrainingState(tx, { step: trainer.stepIndex, sha256: stored.sha256, probe });
   });
 }

@@ -88,6 +88,11 @@ export const pretrainCommand = clientCommand('pretrain', {
   .option('--precision <name>', namesOf(PRECISIONS).join(', '), oneOf(PRECISIONS))
   .option('--checkpoint-every <steps>', 'steps between two kept states', wholeNumberFrom(1))
   .option(
+    '--keep-states <count>',
+    'last states to keep during the run, besides the best (default: 2)',
+    wholeNumberFrom(1),
+  )
+  .option(
     '--probe <version>',
     'labelled images for the probe: a dataset or dataset@version (default: the labels of the training datasets)',
   )
@@ -126,6 +131,7 @@ export const pretrainCommand = clientCommand('pretrain', {
       sampling,
       precision,
       checkpointEvery,
+      keepStates,
       probe,
       probeEvery,
       register,
@@ -176,6 +182,7 @@ export const pretrainCommand = clientCommand('pretrain', {
           ...given('sampling', sampling),
           precision: precision ?? null,
           ...given('checkpointEverySteps', checkpointEvery),
+          ...given('keepStates', keepStates),
           ...given('probe', await probeOf(registry, probe, probeEvery)),
           ...given('registerSteps', register === undefined ? undefined : register.filter((state) => state !== 'best')),
           ...given('registerBest', register?.includes('best')),

@@ -4,8 +4,18 @@
  */
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Database, Transact, Transaction } from '../../platform/db.ts';
-import { deleteUnreferenced, recordedAmong, type ArtifactSize } from './references.store.ts';
+import { deleteUnreferenced, recordedAmong, sumOfUnreferenced, type ArtifactSize } from './references.store.ts';
 import { pagesOf, type Sum } from './fsck.ts';
+
+/** What one module gives up: rows that referenced artifacts, and the rows of the same kind that stay. */
+export interface DroppedReferences {
+  /** In the plural and in lower case, as the report names it, e.g. `training states`. */
+  readonly kind: string;
+  readonly droppedCount: number;
+  /** The artifacts that the dropped rows referenced. */
+  readonly sha256s: readonly string[];
+  readonly kept: Sum;
+}
 
 export interface GarbageOptions {
   readonly db: Database;
@@ -15,11 +25,20 @@ export interface GarbageOptions {
   readonly before: Date;
   /** If true, only reports what would be deleted. */
   readonly dryRun: boolean;
-  /** Called first, in the same transaction, so that other modules can drop references that they no longer need. */
-  readonly dropReferences?: (tx: Transaction) => Promise<void>;
+  /** Called first, in the same transaction, so that other modules drop the references that they no longer need. */
+  readonly dropReferences?: readonly ((tx: Transaction) => Promise<DroppedReferences>)[];
+}
+
+/** One kind of object: what was deleted of it, and what stays. */
+export interface KindReport {
+  readonly kind: string;
+  /** The bytes are those that nothing else references. */
+  readonly deleted: Sum;
+  readonly kept: Sum;
 }
 
 export interface GarbageReport {
+  readonly kinds: readonly KindReport[];
   /** Rows that nothing referenced. */
   readonly rows: Sum;
   /** Files without a row, including files left over from a collection that crashed. */
@@ -42,11 +61,14 @@ export async function collectGarbage({
   store,
   before,
   dryRun,
-  dropReferences,
+  dropReferences = [],
 }: GarbageOptions): Promise<GarbageReport> {
   let rows: ArtifactSize[] = [];
+  let kinds: KindReport[] = [];
   const collecting = transact(async (tx) => {
-    await dropReferences?.(tx);
+    const dropped: DroppedReferences[] = [];
+    for (const drop of dropReferences) dropped.push(await drop(tx));
+    kinds = await Promise.all(dropped.map((each) => reportOf(tx, each)));
     rows = await deleteUnreferenced(tx, before);
     if (dryRun) throw new RollbackError();
   });
@@ -64,5 +86,13 @@ export async function collectGarbage({
         files = { count: files.count + 1, byteSize: files.byteSize + byteSize };
     }
   }
-  return { rows: { count: rows.length, byteSize: rows.reduce((sum, row) => sum + row.byteSize, 0) }, files };
+  return { kinds, rows: { count: rows.length, byteSize: rows.reduce((sum, row) => sum + row.byteSize, 0) }, files };
+}
+
+async function reportOf(
+  tx: Transaction,
+  { kind, droppedCount, sha256s, kept }: DroppedReferences,
+): Promise<KindReport> {
+  const { byteSize } = await sumOfUnreferenced(tx, sha256s);
+  return { kind, deleted: { count: droppedCount, byteSize }, kept };
 }

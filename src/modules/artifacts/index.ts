@@ -1,6 +1,13 @@
 /** Artifacts: immutable bytes named by their sha256. */
 export { createArtifactService, type ArtifactService } from './artifacts.service.ts';
-export { checkArtifacts, type DamagedArtifact, type FsckProgress, type FsckReport } from './fsck.ts';
-export { collectGarbage, type GarbageOptions, type GarbageReport } from './garbage.ts';
+export { checkArtifacts, type DamagedArtifact, type FsckProgress, type FsckReport, type Sum } from './fsck.ts';
+export {
+  collectGarbage,
+  type DroppedReferences,
+  type GarbageOptions,
+  type GarbageReport,
+  type KindReport,
+} from './garbage.ts';
 export { adoptArtifactStore, claimArtifactStore, requireArtifactStore } from './identity.ts';
+export { startSweeper, sweepReplaced, TRAINING_STATE_MEDIA_TYPE } from './sweep.ts';
 export { recordArtifacts, type ArtifactRecord, type NewArtifact } from './artifacts.store.ts';

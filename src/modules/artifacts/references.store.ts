@@ -66,9 +66,14 @@ export async function recordedAmong(db: Database, sha256s: readonly string[]): P
   );
 }
 
-export async function sumOfUnreferenced(db: Database): Promise<{ readonly count: number; readonly byteSize: number }> {
+/** @param sha256s counts only these; default: every artifact. */
+export async function sumOfUnreferenced(
+  db: Transaction,
+  sha256s?: readonly string[],
+): Promise<{ readonly count: number; readonly byteSize: number }> {
+  const among = sha256s === undefined ? Prisma.empty : Prisma.sql`a.sha256 = ANY(${[...sha256s]}::text[]) AND`;
   const [sum] = await db.$queryRaw<{ count: bigint; byteSize: bigint }[]>`
-    SELECT count(*) AS count, coalesce(sum(a."byteSize"), 0)::bigint AS "byteSize" FROM "Artifact" a WHERE ${await isUnreferenced(db)}`;
+    SELECT count(*) AS count, coalesce(sum(a."byteSize"), 0)::bigint AS "byteSize" FROM "Artifact" a WHERE ${among} ${await isUnreferenced(db)}`;
   return { count: Number(sum?.count ?? 0), byteSize: Number(sum?.byteSize ?? 0) };
 }
 
@@ -86,14 +91,34 @@ export async function referencesTo(db: Database, sha256: string): Promise<string
   return found.flat().map((row) => row.citation);
 }
 
+/** Rows "a" that were not recorded again since `before`, of these media types or of all. */
+async function isGarbage(tx: Transaction, before: Date, mediaTypes?: readonly string[]): Promise<Prisma.Sql> {
+  const ofTypes =
+    mediaTypes === undefined ? Prisma.empty : Prisma.sql`AND a."mediaType" = ANY(${[...mediaTypes]}::text[])`;
+  return Prisma.sql`a."recordedAt" < ${before} ${ofTypes} AND ${await isUnreferenced(tx)}`;
+}
+
+/** Whether `deleteUnreferenced` would find a row. */
+export async function hasUnreferenced(db: Database, before: Date, mediaTypes: readonly string[]): Promise<boolean> {
+  const rows = await db.$queryRaw<
+    unknown[]
+  >`SELECT 1 FROM "Artifact" a WHERE ${await isGarbage(db, before, mediaTypes)} LIMIT 1`;
+  return rows.length > 0;
+}
+
 /**
- * Deletes the rows that nothing references and that were not recorded again since `recordedBefore`. Rows that are being
+ * Deletes the rows that nothing references and that were not recorded again since `before`. Rows that are being
  * recorded at this moment are skipped: `recordArtifacts` holds their lock and renews them.
+ * @param mediaTypes default: all.
  */
-export async function deleteUnreferenced(tx: Transaction, recordedBefore: Date): Promise<ArtifactSize[]> {
+export async function deleteUnreferenced(
+  tx: Transaction,
+  before: Date,
+  mediaTypes?: readonly string[],
+): Promise<ArtifactSize[]> {
   const rows = await tx.$queryRaw<{ sha256: string; byteSize: bigint }[]>`
     DELETE FROM "Artifact" WHERE sha256 IN (
-      SELECT a.sha256 FROM "Artifact" a WHERE a."recordedAt" < ${recordedBefore} AND ${await isUnreferenced(tx)} FOR UPDATE SKIP LOCKED)
+      SELECT a.sha256 FROM "Artifact" a WHERE ${await isGarbage(tx, before, mediaTypes)} FOR UPDATE SKIP LOCKED)
     RETURNING sha256, "byteSize"`;
   return rows.map((row) => ({ sha256: row.sha256, byteSize: Number(row.byteSize) }));
 }

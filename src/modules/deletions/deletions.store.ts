@@ -6,6 +6,7 @@ import type { Prisma, Tombstone } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { DomainError } from '../../errors.ts';
+import { dropSetsWithoutOwner } from '../embeddings/index.ts';
 import type { DeletableKind, DeletableThing, TombstoneRecord } from './deletions.rules.ts';
 
 /** How one kind of object is inspected and deleted. The lock of its row prevents new citations meanwhile. */
@@ -62,7 +63,10 @@ const datasetVersion: Deletable = {
       hint: 'Delete everything that was made from it first, or keep it as the record of their origin.',
     };
   },
-  remove: (tx, id) => tx.datasetVersion.delete({ where: { id } }),
+  remove: async (tx, id) => {
+    await tx.datasetVersion.delete({ where: { id } });
+    await dropSetsWithoutOwner(tx);
+  },
 };
 
 const model: Deletable = {
@@ -107,7 +111,10 @@ const checkpoint: Deletable = {
       hint: 'Delete what was trained from it and the runs of its evaluations, and move its aliases first.',
     };
   },
-  remove: (tx, id) => tx.checkpoint.delete({ where: { id } }),
+  remove: async (tx, id) => {
+    await tx.checkpoint.delete({ where: { id } });
+    await dropSetsWithoutOwner(tx);
+  },
 };
 
 /**

@@ -2,6 +2,7 @@
 import type { Prisma } from '../../generated/prisma/client.ts';
 import { isId } from '../../input.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
+import type { DroppedReferences } from '../artifacts/index.ts';
 import type { EmbeddingKey, EmbeddingSetRecord, NewEmbeddingSet } from './embeddings.records.ts';
 
 const withSize = { rows: { select: { byteSize: true } }, ids: { select: { byteSize: true } } } as const;
@@ -43,6 +44,28 @@ export function createEmbeddingStore(db: Database) {
         skipDuplicates: true,
       });
     },
+  };
+}
+
+/**
+ * Deletes the sets whose dataset version is gone, and the sets of a checkpoint that is gone. Versions with the same
+ * digest share their sets, as do checkpoints with the same weights: a set stays until the last of them is deleted. The
+ * baselines belong to the version alone, because every checkpoint is compared with them.
+ */
+export async function dropSetsWithoutOwner(tx: Transaction): Promise<DroppedReferences> {
+  const dropped = await tx.$queryRaw<{ sha256: string; idsSha256: string }[]>`
+    DELETE FROM "EmbeddingSet" s
+    WHERE NOT EXISTS (SELECT 1 FROM "DatasetVersion" v WHERE v.digest = s."datasetDigest")
+      OR (s.source = 'CHECKPOINT' AND NOT EXISTS (SELECT 1 FROM "Checkpoint" c WHERE c.sha256 = s."encoderDigest"))
+    RETURNING s.sha256, s."idsSha256"`;
+  const [kept] = await tx.$queryRaw<{ count: number; byteSize: bigint }[]>`
+    SELECT (SELECT count(*)::int FROM "EmbeddingSet") AS count, coalesce(sum(a."byteSize"), 0)::bigint AS "byteSize"
+    FROM "Artifact" a WHERE a.sha256 IN (SELECT sha256 FROM "EmbeddingSet" UNION SELECT "idsSha256" FROM "EmbeddingSet")`;
+  return {
+    kind: 'embedding sets',
+    droppedCount: dropped.length,
+    sha256s: dropped.flatMap((set) => [set.sha256, set.idsSha256]),
+    kept: { count: kept?.count ?? 0, byteSize: Number(kept?.byteSize ?? 0) },
   };
 }
 

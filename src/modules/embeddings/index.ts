@@ -12,6 +12,7 @@ export {
   type EmbeddingFileFormat,
 } from './embeddings.rules.ts';
 export type { EmbeddingService } from './embeddings.service.ts';
+export { dropSetsWithoutOwner } from './embeddings.store.ts';
 
 export function createEmbeddingService({ db }: { readonly db: Database }): EmbeddingService {
   return createService({ store: createEmbeddingStore(db) });

@@ -3,6 +3,9 @@ import { z } from 'zod';
 import { DomainError, type ErrorCode } from '../../errors.ts';
 
 const REGISTER_STEPS_MAX = 100;
+/** One to continue from, and the one before it, should the last be damaged. */
+export const KEEP_STATES_DEFAULT = 2;
+const KEEP_STATES_MAX = 1000;
 /** The probe divides each label's images by three. */
 const PROBE_IMAGES_PER_LABEL_MIN = 3;
 
@@ -19,6 +22,12 @@ export const monitoringInputFields = {
     .nullish(),
   registerSteps: z.array(stepSchema).max(REGISTER_STEPS_MAX, `must be at most ${REGISTER_STEPS_MAX}`).nullish(),
   registerBest: z.boolean().nullish(),
+  keepStates: z
+    .number()
+    .int()
+    .min(1, 'must be at least 1')
+    .max(KEEP_STATES_MAX, `must be at most ${KEEP_STATES_MAX}`)
+    .nullish(),
 };
 export type MonitoringInput = z.infer<z.ZodObject<typeof monitoringInputFields>>;
 
@@ -39,10 +48,17 @@ export const monitoringConfigFields = {
   registerSteps: z.array(z.number().int()).default([]),
   /** Whether the state with the best probe is registered at the end. */
   registerBest: z.boolean().default(false),
+  /** Training states that stay while the run goes on: the last ones, beside the best and those of registerSteps. */
+  keepStates: z.number().int().default(KEEP_STATES_DEFAULT),
 };
 export type MonitoringConfig = z.infer<z.ZodObject<typeof monitoringConfigFields>>;
 
-export const NOT_MONITORED: MonitoringConfig = { probe: null, registerSteps: [], registerBest: false };
+export const NOT_MONITORED: MonitoringConfig = {
+  probe: null,
+  registerSteps: [],
+  registerBest: false,
+  keepStates: KEEP_STATES_DEFAULT,
+};
 
 /** The facts of a version that decide whether it can be probed on. */
 export interface ProbeVersionFacts {
@@ -95,7 +111,7 @@ export function checkProbeVersion(version: ProbeVersionFacts): void {
  * @throws DomainError BAD_INPUT for contradictory settings, PROBE_UNLABELLED for a requested probe without a version.
  */
 export function freezeMonitoring(
-  { probe, registerSteps, registerBest }: MonitoringInput,
+  { probe, registerSteps, registerBest, keepStates }: MonitoringInput,
   version: (ProbeVersionFacts & { readonly name: string }) | null,
 ): MonitoringConfig {
   const isDisabled = probe?.enabled === false;
@@ -132,6 +148,7 @@ export function freezeMonitoring(
           },
     registerSteps: [...new Set(registerSteps ?? [])].sort((left, right) => left - right),
     registerBest: registerBest ?? false,
+    keepStates: keepStates ?? KEEP_STATES_DEFAULT,
   };
 }
 

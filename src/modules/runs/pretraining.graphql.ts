@@ -145,6 +145,10 @@ export const LaunchPretrainingInput = inputObjectType({
       default: false,
       description: 'Register the encoder with the best probe result, in addition to the last.',
     });
+    t.int('keepStates', {
+      description:
+        'Training states that stay while the run goes on, 1 to 1000, default 2: the last ones, in addition to the best and those of registerSteps.',
+    });
     t.int('maxDurationSeconds', {
       description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
     });

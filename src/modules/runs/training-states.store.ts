@@ -1,12 +1,14 @@
 /** Training states that pretrainings keep, in PostgreSQL. */
 import type { Database, Transaction } from '../../platform/db.ts';
 import { checkpointProbeSchema, type CheckpointProbeRecord } from '../models/index.ts';
+import { dropSupersededStates } from './runs.housekeeping.store.ts';
 import type { KeptStateRecord, TrainingStateRecord } from './runs.records.ts';
 
 export type TrainingStateStore = ReturnType<typeof createTrainingStateStore>;
 
 export function createTrainingStateStore(db: Database) {
   return {
+    /** Also deletes the states of the run that this one supersedes. */
     addTrainingState: async (tx: Transaction, id: string, state: TrainingStateRecord): Promise<void> => {
       const key = { runId: id, step: state.step };
       const { sha256, probe } = state;
@@ -18,6 +20,7 @@ export function createTrainingStateStore(db: Database) {
         update: { sha256, ...probed },
       });
       await tx.run.update({ where: { id }, data: { fruitlessAttempts: 0 } });
+      await dropSupersededStates(tx, { runId: id });
     },
 
     latestTrainingState: async (id: string): Promise<TrainingStateRecord | undefined> => {
