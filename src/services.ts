@@ -6,7 +6,7 @@ import { createAuditService } from './modules/audit/index.ts';
 import { createCardService } from './modules/cards/index.ts';
 import { createDatasetLoaders, createDatasetService, createImportIssueService } from './modules/datasets/index.ts';
 import { createDeletions } from './modules/deletions/index.ts';
-import { createEmbeddingService } from './modules/embeddings/index.ts';
+import { createEmbeddingService, dropSetsWithoutOwner } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
 import { createExportLoaders, createExports, type ExportPatience } from './modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService } from './modules/models/index.ts';
@@ -86,7 +86,7 @@ export function createServices(parts: ServiceParts): Services {
       queueGolden: exports.queueGolden,
     }),
     evaluations,
-    deletions: createDeletions({ db, transact }),
+    deletions: createDeletions(db, { transact, dropBelongings: dropSetsWithoutOwner }),
     cards: createCardService({ datasets, models, runs, evaluations }),
   };
 }

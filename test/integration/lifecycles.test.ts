@@ -13,7 +13,7 @@ import {
 import { dropSetsWithoutOwner } from '../../src/modules/embeddings/index.ts';
 import { dropSupersededStates } from '../../src/modules/runs/index.ts';
 import { withStoredBytesLock } from '../../src/platform/advisory-lock.ts';
-import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { ADMIN } from '../support/registry.ts';
 import { FAULT, openRunStage } from '../support/run-stage.ts';
 
@@ -23,7 +23,7 @@ const CUTOFF = new Date('2021-01-01T00:00:00Z');
 const stage = await openRunStage();
 const { database, registry, claim } = stage;
 const { db, transact } = database;
-let store: ArtifactStore;
+let store: LocalArtifactStore;
 
 before(() => {
   store = openArtifactStore(path.join(stage.base, 'artifacts'));
@@ -47,7 +47,7 @@ async function recorded(text: string, mediaType = 'text/plain'): Promise<{ sha25
   return stored;
 }
 
-const isStored = async (sha256: string): Promise<boolean> => (await store.byteSizeOf(sha256)) !== undefined;
+const isStored = async (sha256: string): Promise<boolean> => (await store.stat(sha256)) !== undefined;
 
 function collect(dryRun = false): Promise<GarbageReport> {
   const dropReferences = [

@@ -1,10 +1,10 @@
 /**
- * Deletes the bytes that a run replaces while it goes on, so that a training that lasts for weeks does not fill the disk
- * before the next `paraffin gc`.
+ * Deletes the bytes that a run replaces while it goes on, so that a training that lasts for weeks does not fill the
+ * disk before the next `paraffin gc`.
  */
 import { DomainError } from '../../errors.ts';
 import { withStoredBytesLock } from '../../platform/advisory-lock.ts';
-import type { ArtifactStore } from '../../platform/artifact-store.ts';
+import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Database, Transact } from '../../platform/db.ts';
 import type { Sum } from './fsck.ts';
 import { deleteUnreferenced, hasUnreferenced } from './references.store.ts';
@@ -43,7 +43,7 @@ export async function sweepReplaced(
   return withStoredBytesLock(databaseUrl, 'EXCLUSIVE', async () => {
     // The rows go first: a file without a row is found by garbage collection, a row without a file would be damage.
     const rows = await transact((tx) => deleteUnreferenced(tx, before, REPLACED_MEDIA_TYPES));
-    for (const { sha256 } of rows) await store.remove(sha256, before);
+    for (const { sha256 } of rows) await store.delete(sha256, before);
     return { count: rows.length, byteSize: rows.reduce((sum, row) => sum + row.byteSize, 0) };
   });
 }

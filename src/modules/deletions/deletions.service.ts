@@ -1,7 +1,7 @@
 /** Deletes objects that nothing depends on, after authorisation, and always leaves a tombstone. */
 import { DomainError, type ErrorCode } from '../../errors.ts';
 import { isId, parseInput } from '../../input.ts';
-import type { Transact } from '../../platform/db.ts';
+import type { Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { deleteSchema, type DeletableKind, type TombstoneRecord } from './deletions.rules.ts';
@@ -34,13 +34,14 @@ const IN_WORDS: Readonly<Record<DeletableKind, string>> = {
   RUN: 'run',
 };
 
-export function createDeletionService({
-  store,
-  transact,
-}: {
+export interface DeletionServiceParts {
   readonly store: DeletionStore;
   readonly transact: Transact;
-}): DeletionService {
+  /** Deletes what belonged to the deleted object alone, in the same transaction. */
+  readonly dropBelongings: (tx: Transaction) => Promise<unknown>;
+}
+
+export function createDeletionService({ store, transact, dropBelongings }: DeletionServiceParts): DeletionService {
   return {
     delete: async (viewer, kind, raw) => {
       authorise(viewer, 'OPERATOR', 'DELETE');
@@ -76,11 +77,13 @@ export function createDeletionService({
           viewer.kind === 'KEY'
             ? { deletedBy: viewer.owner, deletedByKey: viewer.keyId }
             : { deletedBy: 'nobody', deletedByKey: null };
-        return store.replaceByTombstone(
+        const tombstone = await store.replaceByTombstone(
           tx,
           { id, kind, name: thing.name, digest: thing.digest, reason, ...who },
           thing,
         );
+        await dropBelongings(tx);
+        return tombstone;
       });
     },
     get: async (viewer, id) => {

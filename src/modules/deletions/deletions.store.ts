@@ -6,7 +6,6 @@ import type { Prisma, Tombstone } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { DomainError } from '../../errors.ts';
-import { dropSetsWithoutOwner } from '../embeddings/index.ts';
 import type { DeletableKind, DeletableThing, TombstoneRecord } from './deletions.rules.ts';
 
 /** How one kind of object is inspected and deleted. The lock of its row prevents new citations meanwhile. */
@@ -63,10 +62,7 @@ const datasetVersion: Deletable = {
       hint: 'Delete everything that was made from it first, or keep it as the record of their origin.',
     };
   },
-  remove: async (tx, id) => {
-    await tx.datasetVersion.delete({ where: { id } });
-    await dropSetsWithoutOwner(tx);
-  },
+  remove: (tx, id) => tx.datasetVersion.delete({ where: { id } }),
 };
 
 const model: Deletable = {
@@ -111,10 +107,7 @@ const checkpoint: Deletable = {
       hint: 'Delete what was trained from it and the runs of its evaluations, and move its aliases first.',
     };
   },
-  remove: async (tx, id) => {
-    await tx.checkpoint.delete({ where: { id } });
-    await dropSetsWithoutOwner(tx);
-  },
+  remove: (tx, id) => tx.checkpoint.delete({ where: { id } }),
 };
 
 /**
