@@ -7,7 +7,7 @@ import { openArtifactStore, type ArtifactStore } from '../src/platform/artifact-
 import type { Database } from '../src/platform/db.ts';
 import { ENDED } from './faults.ts';
 import type { ChaosPromise } from './report.ts';
-import { stillAlive, type Stage } from './stage.ts';
+import { livePids, type SystemUnderTest } from './system-under-test.ts';
 
 /** Deadline for PostgreSQL to recover, and for children to end after their agent. */
 const SETTLE_MS = 60_000;
@@ -32,22 +32,22 @@ export async function outcomeOf(db: Database, runId: string): Promise<Outcome> {
 }
 
 /** After each fault: violations of what must hold at any moment, in words. */
-export async function faultsNow(stage: Stage): Promise<string[]> {
+export async function faultsNow(system: SystemUnderTest): Promise<string[]> {
   let wrong: string[] = [];
-  await stage.waiting.until(
+  await system.waiting.until(
     'PostgreSQL',
     async () => {
-      wrong = await stage.withDatabase((db) => wrongIn(db, openArtifactStore(path.join(stage.folder, 'artifacts'))));
+      wrong = await system.withDatabase((db) => wrongIn(db, openArtifactStore(path.join(system.folder, 'artifacts'))));
       return true;
     },
     SETTLE_MS,
   );
   let orphans: number[] = [];
-  await stage.waiting
+  await system.waiting
     .until(
       'orphaned processes to end',
       async () => {
-        orphans = await stage.look();
+        orphans = await system.findOrphans();
         return orphans.length === 0;
       },
       FOLLOW_MS,
@@ -71,8 +71,12 @@ async function wrongIn(db: Database, store: ArtifactStore): Promise<string[]> {
 }
 
 /** @param undisturbedRunId the run whose result all others must match bit for bit. */
-export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: readonly string[]): Promise<ChaosPromise[]> {
-  return stage.withDatabase(async (db) => {
+export function checkAtEnd(
+  system: SystemUnderTest,
+  undisturbedRunId: string,
+  runIds: readonly string[],
+): Promise<ChaosPromise[]> {
+  return system.withDatabase(async (db) => {
     const runs = await db.run.findMany({
       where: { id: { in: [undisturbedRunId, ...runIds] } },
       include: { events: true },
@@ -85,15 +89,15 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
     const series = new Set(
       outcomes.filter((_, index) => runs[index]?.status === 'SUCCEEDED').map(({ losses }) => JSON.stringify(losses)),
     );
-    const wrong = await wrongIn(db, openArtifactStore(path.join(stage.folder, 'artifacts')));
+    const wrong = await wrongIn(db, openArtifactStore(path.join(system.folder, 'artifacts')));
     const fsck = await checkArtifacts({
       db,
-      store: openArtifactStore(path.join(stage.folder, 'artifacts')),
+      store: openArtifactStore(path.join(system.folder, 'artifacts')),
       onProgress: () => undefined,
     });
     // A run ends a moment before its folder is deleted.
-    const work = path.join(stage.folder, 'work');
-    await stage.waiting
+    const work = path.join(system.folder, 'work');
+    await system.waiting
       .until('work folders to be removed', async () => (await readdir(work)).length === 0, FOLLOW_MS)
       .catch(() => undefined);
     const left = await readdir(work);
@@ -133,12 +137,12 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
   });
 }
 
-/** Checks for a closed stage. */
+/** Checks a stopped system: none of its processes and ports is left. */
 export async function checkNothingLeft({
   seenProcesses,
   seenPorts,
-}: Pick<Stage, 'seenProcesses' | 'seenPorts'>): Promise<ChaosPromise> {
-  const alive = await stillAlive(seenProcesses);
+}: Pick<SystemUnderTest, 'seenProcesses' | 'seenPorts'>): Promise<ChaosPromise> {
+  const alive = await livePids(seenProcesses);
   const open = (await Promise.all([...seenPorts].map(async (port) => ((await isOpen(port)) ? [port] : [])))).flat();
   return {
     promise: 'no process and no port is left',

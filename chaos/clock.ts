@@ -1,5 +1,5 @@
 /**
- * The wall clock of a stage, that is of its server, PostgreSQL, agent and children only, by libfaketime (Debian:
+ * The wall clock of the tested system: of its server, PostgreSQL, agent and children only, by libfaketime (Debian:
  * `apt-get install libfaketime`). The monotonic clock is not changed, as when a machine's clock is set.
  */
 import { existsSync } from 'node:fs';

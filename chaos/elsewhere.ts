@@ -8,27 +8,27 @@ import { programVersion } from '../src/platform/program-version.ts';
 import { outcomeOf } from './checks.ts';
 import { ENDED, statusOf } from './faults.ts';
 import type { ChaosPromise } from './report.ts';
-import { openStage, paraffin, type Stage } from './stage.ts';
+import { startSystem, paraffin, type SystemUnderTest } from './system-under-test.ts';
 import type { Waiting } from './waiting.ts';
 
 /** Time to load TensorFlow and to finish at most two trainings on a busy machine. */
 const TRAIN_MS = 240_000;
 
 /** Resolves with the file; it contains at least one unfinished training that has kept a state. */
-export async function backUpMidway(stage: Stage, runIds: readonly string[]): Promise<string> {
-  const file = path.join(stage.folder, 'meanwhile.tar');
+export async function backUpMidway(system: SystemUnderTest, runIds: readonly string[]): Promise<string> {
+  const file = path.join(system.folder, 'meanwhile.tar');
   const hasSavedState = (): Promise<boolean> =>
-    stage.withDatabase(
+    system.withDatabase(
       async (db) =>
         (await db.run.count({ where: { id: { in: [...runIds] }, status: 'RUNNING', trainingStates: { some: {} } } })) >
         0,
     );
-  await stage.waiting.until('a training that has saved a state', hasSavedState, 180_000);
-  const databaseUrl = await stage.databaseUrl();
+  await system.waiting.until('a training that has saved a state', hasSavedState, 180_000);
+  const databaseUrl = await system.databaseUrl();
   await withStoredBytesLock(databaseUrl, 'SHARED', () =>
     writeBackup({
       databaseUrl,
-      store: openArtifactStore(path.join(stage.folder, 'artifacts')),
+      store: openArtifactStore(path.join(system.folder, 'artifacts')),
       file,
       program: programVersion(),
     }),
@@ -56,21 +56,21 @@ export async function trainElsewhere({
   waiting,
 }: Elsewhere): Promise<ChaosPromise> {
   await paraffin(['restore', file, '--data-dir', folder], {});
-  const stage = await openStage(folder, { waiting, keyFile });
+  const system = await startSystem(folder, { waiting, keyFile });
   try {
-    const midway = await stage.withDatabase((db) =>
+    const midway = await system.withDatabase((db) =>
       db.run.findMany({
         where: { events: { some: { kind: 'REQUEUED', message: { startsWith: 'Restored from a backup' } } } },
         select: { id: true, trainingStates: { select: { step: true } } },
       }),
     );
     const isOver = async (): Promise<boolean> =>
-      (await Promise.all(midway.map(({ id }) => statusOf(stage, id)))).every((status) => ENDED.includes(status));
+      (await Promise.all(midway.map(({ id }) => statusOf(system, id)))).every((status) => ENDED.includes(status));
     await waiting.until('the restored trainings to end', isOver, TRAIN_MS).catch((error: unknown) => {
       if (waiting.isOver()) throw error;
     });
-    const wanted = await stage.withDatabase((db) => outcomeOf(db, undisturbedRunId));
-    const outcomes = await Promise.all(midway.map(({ id }) => stage.withDatabase((db) => outcomeOf(db, id))));
+    const wanted = await system.withDatabase((db) => outcomeOf(db, undisturbedRunId));
+    const outcomes = await Promise.all(midway.map(({ id }) => system.withDatabase((db) => outcomeOf(db, id))));
     const same = outcomes.filter((outcome) => isDeepStrictEqual(outcome, wanted));
     const steps = midway.map(({ trainingStates }) => Math.max(0, ...trainingStates.map(({ step }) => step)));
     return {
@@ -79,6 +79,6 @@ export async function trainElsewhere({
       seen: `${midway.length} unfinished, with saved states at step ${steps.join(' and ')}; ${same.length} with the same weights and losses`,
     };
   } finally {
-    await stage.close();
+    await system.stop();
   }
 }

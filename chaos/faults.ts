@@ -1,4 +1,4 @@
-/** The faults that are injected into a stage, one at a time. Each returns false if there was nothing to apply it to. */
+/** The faults that are injected into a system, one at a time. Each returns false if there was nothing to apply it to. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { z } from 'zod';
@@ -8,7 +8,7 @@ import { openQueue } from '../src/platform/queue.ts';
 import { familyOf } from '../test/support/processes.ts';
 import { oneOf, type Random } from './random.ts';
 import { LEFT_BYTES } from './disk.ts';
-import type { Stage } from './stage.ts';
+import type { SystemUnderTest } from './system-under-test.ts';
 
 const run = promisify(execFile);
 
@@ -27,7 +27,7 @@ const READERS = 8;
 const CANCEL_PATIENCE_MS = 60_000;
 
 export interface Act {
-  readonly stage: Stage;
+  readonly system: SystemUnderTest;
   readonly random: Random;
   readonly runIds: readonly string[];
   /** How long the run took to end after the cancel, if it ended. */
@@ -35,49 +35,49 @@ export interface Act {
 }
 export type Fault = (act: Act) => Promise<boolean>;
 
-async function killChild({ stage, random }: Act): Promise<boolean> {
-  if (!(await untilAllHaveProgressed(stage))) return false;
-  const pid = await someChild(stage, random);
+async function killChild({ system, random }: Act): Promise<boolean> {
+  if (!(await untilAllHaveProgressed(system))) return false;
+  const pid = await someChild(system, random);
   return pid !== undefined && signal(pid, 'SIGKILL');
 }
 
-async function killAgent({ stage }: Act): Promise<boolean> {
-  signal(stage.agentPid(), 'SIGKILL');
-  await stage.restartAgent();
+async function killAgent({ system }: Act): Promise<boolean> {
+  signal(system.agentPid(), 'SIGKILL');
+  await system.restartAgent();
   return true;
 }
 
-async function killServer({ stage }: Act): Promise<boolean> {
-  signal(stage.serverPid(), 'SIGKILL');
-  await stage.restartServer();
+async function killServer({ system }: Act): Promise<boolean> {
+  signal(system.serverPid(), 'SIGKILL');
+  await system.restartServer();
   return true;
 }
 
 /** The server is running and restarts it. */
-async function killPostgres({ stage }: Act): Promise<boolean> {
-  return signal(await stage.postgresPid(), 'SIGKILL');
+async function killPostgres({ system }: Act): Promise<boolean> {
+  return signal(await system.postgresPid(), 'SIGKILL');
 }
 
 /** A fast shutdown (SIGINT ends every connection and writes a checkpoint) while trainings write and users read. */
-async function restartPostgres({ stage }: Act): Promise<boolean> {
-  const pid = await stage.postgresPid();
+async function restartPostgres({ system }: Act): Promise<boolean> {
+  const pid = await system.postgresPid();
   let isOver = false;
   const read = async (): Promise<void> => {
     while (!isOver) {
-      await stage
+      await system
         .client()
         .request(z.unknown(), '{ runs(first: 20) { totalCount nodes { id status progress } } }')
         .catch(() => undefined);
-      await stage.waiting.pause(20);
+      await system.waiting.pause(20);
     }
   };
   const readers = Array.from({ length: READERS }, read);
   try {
-    await stage.waiting.pause(500);
+    await system.waiting.pause(500);
     if (!signal(pid, 'SIGINT')) return false;
-    await stage.waiting.until(
+    await system.waiting.until(
       'another PostgreSQL',
-      async () => (await stage.postgresPid()) !== pid && (await answers(stage)),
+      async () => (await system.postgresPid()) !== pid && (await answers(system)),
       ANSWER_MS,
     );
   } finally {
@@ -91,19 +91,19 @@ async function restartPostgres({ stage }: Act): Promise<boolean> {
  * The agent is suspended until its run is taken back, and then resumes without knowing. Its children continue
  * meanwhile.
  */
-async function freezeAgent({ stage, random }: Act): Promise<boolean> {
-  const pid = stage.agentPid();
-  if ((await someChild(stage, random)) === undefined) return false;
+async function freezeAgent({ system, random }: Act): Promise<boolean> {
+  const pid = system.agentPid();
+  if ((await someChild(system, random)) === undefined) return false;
   signal(pid, 'SIGSTOP');
-  await stage.waiting.pause(FREEZE_MS);
+  await system.waiting.pause(FREEZE_MS);
   return signal(pid, 'SIGCONT');
 }
 
 /** The agent and its children cannot reach the database, for less or for more than the duration of a lease. */
-async function disconnectDatabase({ stage, random }: Act): Promise<boolean> {
-  stage.proxy.disconnect();
-  await stage.waiting.pause(1_000 + random() * FREEZE_MS);
-  stage.proxy.restore();
+async function disconnectDatabase({ system, random }: Act): Promise<boolean> {
+  system.proxy.disconnect();
+  await system.waiting.pause(1_000 + random() * FREEZE_MS);
+  system.proxy.restore();
   return true;
 }
 
@@ -111,29 +111,29 @@ async function disconnectDatabase({ stage, random }: Act): Promise<boolean> {
  * PostgreSQL is suspended for a minute, three times as long as a lease, and then resumes: no answer and no end of a
  * connection, for server and agent alike. Throws Error if a run that a living agent held is taken back.
  */
-async function freezePostgres({ stage }: Act): Promise<boolean> {
-  const held = await heldRuns(stage);
+async function freezePostgres({ system }: Act): Promise<boolean> {
+  const held = await heldRuns(system);
   if (held.length === 0) return false;
-  const family = await familyOf(await stage.postgresPid());
+  const family = await familyOf(await system.postgresPid());
   for (const pid of family) signal(pid, 'SIGSTOP');
   try {
-    await stage.waiting.pause(AWAY_MS);
+    await system.waiting.pause(AWAY_MS);
   } finally {
     // Also after Ctrl-C: a suspended process hears nothing of its end.
     for (const pid of family) signal(pid, 'SIGCONT');
   }
   for (const { id, attempt, sequence } of held) {
-    await stage.waiting.until(
+    await system.waiting.until(
       `run ${id} to continue`,
       () =>
-        stage.withDatabase(async (db) => {
+        system.withDatabase(async (db) => {
           const run = await db.run.findUniqueOrThrow({ where: { id } });
           if (run.attempt !== attempt) return true;
           return (await db.runEvent.count({ where: { runId: id, sequence: { gt: sequence } } })) > 0;
         }),
       KEEP_MS,
     );
-    const run = await stage.withDatabase((db) => db.run.findUniqueOrThrow({ where: { id } }));
+    const run = await system.withDatabase((db) => db.run.findUniqueOrThrow({ where: { id } }));
     if (run.attempt !== attempt || run.status === 'QUEUED') throw new Error(`run ${id} was taken back`);
   }
   return true;
@@ -141,16 +141,16 @@ async function freezePostgres({ stage }: Act): Promise<boolean> {
 
 /** Runs whose lease a living agent renews: after an earlier fault, a dead one's may still be running out. */
 async function heldRuns(
-  stage: Stage,
+  system: SystemUnderTest,
 ): Promise<{ readonly id: string; readonly attempt: number; readonly sequence: number }[]> {
   const leases = (): Promise<ReadonlyMap<string, number>> =>
-    stage.withDatabase(async (db) => {
+    system.withDatabase(async (db) => {
       const runs = await db.run.findMany({ where: { status: 'RUNNING' } });
       return new Map(runs.map(({ id, leaseExpiresAt }) => [id, leaseExpiresAt?.getTime() ?? 0]));
     });
   let before = await leases();
   let renewed: string[] = [];
-  await stage.waiting
+  await system.waiting
     .until(
       'a lease to be renewed',
       async () => {
@@ -162,7 +162,7 @@ async function heldRuns(
       CHILD_MS,
     )
     .catch(() => undefined);
-  return stage.withDatabase(async (db) => {
+  return system.withDatabase(async (db) => {
     const runs = await db.run.findMany({
       where: { id: { in: renewed }, status: 'RUNNING' },
       include: { events: { orderBy: { sequence: 'desc' }, take: 1 } },
@@ -175,18 +175,18 @@ async function heldRuns(
  * The next state that a child saves fails in the middle, because the disk is full (STORAGE_FULL) or, where none can be
  * mounted, because of a file size limit (EFBIG).
  */
-async function fillDisk({ stage, random }: Act): Promise<boolean> {
-  if (!(await untilAllHaveProgressed(stage))) return false;
-  const { disk } = stage;
+async function fillDisk({ system, random }: Act): Promise<boolean> {
+  if (!(await untilAllHaveProgressed(system))) return false;
+  const { disk } = system;
   const refusals = (): Promise<number> =>
-    stage.withDatabase((db) =>
+    system.withDatabase((db) =>
       db.runEvent.count({
         where: { kind: 'REQUEUED', message: { contains: disk === undefined ? 'EFBIG' : 'nearly full' } },
       }),
     );
   const before = await refusals();
   const untilRefused = (): Promise<boolean> =>
-    stage.waiting
+    system.waiting
       .until('a write that is refused', async () => (await refusals()) > before, KEEP_MS)
       .then(
         () => true,
@@ -197,7 +197,7 @@ async function fillDisk({ stage, random }: Act): Promise<boolean> {
     // Must be repaired before the same run meets it a third time.
     return untilRefused().finally(() => disk.clear());
   }
-  const pid = await someChild(stage, random);
+  const pid = await someChild(system, random);
   if (pid === undefined) return false;
   const isLimited = await run('prlimit', ['--pid', String(pid), `--fsize=${LEFT_BYTES}`]).then(
     () => true,
@@ -207,14 +207,14 @@ async function fillDisk({ stage, random }: Act): Promise<boolean> {
 }
 
 /** The queue delivers every message a second time. */
-async function deliverTwice({ stage, runIds }: Act): Promise<boolean> {
+async function deliverTwice({ system, runIds }: Act): Promise<boolean> {
   const queue = await openQueue({
-    url: await stage.databaseUrl(),
+    url: await system.databaseUrl(),
     jobs: Object.values(RUN_JOBS),
     onError: () => undefined,
   });
   try {
-    await stage.withDatabase((db) =>
+    await system.withDatabase((db) =>
       db.$transaction(async (tx) => {
         for (const runId of runIds) await queue.send(tx, RUN_JOBS.PRETRAINING, { runId });
       }),
@@ -230,19 +230,19 @@ async function deliverTwice({ stage, runIds }: Act): Promise<boolean> {
  * so that its lease now ends in the future.
  */
 async function setClockBack(act: Act): Promise<boolean> {
-  const { stage, random } = act;
-  const { clock } = stage;
+  const { system, random } = act;
+  const { clock } = system;
   if (clock === undefined) return false;
   const agentDies = random() < 0.5;
   const seconds = 60 + random() * (CLOCK_BACK_SECONDS_MAX - 60);
-  if (agentDies) signal(stage.agentPid(), 'SIGKILL');
+  if (agentDies) signal(system.agentPid(), 'SIGKILL');
   await clock.setBack(seconds);
-  if (agentDies) await stage.restartAgent();
+  if (agentDies) await system.restartAgent();
   const behindMs = -1_000 * clock.offsetSeconds();
-  await stage.waiting.until(
+  await system.waiting.until(
     'the clock of PostgreSQL',
     () =>
-      stage.withDatabase(async (db) => {
+      system.withDatabase(async (db) => {
         const [row] = await db.$queryRaw<{ now: Date }[]>`SELECT clock_timestamp() AS now`;
         return row !== undefined && Math.abs(Date.now() - behindMs - row.now.getTime()) < 5_000;
       }),
@@ -252,18 +252,18 @@ async function setClockBack(act: Act): Promise<boolean> {
 }
 
 /** A running run is cancelled, by two simultaneous requests, and resumed. */
-async function cancelAndResume({ stage, random, runIds, onCanceled }: Act): Promise<boolean> {
-  await stage.waiting.until('an answer', () => answers(stage), ANSWER_MS);
-  await someChild(stage, random);
-  const underWay = await stage.withDatabase((db) =>
+async function cancelAndResume({ system, random, runIds, onCanceled }: Act): Promise<boolean> {
+  await system.waiting.until('an answer', () => answers(system), ANSWER_MS);
+  await someChild(system, random);
+  const underWay = await system.withDatabase((db) =>
     db.run.findMany({ where: { id: { in: [...runIds] }, status: 'RUNNING' }, select: { id: true } }),
   );
   const victim = oneOf(underWay, random);
   if (victim === undefined) return false;
-  const tookMs = await cancelTwice(stage, victim.id);
+  const tookMs = await cancelTwice(system, victim.id);
   if (tookMs === undefined) return false;
   onCanceled(tookMs);
-  await stage
+  await system
     .client()
     .request(
       z.object({ resumeRun: z.object({ run: z.object({ id: z.string() }) }) }),
@@ -307,16 +307,16 @@ export const FAULT_NAMES: readonly FaultName[] = [
 /**
  * Requests a cancel twice at once. @returns the time until the run was CANCELED; undefined if it had ended otherwise.
  */
-export async function cancelTwice(stage: Stage, id: string): Promise<number | undefined> {
+export async function cancelTwice(system: SystemUnderTest, id: string): Promise<number | undefined> {
   const startMs = performance.now();
   const cancel = (): Promise<unknown> =>
-    stage.client().request(z.unknown(), 'mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
+    system.client().request(z.unknown(), 'mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
   await Promise.all([cancel(), cancel()]);
   let status = '';
-  await stage.waiting.until(
+  await system.waiting.until(
     'the cancel',
     async () => {
-      status = await statusOf(stage, id);
+      status = await statusOf(system, id);
       return ENDED.includes(status);
     },
     CANCEL_PATIENCE_MS,
@@ -326,9 +326,9 @@ export async function cancelTwice(stage: Stage, id: string): Promise<number | un
 
 export const ENDED: readonly string[] = ['SUCCEEDED', 'FAILED', 'CANCELED'];
 
-export async function statusOf(stage: Stage, id: string): Promise<string> {
+export async function statusOf(system: SystemUnderTest, id: string): Promise<string> {
   return (
-    await stage
+    await system
       .client()
       .request(z.object({ run: z.object({ status: z.string() }) }), 'query ($id: ID!) { run(id: $id) { status } }', {
         id,
@@ -337,15 +337,15 @@ export async function statusOf(stage: Stage, id: string): Promise<string> {
 }
 
 /** After an earlier fault, a run may have to wait for a lease to expire. */
-async function someChild(stage: Stage, random: Random): Promise<number | undefined> {
-  await stage.waiting
-    .until('a child', async () => (await stage.childPids()).length > 0, CHILD_MS)
+async function someChild(system: SystemUnderTest, random: Random): Promise<number | undefined> {
+  await system.waiting
+    .until('a child', async () => (await system.childPids()).length > 0, CHILD_MS)
     .catch(() => undefined);
-  return oneOf(await stage.childPids(), random);
+  return oneOf(await system.childPids(), random);
 }
 
-async function answers(stage: Stage): Promise<boolean> {
-  return stage
+async function answers(system: SystemUnderTest): Promise<boolean> {
+  return system
     .client()
     .request(z.unknown(), '{ runs(first: 1) { totalCount } }')
     .then(
@@ -358,13 +358,13 @@ async function answers(stage: Stage): Promise<boolean> {
  * By promise, a run fails after three attempts in a row that failed by themselves and saved nothing. Runs must survive
  * these faults, so a run gets such a fault again only after it has saved a state.
  */
-async function untilAllHaveProgressed(stage: Stage): Promise<boolean> {
+async function untilAllHaveProgressed(system: SystemUnderTest): Promise<boolean> {
   const condition = (): Promise<boolean> =>
-    stage.withDatabase(
+    system.withDatabase(
       async (db) =>
         (await db.run.count({ where: { status: { in: ['QUEUED', 'RUNNING'] }, fruitlessAttempts: { gt: 0 } } })) === 0,
     );
-  return stage.waiting.until('every run to have saved a state since', condition, KEEP_MS).then(
+  return system.waiting.until('every run to have saved a state since', condition, KEEP_MS).then(
     () => true,
     () => false,
   );

@@ -12,7 +12,7 @@ import { openDisk } from './disk.ts';
 import { backUpMidway, trainElsewhere } from './elsewhere.ts';
 import { cancelTwice, ENDED, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
 import type { ChaosPromise, ChaosReport } from './report.ts';
-import { openStage, SLOTS, type Stage } from './stage.ts';
+import { startSystem, SLOTS, type SystemUnderTest } from './system-under-test.ts';
 import { transferOverBadNetwork } from './transfers.ts';
 import { createWaiting, type Waiting } from './waiting.ts';
 
@@ -39,7 +39,7 @@ export interface Wanted {
 }
 
 interface Course extends Wanted {
-  readonly stage: Stage;
+  readonly system: SystemUnderTest;
   readonly waiting: Waiting;
   readonly random: Random;
   readonly startedMs: number;
@@ -53,13 +53,13 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
   const startedMs = performance.now();
   const loadBefore = os.loadavg();
   const folder = await mkdtemp(path.join(os.tmpdir(), 'paraffin-chaos-'));
-  const home = path.join(folder, 'stage');
+  const home = path.join(folder, 'system');
   const random = createRandom(seed);
   const waiting = createWaiting(signal);
   const say = (text: string): void =>
     wanted.onProgress(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}`);
   const disk = await openDisk(path.join(home, 'artifacts'));
-  let stage: Stage | undefined;
+  let system: SystemUnderTest | undefined;
   try {
     await drawTissue({
       outDir: path.join(home, 'imports', 'images'),
@@ -69,24 +69,27 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
       groups: 2,
     });
     const clock = await openClock(home);
-    stage = await openStage(home, { waiting, clock, disk });
-    const versionId = await importImages(stage, path.join(home, 'imports', 'images'));
-    const course: Course = { ...wanted, stage, waiting, random, startedMs, versionId, say };
+    system = await startSystem(home, { waiting, clock, disk });
+    const versionId = await importImages(system, path.join(home, 'imports', 'images'));
+    const course: Course = { ...wanted, system, waiting, random, startedMs, versionId, say };
     const undisturbed = await trainUndisturbed(course);
-    const promises = [await cancelAtStart(course), ...(await transferOverBadNetwork(stage, random, undisturbed.runId))];
+    const promises = [
+      await cancelAtStart(course),
+      ...(await transferOverBadNetwork(system, random, undisturbed.runId)),
+    ];
     for (const { promise, seen } of promises.slice(1)) say(`${promise}: ${seen}`);
     // The backup contains only the first of them, so that the waiting ones are not trained twice.
     const first = await launchSome(course, Math.min(SLOTS, wanted.trainingCount));
-    const backup = await backUpMidway(stage, first);
+    const backup = await backUpMidway(system, first);
     say('a backup was taken during a training');
     const launched = [...first, ...(await launchSome(course, wanted.trainingCount - first.length))];
     const { runIds, faults, remarks, promises: broken } = await breakThings(course, undisturbed, launched);
     promises.push(...broken);
-    promises.push(...(await checkAtEnd(stage, undisturbed.runId, runIds)));
-    await stage.look();
-    await stage.close();
-    const closed = stage;
-    stage = undefined;
+    promises.push(...(await checkAtEnd(system, undisturbed.runId, runIds)));
+    await system.findOrphans();
+    await system.stop();
+    const closed = system;
+    system = undefined;
     promises.push(
       await trainElsewhere({
         file: backup,
@@ -123,7 +126,7 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
       promises,
     };
   } finally {
-    await stage?.close();
+    await system?.close();
     await disk?.close();
     await rm(folder, { recursive: true, force: true });
   }
@@ -135,15 +138,15 @@ interface Undisturbed {
 }
 
 /** The result that all others must match bit for bit. */
-async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Promise<Undisturbed> {
+async function trainUndisturbed({ system, versionId, waiting, say }: Course): Promise<Undisturbed> {
   const launchedMs = performance.now();
-  const runId = await launch(stage.client(), versionId);
-  await waiting.until('an undisturbed training', async () => ENDED.includes(await statusOf(stage, runId)), STUCK_MS);
+  const runId = await launch(system.client(), versionId);
+  await waiting.until('an undisturbed training', async () => ENDED.includes(await statusOf(system, runId)), STUCK_MS);
   const outcome = z.object({
     run: z.object({ status: z.string(), failure: z.object({ message: z.string() }).nullable() }),
   });
   const { status, failure } = (
-    await stage
+    await system
       .client()
       .request(outcome, 'query ($id: ID!) { run(id: $id) { status failure { message } } }', { id: runId })
   ).run;
@@ -154,14 +157,14 @@ async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Pro
   return { runId, seconds };
 }
 
-async function cancelAtStart({ stage, versionId, waiting, say }: Course): Promise<ChaosPromise> {
-  const id = await launch(stage.client(), versionId);
-  await waiting.until('a start', async () => (await statusOf(stage, id)) !== 'QUEUED', STUCK_MS);
-  const tookMs = await cancelTwice(stage, id);
-  await waiting.until('the process to end', async () => (await stage.childPids()).length === 0, CANCEL_MS);
+async function cancelAtStart({ system, versionId, waiting, say }: Course): Promise<ChaosPromise> {
+  const id = await launch(system.client(), versionId);
+  await waiting.until('a start', async () => (await statusOf(system, id)) !== 'QUEUED', STUCK_MS);
+  const tookMs = await cancelTwice(system, id);
+  await waiting.until('the process to end', async () => (await system.childPids()).length === 0, CANCEL_MS);
   const seen =
     tookMs === undefined
-      ? await statusOf(stage, id)
+      ? await statusOf(system, id)
       : `CANCELED after ${(tookMs / 1000).toFixed(1)} s, at a load average of ${os.loadavg()[0]?.toFixed(1)}`;
   say(`a training that started was cancelled: ${seen}`);
   return {
@@ -180,11 +183,11 @@ interface Broken {
 }
 
 async function breakThings(course: Course, undisturbed: Undisturbed, runIds: readonly string[]): Promise<Broken> {
-  const { stage, waiting, random, startedMs, deadlineMs, rounds, say } = course;
+  const { system, waiting, random, startedMs, deadlineMs, rounds, say } = course;
   const faults: Partial<Record<FaultName, number>> = {};
   const wrong: string[] = [];
   const cancelsMs: number[] = [];
-  const names = course.faults.filter((name) => name !== 'set clock back' || stage.clock !== undefined);
+  const names = course.faults.filter((name) => name !== 'set clock back' || system.clock !== undefined);
   const planned = inRounds(names, rounds, random);
   const isLate = (): boolean => performance.now() > startedMs + deadlineMs;
   let lookCount = 0;
@@ -193,21 +196,21 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
     const endedWanted = Math.floor((index * runIds.length) / planned.length) - SLOTS;
     await waiting.until(
       'trainings to succeed',
-      async () => isLate() || (await endedCount(stage, runIds)) >= endedWanted,
+      async () => isLate() || (await endedCount(system, runIds)) >= endedWanted,
       deadlineMs,
     );
     await waiting.pause(1_000 * undisturbed.seconds * 0.6 * random());
-    if (isLate() || (await endedCount(stage, runIds).catch(() => 0)) === runIds.length) break;
-    await stage.look();
+    if (isLate() || (await endedCount(system, runIds).catch(() => 0)) === runIds.length) break;
+    await system.findOrphans();
     const fault: Fault = FAULTS[name];
     try {
-      if (!(await fault({ stage, random, runIds, onCanceled: (tookMs) => void cancelsMs.push(tookMs) }))) continue;
+      if (!(await fault({ system, random, runIds, onCanceled: (tookMs) => void cancelsMs.push(tookMs) }))) continue;
       faults[name] = (faults[name] ?? 0) + 1;
-      const found = await faultsNow(stage);
+      const found = await faultsNow(system);
       lookCount += 1;
       wrong.push(...found.map((what) => `after ${name}: ${what}`));
       say(
-        `${name}${found.length === 0 ? '' : `: ${found.join('; ')}`}   (${await endedCount(stage, runIds).catch(() => '?')} of ${runIds.length} ended)`,
+        `${name}${found.length === 0 ? '' : `: ${found.join('; ')}`}   (${await endedCount(system, runIds).catch(() => '?')} of ${runIds.length} ended)`,
       );
     } catch (error) {
       if (waiting.isOver()) throw error;
@@ -215,8 +218,8 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
       say(`${name}: ${String(error)}`);
     }
   }
-  const begun = isLate() ? await giveUpWaiting(stage, runIds) : runIds;
-  await untilAllEnded(stage, begun);
+  const begun = isLate() ? await giveUpWaiting(system, runIds) : runIds;
+  await untilAllEnded(system, begun);
   const remarks = [
     ...(begun.length === runIds.length
       ? []
@@ -256,23 +259,23 @@ function inRounds(names: readonly FaultName[], rounds: number, random: Random): 
 }
 
 /** Cancels the runs that no worker has taken yet. @returns the others. */
-async function giveUpWaiting(stage: Stage, runIds: readonly string[]): Promise<string[]> {
-  const waiting = await stage.withDatabase((db) =>
+async function giveUpWaiting(system: SystemUnderTest, runIds: readonly string[]): Promise<string[]> {
+  const waiting = await system.withDatabase((db) =>
     db.run.findMany({ where: { id: { in: [...runIds] }, status: 'QUEUED', attempt: 0 }, select: { id: true } }),
   );
-  for (const { id } of waiting) await cancelTwice(stage, id);
+  for (const { id } of waiting) await cancelTwice(system, id);
   return runIds.filter((id) => !waiting.some((run) => run.id === id));
 }
 
 /** Resolves when all have ended, or when nothing has happened to any of them for so long that they will never end. */
-async function untilAllEnded(stage: Stage, runIds: readonly string[]): Promise<void> {
+async function untilAllEnded(system: SystemUnderTest, runIds: readonly string[]): Promise<void> {
   let lastEvents = -1;
   let lastMs = performance.now();
-  await stage.waiting.until(
+  await system.waiting.until(
     'the trainings',
     async () => {
-      if ((await endedCount(stage, runIds)) === runIds.length) return true;
-      const events = await stage.withDatabase((db) => db.runEvent.count());
+      if ((await endedCount(system, runIds)) === runIds.length) return true;
+      const events = await system.withDatabase((db) => db.runEvent.count());
       if (events !== lastEvents) lastMs = performance.now();
       lastEvents = events;
       return performance.now() - lastMs > STUCK_MS;
@@ -281,14 +284,14 @@ async function untilAllEnded(stage: Stage, runIds: readonly string[]): Promise<v
   );
 }
 
-async function endedCount(stage: Stage, runIds: readonly string[]): Promise<number> {
-  return stage.withDatabase((db) =>
+async function endedCount(system: SystemUnderTest, runIds: readonly string[]): Promise<number> {
+  return system.withDatabase((db) =>
     db.run.count({ where: { id: { in: [...runIds] }, status: { in: ['SUCCEEDED', 'FAILED', 'CANCELED'] } } }),
   );
 }
 
-async function importImages(stage: Stage, images: string): Promise<string> {
-  const client = stage.client();
+async function importImages(system: SystemUnderTest, images: string): Promise<string> {
+  const client = system.client();
   const made = z.object({ createDataset: z.object({ dataset: z.object({ id: z.string() }) }) });
   const { createDataset } = await client.request(
     made,
@@ -307,9 +310,9 @@ async function importImages(stage: Stage, images: string): Promise<string> {
       },
     },
   );
-  await stage.waiting.until(
+  await system.waiting.until(
     'an import',
-    async () => ENDED.includes(await statusOf(stage, importDatasetVersion.run.id)),
+    async () => ENDED.includes(await statusOf(system, importDatasetVersion.run.id)),
     STUCK_MS,
   );
   const version = z.object({ run: z.object({ datasetVersion: z.object({ id: z.string() }) }) });
@@ -320,9 +323,9 @@ async function importImages(stage: Stage, images: string): Promise<string> {
   ).run.datasetVersion.id;
 }
 
-async function launchSome({ stage, versionId }: Course, count: number): Promise<string[]> {
+async function launchSome({ system, versionId }: Course, count: number): Promise<string[]> {
   const ids: string[] = [];
-  while (ids.length < count) ids.push(await launch(stage.client(), versionId));
+  while (ids.length < count) ids.push(await launch(system.client(), versionId));
   return ids;
 }
 

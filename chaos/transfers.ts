@@ -9,7 +9,7 @@ import { z } from 'zod';
 import type { Random } from './random.ts';
 import { startTcpProxy, type TcpProxy } from '../test/support/tcp-proxy.ts';
 import type { ChaosPromise } from './report.ts';
-import type { Stage } from './stage.ts';
+import type { SystemUnderTest } from './system-under-test.ts';
 
 /** A checkpoint has 45 MB, so a transfer completes only if it is resumed. */
 const RESETS_MIN = 4;
@@ -18,34 +18,48 @@ const RESET_AFTER_BYTES = { min: 2_000_000, max: 10_000_000 };
 const SLOW_BYTES_PER_SECOND = 4_000_000;
 
 /** @param runId of a training that has ended. */
-export async function transferOverBadNetwork(stage: Stage, random: Random, runId: string): Promise<ChaosPromise[]> {
+export async function transferOverBadNetwork(
+  system: SystemUnderTest,
+  random: Random,
+  runId: string,
+): Promise<ChaosPromise[]> {
   const found = z.object({
     run: z.object({ checkpoints: z.tuple([z.object({ id: z.string(), sha256: z.string() })]) }),
   });
   const [checkpoint] = (
-    await stage
+    await system
       .client()
       .request(found, 'query ($id: ID!) { run(id: $id) { checkpoints { id sha256 } } }', { id: runId })
   ).run.checkpoints;
-  const proxy = await startTcpProxy(() => Promise.resolve(Number(new URL(stage.client().url).port)));
+  const proxy = await startTcpProxy(() => Promise.resolve(Number(new URL(system.client().url).port)));
   const url = `http://127.0.0.1:${proxy.port}`;
-  const file = path.join(stage.folder, 'downloaded.safetensors');
+  const file = path.join(system.folder, 'downloaded.safetensors');
   try {
-    const down = await withBadNetwork(proxy, stage, random, async () => {
-      await stage.paraffin('download', checkpoint.id, '--out', file, '--url', url, '--quiet');
+    const down = await withBadNetwork(proxy, system, random, async () => {
+      await system.paraffin('download', checkpoint.id, '--out', file, '--url', url, '--quiet');
       return createHash('sha256')
         .update(await readFile(file))
         .digest('hex');
     });
-    const up = await withBadNetwork(proxy, stage, random, async () => {
+    const up = await withBadNetwork(proxy, system, random, async () => {
       const contract = ['--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5'];
-      await stage.paraffin('models', 'import', file, '--model', 'chaos-uploaded', ...contract, '--url', url, '--quiet');
+      await system.paraffin(
+        'models',
+        'import',
+        file,
+        '--model',
+        'chaos-uploaded',
+        ...contract,
+        '--url',
+        url,
+        '--quiet',
+      );
       const imported = z.object({
         model: z.object({
           checkpoints: z.object({ nodes: z.array(z.object({ importedFrom: z.object({ sha256: z.string() }) })) }),
         }),
       });
-      const { model } = await stage
+      const { model } = await system
         .client()
         .request(
           imported,
@@ -76,7 +90,7 @@ interface Transfer {
 
 async function withBadNetwork(
   proxy: TcpProxy,
-  stage: Stage,
+  system: SystemUnderTest,
   random: Random,
   transfer: () => Promise<string>,
 ): Promise<Transfer> {
@@ -89,7 +103,7 @@ async function withBadNetwork(
     .finally(() => {
       isOver = true;
     });
-  await stage.waiting.until(
+  await system.waiting.until(
     'the network to have broken off',
     () => Promise.resolve(isOver || proxy.resetCount() >= before + RESETS_MIN),
     120_000,

@@ -77,7 +77,7 @@ export function startChild(
   let settled = false;
   let begun = false;
   let aliveMs = performance.now();
-  let learnedMs: number | undefined;
+  let unsavedSinceMs: number | undefined;
   let stderrTail = '';
   let leaveTimer: NodeJS.Timeout | undefined;
   const keepTail = (text: string): void => {
@@ -96,8 +96,8 @@ export function startChild(
     begun = true;
     const kind = childMessageSchema.safeParse(raw).data?.kind;
     if (kind === 'SETTLED') settled = true;
-    else if (kind === 'LEARNED') learnedMs ??= aliveMs;
-    else if (kind === 'KEPT') learnedMs = undefined;
+    else if (kind === 'UNSAVED_PROGRESS') unsavedSinceMs ??= aliveMs;
+    else if (kind === 'STATE_SAVED') unsavedSinceMs = undefined;
   });
   const send = (message: AgentMessage): void => {
     if (child.connected) child.send(message, () => undefined);
@@ -121,7 +121,7 @@ export function startChild(
   return {
     ended,
     hasBegun: () => begun,
-    unsavedForMs: () => (learnedMs === undefined ? undefined : performance.now() - learnedMs),
+    unsavedForMs: () => (unsavedSinceMs === undefined ? undefined : performance.now() - unsavedSinceMs),
     silentForMs: () => performance.now() - aliveMs,
     askToStop: (reason) => send({ kind: 'STOP', reason }),
     kill: () => void child.kill('SIGKILL'),

@@ -32,9 +32,9 @@ export type AgentMessage = z.infer<typeof agentMessageSchema>;
 
 /**
  * SETTLED: the child has written the run's outcome itself, and the agent has nothing left to do. ALIVE: a piece of work
- * is done. Sent by the work and not by a timer, so that a stuck child becomes silent. LEARNED: since the start or the
- * last KEPT there is progress that would be lost with the child; sent once. KEPT: the state from which the run
- * continues is stored.
+ * is done. Sent by the work and not by a timer, so that a stuck child becomes silent. UNSAVED_PROGRESS: since the start
+ * or the last STATE_SAVED there is progress that would be lost with the child. STATE_SAVED: the state from which the
+ * run continues is stored.
  */
-export const childMessageSchema = z.object({ kind: z.enum(['SETTLED', 'ALIVE', 'LEARNED', 'KEPT']) });
+export const childMessageSchema = z.object({ kind: z.enum(['SETTLED', 'ALIVE', 'UNSAVED_PROGRESS', 'STATE_SAVED']) });
 export type ChildMessage = z.infer<typeof childMessageSchema>;

@@ -114,13 +114,13 @@ async function execute(start: StartMessage): Promise<void> {
     },
     recordMetrics: async (fraction, points) => {
       sendAlive();
-      if (isTraining) sendToAgent('LEARNED');
+      if (isTraining) sendToAgent('UNSAVED_PROGRESS');
       await reporter.recordMetrics(fraction, points);
     },
     flush: reporter.flush,
     withLease: async (work) => {
       const result = await ledger.withLease(start.lease, work);
-      if (isStateWritten) sendToAgent('KEPT');
+      if (isStateWritten) sendToAgent('STATE_SAVED');
       isStateWritten = false;
       return result;
     },

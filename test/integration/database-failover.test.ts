@@ -33,7 +33,7 @@ const KEEP_EVERY = 4;
 /** Allows for two busy cores, for loading TensorFlow, and for the 30 s until a statement without an answer fails. */
 const RUN_DEADLINE_MS = 240_000;
 /** A lease lasts 20 s. */
-const LAPSE_DEADLINE_MS = 60_000;
+const EXPIRY_DEADLINE_MS = 60_000;
 
 let base = '';
 let postgres: PostgresServer;
@@ -132,20 +132,20 @@ async function untilWriteBlocks(table: string): Promise<void> {
 
 async function untilLeaseExpired(runId: string): Promise<void> {
   await eventually(
-    'the lease to lapse',
+    'the lease to expire',
     async () => {
       const rows = await database.db.$queryRaw<unknown[]>`
         SELECT 1 FROM "Run" WHERE id = ${runId}::uuid AND "leaseExpiresAt" < now()`;
       return rows.length > 0 ? true : undefined;
     },
-    LAPSE_DEADLINE_MS,
+    EXPIRY_DEADLINE_MS,
   );
 }
 
 /** Resolves when the proxy has refused a connection of the worker or the reaper. */
 async function untilConnectionRefused(): Promise<void> {
   const before = proxy.refusedCount();
-  await eventually('a connection that is refused', () => (proxy.refusedCount() > before ? true : undefined));
+  await eventually('a refused connection', () => (proxy.refusedCount() > before ? true : undefined));
 }
 
 async function runOf(id: string): Promise<RunRecord> {
@@ -228,13 +228,13 @@ test('a transaction whose connection breaks between two statements is recognised
 });
 
 test('an import seals its version although the database restarted while the import registered it', async () => {
-  const written = untilWriteBlocks('DatasetVersion');
+  const registering = untilWriteBlocks('DatasetVersion');
   const run = await registry.runs.launchImport(ADMIN, {
     datasetId,
     path: path.join(base, 'images'),
     layout: 'FOLDER_PER_LABEL',
   });
-  await written;
+  await registering;
   proxy.disconnect();
   await startPostgresAgain();
   await untilConnectionRefused();
@@ -258,18 +258,18 @@ test('a training takes every step once, although the database goes away at its s
   assert.equal((await runOf(run.id)).environment, null, 'the process of the run has written nothing yet');
   await startPostgresAgain();
   await untilConnectionRefused();
-  const kept = untilWriteBlocks('TrainingState');
+  const savingState = untilWriteBlocks('TrainingState');
   proxy.restore();
 
-  await kept;
+  await savingState;
   // The database's machine disappears without closing its connections, and another one takes over its address.
   proxy.blackhole();
   await startPostgresAgain();
   await untilLeaseExpired(run.id);
-  const registered = untilWriteBlocks('Checkpoint');
+  const registering = untilWriteBlocks('Checkpoint');
   proxy.restore();
 
-  await registered;
+  await registering;
   proxy.disconnect();
   await startPostgresAgain();
   await untilConnectionRefused();
@@ -279,7 +279,7 @@ test('a training takes every step once, although the database goes away at its s
   assert.deepEqual(await outcomeOf(run.id), await outcomeOf(undisturbed.id));
 });
 
-test('an evaluation comes to the same numbers', async () => {
+test('an evaluation gives the same numbers although the database restarted during its registration', async () => {
   const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
   const launch = (): Promise<RunRecord> =>
     registry.evaluations.launch(ADMIN, {
@@ -299,11 +299,11 @@ test('an evaluation comes to the same numbers', async () => {
   await assertFirstAttemptSucceeds(disturbed.id);
   await assertFirstAttemptSucceeds((await launch()).id);
   const evaluations = await registry.evaluations.ofCheckpoint(ADMIN, checkpoint.id, 3);
-  assert.equal(evaluations.length, 2, 'each registered one');
+  assert.equal(evaluations.length, 2, 'each run registered one');
   assert.deepEqual(evaluations[0]?.metrics, evaluations[1]?.metrics);
 });
 
-test('a cancellation that the worker could not receive is delivered afterwards, and keeps what was learned', async () => {
+test('a cancellation that the worker could not receive is delivered afterwards, and the training state is saved', async () => {
   const run = await launchPretraining({ steps: 100_000, checkpointEverySteps: 100_000 });
   const lastStep = async (): Promise<number> =>
     (await registry.runs.metrics(ADMIN, run.id, ['loss'])).at(0)?.points.at(-1)?.step ?? 0;
@@ -325,7 +325,7 @@ test('a cancellation that the worker could not receive is delivered afterwards, 
   const ended = await untilEnded(run.id);
   assert.deepEqual([ended.status, ended.attempt], ['CANCELED', 1]);
   const states = await database.db.trainingState.findMany({ where: { runId: run.id } });
-  // Steps count from 0, and a state is named by how many were taken.
+  // Steps are numbered from 0, and the step of a state is the number of completed steps.
   assert.deepEqual(
     states.map(({ step }) => step),
     [(await lastStep()) + 1],
@@ -333,7 +333,7 @@ test('a cancellation that the worker could not receive is delivered afterwards, 
 });
 
 describe('a server', () => {
-  test('answers with a code and when to ask again, keeps its subscribers, and recovers by itself', async (context) => {
+  test('answers with an error code and Retry-After, keeps its subscribers, and recovers by itself', async (context) => {
     // A worker would claim the run, and then only its lease allows events.
     worker.signal('SIGKILL');
     await worker.gone;

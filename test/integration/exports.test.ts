@@ -124,7 +124,7 @@ describe('a download that cannot be served yet', () => {
     ['the engine is missing', { workerMs: 0 }, 'Run this.', 'ENGINE_MISSING'],
     ['it takes long', { fileMs: 100 }, null, 'EXPORT_PENDING'],
   ] as const) {
-    test(`says that ${what}, and when to ask again`, async () => {
+    test(`is answered with 503, Retry-After and the reason: ${what}`, async () => {
       const other = await startTestServer(database, {}, { patience, engineHint: () => engineHint });
       try {
         const response = await fetch(urlOf('ONNX', other.url));

@@ -67,9 +67,9 @@ describe('a hostile file is refused with the name of its fault', () => {
   }
 });
 
-describe('a file that would run code', () => {
+describe('a file whose pickle would run code when PyTorch loads it', () => {
   for (const { what, bytes } of inertFiles()) {
-    test(`${what}: is no encoder, and that is all that is found`, async () =>
+    test(`${what}: is not executed; it is refused because its keys are not those of an encoder`, async () =>
       assert.equal((await refusalOfBytes(bytes)).code, 'CHECKPOINT_KEYS_MISMATCH'));
   }
 });

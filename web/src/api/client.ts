@@ -34,8 +34,8 @@ interface Answer<Data> {
  * The data is trusted to match the operation's types, because the server answers by the schema from which they were
  * generated.
  */
-function isAnswer<Data>(said: unknown): said is Answer<Data> {
-  return typeof said === 'object' && said !== null;
+function isAnswer<Data>(body: unknown): body is Answer<Data> {
+  return typeof body === 'object' && body !== null;
 }
 
 /**
@@ -69,8 +69,8 @@ export async function send<Data>(
       hint: 'Check that the server is running (npm start), then try again.',
     });
   });
-  const said: unknown = await response.json().catch(() => ({}));
-  const answer: Answer<Data> = isAnswer<Data>(said) ? said : {};
+  const body: unknown = await response.json().catch(() => ({}));
+  const answer: Answer<Data> = isAnswer<Data>(body) ? body : {};
   const [error] = answer.errors ?? [];
   if (error !== undefined)
     throw new ApiError({

@@ -68,9 +68,9 @@ export async function runRegression<Facts extends object>(
   const predicted = new Float64Array(targets.length);
   const parts: (Facts & { trainImageCount: number; testImageCount: number })[] = [];
   for (const { train, test } of plan.parts) {
-    const said = regressor.predict(train, test);
-    for (const [row, image] of test.entries()) predicted[image] = said.predicted[row] ?? 0;
-    parts.push({ trainImageCount: train.length, testImageCount: test.length, ...said.facts });
+    const prediction = regressor.predict(train, test);
+    for (const [row, image] of test.entries()) predicted[image] = prediction.predicted[row] ?? 0;
+    parts.push({ trainImageCount: train.length, testImageCount: test.length, ...prediction.facts });
     await input.onProgress?.(parts.length / plan.parts.length);
     // A fit blocks the thread: timers and messages are served between two fits.
     await new Promise<void>((resolve) => setImmediate(resolve));
@@ -113,16 +113,16 @@ export function ridge(
     const inner = assignGroupFolds(ownGroups, INNER_FOLD_COUNT, seed);
     const losses = ALPHAS.map(() => 0);
     for (let fold = 0; fold < INNER_FOLD_COUNT; fold += 1) {
-      const held = train.filter((_, row) => inner[row] === fold);
-      for (const [index, said] of fit(
+      const heldOut = train.filter((_, row) => inner[row] === fold);
+      for (const [index, predictions] of fit(
         train.filter((_, row) => inner[row] !== fold),
-        held,
+        heldOut,
         ALPHAS,
       ).entries()) {
         const loss =
-          said === null
+          predictions === null
             ? Infinity
-            : held.reduce((sum, image, row) => sum + ((said[row] ?? 0) - (targets[image] ?? 0)) ** 2, 0);
+            : heldOut.reduce((sum, image, row) => sum + ((predictions[row] ?? 0) - (targets[image] ?? 0)) ** 2, 0);
         losses[index] = (losses[index] ?? 0) + loss;
       }
     }

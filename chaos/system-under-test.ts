@@ -24,7 +24,7 @@ export const SLOTS = 2;
 /** How long a process may take to end: longer than the agent allows its children. */
 const END_MS = 40_000;
 
-export interface Stage {
+export interface SystemUnderTest {
   readonly folder: string;
   readonly waiting: Waiting;
   /** Undefined: the machine's clock is used, and never changed. */
@@ -50,13 +50,13 @@ export interface Stage {
   readonly seenProcesses: ReadonlyMap<string, number>;
   /** Every port used so far. */
   readonly seenPorts: ReadonlySet<number>;
-  /** Live processes whose parent has ended. */
-  look(): Promise<number[]>;
+  /** Adds the present processes and ports to those seen. @returns the pids of live processes whose parent has ended. */
+  findOrphans(): Promise<number[]>;
   /** Stops everything cleanly, the agent first. */
-  close(): Promise<void>;
+  stop(): Promise<void>;
 }
 
-export interface StageOptions {
+export interface SystemOptions {
   readonly waiting: Waiting;
   readonly clock?: Clock | undefined;
   readonly disk?: Disk | undefined;
@@ -70,10 +70,10 @@ interface Process {
   readonly gone: Promise<unknown>;
 }
 
-export async function openStage(
+export async function startSystem(
   folder: string,
-  { waiting, clock, disk, keyFile = path.join(folder, 'admin-key') }: StageOptions,
-): Promise<Stage> {
+  { waiting, clock, disk, keyFile = path.join(folder, 'admin-key') }: SystemOptions,
+): Promise<SystemUnderTest> {
   const seenProcesses = new Map<string, number>();
   const seenPorts = new Set<number>();
   const databaseUrl = async (): Promise<string> => {
@@ -144,7 +144,7 @@ export async function openStage(
     },
     seenProcesses,
     seenPorts,
-    look: async () => {
+    findOrphans: async () => {
       const roots = [
         server.pid,
         agent.pid,
@@ -156,14 +156,14 @@ export async function openStage(
       const family = new Set((await Promise.all(roots.map(familyOf))).flat());
       for (const url of [await databaseUrl().catch(() => undefined), client.url])
         if (url !== undefined) seenPorts.add(Number(new URL(url).port));
-      const alive = await stillAlive(seenProcesses);
+      const alive = await livePids(seenProcesses);
       for (const pid of family) {
         const identity = await identityOf(pid);
         if (identity !== undefined) seenProcesses.set(identity, pid);
       }
       return alive.filter((pid) => !family.has(pid));
     },
-    close: async () => {
+    stop: async () => {
       proxy.restore();
       await end(agent);
       await end(server);
@@ -179,14 +179,14 @@ export async function openStage(
 }
 
 /** Pids of these processes that have not ended. */
-export async function stillAlive(processes: ReadonlyMap<string, number>): Promise<number[]> {
+export async function livePids(processes: ReadonlyMap<string, number>): Promise<number[]> {
   const found = await Promise.all(
     [...processes].map(async ([identity, pid]) => ((await identityOf(pid)) === identity ? [pid] : [])),
   );
   return found.flat();
 }
 
-/** The command line in a separate process. */
+/** Runs the command line in a separate process. @returns its output. @throws Error for another exit code than 0. */
 export async function paraffin(words: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
   const { stdout } = await run(process.execPath, [PARAFFIN, ...words], {
     env: childEnvironment({ PARAFFIN_DATABASE_URL: '', ...env }),
