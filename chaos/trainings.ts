@@ -126,7 +126,7 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
       promises,
     };
   } finally {
-    await system?.close();
+    await system?.stop();
     await disk?.close();
     await rm(folder, { recursive: true, force: true });
   }

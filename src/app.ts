@@ -205,7 +205,7 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[],
   if (env.databaseUrl !== undefined) return env.databaseUrl;
   const postgres = await startPostgres(path.join(env.dataDir, 'postgres'), {
     onDeath: () => logger.error('PostgreSQL died and is being restarted'),
-    onRevival: () => logger.info('PostgreSQL is running again'),
+    onRestart: () => logger.info('PostgreSQL is running again'),
   });
   closers.push(postgres.stop);
   return postgres.url;

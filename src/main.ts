@@ -27,6 +27,6 @@ export async function serve(): Promise<void> {
     process.stdout.write(
       `The TensorFlow engine is not installed, so trainings and evaluations wait. Install it with "${ENGINE_INSTALL_COMMAND}".\n`,
     );
-  await signal.asked;
+  await signal.requested;
   await app.stop();
 }

@@ -51,7 +51,7 @@ export async function withStoredBytesLock<Result>(
         mode === 'SHARED' ? 'A garbage collection is' : 'A backup, a check or another garbage collection is';
       throw new DomainError({
         code: 'CONFLICT',
-        message: `${holder} at work on this registry.`,
+        message: `${holder} running on this registry.`,
         hint: 'Try again when it has ended.',
         retryable: true,
       });

@@ -12,6 +12,11 @@ export interface Announcements {
 
 const RECONNECT_MS = 1_000;
 
+/**
+ * Connects and listens on one channel; a listener is subscribed to one payload.
+ * @param onError called when the connection breaks, and for each failed attempt to reopen it.
+ * @throws Error if the first connection fails.
+ */
 export async function listenForAnnouncements(
   databaseUrl: string,
   channel: string,
@@ -36,7 +41,7 @@ export async function listenForAnnouncements(
     await next.connect();
     client = next;
     await next.query(`LISTEN ${next.escapeIdentifier(channel)}`);
-    // The hub was closed while this connection was being opened, so it must be closed here.
+    // `close` was called while this connection was being opened, and could not close it.
     if (closed) await next.end();
   };
   const reconnect = async (): Promise<void> => {

@@ -4,7 +4,7 @@
  *   backup.json                what it is: format, program, migrations, tables with their counts, artifacts
  *   database/<table>/<n>       rows, as COPY writes them
  *   artifacts/<sha256>         stored bytes
- *   end.json                   written last: without it the file is not whole
+ *   end.json                   written last: without it the file is incomplete
  *
  * Rows are read in one snapshot, so that active runs do not affect it. Stored bytes never change and are not deleted
  * during a backup, so the artifacts that the snapshot references can be copied afterwards.
@@ -111,7 +111,7 @@ export async function writeBackup({
       fillArchive(archive, { databaseUrl, store, program, onProgress, signal }),
       writing,
     ]);
-    const byteSize = await synced(unfinished);
+    const byteSize = await syncFile(unfinished);
     await rename(unfinished, file);
     return { file, byteSize, ...report };
   } catch (error) {
@@ -230,7 +230,8 @@ async function writeEntry(archive: Pack, name: string, bytes: Buffer): Promise<v
   });
 }
 
-async function synced(file: string): Promise<number> {
+/** Writes the file's data to the disk. @returns its size in bytes. */
+async function syncFile(file: string): Promise<number> {
   const handle = await open(file, 'r+');
   try {
     await handle.sync();
@@ -244,9 +245,9 @@ export interface RestoreOptions {
   readonly file: string;
   /** URL of a database without tables. */
   readonly databaseUrl: string;
-  /** An empty folder. */
+  /** A store in an empty folder. */
   readonly store: ArtifactStore;
-  /** Folder of the stored bytes, for a backup of only the database. */
+  /** The store from which artifacts are copied if the backup contains only the database. */
   readonly bytesFrom?: ArtifactStore | undefined;
   readonly migrations: readonly Migration[];
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
@@ -296,10 +297,10 @@ export async function readBackup({
   signal,
 }: RestoreOptions): Promise<RestoreReport> {
   const head = await readBackupHead(file, migrations);
-  const then = new Set(head.migrations.map((migration) => migration.name));
+  const backedUpMigrations = new Set(head.migrations.map((migration) => migration.name));
   await applyMigrations(
     databaseUrl,
-    migrations.filter((migration) => then.has(migration.name)),
+    migrations.filter((migration) => backedUpMigrations.has(migration.name)),
   );
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
@@ -307,8 +308,8 @@ export async function readBackup({
     const load = await beginLoad(client, head.tables, head.sequences);
     const tableOf = new Map(head.tables.map(({ table }) => [table.replaceAll('"', ''), table]));
     const rows = createHash('sha256');
-    const put = new Set<string>();
-    const wrong = new Set<string>();
+    const restored = new Set<string>();
+    const mismatched = new Set<string>();
     let bytesDone = 0;
     let end: z.infer<typeof endSchema> | undefined;
     for await (const entry of entriesOf(file)) {
@@ -320,9 +321,9 @@ export async function readBackup({
         await load.write(tableOf.get(name) ?? name, chunk);
       } else if (kind === 'artifacts') {
         const stored = await store.put(entry.bytes);
-        if (stored.sha256 === name) put.add(name);
+        if (stored.sha256 === name) restored.add(name);
         else {
-          wrong.add(name);
+          mismatched.add(name);
           await store.delete(stored.sha256, new Date(Date.now() + 60_000));
         }
         bytesDone += stored.byteSize;
@@ -334,18 +335,18 @@ export async function readBackup({
     if (end === undefined) throw invalid(file, 'The backup ends too early.');
     if (rows.digest('hex') !== end.rowsSha256)
       throw invalid(file, 'The rows of the backup have changed since it was written.');
-    const known = new Set(end.damaged);
-    const corrupt = [...wrong].find((sha256) => !known.has(sha256));
+    const knownDamaged = new Set(end.damaged);
+    const corrupt = [...mismatched].find((sha256) => !knownDamaged.has(sha256));
     if (corrupt !== undefined)
       throw new DomainError({
         code: 'ARTIFACT_CORRUPT',
         message: `Artifact ${corrupt} has changed in the backup.`,
         hint: 'Use another backup.',
       });
-    if (put.size !== end.artifactCount)
-      throw invalid(file, `The backup contains ${put.size} artifacts instead of ${end.artifactCount}.`);
+    if (restored.size !== end.artifactCount)
+      throw invalid(file, `The backup contains ${restored.size} artifacts instead of ${end.artifactCount}.`);
     await load.commit();
-    const damaged = head.contents === 'ALL' ? end.damaged : await takeBytes(client, bytesFrom, store);
+    const damaged = head.contents === 'ALL' ? end.damaged : await copyCitedArtifacts(client, bytesFrom, store);
     await client
       .query('UPDATE "Artifact" SET "damagedAt" = now() WHERE sha256 = ANY($1) AND "damagedAt" IS NULL', [damaged])
       .catch((error: unknown) => {
@@ -355,7 +356,7 @@ export async function readBackup({
     return {
       createdAt: head.createdAt,
       rowCount: head.tables.reduce((sum, table) => sum + table.rowCount, 0),
-      artifacts: { count: put.size, byteSize: bytesDone },
+      artifacts: { count: restored.size, byteSize: bytesDone },
       damaged,
     };
   } finally {
@@ -367,7 +368,11 @@ export async function readBackup({
  * For a backup of only the database: copies and verifies the artifacts that its rows cite. @returns the artifacts that
  * are missing or damaged.
  */
-async function takeBytes(client: Client, from: ArtifactStore | undefined, to: ArtifactStore): Promise<string[]> {
+async function copyCitedArtifacts(
+  client: Client,
+  from: ArtifactStore | undefined,
+  to: ArtifactStore,
+): Promise<string[]> {
   const { rows } = await client.query<{ sha256: string }>('SELECT sha256 FROM "Artifact" ORDER BY 1');
   const missing: string[] = [];
   for (const { sha256 } of rows) {

@@ -18,8 +18,8 @@ export interface DataDirLock {
 }
 
 /**
- * Creates the data directory with access for its owner only, and restricts an existing one in the same way. @param
- * folders below it.
+ * Creates the data directory with access for its owner only, and restricts an existing one in the same way.
+ * @param folders names of folders to create in it.
  */
 export async function makeDataDir(dataDir: string, folders: readonly string[] = []): Promise<void> {
   for (const folder of [dataDir, ...folders.map((name) => path.join(dataDir, name))])
@@ -36,7 +36,7 @@ export async function makeDataDir(dataDir: string, folders: readonly string[] = 
  */
 export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   const lock = await lockOrThrow(dataDir);
-  if (!(await isHalfRestored(dataDir))) return lock;
+  if (!(await isRestoreUnfinished(dataDir))) return lock;
   await lock.release();
   throw new DomainError({
     code: 'CONFLICT',
@@ -52,7 +52,7 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
 export async function lockForRestore(dataDir: string): Promise<DataDirLock & RestorePlace> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
   const names = await readdir(dataDir);
-  if (names.length > 0 && !names.every((name) => name === LOCK_NAME) && !(await isHalfRestored(dataDir)))
+  if (names.length > 0 && !names.every((name) => name === LOCK_NAME) && !(await isRestoreUnfinished(dataDir)))
     throw notEmpty(dataDir);
   const lock = await lockOrThrow(dataDir);
   const clear = async (): Promise<void> => {
@@ -62,7 +62,7 @@ export async function lockForRestore(dataDir: string): Promise<DataDirLock & Res
     for (const name of [RESTORE_MARKER, LOCK_NAME]) await rm(path.join(dataDir, name), { force: true });
   };
   try {
-    if (await isHalfRestored(dataDir)) await clear();
+    if (await isRestoreUnfinished(dataDir)) await clear();
     await writeFile(path.join(dataDir, RESTORE_MARKER), '', { mode: 0o600 });
   } catch (error) {
     await lock.release();
@@ -77,9 +77,9 @@ export async function lockForRestore(dataDir: string): Promise<DataDirLock & Res
 }
 
 export interface RestorePlace {
-  /** The folder is empty again, as before the restore. */
+  /** Empties the folder again. */
   clear(): Promise<void>;
-  /** From here on the folder is a registry. */
+  /** Marks the restore as complete: from here on the folder is a registry. */
   finish(): Promise<void>;
   /** Everything that a restore creates there. */
   readonly paths: readonly string[];
@@ -109,7 +109,7 @@ async function lockOrThrow(dataDir: string): Promise<DataDirLock> {
   };
 }
 
-async function isHalfRestored(dataDir: string): Promise<boolean> {
+async function isRestoreUnfinished(dataDir: string): Promise<boolean> {
   return stat(path.join(dataDir, RESTORE_MARKER)).then(
     () => true,
     () => false,

@@ -1,7 +1,7 @@
 /**
- * Every row of a database as PostgreSQL's own COPY text, and back. PostgreSQL from npm comes without pg_dump; the
- * schema needs no dump, because migrations create it. The code names no table: it reads them from PostgreSQL's
- * catalogue, so that it works with every version of the schema.
+ * Dumps and loads every row of a database in PostgreSQL's COPY text format. PostgreSQL from npm comes without pg_dump.
+ * The schema is not dumped, because migrations create it. The tables are read from PostgreSQL's catalogue, so that the
+ * code works with every version of the schema.
  */
 import { once } from 'node:events';
 import type { Client } from 'pg';
@@ -11,7 +11,7 @@ import { z } from 'zod';
 /** The table of applied migrations is left out, because the program that applies them writes it. */
 const MIGRATIONS_TABLE = '_prisma_migrations';
 
-/** SQL identifiers, quoted where necessary. */
+/** The names of the table and its columns are SQL identifiers, quoted where necessary. */
 export const dumpedTableSchema = z.object({
   table: z.string(),
   columns: z.array(z.string()),
@@ -21,7 +21,10 @@ export type DumpedTable = z.infer<typeof dumpedTableSchema>;
 export const dumpedSequenceSchema = z.object({ sequence: z.string(), value: z.string(), isCalled: z.boolean() });
 export type DumpedSequence = z.infer<typeof dumpedSequenceSchema>;
 
-/** @param client in a REPEATABLE READ transaction, so that all tables are read at the same instant. */
+/**
+ * @param client in a REPEATABLE READ transaction, so that all tables are read at the same instant.
+ * @returns every table of the public schema but that of the migrations, ordered by name.
+ */
 export async function tablesToDump(client: Client): Promise<DumpedTable[]> {
   const { rows } = await client.query<{ table: string; columns: string[] }>(
     `SELECT c.oid::regclass::text AS "table", array_agg(quote_ident(a.attname) ORDER BY a.attnum) AS columns
@@ -37,6 +40,7 @@ export async function tablesToDump(client: Client): Promise<DumpedTable[]> {
   return tables;
 }
 
+/** @param client as for `tablesToDump`. @returns every sequence of the public schema, ordered by name. */
 export async function sequencesToDump(client: Client): Promise<DumpedSequence[]> {
   const { rows } = await client.query<{ sequence: string }>(
     `SELECT oid::regclass::text AS sequence FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace ORDER BY 1`,

@@ -32,6 +32,7 @@ export interface DatabaseOptions {
 /** PostgreSQL's own limit comes first, because its error says more. */
 const ANSWER_MARGIN_MS = 5_000;
 
+/** @returns a client that opens its connections when they are first needed; the caller disconnects it. */
 export function openDatabase(url: string, options: DatabaseOptions = { maxConnections: 10 }): Database {
   const { maxConnections, statementTimeoutMs, persist = once } = options;
   const silenceTimeoutMs =
@@ -57,7 +58,8 @@ const once: Persist = (work) => work();
 type Adapter = Awaited<ReturnType<PrismaPg['connect']>>;
 
 /**
- * Does not retry single statements of a transaction: after one has failed, only the whole transaction can be retried.
+ * Passes each statement outside a transaction to `persist`. The statements of a transaction are left alone: after one
+ * has failed, only the whole transaction can be retried.
  */
 function persistent(adapter: Adapter, persist: Persist): Adapter {
   const { queryRaw, executeRaw } = adapter;
@@ -78,7 +80,7 @@ export function transactionsOf(db: Database, persist: Persist = once): Transact 
     });
 }
 
-/** Prisma's code for a transaction that got no connection in time, among other ends of one. */
+/** Whether a transaction got no connection in time; Prisma's code P2028 also stands for other failures. */
 function isWithoutConnection(error: unknown): boolean {
   return (
     error instanceof Error &&

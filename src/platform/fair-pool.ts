@@ -1,11 +1,11 @@
 /**
  * Runs memory-intensive jobs concurrently within a budget, and fairly: the person with the least running work is next,
- * and no person with more than one job uses more than half of the places or of the memory.
+ * and no person with more than one job uses more than half of the slots or of the memory.
  */
 
 export interface FairPoolOptions {
   /** Number of concurrent jobs of all persons; at least 1. */
-  readonly places: number;
+  readonly slotCount: number;
   readonly budgetBytes: number;
 }
 
@@ -24,7 +24,7 @@ interface Job {
   readonly start: () => void;
 }
 
-export function createFairPool({ places, budgetBytes }: FairPoolOptions): FairPool {
+export function createFairPool({ slotCount, budgetBytes }: FairPoolOptions): FairPool {
   let waiting: Job[] = [];
   const running = new Set<Job>();
   /** Running work of all persons, or of one. */
@@ -36,8 +36,8 @@ export function createFairPool({ places, budgetBytes }: FairPoolOptions): FairPo
     const all = sumOf();
     if (all.count === 0) return true;
     const own = sumOf(job.person);
-    const isWithin = all.count < places && all.byteSize + job.byteSize <= budgetBytes;
-    const leavesRoom = own.count + 1 <= places / 2 && own.byteSize + job.byteSize <= budgetBytes / 2;
+    const isWithin = all.count < slotCount && all.byteSize + job.byteSize <= budgetBytes;
+    const leavesRoom = own.count + 1 <= slotCount / 2 && own.byteSize + job.byteSize <= budgetBytes / 2;
     return isWithin && (own.count === 0 || leavesRoom);
   };
   const startNext = (): void => {

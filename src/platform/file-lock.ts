@@ -7,7 +7,7 @@ import { spawn } from 'node:child_process';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 
 /** The exit code of flock(1) for a lock that another process holds. */
-const HELD = 1;
+const EXIT_LOCK_HELD = 1;
 
 /**
  * @param file created if missing.
@@ -47,7 +47,7 @@ async function tryLock({ fd }: FileHandle): Promise<boolean> {
     );
   });
   if (code === 0) return true;
-  if (code === HELD) return false;
+  if (code === EXIT_LOCK_HELD) return false;
   throw new Error(`The file system does not support locks: ${lockError.trim() || `flock ended with ${code}`}`);
 }
 

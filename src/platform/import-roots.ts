@@ -19,7 +19,7 @@ export async function openImportFolder(
   roots: readonly string[],
   field: string,
 ): Promise<OpenFolder> {
-  return openWithin(await placeWithin(inputPath, roots, field), field, (root, relativePath) =>
+  return openWithin(await locateWithin(inputPath, roots, field), field, (root, relativePath) =>
     root.openFolder(relativePath),
   );
 }
@@ -31,7 +31,7 @@ export async function openImportFolder(
  * (also if the path is a folder or a device).
  */
 export async function openImportFile(inputPath: string, roots: readonly string[], field: string): Promise<FileHandle> {
-  return openWithin(await placeWithin(inputPath, roots, field), field, (root, relativePath) =>
+  return openWithin(await locateWithin(inputPath, roots, field), field, (root, relativePath) =>
     root.openFile(relativePath),
   ).catch((error: unknown) => {
     if (!(error instanceof DomainError) || error.code !== 'IMPORT_PATH_NOT_FOLDER') throw error;
@@ -39,7 +39,7 @@ export async function openImportFile(inputPath: string, roots: readonly string[]
       code: 'IMPORT_PATH_NOT_FOUND',
       message: 'The path is not a file.',
       field,
-      hint: 'Name a file.',
+      hint: 'Give the path of a file.',
     });
   });
 }
@@ -47,27 +47,27 @@ export async function openImportFile(inputPath: string, roots: readonly string[]
 /** The real path of the folder that `openImportFolder` would open. Throws the same errors. */
 export async function resolveImportPath(inputPath: string, roots: readonly string[], field: string): Promise<string> {
   await using _folder = await openImportFolder(inputPath, roots, field);
-  return placeOf(await placeWithin(inputPath, roots, field));
+  return pathOf(await locateWithin(inputPath, roots, field));
 }
 
 /** The real path of the file that `openImportFile` would open. Throws the same errors. */
 export async function resolveImportFile(inputPath: string, roots: readonly string[], field: string): Promise<string> {
   await using _file = await openImportFile(inputPath, roots, field);
-  return placeOf(await placeWithin(inputPath, roots, field));
+  return pathOf(await locateWithin(inputPath, roots, field));
 }
 
 /** A root's real path, and a path relative to it; an empty path is the root itself. */
-interface Place {
+interface Location {
   readonly root: string;
   readonly relativePath: string;
 }
 
-function placeOf({ root, relativePath }: Place): string {
+function pathOf({ root, relativePath }: Location): string {
   return path.join(root, relativePath);
 }
 
 async function openWithin<Opened>(
-  { root, relativePath }: Place,
+  { root, relativePath }: Location,
   field: string,
   open: (root: OpenFolder, relativePath: string) => Promise<Opened>,
 ): Promise<Opened> {
@@ -112,7 +112,7 @@ function notFound(field: string): DomainError {
   });
 }
 
-async function placeWithin(inputPath: string, roots: readonly string[], field: string): Promise<Place> {
+async function locateWithin(inputPath: string, roots: readonly string[], field: string): Promise<Location> {
   const hint =
     'Put the files into the folder "imports" of the data directory, or into a folder of PARAFFIN_IMPORT_ROOTS, and give the absolute path.';
   const notAllowed = (message: string): DomainError =>

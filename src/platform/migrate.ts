@@ -10,7 +10,7 @@ import path from 'node:path';
 import { Client } from 'pg';
 import { ADVISORY_LOCKS } from './advisory-lock.ts';
 
-/** The migrations of this program. */
+/** Folder of this program's migrations. */
 export const MIGRATIONS_DIR = path.resolve(import.meta.dirname, '../../prisma/migrations');
 
 export interface Migration {
@@ -27,7 +27,7 @@ export class MigrationError extends Error {
   }
 }
 
-/** The migrations of this program, oldest first. */
+/** @returns the migrations in the folder, oldest first. */
 export async function readMigrations(folder: string): Promise<Migration[]> {
   const entries = await readdir(folder, { withFileTypes: true });
   const names = entries
@@ -45,8 +45,7 @@ export async function readMigrations(folder: string): Promise<Migration[]> {
 /**
  * Migrates the database to this program's schema. @returns the names of the migrations that were applied.
  * @param beforeFirstChange called under the lock with the names of the pending migrations, before a non-empty database
- * is changed; if it
- *   fails, nothing is changed.
+ * is changed; if it fails, nothing is changed.
  * @throws MigrationError if the database is newer than the program, or an applied migration has changed since.
  */
 export async function applyMigrations(

@@ -23,6 +23,7 @@ export function createNotifier() {
     reset: (): void => {
       notified = false;
     },
+    /** Resolves when there was a notification since the reset, at the stop, or after the timeout. */
     wait: async (timeoutMs: number): Promise<void> => {
       if (notified || stopped) return;
       await new Promise<void>((resolve) => {

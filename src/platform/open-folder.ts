@@ -45,10 +45,10 @@ const FILE_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBL
 
 /** @param folder an absolute, trusted path: links in it are followed. @throws OpenError. */
 export async function openFolder(folder: string): Promise<OpenFolder> {
-  return below(await opened(folder, O_PATH | constants.O_DIRECTORY));
+  return asOpenFolder(await openPath(folder, O_PATH | constants.O_DIRECTORY));
 }
 
-function below(folder: FileHandle): OpenFolder {
+function asOpenFolder(folder: FileHandle): OpenFolder {
   /** Calls `work` with the folder at the path; an empty path is this folder itself. */
   const within = async <Result>(
     parts: readonly string[],
@@ -57,7 +57,7 @@ function below(folder: FileHandle): OpenFolder {
     let current = folder;
     try {
       for (const part of parts) {
-        const next = await opened(placeIn(current, part), FOLDER_FLAGS);
+        const next = await openPath(procPathOf(current, part), FOLDER_FLAGS);
         if (current !== folder) await current.close();
         current = next;
       }
@@ -69,13 +69,15 @@ function below(folder: FileHandle): OpenFolder {
 
   return {
     openFolder: async (relativePath) =>
-      within(partsOf(relativePath), async (found) => below(await opened(`/proc/self/fd/${found.fd}/.`, O_PATH))),
+      within(partsOf(relativePath), async (found) =>
+        asOpenFolder(await openPath(`/proc/self/fd/${found.fd}/.`, O_PATH)),
+      ),
     openFile: async (relativePath) => {
       const parts = partsOf(relativePath);
       const name = parts.pop();
       if (name === undefined) throw new OpenError('NOT_A_REGULAR_FILE');
       return within(parts, async (found) => {
-        const file = await opened(placeIn(found, name), FILE_FLAGS);
+        const file = await openPath(procPathOf(found, name), FILE_FLAGS);
         if ((await file.stat()).isFile()) return file;
         await file.close();
         throw new OpenError('NOT_A_REGULAR_FILE');
@@ -91,7 +93,7 @@ function below(folder: FileHandle): OpenFolder {
   };
 }
 
-function placeIn(folder: FileHandle, name: string): string {
+function procPathOf(folder: FileHandle, name: string): string {
   return `/proc/self/fd/${folder.fd}/${name}`;
 }
 
@@ -102,7 +104,7 @@ function partsOf(relativePath: string): string[] {
   return parts;
 }
 
-async function opened(place: string, flags: number): Promise<FileHandle> {
+async function openPath(place: string, flags: number): Promise<FileHandle> {
   return open(place, flags).catch((cause: unknown) => {
     throw new OpenError(faultOf(cause), cause);
   });

@@ -28,7 +28,7 @@ export interface PostgresServer {
 /** Called when the server is found dead, and when it is running again. */
 export interface PostgresWatch {
   readonly onDeath: () => void;
-  readonly onRevival: () => void;
+  readonly onRestart: () => void;
 }
 
 /** The user that runs PostgreSQL's programs: this user, or an unprivileged one if this is root. */
@@ -42,7 +42,7 @@ interface ProcessOwner {
 const START_TIMEOUT_S = 60;
 const WATCH_EVERY_MS = 1_000;
 /** Time within which a server ends after it was asked to stop. */
-const LEFTOVER_GONE_MS = 15_000;
+const STOP_TIMEOUT_MS = 15_000;
 const LOCK_EVERY_MS = 50;
 const CAP_DAC_READ_SEARCH = 2n;
 const READY_EVERY_MS = 20;
@@ -59,7 +59,7 @@ const READY_EVERY_MS = 20;
 export async function startPostgres(
   dataDir: string,
   watch?: PostgresWatch,
-  { leftoverGoneMs = LEFTOVER_GONE_MS }: { readonly leftoverGoneMs?: number } = {},
+  { stopTimeoutMs = STOP_TIMEOUT_MS }: { readonly stopTimeoutMs?: number } = {},
 ): Promise<PostgresServer> {
   const clusterDir = path.join(dataDir, 'cluster');
   const passwordFile = path.join(dataDir, 'password');
@@ -72,12 +72,12 @@ export async function startPostgres(
     logFile: path.join(dataDir, 'postgres.log'),
     lockFile: path.join(dataDir, 'lock'),
     owner,
-    leftoverGoneMs,
+    stopTimeoutMs,
   };
   const port = await startOnFreePort(cluster);
   const url = await urlOf(dataDir, port);
   const unwatch =
-    watch === undefined ? async () => undefined : watchOver(clusterDir, () => startServer(cluster, port), watch);
+    watch === undefined ? async () => undefined : restartOnDeath(clusterDir, () => startServer(cluster, port), watch);
   let stopping: Promise<void> | undefined;
   return {
     url,
@@ -94,8 +94,8 @@ export async function startPostgres(
  * across containers, and its pid may belong to another program by now.
  * @returns the lock, to be passed on to the next server.
  */
-async function lockCluster({ clusterDir, lockFile, owner, leftoverGoneMs }: Cluster): Promise<FileHandle> {
-  const deadlineMs = performance.now() + leftoverGoneMs;
+async function lockCluster({ clusterDir, lockFile, owner, stopTimeoutMs }: Cluster): Promise<FileHandle> {
+  const deadlineMs = performance.now() + stopTimeoutMs;
   for (;;) {
     if (await isServerOf(clusterDir, await postmasterPid(clusterDir))) await stopCluster(clusterDir, owner);
     const lock = await tryLockFile(lockFile);
@@ -116,10 +116,10 @@ async function lockCluster({ clusterDir, lockFile, owner, leftoverGoneMs }: Clus
 }
 
 /** @returns a function that stops the watch; it resolves when no restart is in progress. */
-function watchOver(
+function restartOnDeath(
   clusterDir: string,
   start: () => Promise<void>,
-  { onDeath, onRevival }: PostgresWatch,
+  { onDeath, onRestart }: PostgresWatch,
 ): () => Promise<void> {
   let isDead = false;
   const checkServer = async (): Promise<void> => {
@@ -129,7 +129,7 @@ function watchOver(
     // The server's child processes may outlive it briefly and block a restart; the next check then tries again.
     await start();
     isDead = false;
-    onRevival();
+    onRestart();
   };
   let checking: Promise<void> | undefined;
   const timer = setInterval(() => {
@@ -188,12 +188,12 @@ async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const needsSearchRight =
     (await isClosedToOthers(path.dirname(dataDir))) || (await isClosedToOthers(path.dirname(initdb)));
-  const isSearchByGroup = needsSearchRight && !(await maySearchEverything());
+  const needsGroupSearch = needsSearchRight && !(await hasSearchCapability());
   for (const user of ['postgres', 'nobody']) {
     try {
       const [uid, gid] = await Promise.all([run('id', ['-u', user]), run('id', ['-g', user])]);
       const owner = { uid: Number(uid.stdout), gid: Number(gid.stdout) };
-      if (!isSearchByGroup) return { ...owner, needsSearchRight };
+      if (!needsGroupSearch) return { ...owner, needsSearchRight };
       // For root in a container without CAP_DAC_READ_SEARCH: gives that user permission to search the data directory.
       await chown(path.dirname(dataDir), 0, owner.gid);
       await chmod(path.dirname(dataDir), 0o710);
@@ -206,7 +206,7 @@ async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
 }
 
 /** Whether this process has CAP_DAC_READ_SEARCH to pass on; root in a container usually does not. */
-async function maySearchEverything(): Promise<boolean> {
+async function hasSearchCapability(): Promise<boolean> {
   const [, bounding = '0'] = /^CapBnd:\s*([0-9a-f]+)$/m.exec(await readFile('/proc/self/status', 'utf8')) ?? [];
   return (BigInt(`0x${bounding}`) & (1n << CAP_DAC_READ_SEARCH)) !== 0n;
 }
@@ -328,7 +328,7 @@ interface Cluster {
   readonly lockFile: string;
   readonly owner: ProcessOwner | undefined;
   /** How long to wait for a server that was asked to stop. */
-  readonly leftoverGoneMs: number;
+  readonly stopTimeoutMs: number;
 }
 
 /**
@@ -369,7 +369,7 @@ async function startServer(cluster: Cluster, port: number): Promise<void> {
     if (typeof fault === 'string') throw new Error(`PostgreSQL did not start: ${fault}.`);
     if (performance.now() < deadlineMs) continue;
     server.kill('SIGQUIT');
-    throw new Error(`PostgreSQL did not serve within ${START_TIMEOUT_S} s.`);
+    throw new Error(`PostgreSQL was not ready within ${START_TIMEOUT_S} s.`);
   }
 }
 

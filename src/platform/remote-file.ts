@@ -61,10 +61,10 @@ const UNREACHABLE: ReadonlyMap<string, string> = new Map([
   ['ETIMEDOUT', 'it does not answer'],
 ]);
 
-/** An interruption after which the same request is worth another attempt. */
-class Break extends Error {}
+/** A failure of the connection or the server after which the same request may succeed. */
+class Interruption extends Error {}
 
-interface Fetching extends RemoteFileOptions {
+interface DownloadState extends RemoteFileOptions {
   readonly handle: FileHandle;
   readonly deadline: AbortSignal;
   /** The bytes received so far, and the validator with which the rest can be requested. */
@@ -78,8 +78,8 @@ interface Fetching extends RemoteFileOptions {
  * when the server supports that for the same bytes, otherwise it starts again.
  *
  * @throws DomainError REMOTE_URL_NOT_ALLOWED (scheme, credentials, an address that is not public, too many redirects),
- * REMOTE_UNREACHABLE (no network, no such host), REMOTE_REFUSED (an HTTP error), REMOTE_BROKEN_OFF (also too late),
- * FILE_TOO_LARGE, DIGEST_MISMATCH, STORAGE_FULL.
+ * REMOTE_UNREACHABLE (no network, no such host), REMOTE_REFUSED (an HTTP error), REMOTE_BROKEN_OFF (interrupted too
+ * often, or not finished in time), FILE_TOO_LARGE, DIGEST_MISMATCH, STORAGE_FULL.
  */
 export async function fetchRemoteFile(options: RemoteFileOptions): Promise<RemoteFile> {
   const url = checkedUrl(options.url, options);
@@ -89,7 +89,7 @@ export async function fetchRemoteFile(options: RemoteFileOptions): Promise<Remot
   try {
     // Opened for appending: after a truncation, writing continues at the new end.
     await using handle = await open(options.destination, 'ax');
-    const state: Fetching = {
+    const state: DownloadState = {
       ...options,
       handle,
       deadline,
@@ -113,7 +113,7 @@ export async function fetchRemoteFile(options: RemoteFileOptions): Promise<Remot
   }
 }
 
-async function fetchWhole(url: URL, state: Fetching): Promise<void> {
+async function fetchWhole(url: URL, state: DownloadState): Promise<void> {
   let attemptsWithoutProgress = 0;
   let furthestBytes = 0;
   for (;;) {
@@ -126,7 +126,7 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
           state,
           error,
         );
-      if (!(error instanceof Break)) throw error;
+      if (!(error instanceof Interruption)) throw error;
       // Only attempts without progress are counted. An attempt that starts again makes progress once it exceeds the
       // bytes received before.
       attemptsWithoutProgress = state.receivedBytes > furthestBytes ? 1 : attemptsWithoutProgress + 1;
@@ -141,7 +141,7 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
 }
 
 /** The response with the bytes, after all redirects. */
-async function follow(first: URL, state: Fetching): Promise<IncomingMessage> {
+async function follow(first: URL, state: DownloadState): Promise<IncomingMessage> {
   let url = first;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop += 1) {
     const response = await send(url, state);
@@ -174,7 +174,7 @@ function isAllowed(address: string, { isAllowedAddress = isPublicAddress }: Remo
   return isAllowedAddress(address);
 }
 
-function send(url: URL, state: Fetching): Promise<IncomingMessage> {
+function send(url: URL, state: DownloadState): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const headers: Record<string, string> = { 'user-agent': 'paraffin', accept: '*/*', 'accept-encoding': 'identity' };
   if (state.receivedBytes > 0 && state.validator !== undefined) {
@@ -188,9 +188,9 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
     };
     resolveName(hostname, all, (error, addresses: LookupAddress[]) => {
       const [address] = addresses ?? [];
-      const closed = (addresses ?? []).find((each) => !isAllowed(each.address, state));
+      const disallowed = (addresses ?? []).find((each) => !isAllowed(each.address, state));
       if (error !== null || address === undefined) callback(error ?? new Error(`${hostname} has no address.`), '', 4);
-      else if (closed !== undefined) callback(privateAddress(hostname, state), '', 4);
+      else if (disallowed !== undefined) callback(privateAddress(hostname, state), '', 4);
       else if (lookupOptions.all === true) callback(null, addresses);
       else callback(null, address.address, address.family);
     });
@@ -206,23 +206,28 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
   let hasAnswered = false;
   request.setTimeout(state.stallTimeoutMs ?? STALL_TIMEOUT_MS, () => {
     // A network that drops all packets causes this; a request on an offline machine should fail quickly.
-    request.destroy(hasAnswered ? new Break('stalled') : Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }));
+    request.destroy(
+      hasAnswered ? new Interruption('stalled') : Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }),
+    );
   });
   request.once('response', (response) => {
     hasAnswered = true;
     resolve(response);
   });
   request.once('error', (error) =>
-    reject(error instanceof DomainError || error instanceof Break ? error : connectionFailure(error, url, state)),
+    reject(
+      error instanceof DomainError || error instanceof Interruption ? error : connectionFailure(error, url, state),
+    ),
   );
   request.end();
   return promise;
 }
 
 /** Before the first byte, an unreachable host is an error at once; later it is an interruption like any other. */
-function connectionFailure(error: Error, url: URL, state: Fetching): Error {
+function connectionFailure(error: Error, url: URL, state: DownloadState): Error {
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
-  if (state.receivedBytes > 0 || code === 'ECONNRESET' || code === 'EPIPE') return new Break(code, { cause: error });
+  if (state.receivedBytes > 0 || code === 'ECONNRESET' || code === 'EPIPE')
+    return new Interruption(code, { cause: error });
   return new DomainError({
     code: 'REMOTE_UNREACHABLE',
     message: `${url.host} cannot be reached from the server: ${UNREACHABLE.get(code) ?? 'the connection failed'} (${code}).`,
@@ -233,14 +238,14 @@ function connectionFailure(error: Error, url: URL, state: Fetching): Error {
   });
 }
 
-async function receive(response: IncomingMessage, state: Fetching): Promise<void> {
+async function receive(response: IncomingMessage, state: DownloadState): Promise<void> {
   try {
     const status = response.statusCode ?? 0;
-    if (TRANSIENT_STATUSES.has(status)) throw new Break(`status ${status}`);
+    if (TRANSIENT_STATUSES.has(status)) throw new Interruption(`status ${status}`);
     const isRest = status === 206 && continuesAt(response, state);
     if (status === 416 || (status === 206 && !isRest)) {
       await restart(state);
-      throw new Break('the server sent a different range than requested');
+      throw new Interruption('the server sent a different range than requested');
     }
     if (status !== 200 && status !== 206) throw refused(`The server answers with status ${status}.`, state);
     const encoding = response.headers['content-encoding'] ?? 'identity';
@@ -260,13 +265,17 @@ async function receive(response: IncomingMessage, state: Fetching): Promise<void
       );
     await requireSpace(path.dirname(state.destination), (totalBytes ?? state.receivedBytes) - state.receivedBytes);
     await writeBody(response, state, totalBytes);
-    if (!response.complete) throw new Break('cut off');
+    if (!response.complete) throw new Interruption('cut off');
   } finally {
     response.destroy();
   }
 }
 
-async function writeBody(response: IncomingMessage, state: Fetching, totalBytes: number | undefined): Promise<void> {
+async function writeBody(
+  response: IncomingMessage,
+  state: DownloadState,
+  totalBytes: number | undefined,
+): Promise<void> {
   let checkedUpTo = 0;
   try {
     for await (const chunk of response) {
@@ -282,13 +291,13 @@ async function writeBody(response: IncomingMessage, state: Fetching, totalBytes:
       state.onProgress?.({ receivedBytes: state.receivedBytes, totalBytes });
     }
   } catch (error) {
-    if (error instanceof DomainError || isFault(error)) throw error;
-    throw new Break('the connection broke', { cause: error });
+    if (error instanceof DomainError || isDiskFault(error)) throw error;
+    throw new Interruption('the connection broke', { cause: error });
   }
 }
 
 /** A failure of the disk, not of the connection: a full disk is not tried again. */
-function isFault(error: unknown): boolean {
+function isDiskFault(error: unknown): boolean {
   return (
     error instanceof Error &&
     'code' in error &&
@@ -296,7 +305,7 @@ function isFault(error: unknown): boolean {
   );
 }
 
-async function restart(state: Fetching): Promise<void> {
+async function restart(state: DownloadState): Promise<void> {
   await state.handle.truncate(0);
   state.receivedBytes = 0;
   state.hash = createHash('sha256');
@@ -307,7 +316,7 @@ async function restart(state: Fetching): Promise<void> {
  * RFC 9110, 14.4 and 15.3.7: the rest must begin exactly at the requested offset and belong to the same bytes, which
  * only its validator proves.
  */
-function continuesAt(response: IncomingMessage, state: Fetching): boolean {
+function continuesAt(response: IncomingMessage, state: DownloadState): boolean {
   if (validatorOf(response) !== state.validator) return false;
   const [, first] = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(response.headers['content-range'] ?? '') ?? [];
   return state.receivedBytes > 0 && first !== undefined && Number(first) === state.receivedBytes;

@@ -21,7 +21,7 @@ const run = promisify(execFile);
 export type SandboxKind = 'ROOT' | 'USER' | 'NONE';
 
 export interface SandboxedProgram {
-  /** Default: what this machine supports. A test names another to see what is left of the isolation. */
+  /** Default: what this machine supports. Tests set a weaker kind to check the isolation that remains. */
   readonly kind?: SandboxKind;
   /** A TypeScript file. */
   readonly program: string;
@@ -98,7 +98,7 @@ export function sandboxed(
         ...[...hide, ...WITHOUT_CAPABILITIES, ...command],
       ];
     case 'NONE': {
-      // Without a namespace the program has to die with what wraps it by itself.
+      // Without a PID namespace the program does not end with its wrapper, so it gets a parent-death signal too.
       const isWrapped = reportsExit && PARENT_DEATH_SIGNAL.length > 0;
       const script = `${WITHOUT_NAMESPACES}${isWrapped ? AND_REPORT_EXIT : IN_PLACE}`;
       const inner = isWrapped ? [...PARENT_DEATH_SIGNAL, ...command] : command;
@@ -135,7 +135,7 @@ export function sandboxKind(): Promise<SandboxKind> {
  * Node's flags for a process that can open only our program's files. The default data directory is inside the project's
  * folder, so the process must not be allowed to read the whole folder.
  */
-export function readingRights(reads: readonly string[] = []): string[] {
+export function readPermissionFlags(reads: readonly string[] = []): string[] {
   return [
     '--permission',
     ...['package.json', 'src/*', 'node_modules/*', ...reads].map(
@@ -153,7 +153,7 @@ export async function startSandboxed(options: SandboxedProgram): Promise<ChildPr
   const { program, args = [], nodeFlags = [], reads, maxHeapMb, hasNativeCode, env = {}, stdio, timeoutMs } = options;
   const { kind = await sandboxKind() } = options;
   const [command = '', ...rest] = sandboxed(kind, options, [
-    ...[process.execPath, ...readingRights(reads), ...(hasNativeCode === true ? ['--allow-addons'] : [])],
+    ...[process.execPath, ...readPermissionFlags(reads), ...(hasNativeCode === true ? ['--allow-addons'] : [])],
     ...[
       ...nodeFlags,
       `--max-old-space-size=${maxHeapMb}`,

@@ -25,16 +25,16 @@ const ANY_ADDRESS = [hexOf('0.0.0.0'), '0'.repeat(32)];
 
 /**
  * The user ids that own the remote end of a connection: one, or none if the kernel does not list it.
- * @param near our end. @param far the peer's end, on this machine.
+ * @param peerEnd on this machine.
  * @param tables the text of the kernel's tables.
  */
-export function ownersOfPeer(near: Endpoint, far: Endpoint, tables = readTables()): readonly number[] {
-  const nearNames = namesOf(near);
-  const farNames = namesOf(far);
+export function ownersOfPeer(ownEnd: Endpoint, peerEnd: Endpoint, tables = readTables()): readonly number[] {
+  const ownEndNames = namesOf(ownEnd);
+  const peerEndNames = namesOf(peerEnd);
   return rowsOf(tables)
     .filter(
       ({ local, remote, state }) =>
-        state !== LISTENING && state !== TIME_WAIT && farNames.includes(local) && nearNames.includes(remote),
+        state !== LISTENING && state !== TIME_WAIT && peerEndNames.includes(local) && ownEndNames.includes(remote),
     )
     .map(({ uid }) => uid);
 }
@@ -72,7 +72,7 @@ function rowsOf(tables: string): Row[] {
   });
 }
 
-/** An end in the kernel's notation; an IPv4 address can belong to a socket of either family. */
+/** The notations of the kernel for an endpoint: an IPv4 address can belong to a socket of either family. */
 function namesOf({ address, port }: Endpoint): string[] {
   const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
   const names = isIPv4(plain) ? [hexOf(plain), `0000000000000000FFFF0000${hexOf(plain)}`] : [hexOf(plain)];

@@ -3,18 +3,23 @@
 export interface StopSignal {
   isStopping(): boolean;
   /** Resolves when a stop is requested. */
-  readonly asked: Promise<void>;
+  readonly requested: Promise<void>;
   dispose(): void;
 }
 
 /** npm and the launcher may forward the same Ctrl-C a second time. */
 const SAME_SIGNAL_MS = 1_000;
 
+/**
+ * Listens for SIGINT, SIGTERM and SIGHUP.
+ * @param stop called once, at the first signal; if it fails, the process exits with code 1. A second signal exits with
+ * code 130.
+ */
 export function onStopSignal(stop: () => Promise<void>): StopSignal {
   let firstMs: number | undefined;
-  let resolveAsked: () => void = () => undefined;
-  const asked = new Promise<void>((resolve) => {
-    resolveAsked = resolve;
+  let resolveRequested: () => void = () => undefined;
+  const requested = new Promise<void>((resolve) => {
+    resolveRequested = resolve;
   });
   const listener = (): void => {
     if (firstMs !== undefined) {
@@ -23,7 +28,7 @@ export function onStopSignal(stop: () => Promise<void>): StopSignal {
     }
     firstMs = performance.now();
     process.stderr.write('\nStopping ...\n');
-    resolveAsked();
+    resolveRequested();
     stop().catch((error: unknown) => {
       process.stderr.write(`${String(error)}\n`);
       process.exit(1);
@@ -33,7 +38,7 @@ export function onStopSignal(stop: () => Promise<void>): StopSignal {
   for (const signal of signals) process.on(signal, listener);
   return {
     isStopping: () => firstMs !== undefined,
-    asked,
+    requested,
     dispose: () => {
       for (const signal of signals) process.off(signal, listener);
     },

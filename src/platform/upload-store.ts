@@ -172,12 +172,12 @@ export async function openUploadStore({
       let removed = 0;
       for (const id of await ids()) {
         // Written once, at the beginning of the upload.
-        const begunMs = await stat(factsPath(id)).then(
+        const startedMs = await stat(factsPath(id)).then(
           ({ mtimeMs }) => mtimeMs,
           () => undefined,
         );
         const isInUse = (await byteSizeOf(path.join(consumedDir, id))) !== undefined;
-        if (begunMs === undefined || isInUse || Date.now() - begunMs < expiryMs) continue;
+        if (startedMs === undefined || isInUse || Date.now() - startedMs < expiryMs) continue;
         await rm(path.join(folder, id), { force: true });
         await rm(factsPath(id), { force: true });
         removed += 1;
@@ -187,7 +187,7 @@ export async function openUploadStore({
   };
 }
 
-/** A file without its metadata, or metadata without its file: a server was killed between the two writes. */
+/** Removes files without metadata and metadata without a file: a server was killed between the two writes. */
 async function removeOrphans(folder: string): Promise<void> {
   const names = new Set(await readdir(folder));
   for (const name of names) {
@@ -197,18 +197,18 @@ async function removeOrphans(folder: string): Promise<void> {
   }
 }
 
-/** The person; for an upload from before persons were recorded, the key. */
+/** The person who started the upload; for an upload from before persons were recorded, the key. */
 function personOf({ metadata }: z.infer<typeof uploadSchema>): string {
   return metadata.person ?? metadata.ownerKeyId;
 }
 
-/** Runs jobs in the order of the calls. */
+/** @returns a function that runs jobs one at a time, in the order of its calls. */
 function createQueue(): (work: () => Promise<void>) => Promise<void> {
   let last: Promise<unknown> = Promise.resolve();
   return (work) => {
-    const mine = last.then(work);
-    last = mine.catch(() => undefined);
-    return mine;
+    const result = last.then(work);
+    last = result.catch(() => undefined);
+    return result;
   };
 }
 

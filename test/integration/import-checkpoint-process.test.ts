@@ -10,7 +10,7 @@ import { promisify } from 'node:util';
 import { DomainError } from '../../src/errors.ts';
 import { readEncoderFile, type EncoderFileTask } from '../../src/modules/models/encoder-file.ts';
 import { readEncoderFileInSandbox, type ReadingBounds } from '../../src/modules/models/encoder-process.ts';
-import { readingRights } from '../../src/platform/sandbox.ts';
+import { readPermissionFlags } from '../../src/platform/sandbox.ts';
 import { archive, legacy, op, pickle } from '../fixtures/hostile/torch-files.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 import { lightningFile, someEncoder } from '../support/encoder-files.ts';
@@ -166,7 +166,7 @@ describe('the process', () => {
     // The result if a file made the reader itself try this.
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      [...readingRights(), program, path.join(folder, 'written'), '/etc/passwd'],
+      [...readPermissionFlags(), program, path.join(folder, 'written'), '/etc/passwd'],
       { env: {} },
     );
     assert.deepEqual(JSON.parse(stdout), {

@@ -97,7 +97,7 @@ test('one data folder from creation to recovery', async (context) => {
     // Like a server in another container: seen from here, its pid belongs to no process or to another program.
     const unrelatedProcess = spawn('sleep', ['600'], { stdio: 'ignore' });
     await writeFile(pidFile, events.replace(/^\d+/, String(unrelatedProcess.pid)));
-    await assert.rejects(startPostgres(folder, undefined, { leftoverGoneMs: 500 }), { code: 'CONFLICT' });
+    await assert.rejects(startPostgres(folder, undefined, { stopTimeoutMs: 500 }), { code: 'CONFLICT' });
     assert.deepEqual(await ask(living.url, 'SELECT * FROM kept'), [{ id: 1 }]);
     await writeFile(pidFile, events);
     await living.stop();
@@ -131,7 +131,7 @@ test('one data folder from creation to recovery', async (context) => {
       const events: string[] = [];
       const server = await startPostgres(folder, {
         onDeath: () => events.push('dead'),
-        onRevival: () => events.push('back'),
+        onRestart: () => events.push('back'),
       });
       await ask(server.url, 'INSERT INTO kept VALUES (7)');
       process.kill(await serverPid(folder), 'SIGKILL');

@@ -28,7 +28,7 @@ function bench(options: Parameters<typeof createFairPool>[0]) {
 }
 
 test('one user fills half of the slots, and another one starts at once', async () => {
-  const { ask, end, running } = bench({ places: 4, budgetBytes: 100 });
+  const { ask, end, running } = bench({ slotCount: 4, budgetBytes: 100 });
   const all = ['a1', 'a2', 'a3', 'a4'].map((name) => ask('Ada', name));
   assert.deepEqual(await running(), ['a1', 'a2']);
   all.push(ask('Grace', 'g1'));
@@ -40,7 +40,7 @@ test('one user fills half of the slots, and another one starts at once', async (
 });
 
 test('with two slots one user gets one, however long the first task takes', async () => {
-  const { ask, end, running } = bench({ places: 2, budgetBytes: 100 });
+  const { ask, end, running } = bench({ slotCount: 2, budgetBytes: 100 });
   const all = [ask('Ada', 'a1'), ask('Ada', 'a2'), ask('Grace', 'g1'), ask('Grace', 'g2')];
   assert.deepEqual(await running(), ['a1', 'g1']);
   await end('g1');
@@ -50,7 +50,7 @@ test('with two slots one user gets one, however long the first task takes', asyn
 });
 
 test('memory is shared like slots, and a task that exceeds it runs alone', async () => {
-  const { ask, end, running } = bench({ places: 8, budgetBytes: 100 });
+  const { ask, end, running } = bench({ slotCount: 8, budgetBytes: 100 });
   const all = [ask('Ada', 'a60', 60), ask('Ada', 'a10', 10), ask('Grace', 'g40', 40), ask('Grace', 'g1', 1)];
   assert.deepEqual(await running(), ['a60', 'g40']);
   await end('a60');
@@ -63,7 +63,7 @@ test('memory is shared like slots, and a task that exceeds it runs alone', async
 });
 
 test('a failed task frees its slot, and only its own caller gets the error', async () => {
-  const pool = createFairPool({ places: 1, budgetBytes: 1 });
+  const pool = createFairPool({ slotCount: 1, budgetBytes: 1 });
   await assert.rejects(
     pool.run('Ada', 1, () => Promise.reject(new Error('broken'))),
     /broken/,

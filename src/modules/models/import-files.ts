@@ -81,7 +81,7 @@ export function createImportFiles({
 }: ImportFileParts): ImportFiles {
   const readings = createFairPool({
     // At least two, so that one slow file never blocks all other imports.
-    places: Math.max(2, availableParallelism()),
+    slotCount: Math.max(2, availableParallelism()),
     budgetBytes: Math.min(READING_BUDGET_BYTES, totalmem() / 4),
   });
   const readQueued = async (
