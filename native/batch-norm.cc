@@ -54,7 +54,7 @@ std::vector<double> sumsOverRows(const BatchNormShape& shape, Add add) {
   const Shares shares(shape);
   const std::size_t width = 2 * static_cast<std::size_t>(shape.channels);
   std::vector<double> parts(width * shares.count(), 0.0);
-  inParallel(shares.count(), [&](int share) {
+  parallelFor(shares.count(), [&](int share) {
     double* const first = parts.data() + width * share;
     for (int row = shares.begin(share); row < shares.end(share); row += 1) {
       for (int channel = 0; channel < shape.channels; channel += 8) add(row, channel, first + channel, first + shape.channels + channel);
@@ -71,7 +71,7 @@ std::vector<double> sumsOverRows(const BatchNormShape& shape, Add add) {
 template <typename Visit>
 void eachEight(const BatchNormShape& shape, Visit visit) {
   const Shares shares(shape);
-  inParallel(shares.count(), [&](int share) {
+  parallelFor(shares.count(), [&](int share) {
     for (int row = shares.begin(share); row < shares.end(share); row += 1) {
       for (int channel = 0; channel < shape.channels; channel += 8) visit(static_cast<std::size_t>(row) * shape.channels + channel, channel);
     }
@@ -110,33 +110,33 @@ void normalise(const BatchNormShape& shape, float epsilon, const float* images, 
 void normaliseGradient(const BatchNormShape& shape, float epsilon, const float* outputGradient, const float* images, const float* output, const float* scale, const float* mean,
                        const float* variance, float* imagesGradient, float* scaleGradient, float* offsetGradient) {
   const int channels = shape.channels;
-  const auto arriving = [=](std::size_t place) {
+  const auto maskedGradient = [=](std::size_t place) {
     const Eight gradient = _mm256_loadu_ps(outputGradient + place);
     return shape.isRectified ? applyReluMask(gradient, output + place) : gradient;
   };
   const std::vector<double> sums = sumsOverRows(shape, [=](int row, int channel, double* sum, double* products) {
     const std::size_t place = static_cast<std::size_t>(row) * channels + channel;
-    const Eight gradient = arriving(place);
+    const Eight gradient = maskedGradient(place);
     addTo(sum, gradient);
     addProductTo(products, gradient, _mm256_loadu_ps(images + place) - _mm256_loadu_ps(mean + channel));
   });
-  // gradient with respect to images = factor * arriving - slope * (images - mean) - level.
+  // gradient with respect to images = factor * maskedGradient - slope * (images - mean) - level
   std::vector<float> factor(channels);
   std::vector<float> slope(channels);
   std::vector<float> level(channels);
   for (int channel = 0; channel < channels; channel += 1) {
-    const double perDeviation = 1 / std::sqrt(static_cast<double>(variance[channel]) + epsilon);
+    const double inverseStd = 1 / std::sqrt(static_cast<double>(variance[channel]) + epsilon);
     offsetGradient[channel] = static_cast<float>(sums[channel]);
-    scaleGradient[channel] = static_cast<float>(sums[channels + channel] * perDeviation);
-    const double steepness = scale[channel] * perDeviation;
-    factor[channel] = static_cast<float>(steepness);
-    slope[channel] = static_cast<float>(steepness * perDeviation * perDeviation * sums[channels + channel] / shape.rows);
-    level[channel] = static_cast<float>(steepness * sums[channel] / shape.rows);
+    scaleGradient[channel] = static_cast<float>(sums[channels + channel] * inverseStd);
+    const double scaledInverseStd = scale[channel] * inverseStd;
+    factor[channel] = static_cast<float>(scaledInverseStd);
+    slope[channel] = static_cast<float>(scaledInverseStd * inverseStd * inverseStd * sums[channels + channel] / shape.rows);
+    level[channel] = static_cast<float>(scaledInverseStd * sums[channel] / shape.rows);
   }
   eachEight(shape, [&](std::size_t place, int channel) {
     const Eight deviation = _mm256_loadu_ps(images + place) - _mm256_loadu_ps(mean + channel);
-    const Eight pulled = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&slope[channel]), _mm256_loadu_ps(&level[channel]));
-    _mm256_storeu_ps(imagesGradient + place, _mm256_fmsub_ps(arriving(place), _mm256_loadu_ps(&factor[channel]), pulled));
+    const Eight correction = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&slope[channel]), _mm256_loadu_ps(&level[channel]));
+    _mm256_storeu_ps(imagesGradient + place, _mm256_fmsub_ps(maskedGradient(place), _mm256_loadu_ps(&factor[channel]), correction));
   });
 }
 

@@ -53,11 +53,11 @@ void* readSettings(TF_OpKernelConstruction* construction) {
   return settings;
 }
 
-void dropSettings(void* settings) { delete static_cast<Settings*>(settings); }
+void deleteSettings(void* settings) { delete static_cast<Settings*>(settings); }
 
 constexpr char WRONG_SHAPES[] =
-    "Images must be [N, H, W, I] and filters [k, k, I, O] with O a multiple of 16, and I too for the gradient by images; the window must fit the padded image, and "
-    "gradients be of the output's shape.";
+    "Images must be [N, H, W, I] and filters [k, k, I, O] with O a multiple of 16, and I too for the gradient with respect to the images; the window must fit the padded image, and "
+    "gradients must have the output's shape.";
 
 constexpr int CHANNELS_MULTIPLE = 16;
 
@@ -67,7 +67,7 @@ bool isMultiple(std::int64_t channels) { return channels > 0 && channels % CHANN
 constexpr std::int64_t SIDE_MAX = 1 << 20;
 
 /** Whether the shapes describe a valid convolution. The numbers are still TensorFlow's 64-bit ones. */
-bool isSound(const Settings& settings, std::int64_t side, std::int64_t height, std::int64_t width, std::int64_t inputChannels, std::int64_t outputChannels) {
+bool areValidSizes(const Settings& settings, std::int64_t side, std::int64_t height, std::int64_t width, std::int64_t inputChannels, std::int64_t outputChannels) {
   for (const std::int64_t number : {settings.stride, settings.padding, side, height, width, inputChannels, outputChannels})
     if (number > SIDE_MAX) return false;
   return settings.stride > 0 && settings.padding >= 0 && side > 0 && inputChannels > 0 && isMultiple(outputChannels) && height + 2 * settings.padding >= side &&
@@ -94,11 +94,11 @@ bool isOutputOf(const Call& call, int place, const ConvolutionShape& shape) {
 
 bool usesWinograd(const ConvolutionShape& shape) { return shape.side == 3 && shape.stride == 1 && shape.padding == 1 && isMultiple(shape.inputChannels); }
 
-/** The convolution of the first two inputs, images and filter; none if their shapes do not match. */
+/** The convolution of the first two inputs, images and filter; nullopt if their shapes do not match. */
 std::optional<ConvolutionShape> convolutionOf(const Settings& settings, const Call& call) {
-  const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && call.side(1, 0) == call.side(1, 1) && call.side(0, 3) == call.side(1, 2) &&
-                       isSound(settings, call.side(1, 0), call.side(0, 1), call.side(0, 2), call.side(1, 2), call.side(1, 3));
-  if (!isRight) return std::nullopt;
+  const bool isValid = call.rank(0) == 4 && call.rank(1) == 4 && call.side(1, 0) == call.side(1, 1) && call.side(0, 3) == call.side(1, 2) &&
+                       areValidSizes(settings, call.side(1, 0), call.side(0, 1), call.side(0, 2), call.side(1, 2), call.side(1, 3));
+  if (!isValid) return std::nullopt;
   const ConvolutionShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), call.side(1, 0), call.side(1, 2), call.side(1, 3));
   return isCountable(call.side(0, 0), shape) ? std::optional(shape) : std::nullopt;
 }
@@ -106,30 +106,30 @@ std::optional<ConvolutionShape> convolutionOf(const Settings& settings, const Ca
 void convolve(const ConvolutionShape& shape, Call& call, const Epilogue* epilogue) {
   float* const output = call.output(0, {shape.count, shape.outputHeight, shape.outputWidth, shape.outputChannels});
   if (output == nullptr) return;
-  const std::lock_guard<std::mutex> lock(oneAtATime);
+  const std::lock_guard<std::mutex> lock(opMutex);
   if (usesWinograd(shape)) convolveByTiles(shape, call.floats(0), call.floats(1), epilogue, output);
   else convolveByPatches(shape, call.floats(0), call.floats(1), epilogue, output);
 }
 
-/** images, filter to output. */
+/** Computes the output from images and filter. */
 void runConvolution(void* kernel, TF_OpKernelContext* context) {
   Call call(context, 2);
-  if (!call.isFine()) return;
+  if (!call.isOk()) return;
   const std::optional<ConvolutionShape> shape = convolutionOf(*static_cast<Settings*>(kernel), call);
   if (!shape) return call.fail(WRONG_SHAPES);
   convolve(*shape, call, nullptr);
 }
 
-constexpr char WRONG_EPILOGUE[] = "Scale, offset, mean and variance must be [O]; what is added must have the output's shape, or be a vector of none.";
+constexpr char WRONG_EPILOGUE[] = "Scale, offset, mean and variance must be [O]; the addend must have the output's shape or be an empty vector.";
 
 /**
- * images, filter, scale, offset, running mean and variance, addend to output: batch norm of the convolution by the
- * running statistics, and the addend, rectified where that is asked for.
+ * Computes the output from images, filter, scale, offset, running mean and variance, and addend: the convolution
+ * normalised by the running statistics, plus the addend, then a ReLU if `is_rectified` is set.
  */
 void runNormalisedConvolution(void* kernel, TF_OpKernelContext* context) {
   const Settings& settings = *static_cast<Settings*>(kernel);
   Call call(context, 7);
-  if (!call.isFine()) return;
+  if (!call.isOk()) return;
   const std::optional<ConvolutionShape> shape = convolutionOf(settings, call);
   if (!shape) return call.fail(WRONG_SHAPES);
   for (const int place : {2, 3, 4, 5})
@@ -147,48 +147,48 @@ void runNormalisedConvolution(void* kernel, TF_OpKernelContext* context) {
   convolve(*shape, call, &epilogue);
 }
 
-/** filter, gradient of the output to gradient of the images. */
+/** Computes the gradient of the images from the filter and the gradient of the output. */
 void runInputGradient(void* kernel, TF_OpKernelContext* context) {
   const Settings& settings = *static_cast<Settings*>(kernel);
   Call call(context, 2);
-  if (!call.isFine()) return;
-  const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && call.side(0, 0) == call.side(0, 1) && isMultiple(call.side(0, 2)) &&
-                       isSound(settings, call.side(0, 0), settings.height, settings.width, call.side(0, 2), call.side(0, 3));
-  if (!isRight) return call.fail(WRONG_SHAPES);
+  if (!call.isOk()) return;
+  const bool isValid = call.rank(0) == 4 && call.rank(1) == 4 && call.side(0, 0) == call.side(0, 1) && isMultiple(call.side(0, 2)) &&
+                       areValidSizes(settings, call.side(0, 0), settings.height, settings.width, call.side(0, 2), call.side(0, 3));
+  if (!isValid) return call.fail(WRONG_SHAPES);
   const ConvolutionShape shape = shapeOf(settings, call.side(1, 0), settings.height, settings.width, call.side(0, 0), call.side(0, 2), call.side(0, 3));
   if (!isOutputOf(call, 1, shape) || !isCountable(call.side(1, 0), shape)) return call.fail(WRONG_SHAPES);
   float* const gradient = call.output(0, {shape.count, shape.height, shape.width, shape.inputChannels});
   if (gradient == nullptr) return;
-  const std::lock_guard<std::mutex> lock(oneAtATime);
+  const std::lock_guard<std::mutex> lock(opMutex);
   if (usesWinograd(shape)) inputGradientByTiles(shape, call.floats(0), call.floats(1), gradient);
   else inputGradientByPatches(shape, call.floats(0), call.floats(1), gradient);
 }
 
-/** images, gradient of the output to gradient of the filter. */
+/** Computes the gradient of the filter from the images and the gradient of the output. */
 void runFilterGradient(void* kernel, TF_OpKernelContext* context) {
   const Settings& settings = *static_cast<Settings*>(kernel);
   Call call(context, 2);
-  if (!call.isFine()) return;
-  const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && isSound(settings, settings.side, call.side(0, 1), call.side(0, 2), call.side(0, 3), call.side(1, 3));
-  if (!isRight) return call.fail(WRONG_SHAPES);
+  if (!call.isOk()) return;
+  const bool isValid = call.rank(0) == 4 && call.rank(1) == 4 && areValidSizes(settings, settings.side, call.side(0, 1), call.side(0, 2), call.side(0, 3), call.side(1, 3));
+  if (!isValid) return call.fail(WRONG_SHAPES);
   const ConvolutionShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), settings.side, call.side(0, 3), call.side(1, 3));
   if (!isOutputOf(call, 1, shape) || !isCountable(call.side(0, 0), shape)) return call.fail(WRONG_SHAPES);
   float* const gradient = call.output(0, {shape.side, shape.side, shape.inputChannels, shape.outputChannels});
   if (gradient == nullptr) return;
-  const std::lock_guard<std::mutex> lock(oneAtATime);
+  const std::lock_guard<std::mutex> lock(opMutex);
   if (usesWinograd(shape)) filterGradientByTiles(shape, call.floats(0), call.floats(1), gradient);
   else filterGradientByPatches(shape, call.floats(0), call.floats(1), gradient);
 }
 
-const bool areAdded = [] {
-  add({"ParaffinConvolution", {"images: float", "filter: float"}, {"output: float"}, {"stride: int", "padding: int"}, readSettings<false, false, false>, runConvolution, dropSettings});
-  add({"ParaffinNormalisedConvolution",
+const bool areRegistered = [] {
+  registerOp({"ParaffinConvolution", {"images: float", "filter: float"}, {"output: float"}, {"stride: int", "padding: int"}, readSettings<false, false, false>, runConvolution, deleteSettings});
+  registerOp({"ParaffinNormalisedConvolution",
        {"images: float", "filter: float", "scale: float", "offset: float", "running_mean: float", "running_variance: float", "addend: float"},
-       {"output: float"}, {"stride: int", "padding: int", "is_rectified: bool", "epsilon: float"}, readSettings<false, false, true>, runNormalisedConvolution, dropSettings});
-  add({"ParaffinConvolutionInputGradient", {"filter: float", "output_gradient: float"}, {"gradient: float"}, {"stride: int", "padding: int", "height: int", "width: int"},
-       readSettings<true, false, false>, runInputGradient, dropSettings});
-  add({"ParaffinConvolutionFilterGradient", {"images: float", "output_gradient: float"}, {"gradient: float"}, {"stride: int", "padding: int", "side: int"},
-       readSettings<false, true, false>, runFilterGradient, dropSettings});
+       {"output: float"}, {"stride: int", "padding: int", "is_rectified: bool", "epsilon: float"}, readSettings<false, false, true>, runNormalisedConvolution, deleteSettings});
+  registerOp({"ParaffinConvolutionInputGradient", {"filter: float", "output_gradient: float"}, {"gradient: float"}, {"stride: int", "padding: int", "height: int", "width: int"},
+       readSettings<true, false, false>, runInputGradient, deleteSettings});
+  registerOp({"ParaffinConvolutionFilterGradient", {"images: float", "output_gradient: float"}, {"gradient: float"}, {"stride: int", "padding: int", "side: int"},
+       readSettings<false, true, false>, runFilterGradient, deleteSettings});
   return true;
 }();
 

@@ -16,43 +16,43 @@ namespace paraffin {
 class Call {
  public:
   Call(TF_OpKernelContext* context, int inputCount) : context_(context), status_(TF_NewStatus()), inputs_(inputCount, nullptr) {
-    for (int place = 0; place < inputCount && isFine(); place += 1) TF_GetInput(context_, place, &inputs_[place], status_);
+    for (int index = 0; index < inputCount && isOk(); index += 1) TF_GetInput(context_, index, &inputs_[index], status_);
   }
 
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;
 
   ~Call() {
-    if (!isFine()) TF_OpKernelContext_Failure(context_, status_);
+    if (!isOk()) TF_OpKernelContext_Failure(context_, status_);
     for (TF_Tensor* input : inputs_) {
       if (input != nullptr) TF_DeleteTensor(input);
     }
     TF_DeleteStatus(status_);
   }
 
-  bool isFine() const { return TF_GetCode(status_) == TF_OK; }
+  bool isOk() const { return TF_GetCode(status_) == TF_OK; }
 
   void fail(const char* message) { TF_SetStatus(status_, TF_INVALID_ARGUMENT, message); }
 
-  int rank(int place) const { return TF_NumDims(inputs_[place]); }
-  std::int64_t side(int place, int axis) const { return TF_Dim(inputs_[place], axis); }
-  const float* floats(int place) const { return static_cast<const float*>(TF_TensorData(inputs_[place])); }
+  int rank(int index) const { return TF_NumDims(inputs_[index]); }
+  std::int64_t side(int index, int axis) const { return TF_Dim(inputs_[index], axis); }
+  const float* floats(int index) const { return static_cast<const float*>(TF_TensorData(inputs_[index])); }
 
-  bool haveOneShape(int first, int second) const {
-    bool isOne = rank(first) == rank(second);
-    for (int axis = 0; axis < rank(first) && isOne; axis += 1) isOne = side(first, axis) == side(second, axis);
-    return isOne;
+  bool haveSameShape(int first, int second) const {
+    bool isSame = rank(first) == rank(second);
+    for (int axis = 0; axis < rank(first) && isSame; axis += 1) isSame = side(first, axis) == side(second, axis);
+    return isSame;
   }
 
   /**
    * A new tensor for a result, owned by TensorFlow; nullptr if there is no memory for it, in which case the call has
    * failed.
    */
-  float* output(int place, std::initializer_list<std::int64_t> sides) {
+  float* output(int index, std::initializer_list<std::int64_t> sides) {
     std::size_t byteSize = sizeof(float);
     for (const std::int64_t side : sides) byteSize *= static_cast<std::size_t>(side);
-    TF_Tensor* const tensor = TF_AllocateOutput(context_, place, TF_FLOAT, sides.begin(), static_cast<int>(sides.size()), byteSize, status_);
-    if (!isFine() || tensor == nullptr) return nullptr;
+    TF_Tensor* const tensor = TF_AllocateOutput(context_, index, TF_FLOAT, sides.begin(), static_cast<int>(sides.size()), byteSize, status_);
+    if (!isOk() || tensor == nullptr) return nullptr;
     float* const floats = static_cast<float*>(TF_TensorData(tensor));
     TF_DeleteTensor(tensor);
     return floats;
@@ -75,8 +75,8 @@ Value attribute(TF_OpKernelConstruction* construction, const char* name, void (*
   return value;
 }
 
-/** Ops share their threads and their workspace, so each computation holds this lock. */
-inline std::mutex oneAtATime;
+/** Ops share their threads and their workspaces, so each computation holds this lock. */
+inline std::mutex opMutex;
 
 struct Op {
   const char* name;
@@ -86,11 +86,11 @@ struct Op {
   std::initializer_list<const char*> attributes;
   void* (*create)(TF_OpKernelConstruction*);
   void (*run)(void*, TF_OpKernelContext*);
-  void (*drop)(void*);
+  void (*destroy)(void*);
 };
 
 /** Registers an op for CPUs if the processor has AVX2 and FMA, for which the op is compiled. */
-inline void add(const Op& op) {
+inline void registerOp(const Op& op) {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return;
   TF_Status* const status = TF_NewStatus();
   TF_OpDefinitionBuilder* const definition = TF_NewOpDefinitionBuilder(op.name);
@@ -100,7 +100,7 @@ inline void add(const Op& op) {
   // TensorFlow infers shapes only when it builds graphs, which the engine does not do.
   TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, [](TF_ShapeInferenceContext*, TF_Status* fine) { TF_SetStatus(fine, TF_OK, ""); });
   TF_RegisterOpDefinition(definition, status);
-  if (TF_GetCode(status) == TF_OK) TF_RegisterKernelBuilder(op.name, TF_NewKernelBuilder(op.name, "CPU", op.create, op.run, op.drop), status);
+  if (TF_GetCode(status) == TF_OK) TF_RegisterKernelBuilder(op.name, TF_NewKernelBuilder(op.name, "CPU", op.create, op.run, op.destroy), status);
   TF_DeleteStatus(status);
 }
 

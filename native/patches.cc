@@ -37,7 +37,7 @@ class Windows {
   bool arePixels() const { return shape_.side == 1 && shape_.stride == 1 && shape_.padding == 0; }
 
   /** Copies a window's pixels to `patch`, zeros beyond the border. */
-  void take(const float* images, int window, float* patch) const {
+  void copyPatch(const float* images, int window, float* patch) const {
     eachRow(window, [&](std::size_t pixel, int from, int to, int place) {
       const int channels = shape_.inputChannels;
       float* const row = patch + static_cast<std::size_t>(place) * shape_.side * channels;
@@ -48,7 +48,7 @@ class Windows {
   }
 
   /** Adds a patch to the pixels that it was copied from. */
-  void add(const float* patch, int window, float* images) const {
+  void addPatch(const float* patch, int window, float* images) const {
     eachRow(window, [&](std::size_t pixel, int from, int to, int place) {
       const int channels = shape_.inputChannels;
       const float* const row = patch + (static_cast<std::size_t>(place) * shape_.side + from) * channels;
@@ -67,7 +67,7 @@ class Windows {
     const int place = window % perImage_;
     const int top = place / shape_.outputWidth * shape_.stride - shape_.padding;
     const int left = place % shape_.outputWidth * shape_.stride - shape_.padding;
-    // A window may lie wholly before the image, where the padding is wider than the window.
+    // A window may lie entirely outside the image, where the padding is wider than the window.
     const int from = std::clamp(-left, 0, shape_.side);
     const int to = std::max(from, std::min(shape_.side, shape_.width - left));
     for (int row = 0; row < shape_.side; row += 1) {
@@ -84,7 +84,7 @@ class Windows {
 
 /** matrix [rows, columns] to panels of 16 columns: [columns / 16, rows, 16]. */
 void packColumns(const float* matrix, int rows, int columns, float* packed) {
-  inParallel(columns / PANEL_WIDTH, [=](int panel) {
+  parallelFor(columns / PANEL_WIDTH, [=](int panel) {
     float* place = packed + static_cast<std::size_t>(panel) * rows * PANEL_WIDTH;
     const float* from = matrix + panel * PANEL_WIDTH;
     for (int row = 0; row < rows; row += 1, place += PANEL_WIDTH, from += columns) std::memcpy(place, from, PANEL_WIDTH * sizeof(float));
@@ -93,7 +93,7 @@ void packColumns(const float* matrix, int rows, int columns, float* packed) {
 
 /** matrix [rows, columns] transposed, to panels of 16 of its rows: [rows / 16, columns, 16]. */
 void packRows(const float* matrix, int rows, int columns, float* packed) {
-  inParallel(rows / 8, [=](int unit) {
+  parallelFor(rows / 8, [=](int unit) {
     const int first = unit * 8;
     float* const panel = packed + static_cast<std::size_t>(first / PANEL_WIDTH) * columns * PANEL_WIDTH + first % PANEL_WIDTH;
     for (int column = 0; column < columns; column += 8) {
@@ -132,12 +132,12 @@ void finishRows(const Epilogue* epilogue, int first, int rows, int columns, floa
 }
 
 /** The number of rows of `width` floats that fit in the cache, a multiple of six. */
-int rowsNear(int width) { return std::clamp(FLOATS_NEAR / 2 / width / ROWS_AT_ONCE * ROWS_AT_ONCE, ROWS_AT_ONCE, ROWS_MAX); }
+int rowsInL2(int width) { return std::clamp(L2_FLOATS / 2 / width / ROWS_AT_ONCE * ROWS_AT_ONCE, ROWS_AT_ONCE, ROWS_MAX); }
 
-/** The same for consecutive rows, on all threads. */
+/** Like `multiplyPacked` for consecutive rows, on all threads; applies the epilogue. */
 void multiplyPixels(int rows, int depth, int columns, const float* left, const float* packed, const Epilogue* epilogue, float* product) {
-  const int rowsAtOnce = rowsNear(depth);
-  inParallel((rows + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
+  const int rowsAtOnce = rowsInL2(depth);
+  parallelFor((rows + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
     const int first = unit * rowsAtOnce;
     const int count = std::min(rowsAtOnce, rows - first);
     multiplyPacked(count, depth, columns, left + static_cast<std::size_t>(first) * depth, depth, packed, product + static_cast<std::size_t>(first) * columns, columns);
@@ -154,13 +154,13 @@ void convolveByPatches(const ConvolutionShape& shape, const float* images, const
   float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
   packColumns(filter, depth, columns, packed);
   if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, images, packed, epilogue, output);
-  const int rowsAtOnce = rowsNear(depth);
-  inParallel((windows.count() + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
+  const int rowsAtOnce = rowsInL2(depth);
+  parallelFor((windows.count() + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
     static thread_local Workspace space;
     const int first = unit * rowsAtOnce;
     const int rows = std::min(rowsAtOnce, windows.count() - first);
     float* const patches = space.take(static_cast<std::size_t>(rowsAtOnce) * depth);
-    for (int row = 0; row < rows; row += 1) windows.take(images, first + row, patches + static_cast<std::size_t>(row) * depth);
+    for (int row = 0; row < rows; row += 1) windows.copyPatch(images, first + row, patches + static_cast<std::size_t>(row) * depth);
     multiplyPacked(rows, depth, columns, patches, depth, packed, output + static_cast<std::size_t>(first) * columns, columns);
     finishRows(epilogue, first, rows, columns, output);
   });
@@ -173,10 +173,10 @@ void inputGradientByPatches(const ConvolutionShape& shape, const float* filter, 
   float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
   packRows(filter, columns, depth, packed);
   if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, outputGradient, packed, nullptr, gradient);
-  // Patches of an image overlap, so that each image is processed by one thread.
+  // Patches of an image overlap, so each image is processed by a single thread.
   const std::size_t imageSize = static_cast<std::size_t>(shape.height) * shape.width * shape.inputChannels;
-  const int rowsAtOnce = rowsNear(columns);
-  inParallel(shape.count, [=](int image) {
+  const int rowsAtOnce = rowsInL2(columns);
+  parallelFor(shape.count, [=](int image) {
     static thread_local Workspace space;
     float* const patches = space.take(static_cast<std::size_t>(rowsAtOnce) * columns);
     std::fill_n(gradient + image * imageSize, imageSize, 0.0F);
@@ -184,7 +184,7 @@ void inputGradientByPatches(const ConvolutionShape& shape, const float* filter, 
       const int rows = std::min(rowsAtOnce, windows.perImage() - first);
       const int window = image * windows.perImage() + first;
       multiplyPacked(rows, depth, columns, outputGradient + static_cast<std::size_t>(window) * depth, depth, packed, patches, columns);
-      for (int row = 0; row < rows; row += 1) windows.add(patches + static_cast<std::size_t>(row) * columns, window + row, gradient);
+      for (int row = 0; row < rows; row += 1) windows.addPatch(patches + static_cast<std::size_t>(row) * columns, window + row, gradient);
     }
   });
 }
@@ -200,24 +200,24 @@ void filterGradientByPatches(const ConvolutionShape& shape, const float* images,
     std::fill_n(gradient, static_cast<std::size_t>(rows) * columns, 0.0F);
     return;
   }
-  const int capacity = std::min(windows.count(), std::clamp(FLOATS_FAR / 4 / (paddedRows + columns) / PATCHES_PER_UNIT * PATCHES_PER_UNIT, 64, DEPTH_AT_ONCE));
+  const int capacity = std::min(windows.count(), std::clamp(L3_FLOATS / 4 / (paddedRows + columns) / PATCHES_PER_UNIT * PATCHES_PER_UNIT, 64, DEPTH_AT_ONCE));
   const std::size_t panelStep = static_cast<std::size_t>(capacity + 1) * PANEL_WIDTH;
   float* const patches = patchSpace.take(panelStep * (paddedRows / PANEL_WIDTH));
   float* const gradients = gradientSpace.take(panelStep * (columns / PANEL_WIDTH));
   for (int first = 0; first < windows.count(); first += capacity) {
     const int count = std::min(capacity, windows.count() - first);
-    inParallel((count + PATCHES_PER_UNIT - 1) / PATCHES_PER_UNIT, [=](int unit) {
+    parallelFor((count + PATCHES_PER_UNIT - 1) / PATCHES_PER_UNIT, [=](int unit) {
       static thread_local Workspace space;
       float* const patch = space.take(paddedRows);
       std::fill(patch + rows, patch + paddedRows, 0.0F);
       for (int place = unit * PATCHES_PER_UNIT; place < std::min(count, (unit + 1) * PATCHES_PER_UNIT); place += 1) {
-        windows.take(images, first + place, patch);
+        windows.copyPatch(images, first + place, patch);
         for (int row = 0; row < paddedRows; row += PANEL_WIDTH) std::memcpy(patches + row / PANEL_WIDTH * panelStep + place * PANEL_WIDTH, patch + row, PANEL_WIDTH * sizeof(float));
-        const float* const arriving = outputGradient + static_cast<std::size_t>(first + place) * columns;
-        for (int column = 0; column < columns; column += PANEL_WIDTH) std::memcpy(gradients + column / PANEL_WIDTH * panelStep + place * PANEL_WIDTH, arriving + column, PANEL_WIDTH * sizeof(float));
+        const float* const windowGradient = outputGradient + static_cast<std::size_t>(first + place) * columns;
+        for (int column = 0; column < columns; column += PANEL_WIDTH) std::memcpy(gradients + column / PANEL_WIDTH * panelStep + place * PANEL_WIDTH, windowGradient + column, PANEL_WIDTH * sizeof(float));
       }
     });
-    inParallel(paddedRows / PANEL_WIDTH, [=](int panel) {
+    parallelFor(paddedRows / PANEL_WIDTH, [=](int panel) {
       const float* const left = patches + panel * panelStep;
       const int panelRows = std::min(PANEL_WIDTH, rows - panel * PANEL_WIDTH);
       for (int column = 0; column < columns; column += PANEL_WIDTH) {

@@ -25,9 +25,9 @@ constexpr int PANEL_WIDTH = 16;
  * registers.
  */
 constexpr int ROWS_AT_ONCE = 6;
-/** Floats in most of a processor core's 512 KB of second-level cache, and in a few MB of the third. */
-constexpr int FLOATS_NEAR = 98304;
-constexpr int FLOATS_FAR = 2097152;
+/** Floats that fill most of a core's second-level cache of 512 KB, and a few MB of the third-level cache. */
+constexpr int L2_FLOATS = 98304;
+constexpr int L3_FLOATS = 2097152;
 
 /** Memory for intermediate values, kept for the next call: new pages are slow. */
 class Workspace {
@@ -102,7 +102,7 @@ inline void multiplyRows(int depth, const float* left, std::size_t givenRowStep,
   }
 }
 
-/** The same for any number of rows up to six. */
+/** Like `multiplyRows`, for any number of rows up to six. */
 template <bool ADDS, int ROW_STEP, int DEPTH_STEP>
 inline void multiply(int rows, int depth, const float* left, std::size_t rowStep, const float* right, float* product, std::size_t productStep) {
   switch (rows) {

@@ -23,9 +23,9 @@ int threadCount() {
   return sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
 }
 
-class Threads {
+class ThreadPool {
  public:
-  Threads() : helperCount_(threadCount() - 1) {
+  ThreadPool() : helperCount_(threadCount() - 1) {
     for (int helper = 0; helper < helperCount_; helper += 1) std::thread([this] { help(); }).detach();
   }
 
@@ -83,8 +83,8 @@ class Threads {
 }  // namespace
 
 void runUnits(int unitCount, UnitOfWork work, void* context) {
-  // Never freed: its threads wait on it until the process ends.
-  static Threads* const threads = new Threads;
+  // Never freed, because its threads wait on it until the process ends.
+  static ThreadPool* const threads = new ThreadPool;
   threads->run(unitCount, work, context);
 }
 

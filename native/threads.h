@@ -1,4 +1,4 @@
-/** Shares the work of one op among as many threads as TensorFlow would. */
+/** Divides the work of one op among as many threads as TensorFlow would use. */
 #pragma once
 
 namespace paraffin {
@@ -9,11 +9,11 @@ using UnitOfWork = void (*)(void* context, int unit);
 void runUnits(int unitCount, UnitOfWork work, void* context);
 
 /**
- * As `runUnits`, for a callable: `inParallel(rowCount, [&](int row) { … })`. The order of units and their threads are
+ * Like `runUnits`, for a callable: `parallelFor(rowCount, [&](int row) { … })`. The order of units and their threads are
  * undefined: units must not depend on each other.
  */
 template <typename Work>
-void inParallel(int unitCount, Work work) {
+void parallelFor(int unitCount, Work work) {
   runUnits(unitCount, [](void* context, int unit) { (*static_cast<Work*>(context))(unit); }, &work);
 }
 

@@ -119,7 +119,7 @@ void transformGradient(const float* const (&pixels)[4], int channels, float* val
 }
 
 /** Writes A^T m A, finished by the epilogue if there is one, to those pixels of the 2x2 tile that lie in `output`. */
-void transformBack(const float* values, int channels, const Layout& layout, const Epilogue* epilogue, const float* output, float* const (&pixels)[4]) {
+void transformOutput(const float* values, int channels, const Layout& layout, const Epilogue* epilogue, const float* output, float* const (&pixels)[4]) {
   const auto put = [=](float* pixel, int channel, Eight sums) {
     if (pixel == nullptr) return;
     _mm256_storeu_ps(pixel + channel, epilogue == nullptr ? sums : finish(*epilogue, sums, channel, pixel - output + channel));
@@ -168,7 +168,7 @@ inline void transformFilter(const float* filter, std::size_t step, Eight (&taps)
 /** The right factors of a convolution: for each tap and panel of output channels, [inputChannels, 16]. */
 void packFilter(const float* filter, int inputChannels, int outputChannels, float* packed) {
   const std::size_t size = static_cast<std::size_t>(inputChannels) * outputChannels;
-  inParallel(inputChannels / 8, [=](int unit) {
+  parallelFor(inputChannels / 8, [=](int unit) {
     for (int input = unit * 8; input < unit * 8 + 8; input += 1) {
       for (int output = 0; output < outputChannels; output += 8) {
         Eight taps[TAP_COUNT];
@@ -181,14 +181,14 @@ void packFilter(const float* filter, int inputChannels, int outputChannels, floa
 }
 
 /**
- * The same for the filter rotated by 180 degrees, with input and output channels exchanged: for each tap and panel of
- * input channels, [outputChannels, 16].
+ * Like `packFilter`, for the filter rotated by 180 degrees, with input and output channels exchanged: for each tap and
+ * panel of input channels, [outputChannels, 16].
  */
-void packTurnedFilter(const float* filter, int inputChannels, int outputChannels, float* packed) {
+void packRotatedFilter(const float* filter, int inputChannels, int outputChannels, float* packed) {
   const std::size_t size = static_cast<std::size_t>(inputChannels) * outputChannels;
   // G of a reversed row is G of the row with its first and last element exchanged.
-  static constexpr int TURNED[4] = {3, 1, 2, 0};
-  inParallel(inputChannels / 8, [=](int unit) {
+  static constexpr int ROTATED[4] = {3, 1, 2, 0};
+  parallelFor(inputChannels / 8, [=](int unit) {
     const int input = unit * 8;
     alignas(32) float kept[TAP_COUNT][8][8];
     for (int output = 0; output < outputChannels; output += 8) {
@@ -201,15 +201,15 @@ void packTurnedFilter(const float* filter, int inputChannels, int outputChannels
         Eight rows[8];
         for (int row = 0; row < 8; row += 1) rows[row] = _mm256_load_ps(kept[tap][row]);
         transpose(rows);
-        const int turned = TURNED[tap / 4] * 4 + TURNED[tap % 4];
-        float* const place = packed + turned * size + (static_cast<std::size_t>(input / PANEL_WIDTH) * outputChannels + output) * PANEL_WIDTH + input % PANEL_WIDTH;
+        const int rotated = ROTATED[tap / 4] * 4 + ROTATED[tap % 4];
+        float* const place = packed + rotated * size + (static_cast<std::size_t>(input / PANEL_WIDTH) * outputChannels + output) * PANEL_WIDTH + input % PANEL_WIDTH;
         for (int row = 0; row < 8; row += 1) _mm256_store_ps(place + row * PANEL_WIDTH, rows[row]);
       }
     }
   });
 }
 
-/** One convolution by packed filters, tile by tile. */
+/** A convolution with packed filters, tile by tile. */
 class TiledConvolution {
  public:
   TiledConvolution(const TileGrid& grid, const float* images, int inputChannels, const float* packed, const Epilogue* epilogue, float* output, int outputChannels)
@@ -217,17 +217,17 @@ class TiledConvolution {
 
   void run() const {
     const int floatsPerTile = TAP_COUNT * (inputChannels_ + outputChannels_);
-    const int tilesNear = FLOATS_NEAR / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE;
+    const int tilesInL2 = L2_FLOATS / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE;
     // With many channels so few tiles fit that reading all filters for them costs more than going through the
     // third-level cache.
-    if (tilesNear >= 2 * ROWS_AT_ONCE) runNear(tilesNear);
-    else runFar(std::max(8 * ROWS_AT_ONCE, FLOATS_FAR / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE));
+    if (tilesInL2 >= 2 * ROWS_AT_ONCE) runInL2(tilesInL2);
+    else runInL3(std::max(8 * ROWS_AT_ONCE, L3_FLOATS / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE));
   }
 
  private:
   /** Each thread takes a few tiles through all steps, so that intermediate values stay in its own cache. */
-  void runNear(int tilesAtOnce) const {
-    inParallel((grid_.count() + tilesAtOnce - 1) / tilesAtOnce, [this, tilesAtOnce](int unit) {
+  void runInL2(int tilesAtOnce) const {
+    parallelFor((grid_.count() + tilesAtOnce - 1) / tilesAtOnce, [this, tilesAtOnce](int unit) {
       static thread_local Workspace patchSpace;
       static thread_local Workspace productSpace;
       const int first = unit * tilesAtOnce;
@@ -236,16 +236,16 @@ class TiledConvolution {
       const Layout productLayout = Layout::byPanel(tilesAtOnce, outputChannels_);
       float* const patches = patchSpace.take(patchLayout.size());
       float* const products = productSpace.take(productLayout.size());
-      takePatches(first, 0, count, patches, patchLayout);
+      readPatches(first, 0, count, patches, patchLayout);
       for (int tap = 0; tap < TAP_COUNT; tap += 1) {
         for (int panel = 0; panel < outputChannels_ / PANEL_WIDTH; panel += 1) multiplyTap(tap, panel, count, patches, patchLayout, products, productLayout);
       }
-      putTiles(first, 0, count, products, productLayout);
+      writeTiles(first, 0, count, products, productLayout);
     });
   }
 
   /** All threads take many tiles through one step after another, so that each filter is read once for all tiles. */
-  void runFar(int tilesAtOnce) const {
+  void runInL3(int tilesAtOnce) const {
     static Workspace patchSpace;
     static Workspace productSpace;
     const int capacity = std::min(tilesAtOnce, grid_.count());
@@ -257,13 +257,13 @@ class TiledConvolution {
     for (int first = 0; first < grid_.count(); first += capacity) {
       const int count = std::min(capacity, grid_.count() - first);
       const int unitCount = (count + TILES_PER_UNIT - 1) / TILES_PER_UNIT;
-      inParallel(unitCount, [=](int unit) { takePatches(first, unit * TILES_PER_UNIT, std::min(count, (unit + 1) * TILES_PER_UNIT), patches, patchLayout); });
-      inParallel(TAP_COUNT * panelCount, [=](int unit) { multiplyTap(unit / panelCount, unit % panelCount, count, patches, patchLayout, products, productLayout); });
-      inParallel(unitCount, [=](int unit) { putTiles(first, unit * TILES_PER_UNIT, std::min(count, (unit + 1) * TILES_PER_UNIT), products, productLayout); });
+      parallelFor(unitCount, [=](int unit) { readPatches(first, unit * TILES_PER_UNIT, std::min(count, (unit + 1) * TILES_PER_UNIT), patches, patchLayout); });
+      parallelFor(TAP_COUNT * panelCount, [=](int unit) { multiplyTap(unit / panelCount, unit % panelCount, count, patches, patchLayout, products, productLayout); });
+      parallelFor(unitCount, [=](int unit) { writeTiles(first, unit * TILES_PER_UNIT, std::min(count, (unit + 1) * TILES_PER_UNIT), products, productLayout); });
     }
   }
 
-  void takePatches(int first, int from, int to, float* patches, const Layout& layout) const {
+  void readPatches(int first, int from, int to, float* patches, const Layout& layout) const {
     for (int tile = from; tile < to; tile += 1) {
       const float* pixels[16];
       grid_.pixelsOf<4>(first + tile, 1, images_, inputChannels_, pixels);
@@ -280,11 +280,11 @@ class TiledConvolution {
     }
   }
 
-  void putTiles(int first, int from, int to, const float* products, const Layout& layout) const {
+  void writeTiles(int first, int from, int to, const float* products, const Layout& layout) const {
     for (int tile = from; tile < to; tile += 1) {
       float* pixels[4];
       grid_.pixelsOf<2>(first + tile, 0, output_, outputChannels_, pixels);
-      transformBack(products + tile * layout.tileStep, outputChannels_, layout, epilogue_, output_, pixels);
+      transformOutput(products + tile * layout.tileStep, outputChannels_, layout, epilogue_, output_, pixels);
     }
   }
 
@@ -302,7 +302,7 @@ Workspace packedSpace;
 /** Writes G^T s G to the filter's gradient, from sums in the layout of packed filters. */
 void transformSums(const float* sums, int inputChannels, int outputChannels, float* gradient) {
   const std::size_t size = static_cast<std::size_t>(inputChannels) * outputChannels;
-  inParallel(inputChannels / 8, [=](int unit) {
+  parallelFor(inputChannels / 8, [=](int unit) {
     const Eight half = _mm256_set1_ps(0.5F);
     for (int input = unit * 8; input < unit * 8 + 8; input += 1) {
       for (int output = 0; output < outputChannels; output += 8) {
@@ -338,7 +338,7 @@ void convolveByTiles(const ConvolutionShape& shape, const float* images, const f
 
 void inputGradientByTiles(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient) {
   float* const packed = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * shape.inputChannels * shape.outputChannels);
-  packTurnedFilter(filter, shape.inputChannels, shape.outputChannels, packed);
+  packRotatedFilter(filter, shape.inputChannels, shape.outputChannels, packed);
   TiledConvolution(TileGrid(shape), outputGradient, shape.outputChannels, packed, nullptr, gradient, shape.inputChannels).run();
 }
 
@@ -352,7 +352,7 @@ void filterGradientByTiles(const ConvolutionShape& shape, const float* images, c
     std::fill_n(gradient, std::size_t{9} * inputChannels * outputChannels, 0.0F);
     return;
   }
-  const int capacity = std::min(grid.count(), std::max(64, FLOATS_FAR / 2 / (TAP_COUNT * (inputChannels + outputChannels)) / TILES_PER_UNIT * TILES_PER_UNIT));
+  const int capacity = std::min(grid.count(), std::max(64, L3_FLOATS / 2 / (TAP_COUNT * (inputChannels + outputChannels)) / TILES_PER_UNIT * TILES_PER_UNIT));
   const Layout patchLayout = Layout::byPanel(capacity, inputChannels);
   const Layout gradientLayout = Layout::byPanel(capacity, outputChannels);
   float* const patches = patchSpace.take(patchLayout.size());
@@ -361,7 +361,7 @@ void filterGradientByTiles(const ConvolutionShape& shape, const float* images, c
   const int panelCount = inputChannels / PANEL_WIDTH;
   for (int first = 0; first < grid.count(); first += capacity) {
     const int count = std::min(capacity, grid.count() - first);
-    inParallel((count + TILES_PER_UNIT - 1) / TILES_PER_UNIT, [=](int unit) {
+    parallelFor((count + TILES_PER_UNIT - 1) / TILES_PER_UNIT, [=](int unit) {
       for (int tile = unit * TILES_PER_UNIT; tile < std::min(count, (unit + 1) * TILES_PER_UNIT); tile += 1) {
         const float* patch[16];
         grid.pixelsOf<4>(first + tile, 1, images, inputChannels, patch);
@@ -373,7 +373,7 @@ void filterGradientByTiles(const ConvolutionShape& shape, const float* images, c
     });
     // Each sum is computed by one thread in the order of the tiles, so that the digits are the same for any number of
     // threads.
-    inParallel(TAP_COUNT * panelCount, [=](int unit) {
+    parallelFor(TAP_COUNT * panelCount, [=](int unit) {
       const int tap = unit / panelCount;
       const int panel = unit % panelCount;
       const float* const left = patches + tap * patchLayout.tapStep + panel * patchLayout.panelStep;

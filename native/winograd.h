@@ -6,8 +6,8 @@
  * and gradients are transformed to 16 taps, where a convolution is one matrix product for each tap:
  *
  *   output          = A^T [ (G filter G^T) * (B^T images B) ] A         over 4x4 patches that overlap by two pixels
- *   gradient by images: the same, for the output's gradient and the filter rotated by 180 degrees
- *   gradient by filter = G^T [ sum over tiles of (B^T images B) * (A gradient A^T) ] G
+ *   images gradient = the same, of the output's gradient and the filter rotated by 180 degrees
+ *   filter gradient = G^T [ sum over tiles of (B^T images B) * (A gradient A^T) ] G
  *
  * Images are NHWC, filters HWIO; channels come in multiples of 16. The result does not depend on the number of threads.
  * One call at a time: calls share a workspace.
