@@ -22,7 +22,7 @@ import { startChild, type Child, type ChildSettings } from './child-process.ts';
 import type { StopReason } from './child-protocol.ts';
 import type { Device, Devices } from './devices.ts';
 import { untilDatabaseAnswers } from './database-patience.ts';
-import { failureOfEnd, GOT_STUCK, RAN_TOO_LONG } from './failure.ts';
+import { failureOfEnd, STUCK, TIMED_OUT_RUN } from './failure.ts';
 import { folderOf, leaseOf } from './lease-folder.ts';
 import { oomKillCount } from './oom-kills.ts';
 
@@ -61,7 +61,7 @@ const STOP_GRACE_MS = 5_000;
 /** If more work than this is unsaved, a cancelled run saves its state first. */
 const UNSAVED_MS = 10_000;
 /** Enough for the end of the step and for writing the state; after that even a cancelled run loses its progress. */
-const KEEP_GRACE_MS = 120_000;
+const SAVE_GRACE_MS = 120_000;
 /** A training writes its state before it ends: it gets longer if no user waits for a cancellation. */
 const DRAIN_GRACE_MS = 20_000;
 
@@ -174,7 +174,7 @@ export function createAgent(parts: AgentParts): Agent {
       // A child that loads TensorFlow receives no messages for seconds, and on a busy machine for longer than a
       // cancellation may take.
       if (child.hasBegun())
-        askToStop('CANCEL', (child.unsavedForMs() ?? 0) > UNSAVED_MS ? KEEP_GRACE_MS : STOP_GRACE_MS);
+        askToStop('CANCEL', (child.unsavedForMs() ?? 0) > UNSAVED_MS ? SAVE_GRACE_MS : STOP_GRACE_MS);
       else child.kill();
     };
     const stopwatch = createStopwatch();
@@ -182,17 +182,17 @@ export function createAgent(parts: AgentParts): Agent {
     const renew = async (): Promise<void> => {
       const renewal = await ledger.renew(lease, stopwatch.lapSeconds());
       // Another worker holds the run, or the child has settled it and is about to exit.
-      if (renewal === undefined) child.killSoon();
+      if (renewal === undefined) child.exitOrKill();
       else if (renewal.status === 'CANCELING') cancel();
       else if (run.maxDurationSeconds !== null && renewal.busySeconds > run.maxDurationSeconds) {
-        verdict ??= RAN_TOO_LONG;
+        verdict ??= TIMED_OUT_RUN;
         askToStop('TIMEOUT', DRAIN_GRACE_MS);
       }
     };
     const renewal = setInterval(() => {
       if (draining) askToStop('DRAIN', DRAIN_GRACE_MS);
       if (child.silentForMs() > parts.stuckAfterMs && verdict === undefined) {
-        verdict = GOT_STUCK;
+        verdict = STUCK;
         child.kill();
       }
       // While the database does not answer, it is not asked again.

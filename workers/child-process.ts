@@ -39,13 +39,13 @@ export interface Child {
   silentForMs(): number;
   kill(): void;
   /** Ends a child whose run is no longer ours: asks it to exit, and kills it a moment later. */
-  killSoon(): void;
+  exitOrKill(): void;
 }
 
 const STDERR_TAIL_LENGTH = 4_000;
 /** How every line of our logger begins. */
 const LOG_ENTRY = '{"level":';
-const LEAVE_MS = 3_000;
+const KILL_DELAY_MS = 3_000;
 
 /** If nothing would be lost, a child ends as soon as it checks for a stop. */
 const [execPath = process.execPath, ...execArgv] = [...PARENT_DEATH_SIGNAL, process.execPath, ...process.execArgv];
@@ -79,7 +79,7 @@ export function startChild(
   let aliveMs = performance.now();
   let unsavedSinceMs: number | undefined;
   let stderrTail = '';
-  let leaveTimer: NodeJS.Timeout | undefined;
+  let killTimer: NodeJS.Timeout | undefined;
   const keepTail = (text: string): void => {
     stderrTail = (stderrTail + text).slice(-STDERR_TAIL_LENGTH);
   };
@@ -107,7 +107,7 @@ export function startChild(
       keepTail(error.message);
     });
     child.on('close', (code, signal) => {
-      clearTimeout(leaveTimer);
+      clearTimeout(killTimer);
       resolve({ code, signal, settled, stderrTail });
     });
   });
@@ -125,8 +125,8 @@ export function startChild(
     silentForMs: () => performance.now() - aliveMs,
     askToStop: (reason) => send({ kind: 'STOP', reason }),
     kill: () => void child.kill('SIGKILL'),
-    killSoon: () => {
-      leaveTimer ??= setTimeout(() => void child.kill('SIGKILL'), LEAVE_MS);
+    exitOrKill: () => {
+      killTimer ??= setTimeout(() => void child.kill('SIGKILL'), KILL_DELAY_MS);
     },
   };
 }

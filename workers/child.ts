@@ -8,7 +8,7 @@ import { openDatabase, transactionsOf, type Persist } from '../src/platform/db.t
 import { UnreachableCaseError } from '../src/errors.ts';
 import { agentMessageSchema, type ChildMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { untilDatabaseAnswers } from './database-patience.ts';
-import { DATABASE_UNREACHABLE, failureOf, RAN_TOO_LONG } from './failure.ts';
+import { DATABASE_UNREACHABLE, failureOf, TIMED_OUT_RUN } from './failure.ts';
 import { folderOf } from './lease-folder.ts';
 import { createProgressReporter } from './progress-reporter.ts';
 import { createTaskServices, localFileOf } from './task-services.ts';
@@ -172,7 +172,7 @@ async function settleStop(ledger: RunLedger, start: StartMessage, reason: StopRe
     case 'DRAIN':
       return ledger.release(start.lease, 'The worker stopped; the run continues at its next start.');
     case 'TIMEOUT':
-      return ledger.fail(start.lease, RAN_TOO_LONG);
+      return ledger.fail(start.lease, TIMED_OUT_RUN);
     default:
       throw new UnreachableCaseError(reason);
   }

@@ -38,8 +38,8 @@ export function failureOf(error: unknown): RunFailureRecord {
     return {
       class: 'OUT_OF_MEMORY',
       code: 'OUT_OF_MEMORY',
-      message: 'The run needed more memory than there was.',
-      hint: 'Take a smaller batchSize or imageSizePx.',
+      message: 'The run needed more memory than was available.',
+      hint: 'Use a smaller batchSize or imageSizePx.',
     };
   }
   if (isSystemFault(error)) {
@@ -47,7 +47,7 @@ export function failureOf(error: unknown): RunFailureRecord {
       class: 'INFRASTRUCTURE',
       code: error.code,
       message: `The operating system reported ${error.code}.`,
-      hint: 'Look at disk space and file rights, then launch or resume again.',
+      hint: 'Check the free disk space and the file permissions, then launch or resume again.',
     };
   }
   return {
@@ -66,7 +66,7 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
         class: 'USER',
         code: 'DATASET_TOO_SMALL',
         message: error.message,
-        hint: 'Take a smaller batchSize, or add datasets.',
+        hint: 'Use a smaller batchSize, or add datasets.',
       };
     case 'BAD_OPTION':
       return { class: 'USER', code: 'BAD_INPUT', message: error.message, hint: 'Change that option and launch again.' };
@@ -104,14 +104,14 @@ function isOutOfMemory(error: unknown): boolean {
   return error instanceof Error && NO_MEMORY.test(error.message);
 }
 
-export const RAN_TOO_LONG: RunFailureRecord = {
+export const TIMED_OUT_RUN: RunFailureRecord = {
   class: 'TIMEOUT',
   code: 'TIMED_OUT',
   message: 'The run took longer than its maxDurationSeconds.',
   hint: 'Call resumeRun to grant the same time again, or launch with a larger maxDurationSeconds.',
 };
 
-export const GOT_STUCK: RunFailureRecord = {
+export const STUCK: RunFailureRecord = {
   class: 'TIMEOUT',
   code: 'NO_PROGRESS',
   message: 'The process of the run made no progress for too long and was ended.',
@@ -124,7 +124,7 @@ export const GOT_STUCK: RunFailureRecord = {
 export const DATABASE_UNREACHABLE = 'DATABASE_UNREACHABLE';
 
 /** How a process ended that did not write its run's outcome. */
-export interface SilentEnd {
+export interface UnreportedEnd {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
   /** The end of its output. */
@@ -134,7 +134,7 @@ export interface SilentEnd {
 }
 
 /** Classifies the failure by a child's exit status and its last output. */
-export function failureOfEnd(end: SilentEnd): RunFailureRecord {
+export function failureOfEnd(end: UnreportedEnd): RunFailureRecord {
   const ended = end.signal ?? `exit code ${end.code ?? 'unknown'}`;
   // If memory runs out, Linux kills the largest process with SIGKILL. But a SIGKILL may also come from another process.
   if (NO_MEMORY.test(end.stderrTail) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
@@ -142,7 +142,7 @@ export function failureOfEnd(end: SilentEnd): RunFailureRecord {
       class: 'OUT_OF_MEMORY',
       code: 'OUT_OF_MEMORY',
       message: `The process ended because memory ran out (${ended}).`,
-      hint: 'Take a smaller batchSize or imageSizePx.',
+      hint: 'Use a smaller batchSize or imageSizePx.',
     };
   }
   if (end.stderrTail.includes(DATABASE_UNREACHABLE)) {
@@ -150,7 +150,7 @@ export function failureOfEnd(end: SilentEnd): RunFailureRecord {
       class: 'INFRASTRUCTURE',
       code: DATABASE_UNREACHABLE,
       message: 'The database did not answer.',
-      hint: 'Look at PostgreSQL, then call resumeRun.',
+      hint: 'Check that PostgreSQL is running, then call resumeRun.',
     };
   }
   return {

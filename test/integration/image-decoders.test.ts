@@ -51,7 +51,7 @@ async function openDecoders(options: Partial<ImageDecodersOptions> = {}): Promis
     prepare: (bytes, patchSizePx = null) =>
       decoders.prepare({
         file: { byteSize: bytes.length, bytes, chunks: () => [bytes], [Symbol.asyncDispose]: async () => undefined },
-        ...{ patchSizePx, sampleBits: null, looks: false, decodingBytesMax: DECODING_BYTES_MAX },
+        ...{ patchSizePx, sampleBits: null, measuresFlatness: false, decodingBytesMax: DECODING_BYTES_MAX },
         reserve: async () => undefined,
       }),
   };

@@ -19,7 +19,7 @@ export async function prepare(
 ): Promise<PreparedFile> {
   const images: PreparedImage[] = [];
   const outcome = await prepareImage(bytes, {
-    ...{ patchSizePx, sampleBits, looks: false, decodingBytesMax: DECODING_BYTES_MAX },
+    ...{ patchSizePx, sampleBits, measuresFlatness: false, decodingBytesMax: DECODING_BYTES_MAX },
     reserve: async (byteCount) => onReserve(byteCount),
     emit: async (image) => void images.push(image),
   });

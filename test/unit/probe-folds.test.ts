@@ -226,7 +226,7 @@ describe('planSplit', () => {
 
   const refused: readonly [string, readonly (string | null)[], ProbeErrorCode, RegExp][] = [
     ['an unknown split', ['train', 'train', 'holdout', 'test', 'test'], 'SPLIT_INVALID', /"holdout" is unknown/],
-    ['a split for some images only', ['train', null, 'test', 'test', 'train'], 'SPLIT_INVALID', /others none/],
+    ['a split for some images only', ['train', null, 'test', 'test', 'train'], 'SPLIT_INVALID', /others do not/],
     ['no test images', ['train', 'train', 'val', 'val', 'train'], 'SPLIT_INVALID', /no test images/],
     ['no train images', ['test', 'test', 'test', 'test', 'test'], 'SPLIT_INVALID', /no train images/],
     [

@@ -71,21 +71,21 @@ describe('rowSpaceOf', () => {
     const noise = normals(100);
     for (let entry = 0; entry < 100; entry += 1)
       rows[19 * 100 + entry] = (rows[entry] ?? NaN) + 1e-5 * (noise[entry] ?? NaN);
-    const { dim, inwards, outwards } = rowSpaceOf(rows, 100);
+    const { dim, projectOntoBasis, expandFromBasis } = rowSpaceOf(rows, 100);
     assert.equal(dim, 20);
     const inside = Float64Array.from(normals(dim * 2));
-    for (const [index, value] of inwards(outwards(inside, 2), 2).entries())
+    for (const [index, value] of projectOntoBasis(expandFromBasis(inside, 2), 2).entries())
       assert.ok(Math.abs(value - (inside[index] ?? NaN)) < 1e-4, `${index}: ${value}, not ${inside[index]}`);
   });
 
   test('reproduces vectors within the space, and drops orthogonal ones', () => {
-    const { dim, inwards, outwards } = rowSpaceOf(normals(4 * 30), 30);
+    const { dim, projectOntoBasis, expandFromBasis } = rowSpaceOf(normals(4 * 30), 30);
     const inside = Float64Array.from(normals(dim * 2));
-    const again = inwards(outwards(inside, 2), 2);
+    const again = projectOntoBasis(expandFromBasis(inside, 2), 2);
     for (const [index, value] of again.entries()) assert.ok(Math.abs(value - (inside[index] ?? NaN)) < 1e-9);
     const across = Float64Array.from(normals(30 * 2));
-    const within = outwards(inwards(across, 2), 2);
-    const rest = inwards(
+    const within = expandFromBasis(projectOntoBasis(across, 2), 2);
+    const rest = projectOntoBasis(
       across.map((value, index) => value - (within[index] ?? 0)),
       2,
     );

@@ -76,7 +76,8 @@ function isTensorRegister(value: object): value is TensorRegister {
 }
 
 function requireTensorRegister(value: object): TensorRegister {
-  if (!isTensorRegister(value)) throw new Error('This version of tfjs-node keeps its tensors in another way.');
+  if (!isTensorRegister(value))
+    throw new Error('This version of tfjs-node does not map its tensors to TensorFlow as expected.');
   return value;
 }
 
@@ -112,7 +113,7 @@ export function castTo(tensor: Tensor, dtype: FloatDtype): Tensor {
 /**
  * Runs one TensorFlow op with a single output (`runOp('Relu', [T_FLOAT], [x])`).
  *
- * @throws Error with TensorFlow's own message when the op refuses itss inputs.
+ * @throws Error with TensorFlow's own message when the op refuses its inputs.
  */
 export function runOp(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[]): Tensor {
   const [output] = runOps(name, attrs, inputs, 1);

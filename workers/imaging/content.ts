@@ -162,7 +162,7 @@ function namesOf(texts: readonly string[]): string {
   return `${named.join(', ')}${texts.length > NAMED_MAX ? ` and ${texts.length - NAMED_MAX} more` : ''}`;
 }
 
-/** Labels that contain another label beside a semicolon, comma, bar or plus sign. */
+/** Labels that contain another label beside a semicolon, comma, vertical bar or plus sign. */
 function listsAmong(labels: ReadonlyMap<string, number>): string[] {
   return [...labels.keys()].filter((label) => {
     const parts = label.split(/[;,|+]/).map((part) => part.trim());

@@ -23,8 +23,8 @@ export interface CsvRecord {
 
 /**
  * Yields the records of a CSV in UTF-8 (with or without a byte order mark) or UTF-16 (with one). The delimiter is the
- * one that Excel's `sep=` line names, otherwise the most frequent in the header among comma, semicolon, tab and bar.
- * Lines before the header that begin with `#`, and records whose fields are all empty, are skipped.
+ * one that Excel's `sep=` line names, otherwise the most frequent in the header among comma, semicolon, tab and
+ * vertical bar. Lines before the header that begin with `#`, and records whose fields are all empty, are skipped.
  * @param csv positioned at its beginning; the caller closes it.
  * @throws DomainError LABELS_CSV_INVALID with the line.
  */

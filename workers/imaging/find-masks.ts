@@ -18,7 +18,7 @@ export interface ImageTraits {
 export type Examine = (relativePath: string) => Promise<ImageTraits | null>;
 
 /** Separators between the words of a name. */
-const MARKS = ' _.-';
+const SEPARATORS = ' _.-';
 /** How many files of a pattern are examined; a photograph among them ends the search. */
 const EXAMINED_COUNT = 4;
 /** The largest patterns are examined. */
@@ -77,7 +77,7 @@ export async function withoutMasks(files: readonly string[], examine: Examine, i
 /** True if all examined files are flat, and at least one of them has tones. */
 async function areFlat(files: readonly string[], examine: Examine): Promise<boolean> {
   let hasTones = false;
-  for (const file of spread(files)) {
+  for (const file of sampleEvenly(files)) {
     const traits = await examine(file);
     if (traits === null || traits.flatness === 'PICTURE') return false;
     hasTones ||= traits.flatness === 'MASK';
@@ -92,7 +92,7 @@ async function belongToImages(
   candidates: readonly string[],
   examine: Examine,
 ): Promise<boolean> {
-  for (const file of spread(files)) {
+  for (const file of sampleEvenly(files)) {
     const mask = await examine(file);
     const partner = partnerOf.get(file);
     let belongs = false;
@@ -144,7 +144,7 @@ function kindsBesideImages(files: readonly string[]): Kind[] {
     const folder = stem.slice(0, nameAt);
     const name = stem.slice(nameAt);
     for (let index = 1; index < name.length - 1; index += 1) {
-      if (!MARKS.includes(name.charAt(index))) continue;
+      if (!SEPARATORS.includes(name.charAt(index))) continue;
       const before = byStem.get(folder + name.slice(0, index));
       if (before !== undefined) add(`names with ${withoutNumbers(name.slice(index))} added`, file, before);
       const after = byStem.get(folder + name.slice(index + 1));
@@ -177,7 +177,7 @@ function withoutNumbers(text: string): string {
 }
 
 /** A few files, evenly spaced from the first to the last. */
-function spread(files: readonly string[]): string[] {
+function sampleEvenly(files: readonly string[]): string[] {
   const count = Math.min(files.length, EXAMINED_COUNT);
   const places = Array.from({ length: count }, (_, index) =>
     Math.round((index * (files.length - 1)) / (count - 1 || 1)),

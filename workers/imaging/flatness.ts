@@ -21,8 +21,8 @@ const BETWEEN_SHARE_MAX = 0.05;
 const TONE_SHARE_MIN = 0.005;
 
 /**
- * Examines all pixels for areas of at most 16 colours that are not all bright, or for grey of two tones that a lossy
- * codec has blurred.
+ * Classifies an image by all of its pixels. MASK: even areas of at most 16 colours, of which at least one is dark, or
+ * two tones of grey that a lossy codec has blurred.
  */
 export function flatnessOf({ data, width }: Pixels): Flatness {
   const colours = new Set<number>();

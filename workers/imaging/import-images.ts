@@ -17,7 +17,7 @@ import { createDiscardingStore } from './discarding-store.ts';
 import { createImageHashWriter } from './image-hashes.ts';
 import type { FileToPrepare, ImageDecoders, PreparedFile } from './decoder/image-decoders.ts';
 import type { PreparedImage } from './decoder/prepare.ts';
-import { mapInOrder, type InOrderLimits, type Room } from './in-order.ts';
+import { mapInOrder, type InOrderLimits, type HeldResources } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
 import type { SourceImage } from './listing.ts';
 import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts';
@@ -291,7 +291,7 @@ async function pack(
     windowSize: Math.max(8, decoders.processCount * IMAGES_AHEAD_PER_CORE),
     shared: { fileBytes: FILE_BYTES_MAX, decoders: decoders.processCount, decodingBytes },
   };
-  const read = (source: SourceImage, room: Room<MemoryKind>): Promise<ReadImage> =>
+  const read = (source: SourceImage, room: HeldResources<MemoryKind>): Promise<ReadImage> =>
     readAndPrepare(options, source, room);
   for await (const { source, prepared, byteSize } of mapInOrder(sources, limits, read)) {
     options.throwIfStopped?.();
@@ -386,7 +386,11 @@ function refused(finding: Finding): PreparedFile {
   return { outcome: 'REFUSED', finding, images: [] };
 }
 
-async function readAndPrepare(options: ImportOptions, source: SourceImage, room: Room<MemoryKind>): Promise<ReadImage> {
+async function readAndPrepare(
+  options: ImportOptions,
+  source: SourceImage,
+  room: HeldResources<MemoryKind>,
+): Promise<ReadImage> {
   const { folder, layout, patchSizePx } = options;
   const opened = await openSourceFile(folder, source.relativePath, (byteCount) => room.take('fileBytes', byteCount));
   if ('issue' in opened) return { source, prepared: refused(opened), byteSize: 0 };
@@ -395,7 +399,7 @@ async function readAndPrepare(options: ImportOptions, source: SourceImage, room:
   if (!mayBeKept(source, layout)) return { source, prepared: refused({ issue: 'NO_LABEL' }), byteSize };
   await room.take('decoders', 1);
   const prepared = await prepareFile(options, {
-    ...{ file, patchSizePx, looks: false },
+    ...{ file, patchSizePx, measuresFlatness: false },
     reserve: (byteCount) => room.take('decodingBytes', byteCount),
   });
   const storedBytes = prepared.images.reduce((sum, image) => sum + image.bytes.length, 0);
@@ -409,7 +413,7 @@ async function readAndPrepare(options: ImportOptions, source: SourceImage, room:
 
 async function prepareFile(
   { decoders, sampleBits = null, decodingBytes = DECODING_BYTES }: ImportOptions,
-  request: Pick<FileToPrepare, 'file' | 'patchSizePx' | 'looks' | 'reserve'>,
+  request: Pick<FileToPrepare, 'file' | 'patchSizePx' | 'measuresFlatness' | 'reserve'>,
 ): Promise<PreparedFile> {
   try {
     return await decoders.prepare({ ...request, sampleBits, decodingBytesMax: decodingBytes });
@@ -426,7 +430,7 @@ async function examine(options: ImportOptions, relativePath: string): Promise<Im
   const opened = await openSourceFile(options.folder, relativePath, hasRoom);
   if ('issue' in opened) return null;
   await using file = opened;
-  const { images } = await prepareFile(options, { file, patchSizePx: null, looks: true, reserve: hasRoom });
+  const { images } = await prepareFile(options, { file, patchSizePx: null, measuresFlatness: true, reserve: hasRoom });
   const [image] = images;
   if (image === undefined || image.flatness === null) return null;
   return { width: image.width, height: image.height, flatness: image.flatness };

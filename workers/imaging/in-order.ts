@@ -11,7 +11,7 @@ export interface InOrderLimits<Kind extends string> {
 }
 
 /** The resources that one item holds. They are returned after its result was taken and the next one is requested. */
-export interface Room<Kind extends string> {
+export interface HeldResources<Kind extends string> {
   /**
    * Waits until every earlier item has taken its own amount of this resource or has ended, and enough is free. An
    * amount that is already held is not taken again.
@@ -30,10 +30,10 @@ export interface Room<Kind extends string> {
 export async function* mapInOrder<Item, Result, Kind extends string>(
   items: Iterable<Item>,
   limits: InOrderLimits<Kind>,
-  work: (item: Item, room: Room<Kind>) => Promise<Result>,
+  work: (item: Item, room: HeldResources<Kind>) => Promise<Result>,
 ): AsyncGenerator<Result> {
   const budgets = createBudgets(limits.shared);
-  const underWay: Promise<Result>[] = [];
+  const pending: Promise<Result>[] = [];
   const iterator = items[Symbol.iterator]();
   let startedCount = 0;
   const start = (): void => {
@@ -49,21 +49,21 @@ export async function* mapInOrder<Item, Result, Kind extends string>(
     });
     // A failure is thrown when its turn comes; until then it must not count as an unhandled rejection.
     result.catch(() => undefined);
-    underWay.push(result);
+    pending.push(result);
   };
   try {
     for (let slot = 0; slot < limits.windowSize; slot += 1) start();
     for (let order = 0; ; order += 1) {
-      const oldest = underWay[0];
+      const oldest = pending[0];
       if (oldest === undefined) return;
       yield await oldest;
-      void underWay.shift();
+      void pending.shift();
       for (const budget of budgets.all) budget.keep(order, 0);
       start();
     }
   } finally {
     for (const budget of budgets.all) budget.close();
-    await Promise.allSettled(underWay);
+    await Promise.allSettled(pending);
   }
 }
 

@@ -40,7 +40,7 @@ export interface ImportPlan {
 }
 
 /**
- * @param lookAt measures an image of the folder, to recognise masks.
+ * @param examine measures an image of the folder, to recognise masks.
  * @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID.
  */
 export async function planImport(options: LayoutOptions, examine: Examine): Promise<ImportPlan> {

@@ -23,11 +23,11 @@ export interface ThumbnailPicker {
 export function createThumbnailPicker(sources: readonly SourceImage[]): ThumbnailPicker {
   const labels = [...new Set(sources.map((source) => source.label))];
   const named = labels.filter((label) => label !== null);
-  const shown = evenlySpaced(named.length === 0 ? labels : named, THUMBNAILS_MAX);
-  const share = Math.max(1, Math.floor(THUMBNAILS_MAX / Math.max(1, shown.length)));
+  const labelsShown = evenlySpaced(named.length === 0 ? labels : named, THUMBNAILS_MAX);
+  const share = Math.max(1, Math.floor(THUMBNAILS_MAX / Math.max(1, labelsShown.length)));
   const countOf = new Map<string | null, number>();
   for (const { label } of sources) countOf.set(label, (countOf.get(label) ?? 0) + 1);
-  const due = new Map(shown.map((label) => [label, spacedOrdinals(countOf.get(label) ?? 0, share)]));
+  const due = new Map(labelsShown.map((label) => [label, spacedOrdinals(countOf.get(label) ?? 0, share)]));
   return {
     wants: (label, ordinal) => {
       const [next] = due.get(label) ?? [];

@@ -94,7 +94,7 @@ export function freezePretraining(
     throw badInput(
       'epochs',
       `${input.epochs} epochs are ${steps} steps, more than ${MAX_STEPS}.`,
-      'Take fewer epochs or a larger batchSize.',
+      'Use fewer epochs or a larger batchSize.',
     );
   return planned(common, {
     steps,

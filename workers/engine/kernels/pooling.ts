@@ -1,4 +1,4 @@
-/** Max-pooling of images that hold no negative number, and global average pooling. NHWC. */
+/** Max-pooling of images without negative values, and global average pooling. NHWC. */
 import {
   asRank2,
   asRank4,

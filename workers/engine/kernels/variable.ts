@@ -6,7 +6,7 @@ import { boolAttr, runOp, runOps, shapeAttr, stringAttr, T_FLOAT, tf, typeAttr }
 import type { Tensor } from '../tensorflow.ts';
 
 /**
- * TensorFlow's name for a variable that dies with its handle instead of living in a table
+ * TensorFlow's name for a variable that is freed with its handle instead of being kept in a table
  * (`ResourceHandle::ANONYMOUS_NAME`).
  */
 const ANONYMOUS = 'cd2c89b7-88b7-44c8-ad83-06c2a9158347';

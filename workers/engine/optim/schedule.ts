@@ -43,8 +43,8 @@ export function checkSchedule({ peakLearningRate, warmupSteps, totalSteps, earli
 /**
  * The rate of the step with index 0..totalSteps-1.
  *
- * Step i of the warm-up has (i + 1) / warmupSteps of the peak, so that the first step already learns; the first step
- * after the warm-up has the peak.
+ * Step i of the warm-up has (i + 1) / warmupSteps of the peak, so that the first step already changes the weights; the
+ * first step after the warm-up has the peak.
  * @throws RangeError for a step outside the schedule.
  */
 export function learningRateAt(schedule: Schedule, stepIndex: number): number {
@@ -53,12 +53,12 @@ export function learningRateAt(schedule: Schedule, stepIndex: number): number {
     throw new RangeError(`Step ${stepIndex} is outside 0..${totalSteps - 1}.`);
   if (stepIndex < warmupSteps) return (peakLearningRate * (stepIndex + 1)) / warmupSteps;
   let [progress, from] = [0, warmupSteps];
-  const goOn = (untilStep: number, total: number): void => {
+  const advanceTo = (untilStep: number, total: number): void => {
     progress += ((1 - progress) * (untilStep - from)) / (total - from);
     from = untilStep;
   };
-  for (const plan of earlierPlans) if (plan.untilStep <= stepIndex) goOn(plan.untilStep, plan.totalSteps);
-  const now = earlierPlans.find((plan) => plan.untilStep > stepIndex);
-  goOn(stepIndex, now?.totalSteps ?? totalSteps);
+  for (const plan of earlierPlans) if (plan.untilStep <= stepIndex) advanceTo(plan.untilStep, plan.totalSteps);
+  const currentPlan = earlierPlans.find((plan) => plan.untilStep > stepIndex);
+  advanceTo(stepIndex, currentPlan?.totalSteps ?? totalSteps);
   return (peakLearningRate * (1 + Math.cos(Math.PI * progress))) / 2;
 }

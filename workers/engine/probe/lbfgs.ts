@@ -45,9 +45,9 @@ export function minimise(
     [];
 
   for (let iteration = 0; iteration < options.maxIterations; iteration += 1) {
-    if (largest(current.gradient) <= options.gradientTolerance)
+    if (maxAbs(current.gradient) <= options.gradientTolerance)
       return { point, value: current.value, iterationCount: iteration, converged: true };
-    const direction = descend(current.gradient, history);
+    const direction = descentDirection(current.gradient, history);
     const firstLength = history.length === 0 ? Math.min(1, 1 / norm(current.gradient)) : 1;
     const found = searchLine(evaluate, point, current, direction, firstLength);
     if (found === null) return { point, value: current.value, iterationCount: iteration, converged: false };
@@ -61,12 +61,12 @@ export function minimise(
     point = found.point;
     current = found.evaluation;
   }
-  const converged = largest(current.gradient) <= options.gradientTolerance;
+  const converged = maxAbs(current.gradient) <= options.gradientTolerance;
   return { point, value: current.value, iterationCount: options.maxIterations, converged };
 }
 
 /** The two-loop recursion: minus the gradient times an estimate of the inverse Hessian. */
-function descend(
+function descentDirection(
   gradient: Float64Array,
   history: readonly { readonly step: Float64Array; readonly change: Float64Array; readonly inverseCurvature: number }[],
 ): Float64Array {
@@ -90,6 +90,10 @@ function descend(
   return direction;
 }
 
+/**
+ * The weak-Wolfe line search along a direction, by bisection.
+ * @returns the last accepted point; null if the direction does not descend or no step was accepted.
+ */
 function searchLine(
   evaluate: (point: Float64Array) => Evaluation,
   start: Float64Array,
@@ -102,32 +106,31 @@ function searchLine(
   let low = 0;
   let high = Infinity;
   let length = firstLength;
-  let descended: { readonly point: Float64Array; readonly evaluation: Evaluation } | null = null;
+  let accepted: { readonly point: Float64Array; readonly evaluation: Evaluation } | null = null;
   for (let attempt = 0; attempt < LINE_SEARCH_MAX; attempt += 1) {
     const point = start.slice();
     addScaled(point, direction, length);
     const evaluation = evaluate(point);
-    const slopeThere = dot(evaluation.gradient, direction);
-    const descends = evaluation.value <= current.value + ARMIJO * length * slope;
-    const levels =
-      evaluation.value <= current.value + VALUE_NOISE * Math.abs(current.value) &&
-      slopeThere <= (2 * ARMIJO - 1) * slope;
-    if (!descends && !levels) {
+    const newSlope = dot(evaluation.gradient, direction);
+    const isSufficientDecrease = evaluation.value <= current.value + ARMIJO * length * slope;
+    const isApproximateDecrease =
+      evaluation.value <= current.value + VALUE_NOISE * Math.abs(current.value) && newSlope <= (2 * ARMIJO - 1) * slope;
+    if (!isSufficientDecrease && !isApproximateDecrease) {
       high = length;
     } else {
-      descended = { point, evaluation };
-      if (slopeThere >= CURVATURE * slope) return descended;
+      accepted = { point, evaluation };
+      if (newSlope >= CURVATURE * slope) return accepted;
       low = length;
     }
     length = high === Infinity ? 2 * low : (low + high) / 2;
   }
-  return descended;
+  return accepted;
 }
 
 function norm(vector: Float64Array): number {
   return Math.sqrt(dot(vector, vector));
 }
 
-function largest(vector: Float64Array): number {
-  return vector.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+function maxAbs(vector: Float64Array): number {
+  return vector.reduce((maximum, value) => Math.max(maximum, Math.abs(value)), 0);
 }

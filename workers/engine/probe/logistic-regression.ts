@@ -112,7 +112,7 @@ export function fitLogisticRegression(
   const start =
     options.startFrom === undefined
       ? new Float64Array((dim + 1) * labelCount)
-      : transformWeights(options.startFrom.weights, labelCount, space?.inwards);
+      : transformWeights(options.startFrom.weights, labelCount, space?.projectOntoBasis);
   const result = minimise(evaluate, start, {
     gradientTolerance: options.gradientTolerance ?? 1e-4,
     maxIterations: options.maxIterations ?? 300,
@@ -120,7 +120,7 @@ export function fitLogisticRegression(
   return {
     embeddingDim,
     labelCount,
-    weights: transformWeights(result.point, labelCount, space?.outwards),
+    weights: transformWeights(result.point, labelCount, space?.expandFromBasis),
     converged: result.converged,
     iterationCount: result.iterationCount,
   };

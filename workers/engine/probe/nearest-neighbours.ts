@@ -32,7 +32,7 @@ export function nearestNeighbours(
       );
       const nearest = nearestLabels(embedded, images, train, test, neighbourCount);
       return {
-        probabilities: voteShares(nearest, neighbourCount, neighbourCount, images.labelNames.length),
+        probabilities: voteFractions(nearest, neighbourCount, neighbourCount, images.labelNames.length),
         facts: { neighbourCount },
       };
     },
@@ -58,7 +58,7 @@ async function chooseNeighbourCount(
       images,
       ({ fitted, heldOut }) => {
         const nearest = nearestLabels(embedded, images, fitted, heldOut, largest);
-        return candidates.map((count) => voteShares(nearest, largest, count, images.labelNames.length));
+        return candidates.map((count) => voteFractions(nearest, largest, count, images.labelNames.length));
       },
       onProgress,
     )
@@ -96,7 +96,7 @@ function nearestLabels(
 }
 
 /** `[rows, K]`: the share of the first `count` of each row's `width` neighbours that has each label. */
-function voteShares(nearest: Int32Array, width: number, count: number, labelCount: number): Float64Array {
+function voteFractions(nearest: Int32Array, width: number, count: number, labelCount: number): Float64Array {
   const rowCount = nearest.length / width;
   const shares = new Float64Array(rowCount * labelCount);
   for (let row = 0; row < rowCount; row += 1) {

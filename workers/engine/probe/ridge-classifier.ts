@@ -20,9 +20,9 @@ export interface RidgeClassifierFacts {
  * correlation matrix. They are few and far apart: colour statistics score best with the smallest, the 512 entries of an
  * untrained encoder with the largest.
  */
-const ALPHA_SHARES = [0.003, 0.03, 0.3, 3] as const;
+const RELATIVE_ALPHAS = [0.003, 0.03, 0.3, 3] as const;
 /** Used where a training part cannot be divided again. */
-const ALPHA_SHARE_DEFAULT = 0.3;
+const RELATIVE_ALPHA_DEFAULT = 0.3;
 
 /**
  * The penalty is chosen inside each training part, by macro F1 over folds of its groups; of equal ones the smallest.
@@ -35,14 +35,14 @@ export function ridgeClassifier(
 ): Classifier<RidgeClassifierFacts> {
   return {
     classify: async (train, test, reportProgress) => {
-      const share = await chooseAlphaShare(embedded, images, train, seed, reportProgress);
+      const share = await chooseRelativeAlpha(embedded, images, train, seed, reportProgress);
       const [scores = new Float32Array()] = regress(embedded, images, train, test, [share]);
       return { probabilities: softmaxRows(scores, images.labelNames.length), facts: { alpha: share * train.length } };
     },
   };
 }
 
-async function chooseAlphaShare(
+async function chooseRelativeAlpha(
   embedded: EmbeddedImages,
   images: LabelledImages,
   train: Int32Array,
@@ -50,16 +50,16 @@ async function chooseAlphaShare(
   reportProgress: (done: number) => Promise<void>,
 ): Promise<number> {
   const parts = innerParts(images, train, seed);
-  if (parts === null) return ALPHA_SHARE_DEFAULT;
+  if (parts === null) return RELATIVE_ALPHA_DEFAULT;
   const scores = (
     await innerScores(
       parts,
       images,
-      ({ fitted, heldOut }) => regress(embedded, images, fitted, heldOut, ALPHA_SHARES),
+      ({ fitted, heldOut }) => regress(embedded, images, fitted, heldOut, RELATIVE_ALPHAS),
       reportProgress,
     )
   ).map(({ macroF1 }) => macroF1);
-  return ALPHA_SHARES[scores.indexOf(Math.max(...scores))] ?? ALPHA_SHARE_DEFAULT;
+  return RELATIVE_ALPHAS[scores.indexOf(Math.max(...scores))] ?? RELATIVE_ALPHA_DEFAULT;
 }
 
 /**
@@ -71,7 +71,7 @@ function regress(
   { labels, labelNames }: LabelledImages,
   train: Int32Array,
   test: Int32Array,
-  alphaShares: readonly number[],
+  relativeAlphas: readonly number[],
 ): Float32Array[] {
   const { embeddingDim } = embedded;
   const scaling = measureScaling(embedded, train);
@@ -87,7 +87,7 @@ function regress(
     const isDual = train.length < embeddingDim;
     const gram = asRank2(isDual ? tf.matMul(rows, rows, false, true) : tf.matMul(rows, rows, true));
     const right = isDual ? centred : asRank2(tf.matMul(rows, centred, true));
-    return alphaShares.map((share) => {
+    return relativeAlphas.map((share) => {
       const solution = solvePositive(gram, share * train.length, right);
       const weights = isDual ? tf.matMul(rows, solution, true) : solution;
       return tf.add(tf.matMul(testRows, weights), intercepts);

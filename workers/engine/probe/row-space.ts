@@ -11,9 +11,9 @@ export interface RowSpace {
   /** `[N, r]`: each row in the coordinates of the basis. */
   readonly coordinates: Float32Array;
   /** Converts `[D, K]` to `[r, K]`: the projection of each column onto the space. */
-  inwards(columns: Float64Array, columnCount: number): Float64Array;
+  projectOntoBasis(columns: Float64Array, columnCount: number): Float64Array;
   /** Converts `[r, K]` to `[D, K]`. */
-  outwards(coordinates: Float64Array, columnCount: number): Float64Array;
+  expandFromBasis(coordinates: Float64Array, columnCount: number): Float64Array;
 }
 
 /** Tolerance relative to a row's length: a smaller component outside the span of the earlier rows is rounding error. */
@@ -54,7 +54,7 @@ export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
   return {
     dim,
     coordinates,
-    inwards: (columns, columnCount) => {
+    projectOntoBasis: (columns, columnCount) => {
       const inside = new Float64Array(dim * columnCount);
       for (const [place, { index, factor }] of spanning.entries()) {
         const start = place * columnCount;
@@ -66,7 +66,7 @@ export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
       }
       return inside;
     },
-    outwards: (inside, columnCount) => {
+    expandFromBasis: (inside, columnCount) => {
       const weights = inside.slice();
       const columns = new Float64Array(embeddingDim * columnCount);
       for (const [place, { index, factor }] of [...spanning.entries()].reverse()) {

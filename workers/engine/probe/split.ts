@@ -123,7 +123,7 @@ function roleOf(split: string | null): SplitRole {
       return 'TEST';
     default: {
       const what =
-        split === null ? 'Some images have a split and others none' : `Split ${JSON.stringify(split)} is unknown`;
+        split === null ? 'Some images have a split and others do not' : `Split ${JSON.stringify(split)} is unknown`;
       throw new ProbeError(
         'SPLIT_INVALID',
         'datasetVersionId',

@@ -192,15 +192,15 @@ function predict(
   const size = embeddingBatchSize(imageSizePx);
   for (let start = 0; start < rows.length; start += size) {
     const chosen = rows.subarray(start, start + size);
-    const said = scoped(() => {
+    const predicted = scoped(() => {
       const pixels = tf.cast(
         tf.tensor4d(readPixels(chosen), [chosen.length, imageSizePx, imageSizePx, 3], 'int32'),
         'float32',
       );
       return network.probabilities(normaliseImages(tf.div(pixels, 255), normalisation));
     });
-    probabilities.set(readFloats(said), start * labelCount);
-    said.dispose();
+    probabilities.set(readFloats(predicted), start * labelCount);
+    predicted.dispose();
   }
   return probabilities;
 }

@@ -253,7 +253,7 @@ class Trainer implements SimclrTrainer {
     const step = this.#optimizer.prepare();
     try {
       const [loss = Number.NaN, positiveSimilarity = Number.NaN, embeddingStd = Number.NaN, ...norms] =
-        await readTogether(monitored, step.halfSquaredNorms);
+        await readAtOnce(monitored, step.halfSquaredNorms);
       if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
       this.#applyStep(step, learningRate, Float32Array.from(norms), loss);
       return { loss, learningRate, positiveSimilarity, embeddingStd };
@@ -334,7 +334,7 @@ function embeddingStdOf(embeddings: Tensor2D): Tensor {
 }
 
 /** Reads the scalars and then the vector at once, so that the host waits for the device only once. */
-async function readTogether(scalars: readonly Tensor[], vector: Tensor): Promise<Float32Array> {
+async function readAtOnce(scalars: readonly Tensor[], vector: Tensor): Promise<Float32Array> {
   const joined = scoped(() => tf.concat([tf.stack([...scalars]), vector]));
   const values = await joined.data();
   joined.dispose();

@@ -9,7 +9,7 @@ export type DecoderRequest = { readonly bodyByteSize: number } & (
       readonly kind: 'PREPARE';
       readonly patchSizePx: number | null;
       readonly sampleBits: number | null;
-      readonly looks: boolean;
+      readonly measuresFlatness: boolean;
       readonly decodingBytesMax: number;
       /** An image that is stored as its original file need not be sent back. */
       readonly keepsFile: boolean;

@@ -37,7 +37,7 @@ export interface FileToPrepare {
   readonly patchSizePx: number | null;
   /** See `Preparation`. */
   readonly sampleBits: number | null;
-  readonly looks: boolean;
+  readonly measuresFlatness: boolean;
   /** The memory that one image may take. */
   readonly decodingBytesMax: number;
   /** Waits until an image that takes more than FREE_DECODING_BYTES has its memory. */
@@ -139,10 +139,10 @@ function reserveOnce(reserve: FileToPrepare['reserve']): FileToPrepare['reserve'
 }
 
 async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<PreparedFile> {
-  const { file, patchSizePx, sampleBits, looks, decodingBytesMax, reserve } = request;
+  const { file, patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, reserve } = request;
   const keepsFile = file.bytes !== null;
   const bodyByteSize = file.byteSize;
-  const options = { patchSizePx, sampleBits, looks, decodingBytesMax, keepsFile };
+  const options = { patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, keepsFile };
   await decoder.ask({ kind: 'PREPARE', bodyByteSize, ...options }, file.chunks());
   const images: PreparedImage[] = [];
   let allowedBytes = FREE_DECODING_BYTES;

@@ -62,8 +62,8 @@ export interface Preparation {
   readonly patchSizePx: number | null;
   /** Significant bits of a 16-bit file's samples where the file does not state them; null: unknown. */
   readonly sampleBits: number | null;
-  /** Whether to measure how flat the image is. */
-  readonly looks: boolean;
+  /** Whether to classify the image by its flatness. */
+  readonly measuresFlatness: boolean;
   /** The memory limit of decoding in bytes: an image that needs more is refused. */
   readonly decodingBytesMax: number;
   /** Waits until the memory that decoding takes, in bytes, is available. Called before a pixel is decoded. */
@@ -80,14 +80,14 @@ export interface Preparation {
  */
 export async function prepareImage(
   bytes: Buffer,
-  { patchSizePx, sampleBits, looks, decodingBytesMax, reserve, emit }: Preparation,
+  { patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, reserve, emit }: Preparation,
 ): Promise<Prepared> {
   const format = formatOf(bytes);
   if (format === undefined) return refused({ issue: 'NOT_AN_IMAGE' });
   const read = readImageHeader(bytes, format);
   if (read === null) return refused({ issue: 'UNREADABLE', reason: `The header of the ${format} does not parse.` });
   if ('issue' in read) return refused(read);
-  const { bytes: soundBytes, header } = withoutStrayBytes(bytes, withSampleBits(read, sampleBits));
+  const { bytes: usableBytes, header } = withoutStrayBytes(bytes, withSampleBits(read, sampleBits));
   if (header.width < 1 || header.height < 1)
     return refused({ issue: 'UNREADABLE', reason: `The header states ${header.width} x ${header.height} px.` });
   const pixelLimit = patchSizePx === null ? WHOLE_PIXELS_MAX : CUT_PIXELS_MAX;
@@ -95,7 +95,7 @@ export async function prepareImage(
   const decodingBytes = decodingBytesOf(header, { fileBytes: bytes.length, patchSizePx });
   if (decodingBytes > decodingBytesMax) return refused(tooMuchMemory(header, decodingBytes, decodingBytesMax));
   await reserve(decodingBytes);
-  const decoded = await decodeImage(soundBytes, header);
+  const decoded = await decodeImage(usableBytes, header);
   if ('issue' in decoded) return refused(decoded);
   if (patchSizePx !== null && Math.min(header.width, header.height) < patchSizePx)
     return refused({ issue: 'SMALLER_THAN_PATCH' });
@@ -107,7 +107,7 @@ export async function prepareImage(
   const nearlyBlank = isNearlyBlank(pixels);
   if (nearlyBlank && patchSizePx !== null) return { outcome: 'PREPARED', blankCount: 1, notes };
   const kept = await storedBytesOf(decoded, header);
-  const flatness = looks ? flatnessOf(pixels) : null;
+  const flatness = measuresFlatness ? flatnessOf(pixels) : null;
   await emit(describe(kept.bytes, kept.extension, pixels, { cutFrom: null, profile, nearlyBlank, flatness }));
   return { outcome: 'PREPARED', blankCount: 0, notes };
 }

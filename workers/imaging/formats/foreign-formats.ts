@@ -1,7 +1,7 @@
 /** Recognises files of unsupported formats by their first bytes, so that the user learns what to convert. */
 
 /** Enough for every signature below: that of DICOM follows 128 bytes, and that of tar 257. */
-export const SIGN_BYTES = 512;
+export const SIGNATURE_BYTES = 512;
 
 function leftOut(meaning: string) {
   return { kept: false, meaning } as const;
@@ -41,7 +41,7 @@ export const FOREIGN_KINDS = {
 export type ForeignKind = keyof typeof FOREIGN_KINDS;
 
 /** Matched against the text of the first bytes, one character per byte; the first match counts. */
-const SIGNS: readonly (readonly [ForeignKind, RegExp])[] = [
+const SIGNATURES: readonly (readonly [ForeignKind, RegExp])[] = [
   ['IS_EMPTY', /^$/],
   ['IS_GIT_LFS_POINTER', /^version https:\/\/git-lfs\.github\.com\//],
   ['IS_GIF', /^GIF8[79]a/],
@@ -76,6 +76,6 @@ const SIGNS: readonly (readonly [ForeignKind, RegExp])[] = [
  * @returns undefined for an unknown format.
  */
 export function foreignKindOf(start: Buffer): ForeignKind | undefined {
-  const text = start.toString('latin1', 0, SIGN_BYTES);
-  return SIGNS.find(([, sign]) => sign.test(text))?.[0];
+  const text = start.toString('latin1', 0, SIGNATURE_BYTES);
+  return SIGNATURES.find(([, signature]) => signature.test(text))?.[0];
 }

@@ -1,7 +1,7 @@
 /** The supported image formats: recognises them and reads their headers. */
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { readBmpImageHeader } from './bmp.ts';
-import { SIGN_BYTES } from './foreign-formats.ts';
+import { SIGNATURE_BYTES } from './foreign-formats.ts';
 import type { Finding, ImageFormat, ImageHeader } from './image-header.ts';
 import { hasEndMark, readJpegHeader } from './jpeg.ts';
 import { readPngHeader } from './png.ts';
@@ -9,7 +9,7 @@ import { readTiffHeader } from './tiff.ts';
 import { readWebpHeader } from './webp.ts';
 
 /** Enough bytes of a file for `formatOf` and `foreignKindOf`. */
-export const MAGIC_BYTES = SIGN_BYTES;
+export const MAGIC_BYTES = SIGNATURE_BYTES;
 
 /** The format by magic bytes, never by file name; undefined for any other format. */
 export function formatOf(bytes: Buffer): ImageFormat | undefined {

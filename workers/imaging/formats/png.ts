@@ -25,9 +25,9 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
   let isUpright = true;
   let frameCount = 1;
   let endsAt = 0;
-  for (const { type, data, isSound, endOffset } of chunksOf(bytes)) {
+  for (const { type, data, hasValidChecksum, endOffset } of chunksOf(bytes)) {
     // Some readers stop at an ancillary chunk (a lower-case first letter) with a wrong checksum, others do not.
-    if (!isSound) isPlain = false;
+    if (!hasValidChecksum) isPlain = false;
     switch (type) {
       case 'tRNS':
         hasTransparency = true;
@@ -88,7 +88,7 @@ export function pngWithoutProfile(bytes: Buffer): Buffer {
 interface Chunk {
   readonly type: string;
   readonly data: Buffer;
-  readonly isSound: boolean;
+  readonly hasValidChecksum: boolean;
   readonly startOffset: number;
   readonly endOffset: number;
 }
@@ -102,9 +102,9 @@ function* chunksOf(bytes: Buffer): Generator<Chunk> {
     const type = bytes.toString('latin1', startOffset + 4, startOffset + 8);
     const data = bytes.subarray(startOffset + 8, endOffset - 4);
     // The decoder checks the pixel chunks itself, and refuses damaged ones.
-    const isSound =
+    const hasValidChecksum =
       type === 'IDAT' || crc32(bytes.subarray(startOffset + 4, endOffset - 4)) === bytes.readUInt32BE(endOffset - 4);
-    yield { type, data, isSound, startOffset, endOffset };
+    yield { type, data, hasValidChecksum, startOffset, endOffset };
     if (type === 'IEND') return;
     startOffset = endOffset;
   }
