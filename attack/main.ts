@@ -48,7 +48,7 @@ const options = {
   help: { type: 'boolean', short: 'h' },
 } as const;
 
-function misused(reason: string): never {
+function exitWithUsageError(reason: string): never {
   process.stderr.write(`${reason}\n\n${HELP}`);
   process.exit(2);
 }
@@ -57,7 +57,7 @@ function readArguments() {
   try {
     return parseArgs({ options }).values;
   } catch (error) {
-    return misused(error instanceof Error ? error.message : String(error));
+    return exitWithUsageError(error instanceof Error ? error.message : String(error));
   }
 }
 
@@ -67,10 +67,10 @@ if (values.help === true) {
   process.exit(0);
 }
 const seed = Number(values.seed);
-if (!Number.isSafeInteger(seed) || seed < 0) misused('--seed must be a whole number from 0.');
+if (!Number.isSafeInteger(seed) || seed < 0) exitWithUsageError('--seed must be a whole number from 0.');
 const wanted = values.only.split(',').map((name) => name.trim());
 const unknown = wanted.filter((name) => ATTACKS.every((attack) => attack.name !== name));
-if (unknown.length > 0) misused(`There is no kind of attack called ${unknown.join(', ')}.`);
+if (unknown.length > 0) exitWithUsageError(`Unknown kind of attack: ${unknown.join(', ')}.`);
 
 // Its workers cannot train without the engine, or with one from before a change of native/.
 await installEngine();

@@ -1,4 +1,6 @@
-/** The faults that are injected into a system, one at a time. Each returns false if there was nothing to apply it to. */
+/**
+ * The faults that are injected into a system, one at a time. Each returns false if there was nothing to apply it to.
+ */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { z } from 'zod';
@@ -14,10 +16,10 @@ const run = promisify(execFile);
 
 /** Longer than a lease, so that another worker takes the run meanwhile. */
 const FREEZE_MS = (LEASE_SECONDS + 5) * 1_000;
-/** A database that fails over is away for less. */
-const AWAY_MS = 60_000;
+/** A failover makes the database unreachable for less than this. */
+const UNREACHABLE_MS = 60_000;
 /** Time for a process to start, load TensorFlow and train until a state is saved, on a busy machine. */
-const KEEP_MS = 90_000;
+const SAVE_DEADLINE_MS = 90_000;
 const ANSWER_MS = 60_000;
 const CHILD_MS = 2 * LEASE_SECONDS * 1_000;
 const CLOCK_BACK_SECONDS_MAX = 3_600;
@@ -117,7 +119,7 @@ async function freezePostgres({ system }: Act): Promise<boolean> {
   const family = await familyOf(await system.postgresPid());
   for (const pid of family) signal(pid, 'SIGSTOP');
   try {
-    await system.waiting.pause(AWAY_MS);
+    await system.waiting.pause(UNREACHABLE_MS);
   } finally {
     // Also after Ctrl-C: a suspended process hears nothing of its end.
     for (const pid of family) signal(pid, 'SIGCONT');
@@ -131,7 +133,7 @@ async function freezePostgres({ system }: Act): Promise<boolean> {
           if (run.attempt !== attempt) return true;
           return (await db.runEvent.count({ where: { runId: id, sequence: { gt: sequence } } })) > 0;
         }),
-      KEEP_MS,
+      SAVE_DEADLINE_MS,
     );
     const run = await system.withDatabase((db) => db.run.findUniqueOrThrow({ where: { id } }));
     if (run.attempt !== attempt || run.status === 'QUEUED') throw new Error(`run ${id} was taken back`);
@@ -187,7 +189,7 @@ async function fillDisk({ system, random }: Act): Promise<boolean> {
   const before = await refusals();
   const untilRefused = (): Promise<boolean> =>
     system.waiting
-      .until('a write that is refused', async () => (await refusals()) > before, KEEP_MS)
+      .until('a write that is refused', async () => (await refusals()) > before, SAVE_DEADLINE_MS)
       .then(
         () => true,
         () => false,
@@ -364,7 +366,7 @@ async function untilAllHaveProgressed(system: SystemUnderTest): Promise<boolean>
       async (db) =>
         (await db.run.count({ where: { status: { in: ['QUEUED', 'RUNNING'] }, fruitlessAttempts: { gt: 0 } } })) === 0,
     );
-  return system.waiting.until('every run to have saved a state since', condition, KEEP_MS).then(
+  return system.waiting.until('every run to have saved a state since', condition, SAVE_DEADLINE_MS).then(
     () => true,
     () => false,
   );

@@ -54,7 +54,7 @@ export function failureOf(error: unknown): RunFailureRecord {
     class: 'INTERNAL',
     code: 'INTERNAL',
     message: 'Something went wrong inside Paraffin.',
-    hint: 'The worker log holds the details under the run id.',
+    hint: 'Search the worker log for the run id: it has the details.',
   };
 }
 
@@ -76,7 +76,7 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
         class: 'INTERNAL',
         code: 'INTERNAL',
         message: 'The images could not be read to the end.',
-        hint: 'The worker log holds the details under the run id.',
+        hint: 'Search the worker log for the run id: it has the details.',
       };
     case 'SHARD_UNREADABLE':
     case 'SHARD_TRUNCATED':
@@ -115,7 +115,7 @@ export const STUCK: RunFailureRecord = {
   class: 'TIMEOUT',
   code: 'NO_PROGRESS',
   message: 'The process of the run made no progress for too long and was ended.',
-  hint: 'Look in the worker log under the run id; PARAFFIN_STUCK_AFTER_SECONDS sets the limit.',
+  hint: 'Search the worker log for the run id; PARAFFIN_STUCK_AFTER_SECONDS sets the limit.',
 };
 
 /**
@@ -157,7 +157,7 @@ export function failureOfEnd(end: UnreportedEnd): RunFailureRecord {
     class: 'INFRASTRUCTURE',
     code: 'CHILD_DIED',
     message: `The process ended without an error message (${ended}).`,
-    hint: 'Look in the worker log under the run id, then call resumeRun.',
+    hint: 'Search the worker log for the run id, then call resumeRun.',
   };
 }
 

@@ -39,21 +39,21 @@ const LOSSY_MAX = 32;
 const LOSSY_MEAN_MAX = 2;
 
 export function judge({ image, matchesDigest, issues, isLossy }: FileOutcome, truth: RgbImage | undefined): Judged {
-  const told = issues.map(({ kind, reason }) => `${kind}: ${reason}`).join(' ');
+  const issuesText = issues.map(({ kind, reason }) => `${kind}: ${reason}`).join(' ');
   if (image === null) {
     if (issues.length === 0) return { verdict: 'wrong', detail: 'left out, and no issue says why' };
-    return { verdict: 'refused', detail: told };
+    return { verdict: 'refused', detail: issuesText };
   }
-  const withReports = (detail: string): string => [detail, told].filter((part) => part !== '').join('; ');
+  const withReports = (detail: string): string => [detail, issuesText].filter((part) => part !== '').join('; ');
   if (!matchesDigest)
     return { verdict: 'wrong', detail: withReports('the stored bytes decode to other pixels than the digest') };
-  if (truth === undefined) return { verdict: 'no truth', detail: told };
+  if (truth === undefined) return { verdict: 'no truth', detail: issuesText };
   if (truth.width !== image.width || truth.height !== image.height) {
     const sizes = `${image.width} x ${image.height} px instead of ${truth.width} x ${truth.height}`;
     return { verdict: 'wrong', detail: withReports(sizes) };
   }
   const { greatest, mean } = differenceOf(image.data, truth.data);
-  if (greatest === 0) return { verdict: 'equal', detail: told };
+  if (greatest === 0) return { verdict: 'equal', detail: issuesText };
   const isWithin = greatest <= ROUNDING_MAX || (isLossy && greatest <= LOSSY_MAX && mean <= LOSSY_MEAN_MAX);
   return {
     verdict: isWithin ? "within the codec's error" : 'wrong',

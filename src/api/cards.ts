@@ -3,16 +3,16 @@ import { Router, type Request, type RequestHandler } from 'express';
 import { DomainError } from '../errors.ts';
 import { authorise, type Viewer } from '../modules/access/index.ts';
 import { CROISSANT_MEDIA_TYPE, MODEL_CARD_MEDIA_TYPE, type CardService } from '../modules/cards/index.ts';
-import type { InTurn } from './gate.ts';
+import type { RunAdmitted } from './gate.ts';
 
 export interface CardOptions {
   readonly cards: CardService;
-  readonly inTurn: InTurn;
+  readonly runAdmitted: RunAdmitted;
   /** The base of the URLs in a card. Never taken from a request, whose sender could point them at another host. */
   readonly publicUrl: () => string;
 }
 
-export function createCards({ cards, inTurn, publicUrl }: CardOptions): Router {
+export function createCards({ cards, runAdmitted, publicUrl }: CardOptions): Router {
   const router = Router();
   const serve = (
     path: string,
@@ -20,7 +20,7 @@ export function createCards({ cards, inTurn, publicUrl }: CardOptions): Router {
     make: (request: Request, viewer: Viewer) => Promise<string>,
   ): void => {
     const answer: RequestHandler = async (request, response) => {
-      const text = await inTurn(request, ({ viewer }) => {
+      const text = await runAdmitted(request, ({ viewer }) => {
         authorise(viewer, 'READER', 'READ');
         return make(request, viewer);
       });

@@ -16,7 +16,7 @@ import { authorise, type Viewer } from '../modules/access/index.ts';
 import type { EmbeddingFileFormat } from '../modules/embeddings/index.ts';
 import { WEIGHTS_FORMATS, type WeightsFormat } from '../modules/models/index.ts';
 import type { ArtifactStore } from '../platform/artifact-store/index.ts';
-import type { InTurn } from './gate.ts';
+import type { RunAdmitted } from './gate.ts';
 import { evaluateConditions, selectRange } from './http-conditions.ts';
 
 /** A stored file that the viewer may download. */
@@ -51,7 +51,7 @@ export interface DownloadSources {
 
 export interface DownloadOptions {
   readonly sources: DownloadSources;
-  readonly inTurn: InTurn;
+  readonly runAdmitted: RunAdmitted;
   /** A client that reads nothing for this long is disconnected, and its file closed. */
   readonly stallTimeoutMs?: number;
 }
@@ -62,7 +62,7 @@ const LISTENERS_MAX = 20;
  * The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}`, `/embeddings/{id}.npy|csv` and
  * `/datasets/{id}/thumbnails/{n}.webp`.
  */
-export function createDownloads({ sources, inTurn, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
+export function createDownloads({ sources, runAdmitted, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
   const router = Router();
   const serve = (
     path: string,
@@ -73,7 +73,7 @@ export function createDownloads({ sources, inTurn, stallTimeoutMs = 60_000 }: Do
         const client = new AbortController();
         response.once('close', () => client.abort());
         // The turn ends before the file is sent, because sending takes as long as the client's connection needs.
-        const file = await inTurn(request, ({ viewer }, leave) => {
+        const file = await runAdmitted(request, ({ viewer }, leave) => {
           authorise(viewer, 'READER', 'READ');
           return find(request, viewer, client.signal, leave);
         });

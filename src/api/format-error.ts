@@ -27,7 +27,7 @@ export interface FailureContext {
 /**
  * Formats one error of an operation.
  * @param formatted message, path and locations of the error, with the extensions.code of Apollo or graphql-ws.
- * @param error the thrown value. A DomainError is shown, and a database that is away is answered as
+ * @param error the thrown value. A DomainError is shown, and an unreachable database is answered as
  * DATABASE_UNREACHABLE; any other error is logged whole and answered as INTERNAL.
  */
 export function presentError(
@@ -80,7 +80,7 @@ function factsOf(error: DomainError): FailureFacts {
 const INTERNAL = {
   code: 'INTERNAL',
   message: 'Something went wrong on the server.',
-  hint: 'Look in the log of the server for this requestId.',
+  hint: 'Search the log of the server for this requestId.',
 } as const;
 
 /** A failed answer outside GraphQL. */

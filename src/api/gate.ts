@@ -20,7 +20,7 @@ export interface Admitted {
  * @param work calls `leave` to end its turn early, before it waits for something other than the database.
  * @throws DomainError of the gate, OVERLOADED, and the errors of `work`.
  */
-export type InTurn = <Result>(
+export type RunAdmitted = <Result>(
   request: IncomingMessage,
   work: (admitted: Admitted, leave: () => void) => Promise<Result>,
 ) => Promise<Result>;
@@ -117,7 +117,7 @@ export function createGate({ access, cookie, senderOf, audit, limits, logger }: 
   };
 }
 
-/** True if the key or session is not valid; any other failure, such as a database that is away, says nothing of it. */
+/** True if the key or session is not valid; any other failure, such as an unreachable database, does not decide it. */
 export function isUnauthenticated(error: unknown): boolean {
   return error instanceof DomainError && error.code === 'UNAUTHENTICATED';
 }

@@ -27,7 +27,7 @@ import { createCards } from './cards.ts';
 import { createDownloads, type DownloadSources } from './downloads.ts';
 import { createFairQueue, DEFAULT_QUEUE_LIMITS, type FairQueue, type FairQueueLimits } from './fair-queue.ts';
 import { httpFailure, httpStatusOf, presentError } from './format-error.ts';
-import { createGate, type Admitted, type Gate, type InTurn } from './gate.ts';
+import { createGate, type Admitted, type Gate, type RunAdmitted } from './gate.ts';
 import { boundsOfText, checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
 import { createMetrics } from './metrics.ts';
 import { createPages } from './pages.ts';
@@ -130,7 +130,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
 
   const hostOf = (request: IncomingMessage): string | undefined => options.senderOf(request).host;
   const viewerOfRequest = async (request: IncomingMessage): Promise<Viewer> => (await gate.admit(request)).viewer;
-  const inTurn: InTurn = async (request, work) => {
+  const runAdmitted: RunAdmitted = async (request, work) => {
     const admitted = await gate.admit(request);
     const slot = queue.slotFor(admitted.countedAs);
     await slot.acquire();
@@ -198,26 +198,26 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.status(status === 'ready' ? 200 : 503).json({ status });
   });
   app.get('/metrics', async (request, response) => {
-    const text = await inTurn(request, ({ viewer }) => {
+    const text = await runAdmitted(request, ({ viewer }) => {
       authorise(viewer, 'READER', 'READ');
       return metrics.text();
     });
     response.type(metrics.contentType).send(text);
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate, queue));
-  app.use(createSessions({ sessions: options.access.sessions, audit: options.services.audit, cookie, inTurn }));
+  app.use(createSessions({ sessions: options.access.sessions, audit: options.services.audit, cookie, runAdmitted }));
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
   app.use(
     createCards({
       cards: options.services.cards,
-      inTurn,
+      runAdmitted,
       publicUrl: () => options.publicUrl ?? ownUrl,
     }),
   );
   app.use(
     createDownloads({
       sources: sourcesOf(options),
-      inTurn,
+      runAdmitted,
       ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }),
     }),
   );

@@ -7,7 +7,7 @@ import { createNotifier, type Notifier } from '../platform/notifier.ts';
 
 /** Notifies listeners that a change of a run was committed. */
 export interface RunAnnouncements {
-  /** @returns a function that ends the listening. */
+  /** @returns a function that removes the listener. */
   subscribe(runId: string, listener: () => void): () => void;
 }
 
@@ -89,7 +89,7 @@ async function* eventsOf({
   }
 }
 
-/** A subscription that has begun waits for a database that is away, and misses no event. */
+/** A running subscription waits while the database is unreachable, and misses no event. */
 async function whenDatabaseAnswers<Result>(notifier: Notifier, work: () => Promise<Result>): Promise<Result> {
   for (;;) {
     try {

@@ -6,22 +6,22 @@ import { Router } from 'express';
 import { DomainError } from '../errors.ts';
 import type { SessionService } from '../modules/access/index.ts';
 import type { AuditService } from '../modules/audit/index.ts';
-import type { InTurn } from './gate.ts';
+import type { RunAdmitted } from './gate.ts';
 import type { SessionCookie } from './session-cookie.ts';
 
 export interface SessionOptions {
   readonly sessions: SessionService;
   readonly audit: Pick<AuditService, 'record'>;
   readonly cookie: SessionCookie;
-  readonly inTurn: InTurn;
+  readonly runAdmitted: RunAdmitted;
 }
 
 const PATH = '/session';
 
-export function createSessions({ sessions, audit, cookie, inTurn }: SessionOptions): Router {
+export function createSessions({ sessions, audit, cookie, runAdmitted }: SessionOptions): Router {
   const router = Router();
   router.post(PATH, async (request, response) => {
-    const { session, token } = await inTurn(request, ({ viewer, address }) => {
+    const { session, token } = await runAdmitted(request, ({ viewer, address }) => {
       // A session cannot renew itself.
       if (request.headers.authorization === undefined)
         throw refusal('A key is needed to sign in.', 'Send it as "Authorization: Bearer pfn_...".');
@@ -34,7 +34,7 @@ export function createSessions({ sessions, audit, cookie, inTurn }: SessionOptio
     response.status(201).set('Cache-Control', 'no-store').json({ id: session.id, expiresAt: session.expiresAt });
   });
   router.delete(PATH, async (request, response) => {
-    await inTurn(request, ({ viewer, address }) => {
+    await runAdmitted(request, ({ viewer, address }) => {
       const token = request.headers.authorization === undefined ? cookie.tokenOf(request) : undefined;
       if (token === undefined) throw refusal('The request has no session.', 'Sign in first.');
       return audit.record(

@@ -7,7 +7,7 @@ import { programVersion } from '../platform/program-version.ts';
 import { withRegistry } from './with-registry.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { interruptible } from './interruptible.ts';
-import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
+import { formatByteSize, createStatusLine, progressBar } from './terminal.ts';
 
 /** @param target a file that does not exist yet, or a folder. */
 export async function backup(target: string, { json }: { readonly json?: true | undefined }): Promise<ExitCode> {
@@ -30,7 +30,7 @@ export async function backup(target: string, { json }: { readonly json?: true | 
           program: programVersion(),
           onProgress: ({ bytesDone, bytesTotal }) =>
             status.show(
-              `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+              `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${formatByteSize(bytesDone)} of ${formatByteSize(bytesTotal)}`,
             ),
         }),
       ),
@@ -39,7 +39,7 @@ export async function backup(target: string, { json }: { readonly json?: true | 
   if (json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else {
     process.stdout.write(
-      `${report.file}: ${byteSizeInWords(report.byteSize)}, ${report.rowCount} rows, ${report.artifacts.count} artifacts.\n`,
+      `${report.file}: ${formatByteSize(report.byteSize)}, ${report.rowCount} rows, ${report.artifacts.count} artifacts.\n`,
     );
     if (report.damaged.length > 0)
       process.stdout.write(`Not in the backup, because missing or damaged: ${report.damaged.join(', ')}\n`);

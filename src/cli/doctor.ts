@@ -18,7 +18,7 @@ import {
 } from '../platform/engine/installed.ts';
 import { programVersion } from '../platform/program-version.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
-import { byteSizeInWords } from './terminal.ts';
+import { formatByteSize } from './terminal.ts';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
@@ -60,7 +60,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
     problems.push(`${library} is missing: "${ENGINE_INSTALL_COMMAND}" installs it.`);
   const freeBytes = await freeBytesAt(env.dataDir);
   if (freeBytes < FREE_BYTES_WANTED)
-    problems.push(`Only ${byteSizeInWords(freeBytes)} are free on the disk of ${env.dataDir}.`);
+    problems.push(`Only ${formatByteSize(freeBytes)} are free on the disk of ${env.dataDir}.`);
   if (engine === null)
     for (const program of ['python3', 'g++'])
       if (!(await answers(program)))
@@ -123,10 +123,10 @@ function asText({
     `gpu       ${gpu}`,
     ...devices.map(
       ({ name, memoryBytes, matmulGflops, convolutionGflops }) =>
-        `device    ${name}, ${byteSizeInWords(memoryBytes)}${matmulGflops === null || convolutionGflops === null ? '' : `: matmul ${Math.round(matmulGflops)} GFLOP/s, convolution ${Math.round(convolutionGflops)} GFLOP/s (float32, now)`}`,
+        `device    ${name}, ${formatByteSize(memoryBytes)}${matmulGflops === null || convolutionGflops === null ? '' : `: matmul ${Math.round(matmulGflops)} GFLOP/s, convolution ${Math.round(convolutionGflops)} GFLOP/s (float32, now)`}`,
     ),
-    `memory    ${byteSizeInWords(memory.freeBytes)} free of ${byteSizeInWords(memory.totalBytes)}`,
-    `data      ${dataDir.path}, ${byteSizeInWords(dataDir.freeBytes)} free; database ${database}`,
+    `memory    ${formatByteSize(memory.freeBytes)} free of ${formatByteSize(memory.totalBytes)}`,
+    `data      ${dataDir.path}, ${formatByteSize(dataDir.freeBytes)} free; database ${database}`,
     ...(problems.length === 0 ? ['No problems found.'] : problems.map((problem) => `! ${problem}`)),
     '',
   ].join('\n');

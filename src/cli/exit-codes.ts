@@ -4,7 +4,7 @@ export const EXIT = {
   /** The server refused, was unreachable, or does not have the object; the message says what to do. */
   NOT_DONE: 1,
   /** The command line was invalid; nothing was executed. */
-  MISUSED: 2,
+  INVALID_ARGUMENTS: 2,
   /** Bytes do not match their digest, on this machine or in the registry. */
   DAMAGE_FOUND: 3,
   /** The command did its work, and the run that it waited for ended as FAILED or CANCELED. */

@@ -3,7 +3,7 @@ import { CommanderError } from '@commander-js/extra-typings';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
 /** Names of errors whose messages are written for users. */
-const WRITTEN_FOR_PEOPLE: ReadonlySet<string> = new Set(['DomainError', 'EngineLibraryError', 'EnvironmentError']);
+const USER_FACING_ERRORS: ReadonlySet<string> = new Set(['DomainError', 'EngineLibraryError', 'EnvironmentError']);
 
 /** SQLSTATEs and system errors that mean that PostgreSQL is unreachable, not that the program has a bug. */
 const DATABASE_FAILURES: Readonly<Record<string, string>> = {
@@ -16,14 +16,14 @@ const DATABASE_FAILURES: Readonly<Record<string, string>> = {
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommandFailure) return error.exitCode;
   // commander has already printed the error or the requested help.
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.DONE : EXIT.MISUSED;
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.DONE : EXIT.INVALID_ARGUMENTS;
   return EXIT.NOT_DONE;
 }
 
 /** An expected failure has a hint and needs no stack; an unexpected one is shown with its stack. */
 export function failureInWords(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
-  if (error instanceof CommandFailure || WRITTEN_FOR_PEOPLE.has(error.name)) {
+  if (error instanceof CommandFailure || USER_FACING_ERRORS.has(error.name)) {
     const hint = 'hint' in error && typeof error.hint === 'string' ? `\n${error.hint}` : '';
     return error.message + hint;
   }

@@ -3,7 +3,7 @@ import { checkArtifacts, type FsckReport } from '../modules/artifacts/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
 import { withRegistry } from './with-registry.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
-import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
+import { formatByteSize, createStatusLine, progressBar } from './terminal.ts';
 
 export async function fsck({ json }: { readonly json?: true | undefined }): Promise<ExitCode> {
   const status = createStatusLine(process.stderr);
@@ -14,7 +14,7 @@ export async function fsck({ json }: { readonly json?: true | undefined }): Prom
         store,
         onProgress: ({ bytesDone, bytesTotal }) =>
           status.show(
-            `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+            `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${formatByteSize(bytesDone)} of ${formatByteSize(bytesTotal)}`,
           ),
       }),
     ),
@@ -34,7 +34,7 @@ function asText({
   quarantined,
 }: FsckReport): string {
   return [
-    `Checked ${checked.count} artifacts, ${byteSizeInWords(checked.byteSize)}.`,
+    `Checked ${checked.count} artifacts, ${formatByteSize(checked.byteSize)}.`,
     ...damaged.map(
       ({ sha256, damage, referencedBy }) =>
         `${damage} ${sha256}, referenced by ${referencedBy.length === 0 ? 'no object' : referencedBy.join(', ')}.`,
@@ -43,17 +43,17 @@ function asText({
     ...(filesWithoutRow.count === 0
       ? []
       : [
-          `Files without a row: ${filesWithoutRow.count}, ${byteSizeInWords(filesWithoutRow.byteSize)}. "paraffin gc" deletes the old ones.`,
+          `Files without a row: ${filesWithoutRow.count}, ${formatByteSize(filesWithoutRow.byteSize)}. "paraffin gc" deletes the old ones.`,
         ]),
     ...(unreferencedRows.count === 0
       ? []
       : [
-          `Unreferenced artifacts: ${unreferencedRows.count}, ${byteSizeInWords(unreferencedRows.byteSize)}. "paraffin gc" deletes the old ones.`,
+          `Unreferenced artifacts: ${unreferencedRows.count}, ${formatByteSize(unreferencedRows.byteSize)}. "paraffin gc" deletes the old ones.`,
         ]),
     ...unexpectedFiles.map((file) => `Not an artifact: ${file}`),
     ...(quarantined.count === 0
       ? []
-      : [`In quarantine: ${quarantined.count} files, ${byteSizeInWords(quarantined.byteSize)}.`]),
+      : [`In quarantine: ${quarantined.count} files, ${formatByteSize(quarantined.byteSize)}.`]),
     damaged.length === 0
       ? 'No damage found.'
       : `${damaged.length} damaged: restore them from a backup, or import them again.`,

@@ -6,7 +6,7 @@ import { withStoredBytesLock } from '../platform/advisory-lock.ts';
 import type { Transaction } from '../platform/db.ts';
 import { withRegistry } from './with-registry.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
-import { byteSizeInWords, table } from './terminal.ts';
+import { formatByteSize, table } from './terminal.ts';
 
 export interface GcOptions {
   readonly dryRun: boolean;
@@ -37,13 +37,13 @@ function asText(
   { dryRun, kinds, rows, files }: GarbageReport & { readonly dryRun: boolean },
   graceHours: number,
 ): string {
-  const sum = ({ count, byteSize }: Sum): string[] => [String(count), byteSizeInWords(byteSize)];
+  const sum = ({ count, byteSize }: Sum): string[] => [String(count), formatByteSize(byteSize)];
   return [
     table(
       ['kind', dryRun ? 'would delete' : 'deleted', 'bytes', 'keeps', 'bytes'],
       kinds.map(({ kind, deleted, kept }) => [kind, ...sum(deleted), ...sum(kept)]),
     ),
-    `${dryRun ? 'Would delete' : 'Deleted'} ${files.count} files, ${byteSizeInWords(files.byteSize)}; ${rows.count} unreferenced artifacts.`,
+    `${dryRun ? 'Would delete' : 'Deleted'} ${files.count} files, ${formatByteSize(files.byteSize)}; ${rows.count} unreferenced artifacts.`,
     `Files stay for ${graceHours} hours after they were written, and while a run that is older goes on.`,
     '',
   ].join('\n');

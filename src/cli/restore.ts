@@ -19,7 +19,7 @@ import { startPostgres } from '../platform/postgres.ts';
 import { removeIfKilled } from '../platform/remove-if-killed.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { interruptible } from './interruptible.ts';
-import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
+import { formatByteSize, createStatusLine, progressBar } from './terminal.ts';
 
 export interface RestoreOptions {
   /** An empty folder. */
@@ -54,7 +54,7 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
           signal,
           onProgress: ({ bytesDone, bytesTotal }) =>
             status.show(
-              `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+              `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${formatByteSize(bytesDone)} of ${formatByteSize(bytesTotal)}`,
             ),
         });
       } finally {

@@ -76,7 +76,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 }
 
 /** e.g. `1.5 GB`; powers of ten, as disks are sold. */
-export function byteSizeInWords(byteSize: number): string {
+export function formatByteSize(byteSize: number): string {
   const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
   let amount = byteSize;
   let unit = 0;

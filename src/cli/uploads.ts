@@ -2,9 +2,9 @@
 import path from 'node:path';
 import { readEnvironment } from '../env.ts';
 import { clearUploads } from '../platform/upload-store.ts';
-import { byteSizeInWords } from './terminal.ts';
+import { formatByteSize } from './terminal.ts';
 
 export async function clear(): Promise<void> {
   const { count, byteSize } = await clearUploads(path.join(readEnvironment().dataDir, 'uploads'));
-  process.stdout.write(`Deleted ${count} uploads, ${byteSizeInWords(byteSize)}.\n`);
+  process.stdout.write(`Deleted ${count} uploads, ${formatByteSize(byteSize)}.\n`);
 }

@@ -30,7 +30,7 @@ interface NamedTensor {
 const NORM_PART = '(?:weight|bias|running_mean|running_var|num_batches_tracked)';
 const BLOCK_PART = `(?:conv[123]\\.weight|bn[123]\\.${NORM_PART}|downsample\\.0\\.weight|downsample\\.1\\.${NORM_PART})`;
 /** The shortest prefix, so that a block's own `conv1.weight` is never mistaken for a stem. */
-const IN_BLOCK = new RegExp(`^(|.*?\\.)(layer[1-4]|[4-7])\\.\\d+\\.${BLOCK_PART}$`);
+const RESIDUAL_BLOCK_NAME = new RegExp(`^(|.*?\\.)(layer[1-4]|[4-7])\\.\\d+\\.${BLOCK_PART}$`);
 const CANONICAL = new RegExp(`^(?:conv1\\.weight|bn1\\.${NORM_PART}|layer[1-4]\\.\\d+\\.${BLOCK_PART})$`);
 const SEQUENTIAL_PARTS: Readonly<Record<string, string>> = {
   '0': 'conv1',
@@ -67,7 +67,7 @@ export function nameInFile(name: string, { prefix, naming }: Pick<ResnetNetwork,
 export function networksIn(tensors: readonly { readonly name: string }[]): ResnetNetwork[] {
   const places = new Map<string, Pick<ResnetNetwork, 'prefix' | 'naming'>>();
   for (const { name } of tensors) {
-    const [, prefix, layer] = IN_BLOCK.exec(name) ?? [];
+    const [, prefix, layer] = RESIDUAL_BLOCK_NAME.exec(name) ?? [];
     if (prefix === undefined || layer === undefined) continue;
     const naming = layer.startsWith('layer') ? 'TORCHVISION' : 'SEQUENTIAL';
     places.set(`${naming} ${prefix}`, { prefix, naming });

@@ -82,7 +82,7 @@ const DTYPES: ReadonlyMap<string, TorchDtype> = new Map(TORCH_DTYPES.map((dtype)
 /** Name, dtype and shape of a tensor that is about to be written. */
 export type SafetensorsPlan = TensorFacts & { readonly dtype: SafetensorsDtype };
 
-export interface SafetensorsLayout {
+export interface AllocatedSafetensors {
   /** The whole file, with its header written and its values 0. */
   readonly file: Uint8Array<ArrayBuffer>;
   /** The part of the file for each tensor's bytes, aligned to its elements. */
@@ -100,7 +100,7 @@ export function writeSafetensors(
 ): Uint8Array<ArrayBuffer> {
   for (const { name, dtype, shape, data } of tensors)
     checkSize(name, dtype, checkedShape(name, shape), data.byteLength);
-  const { file, places } = layOutSafetensors(tensors, metadata);
+  const { file, places } = allocateSafetensors(tensors, metadata);
   for (const { name, data } of tensors)
     places.get(name)?.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return file;
@@ -112,10 +112,10 @@ export function writeSafetensors(
  * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
  * @throws SafetensorsError as `writeSafetensors`, except SIZE_MISMATCH.
  */
-export function layOutSafetensors(
+export function allocateSafetensors(
   tensors: readonly SafetensorsPlan[],
   metadata: Readonly<Record<string, string>> = {},
-): SafetensorsLayout {
+): AllocatedSafetensors {
   const sorted = tensors.toSorted(
     (a, b) => BYTES_PER_ELEMENT[b.dtype] - BYTES_PER_ELEMENT[a.dtype] || compareNames(a.name, b.name),
   );

@@ -77,15 +77,15 @@ export function spearmanCorrelation({ truth, predicted }: Numbers, imageCounts?:
     left.map((rank, image) => (rank - leftMean) * ((right[image] ?? 0) - rightMean)),
     imageCounts,
   );
-  const leftSpread = weightedMean(
+  const leftVariance = weightedMean(
     left.map((rank) => (rank - leftMean) ** 2),
     imageCounts,
   );
-  const rightSpread = weightedMean(
+  const rightVariance = weightedMean(
     right.map((rank) => (rank - rightMean) ** 2),
     imageCounts,
   );
-  const scale = Math.sqrt(leftSpread * rightSpread);
+  const scale = Math.sqrt(leftVariance * rightVariance);
   return scale === 0 ? Number.NaN : covariance / scale;
 }
 

@@ -104,10 +104,10 @@ export interface Stain {
 
 /** Ruifrok and Johnston's vectors with random variation, as between laboratories. */
 export function drawStain(draw: Draw): Stain {
-  const shaken = (value: number): number => value * between(draw, 0.88, 1.12);
+  const perturbed = (value: number): number => value * between(draw, 0.88, 1.12);
   return {
-    haematoxylin: [shaken(0.65), shaken(0.7), shaken(0.29)],
-    eosin: [shaken(0.07), shaken(0.99), shaken(0.25)],
+    haematoxylin: [perturbed(0.65), perturbed(0.7), perturbed(0.29)],
+    eosin: [perturbed(0.07), perturbed(0.99), perturbed(0.25)],
     haematoxylinMean: between(draw, 0.3, 0.42),
     eosinMean: between(draw, 0.34, 0.46),
     glass: between(draw, 238, 248),

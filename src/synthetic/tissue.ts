@@ -265,11 +265,11 @@ function drawGland(canvas: Canvas, draw: Draw, noise: Noise, x: number, y: numbe
   const nucleusCount = Math.round((2 * Math.PI * radiusPx * Math.sqrt(squeeze)) / 8.5);
   for (let index = 0; index < nucleusCount; index += 1) {
     const theta = (index / nucleusCount) * 2 * Math.PI + between(draw, -0.05, 0.05);
-    const away = 1 - between(draw, 4.5, 6.5) / radiusPx;
+    const distance = 1 - between(draw, 4.5, 6.5) / radiusPx;
     const ragged =
       1 + shape.raggedness * (0.6 * Math.sin(2 * theta + shape.phase) + 0.4 * Math.sin(5 * theta + 2 * shape.phase));
-    const along = radiusPx * away * ragged * Math.cos(theta);
-    const across = radiusPx * squeeze * away * ragged * Math.sin(theta);
+    const along = radiusPx * distance * ragged * Math.cos(theta);
+    const across = radiusPx * squeeze * distance * ragged * Math.sin(theta);
     const cos = Math.cos(shape.angle);
     const sin = Math.sin(shape.angle);
     const blob = {

@@ -48,7 +48,7 @@ test('has the stack of a run that failed unexpectedly, under the id of the run',
   );
   assert.deepEqual(
     [run.failureCode, run.failureHint],
-    ['INTERNAL', 'The worker log holds the details under the run id.'],
+    ['INTERNAL', 'Search the worker log for the run id: it has the details.'],
   );
   const entries = await eventually('an entry of the run', () => {
     const found = log

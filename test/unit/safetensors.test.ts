@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import {
-  layOutSafetensors,
+  allocateSafetensors,
   MAX_HEADER_BYTES,
   readForeignSafetensors,
   readSafetensors,
@@ -103,7 +103,7 @@ describe('what is written', () => {
   });
 
   test('gives the same bytes when the layout is made first and filled in place', () => {
-    const { file, places } = layOutSafetensors([WEIGHT, COUNT, PIXELS], { a: '1' });
+    const { file, places } = allocateSafetensors([WEIGHT, COUNT, PIXELS], { a: '1' });
     for (const { name, data } of [WEIGHT, COUNT, PIXELS]) places.get(name)?.set(new Uint8Array(data.buffer));
     assert.deepEqual(file, writeSafetensors([WEIGHT, COUNT, PIXELS], { a: '1' }));
   });

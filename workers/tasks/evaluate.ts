@@ -253,7 +253,7 @@ function domainErrorOf(error: ProbeError): DomainError {
         code: 'TRAINING_DIVERGED',
         message: error.message,
         field: error.field,
-        hint: 'Take a lower learningRate.',
+        hint: 'Use a lower learningRate.',
         cause: error,
       });
     case 'SPLIT_INVALID':
@@ -263,7 +263,7 @@ function domainErrorOf(error: ProbeError): DomainError {
         code: 'BAD_INPUT',
         message: error.message,
         field: 'input.datasetVersionId',
-        hint: 'Look at the labels, groups and split of the version.',
+        hint: 'Check the labels, groups and split of the version.',
         cause: error,
       });
     default:

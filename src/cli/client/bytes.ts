@@ -5,9 +5,9 @@ import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
-import { byteSizeInWords, createStatusLine, progressBar } from '../terminal.ts';
-import { leaveOnInterrupt } from './interruption.ts';
-import { remark } from './output.ts';
+import { formatByteSize, createStatusLine, progressBar } from '../terminal.ts';
+import { exitOnInterrupt } from './interruption.ts';
+import { printNote } from './output.ts';
 import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './connection.ts';
 
 /** Number of consecutive interruptions without any progress after which the transfer fails. */
@@ -40,7 +40,7 @@ export interface RemoteFile {
  * Facts of the file at a path of the server. Waits if the server must make the file first.
  * @throws ServerRefusal.
  */
-export async function lookAt(registry: Registry, options: ClientOptions, urlPath: string): Promise<RemoteFile> {
+export async function remoteFileAt(registry: Registry, options: ClientOptions, urlPath: string): Promise<RemoteFile> {
   const line = createStatusLine(process.stderr);
   for (;;) {
     const response = await registry.send(urlPath, { method: 'HEAD' });
@@ -99,12 +99,12 @@ export async function fetchFile(
     const perSecond = ((have - began.have) / Math.max(1, performance.now() - began.atMs)) * 1000;
     if (options.quiet !== true)
       line.show(
-        `${progressBar(byteSize === 0 ? 1 : have / byteSize)} ${byteSizeInWords(have)} of ${byteSizeInWords(byteSize)}, ${byteSizeInWords(Math.round(perSecond))}/s`,
+        `${progressBar(byteSize === 0 ? 1 : have / byteSize)} ${formatByteSize(have)} of ${formatByteSize(byteSize)}, ${formatByteSize(Math.round(perSecond))}/s`,
       );
   };
   const file = await open(part, 'a', 0o644);
-  using _left = leaveOnInterrupt(
-    () => `The download stopped at ${byteSizeInWords(have)}. Run the same command again to continue.`,
+  using _left = exitOnInterrupt(
+    () => `The download stopped at ${formatByteSize(have)}. Run the same command again to continue.`,
     line,
   );
   try {
@@ -138,7 +138,7 @@ export async function fetchFile(
           throw error instanceof CommandFailure
             ? error
             : new CommandFailure({
-                message: `The download was interrupted at ${byteSizeInWords(have)}.`,
+                message: `The download was interrupted at ${formatByteSize(have)}.`,
                 hint: 'Run the same command again to continue.',
               });
         }
@@ -218,22 +218,22 @@ export interface SentFile {
  */
 export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<SentFile> {
   const line = createStatusLine(process.stderr);
-  using _left = leaveOnInterrupt(() => 'The upload was interrupted. Run the same command again to continue.', line);
+  using _left = exitOnInterrupt(() => 'The upload was interrupted. Run the same command again to continue.', line);
   const { size } = await stat(file).catch(() => {
-    throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `The file ${file} does not exist.` });
+    throw new CommandFailure({ exitCode: EXIT.INVALID_ARGUMENTS, message: `The file ${file} does not exist.` });
   });
   const sha256 = await sha256Of(file);
   const { unfinishedUpload } = await import('./unfinished-upload.ts');
   const unfinished = unfinishedUpload(registry.url, sha256);
   const before = await uploadedBytes(registry, await unfinished.readUnfinished(), size);
   if (before !== undefined)
-    remark(options, `The upload continues at ${byteSizeInWords(before.offset)} of ${byteSizeInWords(size)}.`);
+    printNote(options, `The upload continues at ${formatByteSize(before.offset)} of ${formatByteSize(size)}.`);
   const at = before?.at ?? (await beginUpload(registry, path.basename(file), size, sha256));
   await unfinished.writeUnfinished(at);
   const blob = await openAsBlob(file);
   for (let offset = before?.offset ?? 0, attemptsWithoutProgress = 0; offset < size;) {
     if (options.quiet !== true)
-      line.show(`${progressBar(offset / size)} ${byteSizeInWords(offset)} of ${byteSizeInWords(size)}`);
+      line.show(`${progressBar(offset / size)} ${formatByteSize(offset)} of ${formatByteSize(size)}`);
     const sent = await registry
       .send(at, {
         method: 'PATCH',
@@ -248,13 +248,13 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
     attemptsWithoutProgress = reached !== undefined && reached > offset ? 0 : attemptsWithoutProgress + 1;
     if (reached === undefined || attemptsWithoutProgress >= MAX_ATTEMPTS_WITHOUT_PROGRESS)
       throw new CommandFailure({
-        message: `The upload was interrupted at ${byteSizeInWords(offset)}.`,
+        message: `The upload was interrupted at ${formatByteSize(offset)}.`,
         hint: 'Run the same command again to continue.',
       });
     await pause(RETRY_MS * attemptsWithoutProgress);
     offset = reached;
   }
-  if (options.quiet !== true) line.show(`${progressBar(1)} ${byteSizeInWords(size)}`);
+  if (options.quiet !== true) line.show(`${progressBar(1)} ${formatByteSize(size)}`);
   line.end();
   return { uploadId: path.posix.basename(at), forget: unfinished.forget };
 }

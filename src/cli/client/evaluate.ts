@@ -10,7 +10,7 @@ import { clientCommand, connect, granted, type ClientOptions, type Registry } fr
 import { awaitRun, type RunOutcome } from './follow.ts';
 import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
-import { interval, paint, remark, show } from './output.ts';
+import { interval, paint, printNote, show } from './output.ts';
 import { findCheckpoint, findVersion } from './references.ts';
 
 const LAUNCH = graphql(
@@ -170,7 +170,7 @@ export const evaluateCommand = clientCommand('evaluate', {
       });
       return;
     }
-    remark(
+    printNote(
       options,
       `run ${run.id}: ${checkpoint.model.slug}@${checkpoint.version} on ${version.datasetSlug}@${version.version}`,
     );
@@ -189,7 +189,7 @@ export const evaluateCommand = clientCommand('evaluate', {
         `evaluation ${evaluation.id}`,
       ].join('\n'),
     });
-    remarkCaveats(options, evaluation);
+    printCaveats(options, evaluation);
   });
 
 type Evaluation = NonNullable<RunOutcome['evaluation']>;
@@ -336,7 +336,7 @@ export const leaderboardCommand = clientCommand('leaderboard', {
     const reference = named ?? data;
     if (reference === undefined || (named !== undefined && data !== undefined))
       throw new CommandFailure({
-        exitCode: EXIT.MISUSED,
+        exitCode: EXIT.INVALID_ARGUMENTS,
         message: 'Give one dataset.',
         hint: 'For example: paraffin leaderboard bach',
       });
@@ -380,13 +380,13 @@ export const leaderboardCommand = clientCommand('leaderboard', {
               ),
             ].join('\n'),
     });
-    if (best !== undefined) remarkCaveats(options, best.evaluation);
+    if (best !== undefined) printCaveats(options, best.evaluation);
   });
 
 /** Warnings about images that make every score on them too high or less certain. */
-function remarkCaveats(
+function printCaveats(
   options: ClientOptions,
   { caveats }: { readonly caveats: NonNullable<RunOutcome['evaluation']>['caveats'] },
 ): void {
-  for (const { kind, count, meaning } of caveats) remark(options, `${kind}, ${count} images: ${meaning ?? ''}`);
+  for (const { kind, count, meaning } of caveats) printNote(options, `${kind}, ${count} images: ${meaning ?? ''}`);
 }

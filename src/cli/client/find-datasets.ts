@@ -1,10 +1,10 @@
 /** `paraffin datasets ls` and `show`: find datasets, and show all facts of one. */
 import { listOf, namesOf, numberFrom, oneOf, texts, wholeNumberFrom } from '../command.ts';
-import { byteSizeInWords, table } from '../terminal.ts';
+import { formatByteSize, table } from '../terminal.ts';
 import { clientCommand, connect } from './connection.ts';
 import { IMAGE_KINDS, TASKS } from './dataset-choices.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
-import { facts, paint, paintStatus, remark, show } from './output.ts';
+import { facts, paint, paintStatus, printNote, show } from './output.ts';
 import { idOrSlug, noDataset } from './references.ts';
 
 const LIST = graphql(`
@@ -227,7 +227,7 @@ export const listCommand = clientCommand('ls', {
             : table(['slug', 'organs', 'stains', 'kind', 'resolution', 'licence', 'images here'], rows),
       });
       if (datasets.totalCount > datasets.nodes.length)
-        remark(options, `${datasets.nodes.length} of ${datasets.totalCount}; --limit shows more.`);
+        printNote(options, `${datasets.nodes.length} of ${datasets.totalCount}; --limit shows more.`);
     },
   );
 
@@ -247,7 +247,7 @@ export const showCommand = clientCommand('show', {
     const sealed = versions.nodes.map(
       ({ id, version, status, imageCount, byteSize, groupCount, digest, labelCounts, issues }) =>
         [
-          `  ${paint('bold', `version ${version}`)}  ${paintStatus(status)}  ${imageCount} images, ${groupCount} groups, ${byteSizeInWords(byteSize)}  ${paint('dim', id)}`,
+          `  ${paint('bold', `version ${version}`)}  ${paintStatus(status)}  ${imageCount} images, ${groupCount} groups, ${formatByteSize(byteSize)}  ${paint('dim', id)}`,
           ...(digest === null ? [] : [`    digest ${digest}`]),
           ...(labelCounts.length === 0
             ? []

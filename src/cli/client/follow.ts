@@ -10,8 +10,8 @@ import {
   METRIC_FIELDS,
 } from './fragments.ts';
 import { graphql, type ResultOf } from './graphql.ts';
-import { leaveRunOnInterrupt } from './interruption.ts';
-import { durationInWords } from './output.ts';
+import { detachOnInterrupt } from './interruption.ts';
+import { formatDuration } from './output.ts';
 
 const RUN_OUTCOME = graphql(
   `
@@ -140,7 +140,7 @@ export type RunOutcome = NonNullable<ResultOf<typeof RUN_OUTCOME>['run']>;
  */
 export async function awaitRun(registry: Registry, options: ClientOptions, runId: string): Promise<RunOutcome> {
   const line = createStatusLine(process.stderr);
-  using _left = leaveRunOnInterrupt(runId, line);
+  using _left = detachOnInterrupt(runId, line);
   const progress = describeProgress();
   for await (const event of registry.follow(runId, 0)) {
     const words = progress(event);
@@ -187,7 +187,7 @@ export function describeProgress(): (event: RunEvent) => string {
       `${progressBar(progress)} ${String(Math.round(progress * 100)).padStart(3)} %`,
       ...(loss === undefined ? [message] : [`step ${metrics.get('step') ?? 0}`, `loss ${loss.toFixed(3)}`]),
       ...(rate === undefined ? [] : [`${rate.toFixed(1)} images/s`]),
-      ...(secondsLeft === undefined ? [] : [`${durationInWords(secondsLeft)} left`]),
+      ...(secondsLeft === undefined ? [] : [`${formatDuration(secondsLeft)} left`]),
     ]
       .join('  ')
       .trimEnd();

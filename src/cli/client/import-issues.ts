@@ -2,10 +2,10 @@
 import { wholeNumberFrom } from '../command.ts';
 import { CommandFailure } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
-import { fetchFile, lookAt } from './bytes.ts';
+import { fetchFile, remoteFileAt } from './bytes.ts';
 import { clientCommand, connect, type Registry } from './connection.ts';
 import { graphql, type ResultOf } from './graphql.ts';
-import { paint, remark, show } from './output.ts';
+import { paint, printNote, show } from './output.ts';
 import { findVersion } from './references.ts';
 
 const ISSUES = graphql(`
@@ -68,7 +68,13 @@ export const issuesCommand = clientCommand('issues', {
         throw new CommandFailure({ message: '--out writes issues of every kind.', hint: 'Leave out --kind.' });
       if (first.issueListUrl === null)
         throw new CommandFailure({ message: `${name} has no list of issues.`, hint: noListHint(first) });
-      await fetchFile(registry, options, first.issueListUrl, await lookAt(registry, options, first.issueListUrl), out);
+      await fetchFile(
+        registry,
+        options,
+        first.issueListUrl,
+        await remoteFileAt(registry, options, first.issueListUrl),
+        out,
+      );
       show(options, { data: { out, count: first.issueEntries.totalCount }, names: [out], text: `Wrote ${out}.` });
       return;
     }
@@ -80,7 +86,7 @@ export const issuesCommand = clientCommand('issues', {
     });
     const { totalCount } = first.issueEntries;
     if (totalCount > entries.length)
-      remark(options, `${entries.length} of ${totalCount}; --limit shows more, --out writes all of them.`);
+      printNote(options, `${entries.length} of ${totalCount}; --limit shows more, --out writes all of them.`);
   });
 
 async function issuesPage(

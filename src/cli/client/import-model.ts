@@ -110,7 +110,7 @@ export const importModelCommand = clientCommand('import', {
           std === undefined
         ) {
           throw new CommandFailure({
-            exitCode: EXIT.MISUSED,
+            exitCode: EXIT.INVALID_ARGUMENTS,
             message: 'Give either a file or URL with --model, --image-size, --mean and --std, or only --published.',
             hint: 'See: paraffin models import --help',
           });

@@ -6,7 +6,7 @@ import type { StatusLine } from '../terminal.ts';
  * Until this handler is disposed, Ctrl-C ends the program at once and prints the state of the work.
  * @param line the progress line, whose last text stays visible.
  */
-export function leaveOnInterrupt(words: () => string, line?: StatusLine): Disposable {
+export function exitOnInterrupt(words: () => string, line?: StatusLine): Disposable {
   const leave = (): void => {
     line?.end();
     process.stderr.write(`${words()}\n`);
@@ -17,8 +17,8 @@ export function leaveOnInterrupt(words: () => string, line?: StatusLine): Dispos
 }
 
 /** The same for a run, which continues without this command. */
-export function leaveRunOnInterrupt(runId: string, line?: StatusLine): Disposable {
-  return leaveOnInterrupt(
+export function detachOnInterrupt(runId: string, line?: StatusLine): Disposable {
+  return exitOnInterrupt(
     () =>
       `The run continues. Follow it again: paraffin runs logs -f ${runId}\nCancel it: paraffin runs cancel ${runId}`,
     line,

@@ -2,12 +2,12 @@
 import type { Command } from '@commander-js/extra-typings';
 import { group, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
-import { byteSizeInWords, table } from '../terminal.ts';
+import { formatByteSize, table } from '../terminal.ts';
 import { clientCommand, connect, granted } from './connection.ts';
 import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql } from './graphql.ts';
 import { importModelCommand } from './import-model.ts';
-import { facts, interval, paint, remark, show } from './output.ts';
+import { facts, interval, paint, printNote, show } from './output.ts';
 import { findCheckpoint, idOrSlug } from './references.ts';
 
 const LIST = graphql(`
@@ -177,7 +177,7 @@ const listCommand = clientCommand('ls', {
           : table(['model', 'encoder', 'checkpoints', 'newest', 'aliases', 'licence'], rows),
     });
     if (models.totalCount > models.nodes.length)
-      remark(options, `${models.nodes.length} of ${models.totalCount}; --limit shows more.`);
+      printNote(options, `${models.nodes.length} of ${models.totalCount}; --limit shows more.`);
   });
 
 const showCommand = clientCommand('show', {
@@ -203,7 +203,7 @@ const showCommand = clientCommand('show', {
       ...model.checkpoints.nodes.flatMap((checkpoint) => {
         const { inputContract: contract, importedFrom } = checkpoint;
         return [
-          `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.encoder.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${byteSizeInWords(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
+          `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.encoder.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${formatByteSize(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
           `  prepare: ${contract.imageSizePx} px ${contract.channelOrder}, ${contract.resizeRule.toLowerCase().replaceAll('_', ' ')}, values to [${contract.valueRange.join(', ')}], mean [${contract.channelMean.join(', ')}], std [${contract.channelStd.join(', ')}]`,
           ...(checkpoint.trainedOn.length === 0
             ? [`  trained on ${checkpoint.isTrainingKnown ? 'nothing' : 'unknown images'}`]
@@ -247,7 +247,7 @@ const aliasCommand = clientCommand('alias', {
   .option('--remove', 'remove the alias')
   .action(async (slug, name, reference, { remove, ...options }) => {
     if ((reference === undefined) !== (remove === true))
-      throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Give a checkpoint, or --remove.' });
+      throw new CommandFailure({ exitCode: EXIT.INVALID_ARGUMENTS, message: 'Give a checkpoint, or --remove.' });
     const registry = await connect(options);
     const checkpointId = reference === undefined ? null : (await findCheckpoint(registry, reference)).id;
     const { setModelAlias } = await registry.ask(SET_ALIAS, { input: { modelSlug: slug, name, checkpointId } });

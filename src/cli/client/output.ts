@@ -18,7 +18,7 @@ export function show({ json, quiet }: ClientOptions, { data, text, names }: Resu
 }
 
 /** A note beside the result. */
-export function remark({ quiet }: ClientOptions, text: string): void {
+export function printNote({ quiet }: ClientOptions, text: string): void {
   if (quiet !== true) process.stderr.write(`${text}\n`);
 }
 
@@ -60,7 +60,7 @@ export function interval({
 }
 
 /** A duration in words, e.g. `2 h 05 min`. */
-export function durationInWords(seconds: number): string {
+export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;
   if (whole < 3600) return `${Math.floor(whole / 60)} min ${String(whole % 60).padStart(2, '0')} s`;

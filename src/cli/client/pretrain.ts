@@ -1,12 +1,12 @@
 /** `paraffin pretrain`: pretrains an encoder by self-supervision and shows its progress. */
 import { listOf, namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
-import { byteSizeInWords } from '../terminal.ts';
+import { formatByteSize } from '../terminal.ts';
 import { clientCommand, connect, granted, type Registry } from './connection.ts';
 import { awaitRun } from './follow.ts';
 import { USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
-import { paint, remark, show } from './output.ts';
+import { paint, printNote, show } from './output.ts';
 import { findCheckpoint, findVersion } from './references.ts';
 
 const LAUNCH = graphql(
@@ -142,7 +142,10 @@ export const pretrainCommand = clientCommand('pretrain', {
       ...options
     }) => {
       if ([budget, epochs, steps].filter((extent) => extent !== undefined).length !== 1)
-        throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Give one of --budget, --epochs and --steps.' });
+        throw new CommandFailure({
+          exitCode: EXIT.INVALID_ARGUMENTS,
+          message: 'Give one of --budget, --epochs and --steps.',
+        });
       const parameters = {
         ...given('momentum', momentum),
         ...given('nesterov', nesterov),
@@ -153,7 +156,7 @@ export const pretrainCommand = clientCommand('pretrain', {
       };
       if (optimizer === undefined && Object.keys(parameters).length > 0)
         throw new CommandFailure({
-          exitCode: EXIT.MISUSED,
+          exitCode: EXIT.INVALID_ARGUMENTS,
           message: `Name the optimizer that ${Object.keys(parameters).join(', ')} belongs to with --optimizer.`,
         });
       const registry = await connect(options);
@@ -200,7 +203,7 @@ export const pretrainCommand = clientCommand('pretrain', {
         });
         return;
       }
-      remark(options, [`run ${run.id}`, ...run.explanation].join('\n'));
+      printNote(options, [`run ${run.id}`, ...run.explanation].join('\n'));
       const { checkpoints, config, metrics, explanation } = await awaitRun(registry, options, run.id);
       const loss = metrics.find((series) => series.name === 'loss')?.points.at(-1)?.value;
       show(options, {
@@ -208,7 +211,7 @@ export const pretrainCommand = clientCommand('pretrain', {
         names: checkpoints.map((checkpoint) => checkpoint.id),
         text: checkpoints
           .flatMap(({ id, version, step, byteSize, probe: verdict, model: { slug } }) => [
-            `${paint('bold', `${slug}@${version}`)}  checkpoint ${id}${step === null ? '' : `, step ${step}`}${loss === undefined ? '' : `, loss ${loss.toFixed(3)}`}${byteSize === null ? '' : `, ${byteSizeInWords(byteSize)}`}`,
+            `${paint('bold', `${slug}@${version}`)}  checkpoint ${id}${step === null ? '' : `, step ${step}`}${loss === undefined ? '' : `, loss ${loss.toFixed(3)}`}${byteSize === null ? '' : `, ${formatByteSize(byteSize)}`}`,
             ...(verdict === null
               ? []
               : [

@@ -8,8 +8,8 @@ import { clientCommand, connect, granted, type RunEvent } from './connection.ts'
 import { awaitRun, numbersOf, requireSuccess } from './follow.ts';
 import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
-import { leaveRunOnInterrupt } from './interruption.ts';
-import { durationInWords, facts, interval, paint, paintStatus, remark, show } from './output.ts';
+import { detachOnInterrupt } from './interruption.ts';
+import { formatDuration, facts, interval, paint, paintStatus, printNote, show } from './output.ts';
 
 const LIST = graphql(`
   query ListRuns($filter: RunFilter, $first: Int) {
@@ -171,7 +171,7 @@ const listCommand = clientCommand('ls', {
       run.status === 'QUEUED' ? `waits, ${run.queuePosition ?? '?'}.` : `${Math.round(run.progress * 100)} %`,
       run.startedAt === null
         ? ''
-        : durationInWords((Date.parse(run.finishedAt ?? new Date().toISOString()) - Date.parse(run.startedAt)) / 1000),
+        : formatDuration((Date.parse(run.finishedAt ?? new Date().toISOString()) - Date.parse(run.startedAt)) / 1000),
       run.title,
       run.launchedBy ?? '',
       run.failure?.code ?? '',
@@ -186,7 +186,7 @@ const listCommand = clientCommand('ls', {
             ? 'There are no runs yet.'
             : 'No run matches.',
     });
-    if (runs.pageInfo.hasNextPage) remark(options, 'There are more runs; --limit shows them.');
+    if (runs.pageInfo.hasNextPage) printNote(options, 'There are more runs; --limit shows them.');
   });
 
 const showCommand = clientCommand('show', {
@@ -252,7 +252,7 @@ const logsCommand = clientCommand('logs', {
     const { run } = await registry.ask(SHOW, { id });
     if (run === null) throw noRun(id);
     if (follow !== true && run.eventCount === 0) return;
-    using _left = leaveRunOnInterrupt(id);
+    using _left = detachOnInterrupt(id);
     for await (const event of registry.follow(id, 0)) {
       process.stdout.write(`${options.json === true ? JSON.stringify(event) : wordsOf(event)}\n`);
       if (follow !== true && event.sequence >= run.eventCount) break;

@@ -21,7 +21,7 @@ export async function serverOf(
   const url = URL.parse(wanted);
   if (url === null || !/^https?:$/.test(url.protocol))
     throw new CommandFailure({
-      exitCode: EXIT.MISUSED,
+      exitCode: EXIT.INVALID_ARGUMENTS,
       message: `${wanted} is not an http or https address.`,
       hint: 'For example --url http://127.0.0.1:4000',
     });

@@ -1,6 +1,6 @@
 /** `paraffin datasets verify`: download and verify every file of a version. */
 import { CommandFailure, EXIT } from '../exit-codes.ts';
-import { byteSizeInWords, createStatusLine, progressBar } from '../terminal.ts';
+import { formatByteSize, createStatusLine, progressBar } from '../terminal.ts';
 import { damageOf } from './bytes.ts';
 import { clientCommand, connect } from './connection.ts';
 import { graphql } from './graphql.ts';
@@ -48,7 +48,7 @@ export const verifyCommand = clientCommand('verify', {
         if (!lists.includes(sha256)) shardBytesRead += count;
         if (options.quiet !== true)
           line.show(
-            `${progressBar(shardBytesRead / Math.max(1, shardBytes))} ${byteSizeInWords(shardBytesRead)} of ${byteSizeInWords(shardBytes)}`,
+            `${progressBar(shardBytesRead / Math.max(1, shardBytes))} ${formatByteSize(shardBytesRead)} of ${formatByteSize(shardBytes)}`,
           );
       });
       if (damage !== undefined) damaged.push({ sha256, damage });
@@ -60,7 +60,7 @@ export const verifyCommand = clientCommand('verify', {
       names: damaged.map(({ sha256 }) => sha256),
       text:
         damaged.length === 0
-          ? `${paint('bold', name)} is intact: ${parts.length} files, ${byteSizeInWords(read)}.`
+          ? `${paint('bold', name)} is intact: ${parts.length} files, ${formatByteSize(read)}.`
           : damaged.map(({ sha256, damage }) => `${sha256}: ${damage}`).join('\n'),
     });
     if (damaged.length > 0)

@@ -3,11 +3,11 @@ import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { namesOf, oneOf } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
-import { byteSizeInWords, createStatusLine, progressBar } from '../terminal.ts';
-import { fetchFile, lookAt, sha256Of } from './bytes.ts';
+import { formatByteSize, createStatusLine, progressBar } from '../terminal.ts';
+import { fetchFile, remoteFileAt, sha256Of } from './bytes.ts';
 import { clientCommand, connect, type ClientOptions } from './connection.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
-import { paint, remark, show } from './output.ts';
+import { paint, printNote, show } from './output.ts';
 import { findCheckpoint, type FoundCheckpoint } from './references.ts';
 
 const DOWNLOAD_URL = graphql(`
@@ -76,7 +76,7 @@ export const downloadCommand = clientCommand('download', {
             ? `Import its weights first: paraffin models import --published ${checkpoint.publishedSlug ?? 'NAME'}`
             : `Available formats: ${checkpoint.formats.join(', ').toLowerCase()}`,
       });
-    const remote = await lookAt(registry, options, place.downloadUrl);
+    const remote = await remoteFileAt(registry, options, place.downloadUrl);
     if (known !== undefined && known.sha256 !== remote.sha256)
       throw new CommandFailure({
         exitCode: EXIT.DAMAGE_FOUND,
@@ -97,7 +97,7 @@ export const downloadCommand = clientCommand('download', {
       show(options, {
         data,
         names: [String(remote.byteSize)],
-        text: `${target}: ${remote.byteSize} bytes (${byteSizeInWords(remote.byteSize)}), sha256 ${remote.sha256}`,
+        text: `${target}: ${remote.byteSize} bytes (${formatByteSize(remote.byteSize)}), sha256 ${remote.sha256}`,
       });
       return;
     }
@@ -106,7 +106,7 @@ export const downloadCommand = clientCommand('download', {
       () => false,
     );
     if (isThere && (await sha256Of(target)) === remote.sha256)
-      remark(options, 'The file exists already and is intact.');
+      printNote(options, 'The file exists already and is intact.');
     else if (isThere && force !== true)
       throw new CommandFailure({
         message: `${target} exists already with other content.`,
@@ -116,7 +116,7 @@ export const downloadCommand = clientCommand('download', {
     show(options, {
       data,
       names: [target],
-      text: `${paint('bold', target)}  ${byteSizeInWords(remote.byteSize)}, sha256 ${remote.sha256}, ${paint('green', 'verified')}`,
+      text: `${paint('bold', target)}  ${formatByteSize(remote.byteSize)}, sha256 ${remote.sha256}, ${paint('green', 'verified')}`,
     });
   });
 
@@ -213,13 +213,13 @@ export const verifyCommand = clientCommand('verify', {
 async function hashed(file: string, options: ClientOptions): Promise<string> {
   const found = await stat(file).catch(() => undefined);
   if (found === undefined || !found.isFile())
-    throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `The file ${file} does not exist.` });
+    throw new CommandFailure({ exitCode: EXIT.INVALID_ARGUMENTS, message: `The file ${file} does not exist.` });
   const line = createStatusLine(process.stderr);
   let read = 0;
   const sha256 = await sha256Of(file, (count) => {
     read += count;
     if (options.quiet !== true && process.stderr.isTTY)
-      line.show(`${progressBar(read / found.size)} ${byteSizeInWords(read)}`);
+      line.show(`${progressBar(read / found.size)} ${formatByteSize(read)}`);
   });
   line.end();
   return sha256;

@@ -126,7 +126,7 @@ export class PickleCursor {
     return narrowed(BigInt.asIntN(length * 8, BigInt(`0x${hex}`)));
   }
 
-  /** Decimal text on a line; `01` and `00` are how protocol 0 says true and false. */
+  /** Decimal text on a line; protocol 0 writes true and false as `01` and `00`. */
   integerLine(suffix: '' | 'L'): number | bigint | boolean {
     const text = this.line();
     if (suffix === '' && (text === '00' || text === '01')) return text === '01';

@@ -80,7 +80,7 @@ export function personOf(viewer: Viewer): string | null {
 }
 
 /**
- * Returns if the viewer's role includes `needed`, and the key is not limited to other kinds of action. Anonymous
+ * Passes if the viewer's role includes `needed`, and the key is not limited to other kinds of action. Anonymous
  * viewers may also read, if the server is configured so.
  * @param action the requested action, checked where the request enters. Internal calls leave it out, because one action
  * may lead to another: an import looks up its dataset.
@@ -112,7 +112,7 @@ export function authorise(viewer: Viewer, needed: AccessRole, action?: AccessAct
 }
 
 /**
- * Returns if the key may change all of these resources.
+ * Passes if the key may change all of these resources.
  * @param resources as `dataset:slug` or `model:slug`; undefined where the changed resources cannot be determined; a
  * restricted key is then refused.
  * @throws DomainError FORBIDDEN.

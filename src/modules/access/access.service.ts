@@ -26,7 +26,7 @@ import type { SessionStore } from './sessions.store.ts';
 import { createTrustedCredentials } from './trusted.ts';
 
 /** A newly created key. Its text is shown only this once. */
-export interface MadeKey {
+export interface CreatedKey {
   readonly key: AccessKeyRecord;
   readonly secret: string;
 }
@@ -55,7 +55,7 @@ export interface AccessService {
   /** Newest first. */
   keys(viewer: Viewer, page: PageArguments, filter: KeyFilter): Promise<Page<AccessKeyRecord>>;
   /** Creates a key. Throws BAD_INPUT. */
-  createKey(viewer: Viewer, input: unknown): Promise<MadeKey>;
+  createKey(viewer: Viewer, input: unknown): Promise<CreatedKey>;
   /**
    * Revokes a key and its sessions permanently; repeating it changes nothing. Throws NOT_FOUND, and CONFLICT for the
    * last key that may administer.
@@ -98,7 +98,7 @@ export function createAccessService({
     return key;
   };
 
-  const make = async (tx: Transaction, facts: Omit<NewKey, 'salt' | 'hash'>): Promise<MadeKey> => {
+  const make = async (tx: Transaction, facts: Omit<NewKey, 'salt' | 'hash'>): Promise<CreatedKey> => {
     const secret = randomBytes(SECRET_BYTES).toString('base64url');
     const salt = randomBytes(SALT_BYTES).toString('hex');
     const key = await store.create(tx, { ...facts, salt, hash: hashSecret(salt, secret) });

@@ -17,9 +17,9 @@ export {
   type KeyScopes,
   type Viewer,
 } from './access.rules.ts';
-export type { AccessService, AdminKeyState, MadeKey } from './access.service.ts';
+export type { AccessService, AdminKeyState, CreatedKey } from './access.service.ts';
 export type { AccessKeyRecord, KeyFilter } from './access.store.ts';
-export { SESSIONS_PER_KEY_MAX, type BegunSession, type SessionService } from './sessions.service.ts';
+export { SESSIONS_PER_KEY_MAX, type StartedSession, type SessionService } from './sessions.service.ts';
 export type { SessionFilter, SessionRecord } from './sessions.store.ts';
 
 export function createAccessService({

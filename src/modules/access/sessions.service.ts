@@ -23,7 +23,7 @@ import type { SessionFilter, SessionRecord, SessionStore } from './sessions.stor
 import type { TrustedCredentials } from './trusted.ts';
 
 /** A new session. Its token is returned only this once. */
-export interface BegunSession {
+export interface StartedSession {
   readonly session: SessionRecord;
   readonly token: string;
 }
@@ -40,7 +40,7 @@ export interface SessionService {
    * @param replaced token of the browser's previous session, which ends.
    * @throws DomainError UNAUTHENTICATED without a key, or if the key was revoked in the meantime.
    */
-  signIn(viewer: Viewer, address: string | null, replaced?: string): Promise<BegunSession>;
+  signIn(viewer: Viewer, address: string | null, replaced?: string): Promise<StartedSession>;
   /** Ends a session; does nothing if it has ended already. */
   signOut(token: string): Promise<void>;
   /** Open sessions, newest first. */

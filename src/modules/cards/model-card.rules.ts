@@ -42,7 +42,7 @@ export interface ModelCardFacts {
 }
 
 /** Hugging Face's names of licences are SPDX's in lower case. */
-const HUB_LICENCES = new Set([
+const HUGGING_FACE_LICENCES = new Set([
   'apache-2.0',
   'mit',
   'cc0-1.0',
@@ -104,12 +104,12 @@ function frontMatterOf({
   evaluations,
 }: ModelCardFacts): (readonly [string, unknown])[] {
   const licence = model.licence ?? checkpoint.importedFrom?.licence ?? null;
-  const isHubLicence = licence !== null && HUB_LICENCES.has(licence.toLowerCase());
+  const isHuggingFaceLicence = licence !== null && HUGGING_FACE_LICENCES.has(licence.toLowerCase());
   const datasets = [...new Set(trainedOn.map(({ dataset }) => dataset.slug))];
   return [
     ...(licence === null
       ? []
-      : isHubLicence
+      : isHuggingFaceLicence
         ? [['license', licence.toLowerCase()] as const]
         : [['license', 'other'] as const, ['license_name', licence] as const]),
     ['pipeline_tag', 'image-feature-extraction'],

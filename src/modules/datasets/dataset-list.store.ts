@@ -110,7 +110,7 @@ export async function listDatasets(
   const key = sortKeyOf(order, search);
   const direction = order.direction === 'ASC' ? Prisma.sql`ASC` : Prisma.sql`DESC`;
   const keys = Prisma.sql`
-    SELECT d.id, ${asCursorKey(order.field, key)} AS "sortKey" FROM "Dataset" d WHERE ${where} ${after === undefined ? Prisma.empty : Prisma.sql`AND ${isBehind(order, key, after)}`}
+    SELECT d.id, ${asCursorKey(order.field, key)} AS "sortKey" FROM "Dataset" d WHERE ${where} ${after === undefined ? Prisma.empty : Prisma.sql`AND ${comesAfterCursor(order, key, after)}`}
     ORDER BY ${key} ${direction}, d.id ${direction} LIMIT ${size + 1}`;
   const rows = await readRows(db, keys, order.direction);
   const totalCount = async (): Promise<number> => {
@@ -197,7 +197,7 @@ function asCursorKey(field: DatasetOrderField, key: Prisma.Sql): Prisma.Sql {
 }
 
 /** Rows that come after the cursor's. */
-function isBehind({ field, direction }: DatasetOrder, key: Prisma.Sql, after: After): Prisma.Sql {
+function comesAfterCursor({ field, direction }: DatasetOrder, key: Prisma.Sql, after: After): Prisma.Sql {
   const beyond = direction === 'ASC' ? Prisma.sql`>` : Prisma.sql`<`;
   const type =
     field === 'NAME'

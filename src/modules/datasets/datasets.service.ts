@@ -235,7 +235,7 @@ export function createDatasetService({
               code: 'DATASET_VERSION_NOT_FOUND',
               message: 'No dataset version has this id.',
               ...field,
-              hint: 'Take an id from Dataset.versions, or create a version with importDatasetVersion.',
+              hint: 'Use an id from Dataset.versions, or create a version with importDatasetVersion.',
             });
       }
       return ids.flatMap((id) => sealed.get(id.toLowerCase()) ?? []);

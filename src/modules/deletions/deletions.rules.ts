@@ -30,7 +30,7 @@ export interface TombstoneRecord {
 }
 
 /** An object that is about to be deleted. */
-export interface DeletableThing {
+export interface DeletableObject {
   readonly name: string;
   readonly digest: string | null;
   /** The dataset or model that assigned its number; the number is never used again. */

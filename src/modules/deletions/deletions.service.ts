@@ -26,7 +26,7 @@ const NOT_FOUND: Readonly<Record<DeletableKind, ErrorCode>> = {
   CHECKPOINT: 'CHECKPOINT_NOT_FOUND',
   RUN: 'RUN_NOT_FOUND',
 };
-const IN_WORDS: Readonly<Record<DeletableKind, string>> = {
+const KIND_NAMES: Readonly<Record<DeletableKind, string>> = {
   DATASET: 'dataset',
   DATASET_VERSION: 'dataset version',
   MODEL: 'model',
@@ -47,30 +47,30 @@ export function createDeletionService({ store, transact, dropBelongings }: Delet
       authorise(viewer, 'OPERATOR', 'DELETE');
       const { id, reason } = parseInput(deleteSchema, raw);
       return transact(async (tx) => {
-        const thing = await store.find(tx, kind, id);
-        if (thing === undefined) {
+        const target = await store.find(tx, kind, id);
+        if (target === undefined) {
           const earlier = await store.get(id);
           if (earlier?.kind === kind) return earlier;
           throw new DomainError({
             code: NOT_FOUND[kind],
-            message: `No ${IN_WORDS[kind]} has this id.`,
+            message: `No ${KIND_NAMES[kind]} has this id.`,
             field: 'input.id',
           });
         }
-        if (thing.isUnderWay === true) {
+        if (target.isUnderWay === true) {
           throw new DomainError({
             code: 'CONFLICT',
-            message: `The ${IN_WORDS[kind]} "${thing.name}" is queued or running.`,
+            message: `The ${KIND_NAMES[kind]} "${target.name}" is queued or running.`,
             field: 'input.id',
-            hint: thing.hint,
+            hint: target.hint,
           });
         }
-        if (thing.neededBy.length > 0) {
+        if (target.neededBy.length > 0) {
           throw new DomainError({
             code: 'CONFLICT',
-            message: `The ${IN_WORDS[kind]} "${thing.name}" is needed by ${thing.neededBy.join(', ')}.`,
+            message: `The ${KIND_NAMES[kind]} "${target.name}" is needed by ${target.neededBy.join(', ')}.`,
             field: 'input.id',
-            hint: thing.hint,
+            hint: target.hint,
           });
         }
         const who =
@@ -79,8 +79,8 @@ export function createDeletionService({ store, transact, dropBelongings }: Delet
             : { deletedBy: 'nobody', deletedByKey: null };
         const tombstone = await store.replaceByTombstone(
           tx,
-          { id, kind, name: thing.name, digest: thing.digest, reason, ...who },
-          thing,
+          { id, kind, name: target.name, digest: target.digest, reason, ...who },
+          target,
         );
         await dropBelongings(tx);
         return tombstone;

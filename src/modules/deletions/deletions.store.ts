@@ -6,11 +6,11 @@ import type { Prisma, Tombstone } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { DomainError } from '../../errors.ts';
-import type { DeletableKind, DeletableThing, TombstoneRecord } from './deletions.rules.ts';
+import type { DeletableKind, DeletableObject, TombstoneRecord } from './deletions.rules.ts';
 
 /** How one kind of object is inspected and deleted. The lock of its row prevents new citations meanwhile. */
 interface Deletable {
-  find(tx: Transaction, id: string): Promise<DeletableThing | undefined>;
+  find(tx: Transaction, id: string): Promise<DeletableObject | undefined>;
   remove(tx: Transaction, id: string): Promise<unknown>;
 }
 
@@ -158,13 +158,13 @@ export type DeletionStore = ReturnType<typeof createDeletionStore>;
 
 export function createDeletionStore(db: Database) {
   return {
-    find: (tx: Transaction, kind: DeletableKind, id: string): Promise<DeletableThing | undefined> =>
+    find: (tx: Transaction, kind: DeletableKind, id: string): Promise<DeletableObject | undefined> =>
       DELETABLES[kind].find(tx, id),
 
     replaceByTombstone: async (
       tx: Transaction,
       tombstone: Omit<TombstoneRecord, 'deletedAt'>,
-      { parentId, version }: DeletableThing,
+      { parentId, version }: DeletableObject,
     ): Promise<TombstoneRecord> => {
       await DELETABLES[tombstone.kind].remove(tx, tombstone.id);
       return toRecord(await tx.tombstone.create({ data: { ...tombstone, parentId, version } }));

@@ -39,7 +39,7 @@ export function createEmbeddingService({ store }: { readonly store: EmbeddingSto
           code: 'EMBEDDINGS_NOT_FOUND',
           message: 'No embeddings have this id.',
           field: 'id',
-          hint: 'Take an id from Checkpoint.embeddings; an evaluation computes embeddings.',
+          hint: 'Use an id from Checkpoint.embeddings; an evaluation computes embeddings.',
         });
       }
       switch (format) {

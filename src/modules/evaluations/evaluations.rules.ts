@@ -65,7 +65,7 @@ export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVe
       code: 'TOO_FEW_IMAGES',
       message: `The version has ${version.imageCount} images, fewer than ${input.folds} folds.`,
       field: 'input.folds',
-      hint: `Take at most ${version.imageCount} folds, or import more images.`,
+      hint: `Use at most ${version.imageCount} folds, or import more images.`,
     });
   }
   // The files of images without a group are divided instead; how many there are is known only to the manifest.
@@ -74,7 +74,7 @@ export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVe
       code: 'TOO_FEW_GROUPS',
       message: `The version has ${version.groupCount} groups, fewer than ${input.folds} folds; a group is never split.`,
       field: 'input.folds',
-      hint: `Take at most ${version.groupCount} folds.`,
+      hint: `Use at most ${version.groupCount} folds.`,
     });
   }
 }

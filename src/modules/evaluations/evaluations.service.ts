@@ -150,14 +150,14 @@ export function createEvaluationService({
         (a, b) => sign * (b.metric.value - a.metric.value) || (a.evaluation.id < b.evaluation.id ? -1 : 1),
       );
       let rank = 0;
-      return sorted.map((entrant, index) => {
+      return sorted.map((candidate, index) => {
         // Equal values share a rank.
-        if (entrant.metric.value !== sorted[index - 1]?.metric.value) rank = index + 1;
+        if (candidate.metric.value !== sorted[index - 1]?.metric.value) rank = index + 1;
         return {
           rank,
-          evaluation: entrant.evaluation,
-          metric: entrant.metric,
-          overlapsPretraining: overlapsOf(entrant),
+          evaluation: candidate.evaluation,
+          metric: candidate.metric,
+          overlapsPretraining: overlapsOf(candidate),
         };
       });
     },

@@ -162,7 +162,7 @@ export function createExportService({
         throw new DomainError({
           code: 'EXPORT_FAILED',
           message: `The export failed: ${run.failure?.message ?? 'the run failed.'}`,
-          hint: `${run.failure?.hint ?? 'Look at the run.'} The run is ${run.id}.`,
+          hint: `${run.failure?.hint ?? 'See the events of the run.'} The run is ${run.id}.`,
         });
       case 'CANCELING':
       case 'CANCELED':

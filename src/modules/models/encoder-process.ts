@@ -123,11 +123,11 @@ async function answerTo(
     stdio: ['pipe', 'pipe', 'pipe', weights.fd, file.fd],
     timeoutMs,
   });
-  let said = '';
+  let answerText = '';
   let stderrTail = '';
   reader.stdout?.on('data', (chunk: Buffer) => {
-    said += chunk.toString('latin1');
-    if (said.length > MAX_ANSWER_BYTES) reader.kill('SIGKILL');
+    answerText += chunk.toString('latin1');
+    if (answerText.length > MAX_ANSWER_BYTES) reader.kill('SIGKILL');
   });
   reader.stderr?.on(
     'data',
@@ -141,7 +141,7 @@ async function answerTo(
     // If the machine cannot start another process, no close event follows.
     reader.once('error', reject);
   });
-  if (code === 0) return processAnswerSchema.parse(JSON.parse(Buffer.from(said, 'latin1').toString('utf8')));
+  if (code === 0) return processAnswerSchema.parse(JSON.parse(Buffer.from(answerText, 'latin1').toString('utf8')));
   const hint = 'Save only the state dict of the encoder.';
   if (performance.now() - startedMs >= timeoutMs)
     throw new DomainError({

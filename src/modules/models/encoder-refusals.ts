@@ -37,7 +37,7 @@ export function explained(error: unknown): unknown {
   return error;
 }
 
-/** What the error for a file says whose tensors do not map to an encoder. */
+/** The error for a file whose tensors do not map to an encoder. */
 export function refusal(
   refused: RefusedMapping,
   tensors: readonly MappableTensor[],

@@ -155,8 +155,8 @@ export function createImportFiles({
 }
 
 /** The sha256 that an upload must have, as stated in the input or when the upload began. */
-function sha256OfUpload(stated: string | null, begunWith: string | null): string {
-  if (stated !== null && begunWith !== null && stated !== begunWith) {
+function sha256OfUpload(stated: string | null, declaredAtStart: string | null): string {
+  if (stated !== null && declaredAtStart !== null && stated !== declaredAtStart) {
     throw new DomainError({
       code: 'BAD_INPUT',
       message: "The sha256 differs from that of the upload's metadata.",
@@ -164,7 +164,7 @@ function sha256OfUpload(stated: string | null, begunWith: string | null): string
       hint: 'Leave it out, or start another upload.',
     });
   }
-  const sha256 = stated ?? begunWith;
+  const sha256 = stated ?? declaredAtStart;
   if (sha256 !== null) return sha256;
   throw new DomainError({
     code: 'BAD_INPUT',

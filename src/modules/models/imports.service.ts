@@ -28,7 +28,7 @@ export interface CheckpointImportService {
   /**
    * Reads a checkpoint of any known format, maps its names strictly, stores it as safetensors, and registers it. The
    * same weights under the same contract are registered once in a model, and the same idempotencyKey gives the same
-   * checkpoint. Null if the input is valid and says validateOnly. Throws BAD_INPUT, IDEMPOTENCY_KEY_REUSED,
+   * checkpoint. Null if the input is valid and sets validateOnly. Throws BAD_INPUT, IDEMPOTENCY_KEY_REUSED,
    * CHECKPOINT_NOT_FOUND (no such published checkpoint), NOT_AVAILABLE (its URL is unknown), CONFLICT (it already has
    * other weights), and the errors of `ImportFiles.importFile`.
    */

@@ -1,6 +1,6 @@
 /** The one form in which the registry stores an encoder: float32 safetensors under torchvision's names. */
 import { DomainError } from '../../errors.ts';
-import { layOutSafetensors, type SafetensorsPlan } from '../../formats/safetensors.ts';
+import { allocateSafetensors, type SafetensorsPlan } from '../../formats/safetensors.ts';
 import { toFloat32, type TorchTensorData } from '../../formats/torch-checkpoint/index.ts';
 import { resnetTensorSpecs } from '../../formats/torchvision-resnet.ts';
 import type { MappableTensor } from '../../formats/weights-map.ts';
@@ -27,7 +27,7 @@ export async function storedEncoder(
     shape,
     dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32',
   }));
-  const { file, places } = layOutSafetensors(plan, metadata);
+  const { file, places } = allocateSafetensors(plan, metadata);
   for (const { name, dtype } of plan) {
     const tensor = found.get(name);
     const place = places.get(name);

@@ -11,8 +11,8 @@ export function createImportReportStore(db: Database) {
     setReport: async (tx: Transaction, runId: string, report: ImportReportRecord): Promise<void> => {
       const { issueList } = report;
       if (issueList !== null) await recordArtifacts(tx, [{ ...issueList, mediaType: 'text/csv; charset=utf-8' }]);
-      const said = { report, issueListSha256: issueList?.sha256 ?? null };
-      await tx.importReport.upsert({ where: { runId }, create: { runId, ...said }, update: said });
+      const columns = { report, issueListSha256: issueList?.sha256 ?? null };
+      await tx.importReport.upsert({ where: { runId }, create: { runId, ...columns }, update: columns });
     },
 
     reportsOf: async (runIds: readonly string[]): Promise<Map<string, ImportReportRecord>> => {

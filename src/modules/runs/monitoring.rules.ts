@@ -160,6 +160,6 @@ export function checkRegisterSteps({ registerSteps }: Pick<MonitoringConfig, 're
     code: 'BAD_INPUT',
     message: `registerSteps contains step ${beyond}, but the run ends at step ${steps}.`,
     field: 'input.registerSteps',
-    hint: `Take steps of at most ${steps}.`,
+    hint: `Use steps of at most ${steps}.`,
   });
 }

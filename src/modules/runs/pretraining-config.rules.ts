@@ -1,7 +1,7 @@
 /** The frozen config of a pretraining run: everything that its result depends on. Pure. */
 import { z } from 'zod';
 import { augmentationSchema } from '../../protocol/pretraining/augmentation.ts';
-import { durationInWords } from '../../protocol/pretraining/budget.ts';
+import { formatDuration } from '../../protocol/pretraining/budget.ts';
 import { optimizerSchema } from '../../protocol/pretraining/optimizer.ts';
 import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
 import type { InputContract } from '../models/index.ts';
@@ -144,7 +144,7 @@ export function titleOfPretraining(
   if (steps === 0) return `${modelSlug}: ${encoderName}, random weights`;
   const named = versionNames.slice(0, VERSIONS_IN_TITLE).join(', ');
   const more = versionNames.length - VERSIONS_IN_TITLE;
-  const extent = config.steps === null ? durationInWords(config.budget.seconds) : `${config.steps} steps`;
+  const extent = config.steps === null ? formatDuration(config.budget.seconds) : `${config.steps} steps`;
   return `${modelSlug}: ${encoderName} on ${named}${more > 0 ? ` and ${more} more` : ''}, ${extent}`;
 }
 

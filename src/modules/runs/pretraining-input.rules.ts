@@ -6,7 +6,7 @@ import { augmentationChoiceSchema, augmentationSchema } from '../../protocol/pre
 import {
   BUDGET_MAX_SECONDS,
   BUDGET_MIN_SECONDS,
-  durationInWords,
+  formatDuration,
   secondsOfDuration,
 } from '../../protocol/pretraining/budget.ts';
 import {
@@ -131,7 +131,7 @@ export function secondsOfBudget(budget: string): number {
   if (seconds < BUDGET_MIN_SECONDS || seconds > BUDGET_MAX_SECONDS)
     throw badInput(
       'budget',
-      `budget must be ${BUDGET_MIN_SECONDS} seconds to a year, not ${durationInWords(seconds)}.`,
+      `budget must be ${BUDGET_MIN_SECONDS} seconds to a year, not ${formatDuration(seconds)}.`,
       'An hour is a good first budget.',
     );
   return seconds;

@@ -3,7 +3,7 @@
  * first and then plans the steps by `planPretraining`. Pure: every default is the recipe's.
  */
 import { DomainError } from '../../errors.ts';
-import { durationInWords, stepsWithin } from '../../protocol/pretraining/budget.ts';
+import { formatDuration, stepsWithin } from '../../protocol/pretraining/budget.ts';
 import { explainPretraining, type MeasuredSpeed, type Precision } from '../../protocol/pretraining/explanation.ts';
 import { checkpointEveryStepsFor, RECIPES } from '../../protocol/pretraining/recipes.ts';
 import {
@@ -200,7 +200,7 @@ function budgetTooSmall(
   const smaller = fits.imageSizePx > 32 ? ', or take a smaller imageSizePx' : '';
   return new DomainError({
     code: 'BUDGET_TOO_SMALL',
-    message: `${durationInWords(budget.seconds)} at ${fits.imagesPerSecond.toPrecision(3)} images/s are ${seenCount.toLocaleString('en')} images, less than one epoch of ${imageCount.toLocaleString('en')}.`,
+    message: `${formatDuration(budget.seconds)} at ${fits.imagesPerSecond.toPrecision(3)} images/s are ${seenCount.toLocaleString('en')} images, less than one epoch of ${imageCount.toLocaleString('en')}.`,
     field: 'input.budget',
     hint: `Give at least ${minutes}m${fewer}${smaller}.`,
   });

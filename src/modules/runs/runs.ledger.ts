@@ -288,7 +288,7 @@ const SILENT_WORKER: RunFailureRecord = {
   class: 'INFRASTRUCTURE',
   code: 'WORKER_SILENT',
   message: 'The worker stopped renewing its lease.',
-  hint: 'Look in the worker log, then call resumeRun.',
+  hint: 'See the worker log, then call resumeRun.',
 };
 
 function eventOf(report: ProgressReport): NewRunEvent {

@@ -130,9 +130,9 @@ export async function chooseEngineBuild(nvidiaSmi = 'nvidia-smi'): Promise<Chose
 /** The last line that the program printed, or a message that it is not installed. */
 function reasonOf(error: unknown): string {
   if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 'nvidia-smi is not installed';
-  const said =
+  const output =
     error instanceof Error && 'stderr' in error
       ? `${String(error.stderr)}${'stdout' in error ? String(error.stdout) : ''}`.trim()
       : '';
-  return said === '' ? 'nvidia-smi failed' : (said.split('\n').at(-1) ?? said);
+  return output === '' ? 'nvidia-smi failed' : (output.split('\n').at(-1) ?? output);
 }

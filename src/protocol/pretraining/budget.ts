@@ -32,7 +32,7 @@ export function secondsOfDuration(text: string): number | undefined {
 }
 
 /** `1 hour 30 minutes`: the two largest units that are not 0. */
-export function durationInWords(seconds: number): string {
+export function formatDuration(seconds: number): string {
   let left = Math.round(seconds);
   const parts: string[] = [];
   for (const [unit, length] of [

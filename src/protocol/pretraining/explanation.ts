@@ -1,5 +1,5 @@
 /** Explains the settings of a pretraining in sentences for the user who launched it. */
-import { durationInWords, reserveSeconds } from './budget.ts';
+import { formatDuration, reserveSeconds } from './budget.ts';
 import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
 import type { RecipeName } from './recipes.ts';
 
@@ -64,7 +64,7 @@ function sentenceOfSteps({ budget, steps, batchSize, imageSizePx, viewSizePx, ..
   const work = `${count(steps)} steps of ${count(batchSize)} images at ${imageSizePx} px${views}, ${short(run.epochs)} epochs of ${count(run.imageCount)} images`;
   if (budget === null) return `${work}.`;
   const speed = speedOf(budget.speeds, run.precision, imageSizePx);
-  return `${durationInWords(budget.seconds)} at ${short(speed ?? 0)} images/s: ${work}; ${durationInWords(reserveSeconds(budget.seconds))} are reserved for storing and registering the encoder.`;
+  return `${formatDuration(budget.seconds)} at ${short(speed ?? 0)} images/s: ${work}; ${formatDuration(reserveSeconds(budget.seconds))} are reserved for storing and registering the encoder.`;
 }
 
 function sentencesOfSpeed({ budget, precision, imageSizePx, named, recipe }: ExplainedPretraining): string[] {

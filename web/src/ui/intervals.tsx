@@ -35,17 +35,17 @@ export function IntervalPicture({
   readonly baselines: readonly { readonly name: string; readonly value: number }[];
 }) {
   const x = (value: number): number => PAD + ((value - axis.min) / (axis.max - axis.min)) * (WIDTH - 2 * PAD);
-  const said = `${score(interval.value)}${interval.low === null || interval.high === null ? '' : `, 95 % interval ${score(interval.low)} to ${score(interval.high)}`}${baselines.map((each) => `; ${each.name} ${score(each.value)}`).join('')}`;
+  const description = `${score(interval.value)}${interval.low === null || interval.high === null ? '' : `, 95 % interval ${score(interval.low)} to ${score(interval.high)}`}${baselines.map((each) => `; ${each.name} ${score(each.value)}`).join('')}`;
   return (
     <svg
       viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
       width={WIDTH}
       height={HEIGHT}
       role="img"
-      aria-label={said}
+      aria-label={description}
       style={{ maxWidth: '100%' }}
     >
-      <title>{said}</title>
+      <title>{description}</title>
       <line x1={x(axis.min)} x2={x(axis.max)} y1={HEIGHT / 2} y2={HEIGHT / 2} stroke="var(--line)" />
       {baselines.map((each, index) => (
         <line

@@ -7,7 +7,7 @@ export type ImageFormat = 'JPEG' | 'PNG' | 'WEBP' | 'TIFF' | 'BMP';
 /** The reason why an image is not imported, or a remark on one that is: the kind of issue, and one sentence. */
 export interface Finding {
   readonly issue: IssueKind;
-  /** Undefined if the meaning of the kind says everything. */
+  /** Undefined if the meaning of the kind is enough. */
   readonly reason?: string | undefined;
 }
 

@@ -123,7 +123,7 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
       return <Picker name={field.name} label={label} attributes={attributes} change={setText} />;
     if (isVocabulary)
       return (
-        <VocabularyTicks
+        <VocabularyCheckboxes
           id={id}
           of={field.name === 'organs' ? 'organs' : 'stains'}
           label={label}
@@ -133,10 +133,10 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
       );
     if (isTicked)
       return (
-        <Ticks
+        <CheckboxGroup
           id={id}
           label={label}
-          choices={(type?.enumValues ?? []).map(({ name }) => ({ value: name, said: words(name) }))}
+          choices={(type?.enumValues ?? []).map(({ name }) => ({ value: name, name: words(name) }))}
           text={text}
           change={setText}
         />
@@ -221,40 +221,43 @@ function ImportRoots() {
   );
 }
 
-interface TicksProps {
+interface CheckboxGroupProps {
   readonly id: string;
   readonly label: string;
-  readonly choices: readonly { readonly value: string; readonly said: string }[];
+  readonly choices: readonly { readonly value: string; readonly name: string }[];
   /** The checked values, separated by commas. */
   readonly text: string;
   readonly change: (text: string) => void;
 }
 
 /** Any number of values from a fixed list. */
-function Ticks({ id, label, choices, text, change }: TicksProps) {
-  const ticked = text.split(',').filter((value) => value !== '');
+function CheckboxGroup({ id, label, choices, text, change }: CheckboxGroupProps) {
+  const checkedValues = text.split(',').filter((value) => value !== '');
   const toggle = (value: string, isOn: boolean): void =>
-    change((isOn ? [...ticked, value] : ticked.filter((each) => each !== value)).join(','));
+    change((isOn ? [...checkedValues, value] : checkedValues.filter((each) => each !== value)).join(','));
   return (
     <div className="ticks" id={id} role="group" aria-label={label}>
-      {choices.map(({ value, said }) => (
+      {choices.map(({ value, name }) => (
         <label key={value}>
           <input
             type="checkbox"
-            checked={ticked.includes(value)}
+            checked={checkedValues.includes(value)}
             onChange={(event) => toggle(value, event.target.checked)}
           />
-          <span>{said}</span>
+          <span>{name}</span>
         </label>
       ))}
     </div>
   );
 }
 
-function VocabularyTicks({ of, ...props }: Omit<TicksProps, 'choices'> & { readonly of: 'organs' | 'stains' }) {
+function VocabularyCheckboxes({
+  of,
+  ...props
+}: Omit<CheckboxGroupProps, 'choices'> & { readonly of: 'organs' | 'stains' }) {
   const answer = useAsk(VOCABULARY, {});
   return (
-    <Ticks {...props} choices={(answer.data?.[of] ?? []).map(({ code, name }) => ({ value: code, said: name }))} />
+    <CheckboxGroup {...props} choices={(answer.data?.[of] ?? []).map(({ code, name }) => ({ value: code, name }))} />
   );
 }
 

@@ -191,9 +191,9 @@ const ABBREVIATIONS: Readonly<Record<string, string>> = {
 export function labelOf(name: string): string {
   const parts = name.split(/(?=[A-Z])/);
   const unit = parts.length > 1 ? UNITS[parts.at(-1) ?? ''] : undefined;
-  const said = (unit === undefined ? parts : parts.slice(0, -1))
+  const sentence = (unit === undefined ? parts : parts.slice(0, -1))
     .map((part) => ABBREVIATIONS[part.toLowerCase()] ?? part.toLowerCase())
     .filter((part) => part !== '')
     .join(' ');
-  return `${said === 'arXiv' ? said : said.charAt(0).toUpperCase() + said.slice(1)}${unit === undefined ? '' : `, ${unit}`}`;
+  return `${sentence === 'arXiv' ? sentence : sentence.charAt(0).toUpperCase() + sentence.slice(1)}${unit === undefined ? '' : `, ${unit}`}`;
 }

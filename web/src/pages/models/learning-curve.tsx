@@ -105,14 +105,16 @@ function Picture({ lines, metricName }: { readonly lines: readonly Line[]; reado
   };
   const up = (value: number): number =>
     HEIGHT - PAD.bottom - ((value - axis.min) / (axis.max - axis.min)) * (HEIGHT - PAD.top - PAD.bottom);
-  const said = lines.map(({ name, points }) => `${name} ${points.map(({ metric }) => score(metric.value)).join(', ')}`);
+  const descriptions = lines.map(
+    ({ name, points }) => `${name} ${points.map(({ metric }) => score(metric.value)).join(', ')}`,
+  );
   return (
     <svg
       viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
       width={WIDTH}
       height={HEIGHT}
       role="img"
-      aria-label={`${metricName} over labels: ${said.join('; ')}`}
+      aria-label={`${metricName} over labels: ${descriptions.join('; ')}`}
       style={{ maxWidth: '100%' }}
     >
       {[axis.min, axis.max].map((value) => (
