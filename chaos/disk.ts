@@ -1,4 +1,7 @@
-/** The disk of the tested system's artifacts: a file system in memory, so that it can fill up without filling a real disk. */
+/**
+ * The disk of the tested system's artifacts: a file system in memory, so that it can fill up without filling a real
+ * disk.
+ */
 import { execFile } from 'node:child_process';
 import { mkdir, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';

@@ -10,7 +10,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { installEngine } from '../src/cli/engine.ts';
-import { byteSizeInWords, createStatusLine, progressBar } from '../src/cli/terminal.ts';
+import { formatByteSize, createStatusLine, progressBar } from '../src/cli/terminal.ts';
 import { diskNeedOf, IMAGES_MAX, IMAGES_STEP, STAGES, TEST_IMAGES_MAX, TRAINING, type ScaleSize } from './plan.ts';
 import { asText, writeReport, type ScaleReport } from './report.ts';
 import { runScale } from './run.ts';
@@ -110,7 +110,7 @@ const [loadBefore = 0] = os.loadavg();
 const status = createStatusLine(process.stderr);
 try {
   const need = diskNeedOf(size);
-  say(`At most ${byteSizeInWords(need.byteSize)} and ${need.fileCount} files below ${folder}.`);
+  say(`At most ${formatByteSize(need.byteSize)} and ${need.fileCount} files below ${folder}.`);
   let current = '';
   const result = await runScale({
     ...{ folder, size, stages, signal: stopped.signal },

@@ -1,5 +1,5 @@
 /** How large a run is, and what it takes of the disk. Pure. */
-import { byteSizeInWords } from '../src/cli/terminal.ts';
+import { formatByteSize } from '../src/cli/terminal.ts';
 
 /** The stages in the order in which they run; each needs those before it. */
 export const STAGES = ['draw', 'import', 'pretrain', 'evaluate'] as const;
@@ -56,7 +56,7 @@ export interface Room {
 export function roomFault(folder: string, need: DiskNeed, { freeBytes, freeFileCount }: Room): string | undefined {
   const advice = 'Take fewer images, or a folder on another disk (--dir).';
   if (freeBytes < need.byteSize)
-    return `A run of this size takes ${byteSizeInWords(need.byteSize)} below ${folder}, and ${byteSizeInWords(freeBytes)} are free. ${advice}`;
+    return `A run of this size takes ${formatByteSize(need.byteSize)} below ${folder}, and ${formatByteSize(freeBytes)} are free. ${advice}`;
   if (freeFileCount !== undefined && freeFileCount < need.fileCount)
     return `A run of this size makes ${need.fileCount} files below ${folder}, and its file system has room for ${freeFileCount}. ${advice}`;
   return undefined;

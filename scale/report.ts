@@ -2,7 +2,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
-import { byteSizeInWords, table } from '../src/cli/terminal.ts';
+import { formatByteSize, table } from '../src/cli/terminal.ts';
 import type { PeakBytes, ProcessKind } from './usage.ts';
 import { diskNeedOf } from './plan.ts';
 import { partSchema, sizeSchema } from './record.ts';
@@ -38,7 +38,7 @@ export function asText({ size, parts, machine, loadAverage }: ScaleReport): stri
   return [
     table(HEAD, parts.map(cellsOf)),
     '',
-    `Peak resident memory of the largest process of each kind. ${machine.cores} cores of ${machine.cpu}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${loadAverage.before.toFixed(1)}, after ${loadAverage.after.toFixed(1)}. At most ${byteSizeInWords(need.byteSize)} of disk.`,
+    `Peak resident memory of the largest process of each kind. ${machine.cores} cores of ${machine.cpu}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${loadAverage.before.toFixed(1)}, after ${loadAverage.after.toFixed(1)}. At most ${formatByteSize(need.byteSize)} of disk.`,
     '',
   ].join('\n');
 }
@@ -54,7 +54,7 @@ function cellsOf({ name, imageCount, durationMs, processorMs, peakBytes, storedB
     (processorMs / 1000).toFixed(1),
     String(Math.round(imageCount / seconds)),
     ...(['SERVER', 'WORKER', 'RUN', 'DECODER'] as const).map(megabytes),
-    byteSizeInWords(storedBytes),
+    formatByteSize(storedBytes),
   ];
 }
 
