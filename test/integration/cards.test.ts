@@ -68,6 +68,7 @@ before(async () => {
       labelNames: ['tumour', 'stroma'],
       labelCounts: [{ label: 'tumour', count: 6 }],
       groupCount: 2,
+      ungroupedImageCount: 4,
       hasSplit: false,
       issues: [],
       thumbnails: [],
@@ -340,6 +341,7 @@ describe('a model card', () => {
           unhashedVersionCount: 0,
         },
         predictionsSha256,
+        ungroupedImageCount: 4,
         metrics: [{ name: 'macroF1', value: 0.8125, ci95Low: 0.75, ci95High: 0.875 }],
         baselines: [
           {
@@ -351,10 +353,24 @@ describe('a model card', () => {
         ],
       }),
     );
+    const shown = await server.ask(
+      'query ($id: ID!) { checkpoint(id: $id) { evaluations { nodes { groupsKnown intervalCaveat datasetVersion { ungroupedImageCount } } } } }',
+      { id: checkpoint.id },
+    );
+    assert.deepEqual(listAt(shown, 'data.checkpoint.evaluations.nodes'), [
+      {
+        groupsKnown: false,
+        intervalCaveat:
+          'The patient or slide of 4 images is not known: the intervals are too narrow, and scores may be too high.',
+        datasetVersion: { ungroupedImageCount: 4 },
+      },
+    ]);
     const card = await cardOf(checkpoint.id);
     for (const found of [
       'random encoder 0.500 (difference 0.313 [-0.125, 0.500])',
       '**It does not beat random encoder.**',
+      '0.813 [0.750, 0.875], interval too narrow |',
+      '**The patient or slide of 4 images is not known: the intervals are too narrow, and scores may be too high.**',
       '3 of 40 tested images were in its pretraining, and 1 more are near-duplicates; 2 of 9 groups; from the same kolon.',
       'With fewer labels: 25 % macroF1 0.625 [0.500, 0.750].',
       'gives an embedding that begins with 0.5, -1.',
@@ -379,7 +395,7 @@ describe('a model card', () => {
     ]);
     assert.match(card, /^# Kólon encoder, version 1$/m);
     assert.ok(card.includes(`Resize to ${INPUT_CONTRACT.imageSizePx} x ${INPUT_CONTRACT.imageSizePx} px`));
-    assert.match(card, /\| macroF1 \| 0\.813 \[0\.750, 0\.875\] \| random encoder 0\.500 \(difference/);
+    assert.match(card, /\| macroF1 \| 0\.813 \[0\.750, 0\.875\], interval too narrow \| random encoder 0\.500 \(diff/);
     assert.match(card, /"seed": 7/);
     // The name of a dataset can neither break the table nor become markup.
     assert.ok(card.includes('| Kólon «α» 大腸 \\| \\<b\\> | 1 | 6 | CC-BY-4.0 |'), card);

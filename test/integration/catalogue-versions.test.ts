@@ -37,6 +37,7 @@ function content(seed: string): SealedContent {
     byteSize: 10_000_000_000,
     labelNames: ['benign', 'malignant'],
     groupCount: 2,
+    ungroupedImageCount: 0,
     hasSplit: true,
     shards,
     thumbnails,
@@ -81,7 +82,7 @@ describe('a version', () => {
     assert.deepEqual(required?.shards, sealed.shards);
     assert.equal(required?.digest, sealed.digest);
     const shown = await api.ask(
-      `query ($id: ID) { dataset(id: $id) { latestVersion { id version status digest manifestSha256 patchSizePx imageCount byteSize labelNames labelCounts { label count } groupCount hasSplit
+      `query ($id: ID) { dataset(id: $id) { latestVersion { id version status digest manifestSha256 patchSizePx imageCount byteSize labelNames labelCounts { label count } groupCount ungroupedImageCount hasSplit
         issues { kind count kept examples } dataset { slug } } } }`,
       { id: datasetId },
     );
@@ -152,6 +153,8 @@ describe('a version', () => {
     );
     await assert.rejects(db.datasetThumbnail.deleteMany({ where: parts }), /sealed/);
     assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, version.id)), false);
+    await assert.rejects(db.datasetVersion.update({ where, data: { ungroupedImageCount: 1 } }), /sealed/);
+    await assert.rejects(db.datasetVersion.update({ where, data: { groupCount: 1 } }), /sealed/);
     // The link to its import run is not part of the content.
     await db.datasetVersion.update({ where, data: { importRunId: null } });
   });
@@ -163,6 +166,7 @@ describe('a version', () => {
       ['no images', { ...good, imageCount: 0, shards: [], labelCounts: [] }],
       ['shards of another count', { ...good, imageCount: 7 }],
       ['more labelled than there are', { ...good, labelCounts: [{ label: 'benign', count: 7 }] }],
+      ['more groups and images without one than images', { ...good, ungroupedImageCount: 5 }],
       ['an unknown label', { ...good, labelCounts: [{ label: 'other', count: 1 }] }],
       ['an invalid digest', { ...good, digest: 'abc' }],
       ['an artifact that is not recorded', { ...good, artifacts: good.artifacts.slice(1) }],

@@ -248,6 +248,16 @@ test('two checkpoints are compared over the same folds, and refused over differe
     assert.ok(Math.abs(right - (second.metrics.find((metric) => metric.name === name)?.value ?? NaN)) < 1e-12, name);
     assert.ok(Math.abs(difference - (left - right)) < 1e-12 && ci95Low <= ci95High);
   }
+  assert.deepEqual(
+    [first.ungroupedImageCount, comparison.ungroupedImageCount, comparison.groupCount],
+    [32, 32, 0],
+    'the images lie in folders of labels, so that no patient is known',
+  );
+  const [line = ''] = (await runner.store.read(first.predictionsSha256 ?? '')).toString('utf8').split('\n');
+  assert.deepEqual(z.object({ group: z.null(), resamplingUnit: z.string() }).parse(JSON.parse(line)), {
+    group: null,
+    resamplingUnit: 'gland/patient01-0000.jpg',
+  });
   const itself = await registry.evaluations.compare(ADMIN, first.id, first.id);
   assert.ok(
     itself.metrics.every(({ difference, ci95Low, ci95High }) => difference === 0 && ci95Low === 0 && ci95High === 0),
@@ -289,6 +299,7 @@ test('a regression predicts the numbers of a CSV, beside the mean', async () => 
     accept: ['FEWER_THAN_BEFORE'],
   });
   const { evaluation } = await evaluate({ datasetVersionId: numbersId, protocol: 'REGRESSION' });
+  assert.equal(evaluation.ungroupedImageCount, 0, 'the CSV names a patient for every image');
   assert.deepEqual(
     evaluation.metrics.map(({ name }) => name),
     ['meanAbsoluteError', 'spearmanCorrelation', 'rSquared'],
@@ -406,6 +417,7 @@ describe('leakage', () => {
       issues,
       shards,
     } = copy;
+    assert.equal(copy.ungroupedImageCount, 32);
     const old = await database.transact(async (tx) => {
       const draft = await datasets.createDraftVersion(tx, { datasetId: cutAgain.id });
       return datasets.sealVersion(tx, {
@@ -417,6 +429,7 @@ describe('leakage', () => {
         labelNames,
         labelCounts,
         groupCount,
+        ungroupedImageCount: 32,
         hasSplit,
         issues,
         shards,

@@ -45,6 +45,7 @@ export async function openRunStage() {
       labelNames,
       labelCounts: [],
       groupCount,
+      ungroupedImageCount: 0,
       hasSplit: false,
       issues: [],
       thumbnails: [],

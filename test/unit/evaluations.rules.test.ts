@@ -7,8 +7,10 @@ import {
   launchEvaluationSchema,
   type LabelledVersionFacts,
   type LaunchEvaluationInput,
+  ungroupedImageCountOf,
 } from '../../src/modules/evaluations/evaluations.rules.ts';
 import type { LeakageRecord } from '../../src/modules/evaluations/evaluations.records.ts';
+import { areGroupsKnown, intervalCaveat } from '../../src/statistics/interval-caveat.ts';
 import { overlapOf } from '../../src/modules/evaluations/leakage.rules.ts';
 import { optionsOf, type EvaluationProtocolName } from '../../src/modules/evaluations/options.rules.ts';
 import { parseInput } from '../../src/input.ts';
@@ -38,6 +40,39 @@ function refusal(code: ErrorCode, field: string, words: RegExp = /\.$/): (error:
     return true;
   };
 }
+
+describe('images whose group is unknown', () => {
+  const labelled = (count: number, ungroupedImageCount: number | null) => ({
+    ...{ imageCount: 100, ungroupedImageCount },
+    labelCounts: [{ label: 'gland', count }],
+  });
+
+  test('are counted by the evaluation, whatever is known of its version', () => {
+    assert.equal(ungroupedImageCountOf({ ungroupedImageCount: 3 }, labelled(40, 100)), 3);
+    assert.equal(ungroupedImageCountOf({ ungroupedImageCount: 0 }, labelled(40, null)), 0);
+  });
+
+  test('follow from the version of an older evaluation if all of its images, or none, lack a group or a label', () => {
+    const older = { ungroupedImageCount: null };
+    assert.equal(ungroupedImageCountOf(older, labelled(40, 0)), 0);
+    assert.equal(ungroupedImageCountOf(older, labelled(40, 100)), 40);
+    assert.equal(ungroupedImageCountOf(older, labelled(100, 7)), 7);
+    assert.equal(ungroupedImageCountOf(older, labelled(40, 7)), null);
+    assert.equal(ungroupedImageCountOf(older, labelled(40, null)), null);
+    assert.equal(ungroupedImageCountOf(older, labelled(100, null)), null);
+  });
+
+  test('make intervals too narrow, or perhaps too narrow if they were not counted', () => {
+    assert.deepEqual([0, 1, 7, null].map(areGroupsKnown), [true, false, false, null]);
+    assert.equal(intervalCaveat(0), null);
+    assert.match(
+      intervalCaveat(1) ?? '',
+      /^The patient or slide of 1 image is not known: the intervals are too narrow/,
+    );
+    assert.match(intervalCaveat(7) ?? '', /^The patient or slide of 7 images is not known/);
+    assert.match(intervalCaveat(null) ?? '', /not recorded .* may be too narrow/);
+  });
+});
 
 describe('evaluable', () => {
   test('two labels, and as many images and groups as folds', () => {

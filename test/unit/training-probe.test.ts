@@ -59,6 +59,11 @@ describe('the images of a probe', () => {
 
   test('count the patches of one file as one group if the group is unknown', () => {
     const images = imagesOf({ a: 90 }, 3).map((image) => ({ ...image, group: null, sourcePath: `${image.group}.tif` }));
+    const probe = createTrainingProbe([
+      ...images,
+      ...images.map((image) => ({ ...image, key: `b ${image.key}`, label: 'b' })),
+    ]);
+    assert.deepEqual([probe.groupCount, probe.ungroupedImageCount], [0, 180]);
     const perFile = Map.groupBy(choose(images, 6), (place) => images[place]?.sourcePath);
     assert.deepEqual(
       [...perFile.values()].map((places) => places.length),
@@ -106,6 +111,7 @@ describe('a probe', () => {
     const images = imagesOf({ a: 60, b: 60 }, 6);
     const probe = createTrainingProbe(images);
     assert.deepEqual([probe.split, probe.groupCount, probe.labelNames], ['GROUPS', 6, ['a', 'b']]);
+    assert.equal(probe.ungroupedImageCount, 0);
     const embeddings = embeddingsOf(images, 8);
     const before = liveTensorCount();
     const first = await probe.measure(embeddings, 50);
@@ -169,6 +175,7 @@ describe('a verdict', () => {
     datasetVersionName: 'kather@1',
     imageCount: 2000,
     groupCount: 40,
+    ungroupedImageCount: 0,
     split: 'GROUPS' as const,
     step: 10,
     ridgeMacroF1: 0.54,
@@ -197,6 +204,19 @@ describe('a verdict', () => {
     assert.match(
       probeSentence({ ...probe, overRandomEncoder: { value: 0.01, ci95Low: -0.02, ci95High: 0.04 } }),
       /^not distinguishable from a random encoder on kather@1: 0\.010 \(95 % interval -0\.020 to 0\.040\), /,
+    );
+  });
+
+  test('says that its intervals are too narrow if groups are unknown', () => {
+    assert.ok(
+      probeSentence({ ...probe, ungroupedImageCount: 300 }).endsWith(
+        ' (0.010 to 0.070), with intervals that are too narrow, because the patient or slide of 300 of 2000 images is not known',
+      ),
+    );
+    assert.equal(probeSentence({ ...probe, ungroupedImageCount: null }), probeSentence(probe));
+    assert.match(
+      probeOverlapSentence({ ...probe, sharedImageCount: 5, groupCount: 0 }) ?? '',
+      /^5 of the probe's 2000 images are also in the training, /,
     );
   });
 

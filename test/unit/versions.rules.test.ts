@@ -1,23 +1,12 @@
-/** What a version states about its groups, and which caveats its scores must have. */
+/** Which caveats the scores on a version must have. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { caveatsOf } from '../../src/modules/datasets/index.ts';
-import { ungroupedImageCountOf } from '../../src/modules/datasets/versions.rules.ts';
 import type { ImportIssueRecord } from '../../src/modules/datasets/index.ts';
 
 const issue = (kind: string, count: number, kept = true): ImportIssueRecord => ({
   ...{ kind, count, kept },
   ...{ meaning: `what ${kind} means`, examples: [], entries: null },
-});
-
-test('images without a group are counted by their issue', () => {
-  const counts = { imageCount: 10, groupCount: 10 };
-  assert.equal(ungroupedImageCountOf(counts, [issue('DUPLICATE', 3), issue('NO_GROUPS', 4)]), 4);
-});
-
-test('an old version has none if its groups have several images, and only such images if each is its own group', () => {
-  assert.equal(ungroupedImageCountOf({ imageCount: 10, groupCount: 3 }, []), 0);
-  assert.equal(ungroupedImageCountOf({ imageCount: 10, groupCount: 10 }, []), 10);
 });
 
 test('a score is shown with the issues that inflate it and are in the version, and with no others', () => {
@@ -41,4 +30,12 @@ test('a score is shown with the issues that inflate it and are in the version, a
 test('unknown groups are shown with a score on an old version too', () => {
   const [caveat] = caveatsOf({ issues: [], ungroupedImageCount: 10 });
   assert.deepEqual([caveat?.kind, caveat?.count], ['NO_GROUPS', 10]);
+});
+
+test('a version whose groups were never counted has the caveats that its import found', () => {
+  assert.deepEqual(
+    caveatsOf({ issues: [issue('NO_GROUPS', 4)], ungroupedImageCount: null }).map(({ kind }) => kind),
+    ['NO_GROUPS'],
+  );
+  assert.deepEqual(caveatsOf({ issues: [], ungroupedImageCount: null }), []);
 });

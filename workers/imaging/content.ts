@@ -19,7 +19,8 @@ export interface PreviousVersion {
   readonly labelNames: readonly string[];
   readonly imageCount: number;
   readonly groupCount: number;
-  readonly ungroupedImageCount: number;
+  /** Null if it is not known. */
+  readonly ungroupedImageCount: number | null;
 }
 
 export interface ContentCounts {
@@ -138,7 +139,7 @@ export function createContentCounts(): ContentCounts {
     },
     losses: (previous, hasAllImages) => {
       const missing = previous.labelNames.filter((label) => !labels.has(label));
-      const hadGroups = previous.ungroupedImageCount < previous.imageCount;
+      const hadGroups = previous.ungroupedImageCount !== null && previous.ungroupedImageCount < previous.imageCount;
       const name = `Version ${previous.version}`;
       return [
         ...(missing.length === 0 ? [] : [`${name} had labels that are now missing: ${namesOf(missing)}.`]),

@@ -86,7 +86,9 @@ export interface ImportResult {
   /** Sorted by code point. */
   readonly labelNames: readonly string[];
   readonly labelCounts: readonly LabelCount[];
+  /** Known groups. */
   readonly groupCount: number;
+  readonly ungroupedImageCount: number;
   readonly hasSplit: boolean;
   readonly issues: readonly ImportIssue[];
   /** CSV of every issue: see issues.ts. Null if there is none. */
@@ -362,6 +364,7 @@ async function pack(
       labelNames: labelCounts.map(({ label }) => label),
       labelCounts,
       groupCount: counts.groupCount,
+      ungroupedImageCount: counts.ungroupedImageCount,
       hasSplit: counts.splitCounts().length > 0,
       issues: issues.list(),
       issueList,

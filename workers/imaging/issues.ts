@@ -148,7 +148,7 @@ export const ISSUE_KINDS = {
   NO_GROUPS: {
     kept: true,
     meaning:
-      'The patient or slide of the image is not known, so that images of one patient may be in training and test, which makes scores too high. Give a group column or groupLevel.',
+      'The patient or slide of the image is not known, so that images of one patient may be in training and test, which makes scores too high and their intervals too narrow. Give a group column or groupLevel.',
   },
   GROUPS_LOOK_ALIKE: {
     kept: true,

@@ -73,6 +73,8 @@ export const evaluateTask: Task = {
           options: config.options,
           ...outcome.records,
           predictionsSha256: predictions.sha256,
+          split: { ...outcome.records.split, groupCount: knownGroupCount(subject.images) },
+          ungroupedImageCount: subject.images.filter(({ group }) => group === null).length,
           leakage,
         });
       },
@@ -218,6 +220,10 @@ function classificationInputOf({ config, images }: Subject): ClassificationInput
     seed: config.seed,
     bootstrapResamples: config.options.bootstrapResamples,
   };
+}
+
+function knownGroupCount(images: readonly ManifestImage[]): number {
+  return new Set(images.flatMap(({ group }) => group ?? [])).size;
 }
 
 /** The rows of the labelled images, `[labelled, D]`. */

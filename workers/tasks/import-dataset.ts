@@ -96,9 +96,10 @@ async function report(context: TaskContext, progress: ImportProgress, startedAtM
 }
 
 function sealedContentOf(result: ImportResult) {
-  const { digest, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues } = result;
+  const { digest, imageCount, byteSize, labelNames, labelCounts, groupCount, ungroupedImageCount, hasSplit, issues } =
+    result;
   return {
-    ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues },
+    ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, ungroupedImageCount, hasSplit, issues },
     manifestSha256: result.manifest.sha256,
     imageHashesSha256: result.imageHashes.sha256,
     ...(result.issueList === null ? {} : { issueListSha256: result.issueList.sha256 }),

@@ -231,6 +231,7 @@ function createRunProbe(parts: RunProbeParts): RunProbe {
       datasetVersionName: wanted.datasetVersionName,
       imageCount: images.length,
       groupCount: probe.groupCount,
+      ungroupedImageCount: probe.ungroupedImageCount,
       split: probe.split,
       step,
       randomEncoder: scoresOf(beside.random),

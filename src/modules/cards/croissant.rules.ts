@@ -190,7 +190,7 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
           column('key', 'sc:Text', 'Name of the image within the version.'),
           column('sha256', 'sc:Text', 'Sha256 of the encoded bytes.'),
           column('label', ['sc:Text', 'cr:Label'], 'Null if the image has none.'),
-          column('group', 'sc:Text', 'Patient or slide; a split must not divide a group.'),
+          column('group', 'sc:Text', 'Patient or slide, null if unknown; a split must not divide a group.'),
           column('split', ['sc:Text', 'cr:Split'], 'Null if the dataset has none.'),
           column('width', 'sc:Integer', 'In pixels.'),
           column('height', 'sc:Integer', 'In pixels.'),

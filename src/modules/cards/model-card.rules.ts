@@ -1,7 +1,9 @@
 /** Model cards: Markdown with YAML front matter, as on Hugging Face. Pure; unknown facts are left out. */
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
+import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.ts';
 import {
   unbeatenBaselines,
+  ungroupedImageCountOf,
   type EvaluationMetricRecord,
   type LeakageRecord,
   type LearningCurvePointRecord,
@@ -208,7 +210,7 @@ function probeLines({ checkpoint: { probe } }: ModelCardFacts): string[] {
   if (probe === null) return [];
   const { imageCount, groupCount, ridgeMacroF1, knnMacroF1, randomEncoder, colourStatistics } = probe;
   return [
-    `Result: **${plain(probeSentence(probe))}**. Differences are of the macro F1 of a ridge regression on ${imageCount} labelled images of ${groupCount} groups.`,
+    `Result: **${plain(probeSentence(probe))}**. Differences are of the macro F1 of a ridge regression on ${imageCount} labelled images${groupCount === 0 ? ' whose patients or slides are not known' : ` of ${groupCount} groups`}.`,
     ...[probeAdvice(probe), probeOverlapSentence(probe)].flatMap((text) => (text === null ? [] : ['', plain(text)])),
     '',
     '| probe | this encoder | random encoder | colour statistics |',
@@ -220,8 +222,9 @@ function probeLines({ checkpoint: { probe } }: ModelCardFacts): string[] {
 
 function evaluationLines({ evaluations }: ModelCardFacts): string[] {
   if (evaluations.length === 0) return [];
-  const rows = evaluations.flatMap(({ evaluation, dataset, version }) =>
-    evaluation.metrics.map((metric) => {
+  const rows = evaluations.flatMap(({ evaluation, dataset, version }) => {
+    const isTooNarrow = areGroupsKnown(ungroupedImageCountOf(evaluation, version)) === false;
+    return evaluation.metrics.map((metric) => {
       const beside = evaluation.baselines.flatMap(({ kind, metrics, differences }) =>
         metrics.flatMap((same) => {
           if (same.name !== metric.name) return [];
@@ -231,9 +234,9 @@ function evaluationLines({ evaluations }: ModelCardFacts): string[] {
           ];
         }),
       );
-      return `| ${plain(dataset.name)}, version ${version.version} | ${words(evaluation.protocol)} | ${metric.name} | ${interval(metric)} | ${beside.join(', ')} |`;
-    }),
-  );
+      return `| ${plain(dataset.name)}, version ${version.version} | ${words(evaluation.protocol)} | ${metric.name} | ${interval(metric)}${isTooNarrow ? ', interval too narrow' : ''} | ${beside.join(', ')} |`;
+    });
+  });
   return [
     'Intervals are 95 %, by a bootstrap over groups (patients or slides). The baselines went through the same protocol.',
     '',
@@ -244,8 +247,10 @@ function evaluationLines({ evaluations }: ModelCardFacts): string[] {
     ...evaluations.flatMap(({ evaluation, dataset, version }) => {
       const { protocol, metrics, baselines, leakage, learningCurve } = evaluation;
       const unbeaten = unbeatenBaselines(protocol, metrics, baselines);
+      const caveat = intervalCaveat(ungroupedImageCountOf(evaluation, version));
       return [
         `- ${plain(dataset.name)}, version ${version.version}, ${words(protocol)}: ${leakageInWords(leakage)}`,
+        ...(caveat === null ? [] : [`  **${caveat}**`]),
         ...(unbeaten.length === 0 ? [] : [`  **It does not beat ${unbeaten.map(words).join(', ')}.**`]),
         ...(learningCurve.length === 0 ? [] : [`  With fewer labels: ${learningCurve.map(pointInWords).join('; ')}.`]),
       ];
@@ -263,7 +268,7 @@ function leakageInWords(leakage: LeakageRecord | null): string {
       : `${exact} of ${testImageCount} tested images were in its pretraining, and ${near} more are near-duplicates`;
   const shared = [...leakage.sharedDatasets, ...leakage.sharedCollections].map(plain);
   return [
-    `${images}; ${sharedGroupCount} of ${leakage.testGroupCount} groups`,
+    `${images}; ${leakage.testGroupCount === 0 ? 'groups were not compared, because none is known' : `${sharedGroupCount} of ${leakage.testGroupCount} groups`}`,
     ...(shared.length === 0 ? [] : [`; from the same ${shared.join(', ')}`]),
     ...(leakage.isComplete ? [] : ['; there may be more, because a part of its training is not known']),
     '.',

@@ -151,9 +151,13 @@ export interface DatasetVersionRecord {
   readonly byteSize: number;
   readonly labelNames: readonly string[];
   readonly labelCounts: readonly LabelCountRecord[];
+  /** Number of known groups. */
   readonly groupCount: number;
-  /** Number of images whose patient or slide is unknown: each is a group of its own. */
-  readonly ungroupedImageCount: number;
+  /**
+   * Number of images whose patient or slide is unknown. Null in a draft, and in a version that was sealed before
+   * unknown groups were null, until its manifest is counted.
+   */
+  readonly ungroupedImageCount: number | null;
   readonly hasSplit: boolean;
   readonly issues: readonly ImportIssueRecord[];
   readonly importRunId: string | null;

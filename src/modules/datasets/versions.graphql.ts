@@ -118,9 +118,9 @@ export const DatasetVersion = objectType({
     t.nonNull.int('groupCount', {
       description: 'Number of known groups (patients or slides); a split never divides a group.',
     });
-    t.nonNull.int('ungroupedImageCount', {
+    t.int('ungroupedImageCount', {
       description:
-        'Number of images whose patient or slide is not known. A split keeps only the patches of one file together.',
+        'Number of images whose patient or slide is not known; a split keeps only the patches of one file together. Null for a DRAFT, and for a version of an older registry until its images have been counted.',
     });
     t.nonNull.boolean('hasSplit', { description: 'True if the version has a predefined split.' });
     t.field('thumbnails', {

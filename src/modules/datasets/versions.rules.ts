@@ -39,7 +39,10 @@ export interface SealedContent {
   readonly byteSize: number;
   readonly labelNames: readonly string[];
   readonly labelCounts: readonly LabelCountRecord[];
+  /** Known groups. */
   readonly groupCount: number;
+  /** Images whose patient or slide is unknown. */
+  readonly ungroupedImageCount: number;
   readonly hasSplit: boolean;
   readonly issues: readonly SealedIssue[];
   /** In reading order. */
@@ -47,18 +50,6 @@ export interface SealedContent {
   readonly thumbnails: readonly { readonly sha256: string; readonly label: string | null }[];
   /** Every artifact named above, including the manifest. Existing rows are not changed. */
   readonly artifacts: readonly { readonly sha256: string; readonly byteSize: number; readonly mediaType: string }[];
-}
-
-/**
- * Number of images whose patient or slide is unknown. Versions that were sealed before imports reported this lack the
- * issue; in them, equal numbers of groups and images show that every image became a group of its own.
- */
-export function ungroupedImageCountOf(
-  { imageCount, groupCount }: { readonly imageCount: number; readonly groupCount: number },
-  issues: readonly Pick<ImportIssueRecord, 'kind' | 'count'>[],
-): number {
-  const ungrouped = issues.find(({ kind }) => kind === 'NO_GROUPS');
-  return ungrouped?.count ?? (groupCount === imageCount ? imageCount : 0);
 }
 
 /** Issues that make scores on a version too high, or less certain than their intervals state. */
@@ -77,9 +68,10 @@ export function caveatsOf({
   ungroupedImageCount,
 }: Pick<DatasetVersionRecord, 'issues' | 'ungroupedImageCount'>): ImportIssueRecord[] {
   const caveats = issues.filter(({ kind, kept }) => kept && CAVEAT_KINDS.has(kind));
-  if (ungroupedImageCount === 0 || caveats.some(({ kind }) => kind === 'NO_GROUPS')) return caveats;
+  if (ungroupedImageCount === null || ungroupedImageCount === 0) return caveats;
+  if (caveats.some(({ kind }) => kind === 'NO_GROUPS')) return caveats;
   const meaning =
-    'The patient or slide of the images is not known, so that images of one patient may be in training and test, which makes scores too high.';
+    'The patient or slide of the images is not known, so that images of one patient may be in training and test, which makes scores too high and their intervals too narrow.';
   return [
     { kind: 'NO_GROUPS', count: ungroupedImageCount, kept: true, meaning, examples: [], entries: null },
     ...caveats,
@@ -112,6 +104,11 @@ export function faultsOfContent(content: SealedContent): string[] {
     ...(labelledCount <= content.imageCount
       ? []
       : [`Its labels count ${labelledCount} images of ${content.imageCount}.`]),
+    ...(content.groupCount + content.ungroupedImageCount <= content.imageCount
+      ? []
+      : [
+          `Its ${content.groupCount} groups and ${content.ungroupedImageCount} images without one are more than its ${content.imageCount} images.`,
+        ]),
     ...(content.labelCounts.every((each) => content.labelNames.includes(each.label))
       ? []
       : ['labelCounts names a label that is not in labelNames.']),

@@ -7,10 +7,10 @@ import { jsonRows } from '../../platform/sql.ts';
 import { lastDeletedVersion } from '../deletions/index.ts';
 import type { DatasetVersionRecord, SealedVersionRecord, ShardRecord, ThumbnailRecord } from './datasets.records.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
-import { importIssuesSchema, labelCountsSchema, ungroupedImageCountOf, type SealedContent } from './versions.rules.ts';
+import { importIssuesSchema, labelCountsSchema, type SealedContent } from './versions.rules.ts';
 
 /** A row as Prisma returns it. */
-interface VersionRow extends Omit<DatasetVersionRecord, 'byteSize' | 'labelCounts' | 'issues' | 'ungroupedImageCount'> {
+interface VersionRow extends Omit<DatasetVersionRecord, 'byteSize' | 'labelCounts' | 'issues'> {
   readonly byteSize: bigint | number;
   readonly labelCounts: unknown;
   readonly issues: unknown;
@@ -27,7 +27,7 @@ async function readVersions(db: Database, from: Prisma.Sql): Promise<DatasetVers
     db,
     Prisma.sql`
     SELECT v.id, v."datasetId", v.version, v.status, v.digest, v."manifestSha256", v."imageHashesSha256", v."issueListSha256", v."patchSizePx", v."imageCount", v."byteSize", coalesce(v."labelNames", '{}') AS "labelNames",
-      v."labelCounts", v."groupCount", v."hasSplit", v.issues, v."importRunId", v."createdAt", v."sealedAt" FROM ${from}`,
+      v."labelCounts", v."groupCount", v."ungroupedImageCount", v."hasSplit", v.issues, v."importRunId", v."createdAt", v."sealedAt" FROM ${from}`,
   );
   return rows.map((row) =>
     toRecord({
@@ -86,12 +86,12 @@ export function createVersionStore(db: Database) {
         })),
       });
       const { digest, manifestSha256, imageHashesSha256 = null, issueListSha256 = null } = content;
-      const { imageCount, byteSize, groupCount, hasSplit } = content;
+      const { imageCount, byteSize, groupCount, ungroupedImageCount, hasSplit } = content;
       const row = await tx.datasetVersion.update({
         where: { id: versionId },
         data: {
           ...{ digest, manifestSha256, imageHashesSha256, issueListSha256 },
-          ...{ imageCount, byteSize, groupCount, hasSplit },
+          ...{ imageCount, byteSize, groupCount, ungroupedImageCount, hasSplit },
           labelNames: [...content.labelNames],
           labelCounts: content.labelCounts.map((each) => ({ ...each })),
           issues: importIssuesSchema.parse(content.issues),
@@ -229,7 +229,6 @@ export function createVersionStore(db: Database) {
 }
 
 function toRecord(row: VersionRow): DatasetVersionRecord {
-  const issues = importIssuesSchema.parse(row.issues);
   return {
     id: row.id,
     datasetId: row.datasetId,
@@ -245,9 +244,9 @@ function toRecord(row: VersionRow): DatasetVersionRecord {
     labelNames: row.labelNames,
     labelCounts: labelCountsSchema.parse(row.labelCounts),
     groupCount: row.groupCount,
-    ungroupedImageCount: ungroupedImageCountOf(row, issues),
+    ungroupedImageCount: row.ungroupedImageCount,
     hasSplit: row.hasSplit,
-    issues,
+    issues: importIssuesSchema.parse(row.issues),
     importRunId: row.importRunId,
     createdAt: row.createdAt,
     sealedAt: row.sealedAt,

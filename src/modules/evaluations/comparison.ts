@@ -16,14 +16,18 @@ import type { MetricComparisonRecord, ReportedEvaluationRecord } from './evaluat
 
 export const PREDICTIONS_MEDIA_TYPE = 'application/jsonl';
 
-const classifiedSchema = z.object({
+// Evaluations made before unknown groups were null have no resampling unit beside the group.
+const predictedSchema = z.object({
   key: z.string(),
-  group: z.string(),
+  group: z.string().nullable(),
+  resamplingUnit: z.string().optional(),
+});
+const classifiedSchema = predictedSchema.extend({
   label: z.string(),
   predicted: z.string(),
   probabilities: z.array(z.number()),
 });
-const regressedSchema = z.object({ key: z.string(), group: z.string(), target: z.number(), predicted: z.number() });
+const regressedSchema = predictedSchema.extend({ target: z.number(), predicted: z.number() });
 
 /** The seed is fixed, so that a repeated comparison gives the same numbers. */
 const COMPARISON_SEED = 1;
@@ -82,7 +86,7 @@ function compareLabels(
   const pooled = (lines: typeof left): PooledPredictions => ({
     truth: Int32Array.from(lines, ({ label }) => labelNames.indexOf(label)),
     probabilities: Float64Array.from(lines.flatMap(({ probabilities }) => probabilities)),
-    groups: lines.map(({ group }) => group),
+    groups: lines.map(unitOf),
     labelNames,
   });
   const resampleCount = resamplesFor(left.length * labelNames.length);
@@ -102,7 +106,7 @@ function compareNumbers(firstLines: string, secondLines: string): Comparison {
   const pooled = (lines: typeof left): PooledNumbers => ({
     truth: Float64Array.from(lines, ({ target }) => target),
     predicted: Float64Array.from(lines, ({ predicted }) => predicted),
-    groups: lines.map(({ group }) => group),
+    groups: lines.map(unitOf),
   });
   const resampleCount = resamplesFor(left.length);
   return comparisonOf(
@@ -118,6 +122,12 @@ function resamplesFor(cost: number): number {
   return Math.max(RESAMPLES_MIN, Math.min(RESAMPLES, Math.floor(RESAMPLED_IMAGES_MAX / Math.max(1, cost))));
 }
 
+type Unit = Pick<z.infer<typeof predictedSchema>, 'group' | 'resamplingUnit'>;
+
+function unitOf({ group, resamplingUnit }: Unit): string {
+  return resamplingUnit ?? group ?? '';
+}
+
 interface Scored<Name extends string> {
   readonly metrics: Readonly<Record<Name, MetricEstimate>>;
   readonly replicates: Replicates<Name>;
@@ -127,7 +137,7 @@ function comparisonOf<Name extends string>(
   names: readonly Name[],
   first: Scored<Name>,
   second: Scored<Name>,
-  lines: readonly { readonly group: string }[],
+  lines: readonly Unit[],
   resampleCount: number,
 ): Comparison {
   const differences = differencesOf(names, first, second);
@@ -144,7 +154,7 @@ function comparisonOf<Name extends string>(
       };
     }),
     imageCount: lines.length,
-    groupCount: new Set(lines.map(({ group }) => group)).size,
+    groupCount: new Set(lines.flatMap(({ group }) => group ?? [])).size,
     resampleCount,
   };
 }

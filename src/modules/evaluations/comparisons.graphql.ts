@@ -1,5 +1,6 @@
 /** API types and fields of leaderboards and paired comparisons. */
 import path from 'node:path';
+import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.ts';
 import { arg, extendType, idArg, nonNull, objectType } from '../../api/nexus.ts';
 
 const records = path.join(import.meta.dirname, 'evaluations.records.ts');
@@ -48,7 +49,18 @@ export const EvaluationComparison = objectType({
       resolve: (comparison) => [...comparison.metrics],
     });
     t.nonNull.int('imageCount');
-    t.nonNull.int('groupCount');
+    t.nonNull.int('groupCount', {
+      description:
+        'Number of known groups among the tested images. Where older evaluations are compared, each file whose group is unknown counts as one.',
+    });
+    t.boolean('groupsKnown', {
+      description: 'As of Evaluation: false if the intervals are too narrow because patients or slides are unknown.',
+      resolve: ({ ungroupedImageCount }) => areGroupsKnown(ungroupedImageCount),
+    });
+    t.string('intervalCaveat', {
+      description: 'What to say beside the intervals; null if groupsKnown is true.',
+      resolve: ({ ungroupedImageCount }) => intervalCaveat(ungroupedImageCount),
+    });
     t.nonNull.int('resampleCount');
   },
 });

@@ -81,6 +81,8 @@ export interface EvaluationRecord extends MentionedEvaluationRecord {
   readonly runId: string;
   readonly seed: number;
   readonly predictionsSha256: string | null;
+  /** Number of images, trained on or tested on, whose group is unknown; null in older evaluations. */
+  readonly ungroupedImageCount: number | null;
   readonly createdAt: Date;
 }
 
@@ -119,16 +121,22 @@ export interface LeaderboardRowRecord {
   readonly overlapsPretraining: boolean | null;
 }
 
+interface PredictedImage {
+  readonly key: string;
+  /** Patient or slide; null if unknown. */
+  readonly group: string | null;
+  /** What a bootstrap resample draws whole: the group, or the source file of an image whose group is unknown. */
+  readonly resamplingUnit: string;
+}
+
 /** The prediction for one tested image of a classification or a regression. */
 export type PredictionLine =
-  | {
-      readonly key: string;
-      readonly group: string;
+  | (PredictedImage & {
       readonly label: string;
       readonly predicted: string;
       readonly probabilities: readonly number[];
-    }
-  | { readonly key: string; readonly group: string; readonly target: number; readonly predicted: number };
+    })
+  | (PredictedImage & { readonly target: number; readonly predicted: number });
 
 export interface MetricComparisonRecord {
   readonly name: string;
@@ -146,7 +154,10 @@ export interface EvaluationComparisonRecord {
   readonly second: EvaluationRecord;
   readonly metrics: readonly MetricComparisonRecord[];
   readonly imageCount: number;
+  /** Number of known groups; in comparisons of older evaluations, files whose group is unknown count too. */
   readonly groupCount: number;
+  /** Number of images, trained on or tested on, whose group is unknown; null if that is not recorded. */
+  readonly ungroupedImageCount: number | null;
   readonly resampleCount: number;
 }
 
@@ -166,4 +177,5 @@ export interface NewEvaluation {
   readonly learningCurve: readonly LearningCurvePointRecord[];
   readonly leakage: LeakageRecord | null;
   readonly predictionsSha256: string;
+  readonly ungroupedImageCount: number;
 }

@@ -2,7 +2,9 @@
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
+import type { DatasetVersionRecord } from '../datasets/index.ts';
 import { maxDurationSchema } from '../runs/index.ts';
+import type { EvaluationRecord } from './evaluations.records.ts';
 import { EVALUATION_PROTOCOLS } from './options.rules.ts';
 
 export const launchEvaluationSchema = z.object({
@@ -32,7 +34,7 @@ export interface LabelledVersionFacts {
   readonly labelNames: readonly string[];
   readonly imageCount: number;
   readonly groupCount: number;
-  readonly ungroupedImageCount: number;
+  readonly ungroupedImageCount: number | null;
   readonly hasSplit: boolean;
 }
 
@@ -77,6 +79,21 @@ export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVe
       hint: `Use at most ${version.groupCount} folds.`,
     });
   }
+}
+
+/**
+ * Number of images, trained on or tested on, whose group is unknown; null if it cannot be known. Evaluations made
+ * before this was recorded have it from their version if every image, or none, lacks a group or a label.
+ */
+export function ungroupedImageCountOf(
+  { ungroupedImageCount }: Pick<EvaluationRecord, 'ungroupedImageCount'>,
+  version: Pick<DatasetVersionRecord, 'imageCount' | 'labelCounts' | 'ungroupedImageCount'>,
+): number | null {
+  if (ungroupedImageCount !== null) return ungroupedImageCount;
+  const labelledImageCount = version.labelCounts.reduce((sum, { count }) => sum + count, 0);
+  if (version.ungroupedImageCount === version.imageCount) return labelledImageCount;
+  const isEveryImageUsed = labelledImageCount === version.imageCount;
+  return version.ungroupedImageCount === 0 || isEveryImageUsed ? version.ungroupedImageCount : null;
 }
 
 function isNumber(label: string): boolean {

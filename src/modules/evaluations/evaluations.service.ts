@@ -18,7 +18,12 @@ import type {
   NewEvaluation,
   ReportedEvaluationRecord,
 } from './evaluations.records.ts';
-import { checkEvaluable, launchEvaluationSchema, titleOfEvaluation } from './evaluations.rules.ts';
+import {
+  checkEvaluable,
+  launchEvaluationSchema,
+  titleOfEvaluation,
+  ungroupedImageCountOf,
+} from './evaluations.rules.ts';
 import { overlapOf } from './leakage.rules.ts';
 import { optionsOf } from './options.rules.ts';
 import type { EvaluationFilter, EvaluationStore } from './evaluations.store.ts';
@@ -171,9 +176,13 @@ export function createEvaluationService({
         await readArtifact(first.predictionsSha256),
         await readArtifact(second.predictionsSha256),
       ];
+      const [version] = await datasets.requireSealedVersions([first.datasetVersionId]);
+      if (version === undefined) throw new Error(`Dataset version ${first.datasetVersionId} is gone.`);
       return {
         first,
         second,
+        // Both have the same folds of the same images; only one of them may be new enough to have counted.
+        ungroupedImageCount: ungroupedImageCountOf(first, version) ?? ungroupedImageCountOf(second, version),
         ...comparePredictions(first, firstLines.toString('utf8'), second, secondLines.toString('utf8')),
       };
     },

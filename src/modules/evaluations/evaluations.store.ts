@@ -80,7 +80,7 @@ interface LineJson extends Omit<EvaluationRecord, 'createdAt'> {
 }
 type ReportJson = Readonly<Record<keyof EvaluationReportRecord, unknown>>;
 
-const LINE = Prisma.sql`e.id, e."checkpointId", e."datasetVersionId", e.protocol, e."runId", e.seed, e."predictionsSha256", e."createdAt"`;
+const LINE = Prisma.sql`e.id, e."checkpointId", e."datasetVersionId", e.protocol, e."runId", e.seed, e."predictionsSha256", e."ungroupedImageCount", e."createdAt"`;
 const REPORT = Prisma.sql`e.options, e.split, e."confusionMatrix", e."perClass", e.baselines, e."learningCurve", e.leakage`;
 
 /** In one statement, newest first. */
@@ -277,6 +277,7 @@ function toLine({
   runId,
   seed,
   predictionsSha256,
+  ungroupedImageCount,
   createdAt,
 }: LineJson): EvaluationRecord {
   return {
@@ -287,6 +288,7 @@ function toLine({
     runId,
     seed,
     predictionsSha256,
+    ungroupedImageCount,
     createdAt: new Date(createdAt),
   };
 }

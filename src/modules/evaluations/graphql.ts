@@ -2,8 +2,12 @@
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, list, nonNull, objectType } from '../../api/nexus.ts';
+import type { ApiContext } from '../../api/context.ts';
 import { settle } from '../../api/payload.ts';
+import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.ts';
 import { caveatsOf } from '../datasets/index.ts';
+import type { EvaluationSource } from './evaluations.records.ts';
+import { ungroupedImageCountOf } from './evaluations.rules.ts';
 import { unbeatenBaselines } from './verdict.rules.ts';
 
 export * from './comparisons.graphql.ts';
@@ -17,6 +21,11 @@ export const EvaluationProtocol = enumType({
     'LINEAR_PROBE: logistic regression on frozen embeddings. KNN: nearest neighbours by cosine. FINE_TUNE: the whole network is trained further. REGRESSION: ridge regression, for labels that are numbers.',
   members: ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'],
 });
+
+async function ungroupedImageCountFor(source: EvaluationSource, { loaders }: ApiContext): Promise<number | null> {
+  const evaluation = await loaders.evaluations.whole(source);
+  return ungroupedImageCountOf(evaluation, await loaders.datasets.versionById.load(evaluation.datasetVersionId));
+}
 
 export const Evaluation = objectType({
   name: 'Evaluation',
@@ -100,9 +109,18 @@ export const Evaluation = objectType({
         return caveatsOf(await ctx.loaders.datasets.versionById.load(datasetVersionId));
       },
     });
+    t.boolean('groupsKnown', {
+      description:
+        'True if the patient or slide of every image, trained on or tested on, is known. False: an image without one counts as its own group, together only with the other patches of its file, so that the intervals are too narrow. Null for an older evaluation for which this cannot be known.',
+      resolve: async (evaluation, _args, ctx) => areGroupsKnown(await ungroupedImageCountFor(evaluation, ctx)),
+    });
+    t.string('intervalCaveat', {
+      description: 'What to say beside every interval of the evaluation; null if groupsKnown is true.',
+      resolve: async (evaluation, _args, ctx) => intervalCaveat(await ungroupedImageCountFor(evaluation, ctx)),
+    });
     t.string('predictionsUrl', {
       description:
-        'JSON lines, one for each tested image: key, group, label, predicted, probabilities in the order of confusionMatrix.labelNames; of REGRESSION key, group, target, predicted.',
+        'JSON lines, one for each tested image: key, group (null if unknown), resamplingUnit (the group or, if it is unknown, the source file), label, predicted, probabilities in the order of confusionMatrix.labelNames; of REGRESSION target and predicted instead of the last three.',
       resolve: async (evaluation, _args, ctx) => {
         const { predictionsSha256 } = await ctx.loaders.evaluations.whole(evaluation);
         return predictionsSha256 === null ? null : `/artifacts/${predictionsSha256}`;

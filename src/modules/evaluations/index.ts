@@ -21,6 +21,7 @@ export type {
   ReportedEvaluationRecord,
 } from './evaluations.records.ts';
 export { evaluationConfigSchema, type EvaluationConfig } from './options.rules.ts';
+export { ungroupedImageCountOf } from './evaluations.rules.ts';
 export { unbeatenBaselines } from './verdict.rules.ts';
 export type { EvaluationService } from './evaluations.service.ts';
 export type { EvaluationFilter } from './evaluations.store.ts';

@@ -1,6 +1,7 @@
 /** API types for the result of a pretraining's own probe. */
 import path from 'node:path';
 import { enumType, objectType } from '../../api/nexus.ts';
+import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.ts';
 import {
   PROBE_SPLITS,
   PROBE_VERDICTS,
@@ -55,7 +56,18 @@ export const CheckpointProbe = objectType({
     t.nonNull.id('datasetVersionId');
     t.nonNull.string('datasetVersionName', { description: 'slug@version at the time of the launch.' });
     t.nonNull.int('imageCount');
-    t.nonNull.int('groupCount', { description: 'An image without a group counts as one.' });
+    t.nonNull.int('groupCount', {
+      description: 'Number of known groups; in older probes, each image without a group counts as one.',
+    });
+    t.boolean('groupsKnown', {
+      description:
+        'True if the patient or slide of every image of the probe is known. False: the intervals are too narrow. Null for an older probe, which did not record it.',
+      resolve: ({ ungroupedImageCount }) => areGroupsKnown(ungroupedImageCount),
+    });
+    t.string('intervalCaveat', {
+      description: 'What to say beside the intervals of the probe; null if groupsKnown is true.',
+      resolve: ({ ungroupedImageCount }) => intervalCaveat(ungroupedImageCount),
+    });
     t.nonNull.field('split', { type: 'ProbeSplit' });
     t.nonNull.int('step');
     t.nonNull.float('ridgeMacroF1', { description: '0..1' });

@@ -1,5 +1,6 @@
 /** The result of a pretraining's own probe, and the sentence that states it. Pure. */
 import { z } from 'zod';
+import { areGroupsKnown } from '../../statistics/interval-caveat.ts';
 
 export const PROBE_SPLITS = ['GIVEN', 'GROUPS', 'IMAGES'] as const;
 
@@ -15,8 +16,10 @@ export const checkpointProbeSchema = probeScoresSchema.extend({
   datasetVersionName: z.string(),
   /** Number of images in the fixed subset. */
   imageCount: z.number().int(),
-  /** Number of groups among them; an image without a group counts as one group. */
+  /** Number of known groups among them; in older probes, images without a group count too. */
   groupCount: z.number().int(),
+  /** Number of images among them whose group is unknown; null in older probes. */
+  ungroupedImageCount: z.number().int().nullable().default(null),
   split: z.enum(PROBE_SPLITS),
   /** Training steps of the encoder until the probe. */
   step: z.number().int(),
@@ -43,16 +46,23 @@ export function verdictOf({ ci95Low, ci95High }: PairedDifference): ProbeVerdict
 
 /**
  * e.g. "worse than a random encoder on kather@1 by 0.063 (95 % interval 0.040 to 0.086), better than colour statistics
- * by 0.021 (0.002 to 0.040)": begins in lower case, ends without a full stop. Differences of macro F1.
+ * by 0.021 (0.002 to 0.040)": begins in lower case, ends without a full stop. Differences of macro F1. Intervals that
+ * are too narrow because groups are unknown are called so.
  */
 export function probeSentence(probe: CheckpointProbeRecord): string {
-  const { overRandomEncoder, overColourStatistics, datasetVersionName } = probe;
+  const { overRandomEncoder, overColourStatistics, datasetVersionName, ungroupedImageCount, imageCount } = probe;
+  const isTooNarrow = areGroupsKnown(ungroupedImageCount) === false;
   return [
     comparison('a random encoder', overRandomEncoder, {
       where: ` on ${datasetVersionName}`,
       interval: '95 % interval ',
     }),
     comparison('colour statistics', overColourStatistics, { where: '', interval: '' }),
+    ...(isTooNarrow
+      ? [
+          `with intervals that are too narrow, because the patient or slide of ${ungroupedImageCount} of ${imageCount} images is not known`,
+        ]
+      : []),
   ].join(', ');
 }
 
@@ -81,7 +91,8 @@ export function probeOverlapSentence({
   sharedGroupCount,
 }: Pick<CheckpointProbeRecord, 'imageCount' | 'sharedImageCount' | 'groupCount' | 'sharedGroupCount'>): string | null {
   if (sharedImageCount === 0 && sharedGroupCount === 0) return null;
-  return `${sharedImageCount} of the probe's ${imageCount} images and ${sharedGroupCount} of its ${groupCount} groups are also in the training, without their labels: on images of other patients the encoder may be worse than the probe says.`;
+  const groups = groupCount === 0 ? '' : ` and ${sharedGroupCount} of its ${groupCount} groups`;
+  return `${sharedImageCount} of the probe's ${imageCount} images${groups} are also in the training, without their labels: on images of other patients the encoder may be worse than the probe says.`;
 }
 
 /** What to try for an encoder that is no better than a random one; null for one that is. */

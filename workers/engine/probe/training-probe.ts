@@ -69,8 +69,10 @@ export interface ProbeResult {
 export interface TrainingProbe {
   readonly split: ProbeSplit;
   readonly labelNames: readonly string[];
-  /** Groups among the images; the images of one file whose group is unknown count as one. */
+  /** Known groups among the images. */
   readonly groupCount: number;
+  /** Images whose group is unknown. */
+  readonly ungroupedImageCount: number;
   /**
    * @param embeddings `[N, D]` in the order of the images.
    * @param bootstrapResamples number of resamples for the ridge's interval; results with the same number are paired.
@@ -97,7 +99,8 @@ export function createTrainingProbe(images: readonly ProbeImage[]): TrainingProb
   return {
     split,
     labelNames,
-    groupCount: new Set(groups).size,
+    groupCount: new Set(images.flatMap(({ group }) => group ?? [])).size,
+    ungroupedImageCount: images.filter(({ group }) => group === null).length,
     measure: async (embeddings, bootstrapResamples) => {
       const embedded = embeddedImages(embeddings, images.length);
       return {

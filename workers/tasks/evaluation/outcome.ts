@@ -102,7 +102,8 @@ export async function evaluateClassifiers(
     },
     predictionLines: Array.from(main.testedImages, (image, row) => ({
       key: images[image]?.key ?? '',
-      group: input.groups[image] ?? '',
+      group: images[image]?.group ?? null,
+      resamplingUnit: input.groups[image] ?? '',
       label: input.labelNames[input.labels[image] ?? 0] ?? '',
       predicted: input.labelNames[predicted[row] ?? 0] ?? '',
       probabilities: [...main.probabilities.subarray(row * labelCount, (row + 1) * labelCount)],
@@ -158,7 +159,8 @@ export async function evaluateRegressors(
     },
     predictionLines: Array.from(main.testedImages, (image, row) => ({
       key: images[image]?.key ?? '',
-      group: input.groups[image] ?? '',
+      group: images[image]?.group ?? null,
+      resamplingUnit: input.groups[image] ?? '',
       target: input.targets[image] ?? 0,
       predicted: main.predicted[row] ?? 0,
     })),
