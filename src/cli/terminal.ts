@@ -86,3 +86,20 @@ export function formatByteSize(byteSize: number): string {
   }
   return `${unit === 0 ? amount : amount.toPrecision(3)} ${units[unit] ?? ''}`;
 }
+
+/** e.g. `4 groups`, `4 groups and 12 images without one`. */
+export function formatGroups({
+  groupCount,
+  ungroupedImageCount,
+  imageCount,
+}: {
+  readonly groupCount: number;
+  /** Null if it was not counted, as in a draft. */
+  readonly ungroupedImageCount: number | null;
+  readonly imageCount: number;
+}): string {
+  if (ungroupedImageCount === null) return 'groups not counted';
+  if (ungroupedImageCount === 0) return `${groupCount} groups`;
+  if (ungroupedImageCount === imageCount) return 'no known groups';
+  return `${groupCount} groups and ${ungroupedImageCount} images without one`;
+}

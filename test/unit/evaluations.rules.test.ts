@@ -10,7 +10,7 @@ import {
   ungroupedImageCountOf,
 } from '../../src/modules/evaluations/evaluations.rules.ts';
 import type { LeakageRecord } from '../../src/modules/evaluations/evaluations.records.ts';
-import { areGroupsKnown, intervalCaveat } from '../../src/statistics/interval-caveat.ts';
+import { areGroupsKnown, intervalCaveat } from '../../src/statistics/interval-caveat.rules.ts';
 import { overlapOf } from '../../src/modules/evaluations/leakage.rules.ts';
 import { optionsOf, type EvaluationProtocolName } from '../../src/modules/evaluations/options.rules.ts';
 import { parseInput } from '../../src/input.ts';

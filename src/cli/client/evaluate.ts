@@ -10,7 +10,7 @@ import { clientCommand, connect, granted, type ClientOptions, type Registry } fr
 import { awaitRun, type RunOutcome } from './follow.ts';
 import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
-import { interval, paint, printNote, show } from './output.ts';
+import { interval, intervalNotes, paint, printNote, show, signedInterval, type GroupKnowledge } from './output.ts';
 import { findCheckpoint, findVersion } from './references.ts';
 
 const LAUNCH = graphql(
@@ -37,6 +37,8 @@ const COMPARE = graphql(`
     compareEvaluations(a: $a, b: $b) {
       imageCount
       groupCount
+      groupsKnown
+      intervalCaveat
       resampleCount
       first {
         id
@@ -93,6 +95,8 @@ const LEADERBOARD = graphql(
         }
         evaluation {
           id
+          groupsKnown
+          intervalCaveat
           caveats {
             kind
             count
@@ -182,9 +186,10 @@ export const evaluateCommand = clientCommand('evaluate', {
       names: [evaluation.id],
       text: [
         evaluationTable(evaluation),
+        ...intervalNotes([evaluation]),
         ...verdict(evaluation.unbeatenBaselines),
         leakageInWords(evaluation.leakage),
-        ...evaluation.learningCurve.map(pointInWords),
+        ...evaluation.learningCurve.map((point) => pointInWords(point, evaluation)),
         ...goldenInWords(golden),
         `evaluation ${evaluation.id}`,
       ].join('\n'),
@@ -198,15 +203,16 @@ type Evaluation = NonNullable<RunOutcome['evaluation']>;
  * Each baseline with the difference to it; the interval of the difference is more informative than the two separate
  * intervals.
  */
-function evaluationTable({ metrics, baselines }: Evaluation): string {
+function evaluationTable(evaluation: Evaluation): string {
+  const { metrics, baselines } = evaluation;
   const rows = metrics.map((metric) => [
     metric.name,
-    paint('bold', interval(metric)),
+    paint('bold', interval(metric, evaluation)),
     ...baselines.flatMap((baseline) => {
       const [same, difference] = [baseline.metrics, baseline.differences].map((each) =>
         each.find(({ name }) => name === metric.name),
       );
-      return [same?.value.toFixed(3) ?? '', difference === undefined ? '' : signedInterval(difference)];
+      return [same?.value.toFixed(3) ?? '', difference === undefined ? '' : signedInterval(difference, evaluation)];
     }),
   ]);
   return table(['metric', 'encoder', ...baselines.flatMap(({ kind }) => [kindInWords(kind), 'difference'])], rows);
@@ -233,7 +239,7 @@ function leakageInWords(leakage: Evaluation['leakage']): string {
       : `${exact} of ${leakage.testImageCount} tested images, and ${near} more near-duplicates`;
   const shared = [...sharedDatasets, ...sharedCollections];
   const found = [
-    `Seen in pretraining${leakage.isUpperBound ? ', at most' : ''}: ${images}; ${leakage.sharedGroupCount} of ${leakage.testGroupCount} groups`,
+    `Seen in pretraining${leakage.isUpperBound ? ', at most' : ''}: ${images}; ${leakage.testGroupCount === 0 ? 'groups not compared, because none is known' : `${leakage.sharedGroupCount} of ${leakage.testGroupCount} groups`}`,
     ...(shared.length === 0 ? [] : [`from the same ${shared.join(', ')}`]),
     ...(leakage.isComplete ? [] : ['there may be more, because a part of its training is not known']),
   ].join('; ');
@@ -241,10 +247,13 @@ function leakageInWords(leakage: Evaluation['leakage']): string {
   return `${isClean ? found : paint('yellow', found)}.`;
 }
 
-function pointInWords({ labelFraction, shotsPerClass, metrics }: Evaluation['learningCurve'][number]): string {
+function pointInWords(
+  { labelFraction, shotsPerClass, metrics }: Evaluation['learningCurve'][number],
+  groups: GroupKnowledge,
+): string {
   const amount =
     labelFraction === null ? `${shotsPerClass ?? 0} images per class` : `${100 * labelFraction} % of the labels`;
-  return `  with ${amount}: ${metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`;
+  return `  with ${amount}: ${metrics.map((metric) => `${metric.name} ${interval(metric, groups)}`).join(', ')}`;
 }
 
 const goldenSchema = z.object({ embeddings: z.tuple([z.array(z.number())]).rest(z.array(z.number())) });
@@ -284,10 +293,6 @@ function kindInWords(kind: string): string {
   return kind.toLowerCase().replaceAll('_', ' ');
 }
 
-function signedInterval({ value, ci95Low, ci95High }: Evaluation['metrics'][number]): string {
-  return `${signed(value)}${ci95Low === null || ci95High === null ? '' : ` [${signed(ci95Low)}, ${signed(ci95High)}]`}`;
-}
-
 export const compareCommand = clientCommand('compare', {
   summary: 'compare two evaluations over the same folds, paired by group',
   examples: ['compare 0198a7c2-… 0198b001-…', 'compare 0198a7c2-… 0198b001-… --json'],
@@ -301,7 +306,7 @@ export const compareCommand = clientCommand('compare', {
       metric.name,
       metric.first.toFixed(3),
       metric.second.toFixed(3),
-      `${signed(metric.difference)} [${signed(metric.ci95Low)}, ${signed(metric.ci95High)}]`,
+      signedInterval({ ...metric, value: metric.difference }, comparison),
     ]);
     show(options, {
       data: comparison,
@@ -316,14 +321,11 @@ export const compareCommand = clientCommand('compare', {
           ],
           rows,
         ),
-        `${imageCount} images of ${groupCount} groups of ${first.datasetVersion.dataset.slug}@${first.datasetVersion.version}; intervals of ${resampleCount} resamples that draw the same groups for both.`,
+        `${imageCount} images${groupCount === 0 ? ' without known groups' : ` of ${groupCount} groups`} of ${first.datasetVersion.dataset.slug}@${first.datasetVersion.version}; intervals of ${resampleCount} resamples that draw the same groups for both.`,
+        ...intervalNotes([comparison]),
       ].join('\n'),
     });
   });
-
-function signed(value: number): string {
-  return `${value < 0 ? '' : '+'}${value.toFixed(3)}`;
-}
 
 export const leaderboardCommand = clientCommand('leaderboard', {
   summary: 'show the best encoders for a dataset',
@@ -348,14 +350,14 @@ export const leaderboardCommand = clientCommand('leaderboard', {
       String(rank),
       `${checkpoint.model.slug}@${checkpoint.version}`,
       checkpoint.encoder.toLowerCase(),
-      interval(metric),
+      interval(metric, evaluation),
       overlapsPretraining === null ? 'not known' : overlapsPretraining ? paint('yellow', 'yes') : 'no',
       evaluation.id,
     ]);
     const baselines =
       best?.evaluation.baselines.flatMap(({ kind, metrics }) =>
         metrics.flatMap((metric) =>
-          metric.name === best.metric.name ? [`${kindInWords(kind)} ${interval(metric)}`] : [],
+          metric.name === best.metric.name ? [`${kindInWords(kind)} ${interval(metric, best.evaluation)}`] : [],
         ),
       ) ?? [];
     show(options, {
@@ -367,6 +369,7 @@ export const leaderboardCommand = clientCommand('leaderboard', {
           : [
               paint('bold', `${version.datasetSlug}@${version.version}, ${protocol}`),
               table(['rank', 'checkpoint', 'encoder', best.metric.name, 'seen in training', 'evaluation'], rows),
+              ...intervalNotes(leaderboard.map(({ evaluation }) => evaluation)),
               ...(baselines.length === 0 ? [] : [`baselines of the first: ${baselines.join(', ')}`]),
               ...leaderboard.flatMap(({ checkpoint, evaluation }) =>
                 evaluation.unbeatenBaselines.length === 0

@@ -1,6 +1,6 @@
 /** `paraffin datasets ls` and `show`: find datasets, and show all facts of one. */
 import { listOf, namesOf, numberFrom, oneOf, texts, wholeNumberFrom } from '../command.ts';
-import { formatByteSize, table } from '../terminal.ts';
+import { formatByteSize, formatGroups, table } from '../terminal.ts';
 import { clientCommand, connect } from './connection.ts';
 import { IMAGE_KINDS, TASKS } from './dataset-choices.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
@@ -101,6 +101,7 @@ const SHOW = graphql(`
           imageCount
           byteSize
           groupCount
+          ungroupedImageCount
           createdAt
           labelCounts {
             label
@@ -244,19 +245,18 @@ export const showCommand = clientCommand('show', {
     const evidence = dataset.factSources.map(
       ({ field, evidence: kind, sourceUrls }) => `  ${field}: ${kind} ${paint('dim', sourceUrls.join(' '))}`,
     );
-    const sealed = versions.nodes.map(
-      ({ id, version, status, imageCount, byteSize, groupCount, digest, labelCounts, issues }) =>
-        [
-          `  ${paint('bold', `version ${version}`)}  ${paintStatus(status)}  ${imageCount} images, ${groupCount} groups, ${formatByteSize(byteSize)}  ${paint('dim', id)}`,
-          ...(digest === null ? [] : [`    digest ${digest}`]),
-          ...(labelCounts.length === 0
-            ? []
-            : [`    labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]),
-          ...issues.map(
-            ({ kind, count, kept, examples }) =>
-              `    ${kind}: ${count}${kept ? ' (kept)' : ''}, e.g. ${examples.slice(0, 2).join(', ')}`,
-          ),
-        ].join('\n'),
+    const sealed = versions.nodes.map(({ id, version, status, byteSize, digest, labelCounts, issues, ...counts }) =>
+      [
+        `  ${paint('bold', `version ${version}`)}  ${paintStatus(status)}  ${counts.imageCount} images, ${formatGroups(counts)}, ${formatByteSize(byteSize)}  ${paint('dim', id)}`,
+        ...(digest === null ? [] : [`    digest ${digest}`]),
+        ...(labelCounts.length === 0
+          ? []
+          : [`    labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]),
+        ...issues.map(
+          ({ kind, count, kept, examples }) =>
+            `    ${kind}: ${count}${kept ? ' (kept)' : ''}, e.g. ${examples.slice(0, 2).join(', ')}`,
+        ),
+      ].join('\n'),
     );
     const about = facts([
       ['slug', dataset.slug],

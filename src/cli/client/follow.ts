@@ -36,6 +36,7 @@ const RUN_OUTCOME = graphql(
           digest
           imageCount
           groupCount
+          ungroupedImageCount
           labelCounts {
             label
             count
@@ -105,6 +106,8 @@ const RUN_OUTCOME = graphql(
             meaning
           }
           protocol
+          groupsKnown
+          intervalCaveat
           metrics {
             ...MetricFields
           }

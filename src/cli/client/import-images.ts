@@ -4,7 +4,7 @@ import path from 'node:path';
 import { InvalidArgumentError } from '@commander-js/extra-typings';
 import { listOf, namesOf, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure } from '../exit-codes.ts';
-import { table } from '../terminal.ts';
+import { formatGroups, table } from '../terminal.ts';
 import { clientCommand, connect, granted, type ClientOptions } from './connection.ts';
 import { awaitRun, type RunOutcome } from './follow.ts';
 import { USER_ERROR_FIELDS } from './fragments.ts';
@@ -186,12 +186,12 @@ function showDryRun(options: ClientOptions, { importReport: report }: RunOutcome
 
 function showImported(options: ClientOptions, { datasetVersion, importReport }: RunOutcome): void {
   if (datasetVersion === null) throw new CommandFailure({ message: 'The import succeeded without a version.' });
-  const { id, version, digest, imageCount, groupCount, labelCounts, issues, dataset } = datasetVersion;
+  const { id, version, digest, imageCount, labelCounts, issues, dataset } = datasetVersion;
   show(options, {
     data: datasetVersion,
     names: [id],
     text: [
-      `${paint('bold', `${dataset.slug}@${version}`)}: ${imageCount} images, ${groupCount} groups, digest ${digest ?? ''}`,
+      `${paint('bold', `${dataset.slug}@${version}`)}: ${imageCount} images, ${formatGroups(datasetVersion)}, digest ${digest ?? ''}`,
       ...(importReport === null
         ? [`labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]
         : reportLines(importReport)),
@@ -218,7 +218,7 @@ function assignmentLines({ assignments, assignmentCount }: Report): string[] {
 }
 
 function reportLines(report: Report): string[] {
-  const { labelCounts, splitCounts, groupCount, ungroupedImageCount, notes, passedOver, issues } = report;
+  const { labelCounts, splitCounts, notes, passedOver, issues } = report;
   return [
     ...notes,
     ...(labelCounts.length === 0
@@ -227,7 +227,7 @@ function reportLines(report: Report): string[] {
     ...(splitCounts.length === 0
       ? []
       : [`splits: ${splitCounts.map(({ split, count }) => `${split} ${count}`).join(', ')}`]),
-    `groups: ${groupCount}${ungroupedImageCount === 0 ? '' : `; of ${ungroupedImageCount} images the patient or slide is not known`}`,
+    `groups: ${formatGroups(report)}`,
     ...passedOver.map(
       ({ reason, count, examples }) =>
         `skipped, ${reason.toLowerCase().replaceAll('_', ' ')}: ${count}, e.g. ${examples.join('; ')}`,

@@ -7,7 +7,7 @@ import { clientCommand, connect, granted } from './connection.ts';
 import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql } from './graphql.ts';
 import { importModelCommand } from './import-model.ts';
-import { facts, interval, paint, printNote, show } from './output.ts';
+import { facts, interval, intervalNotes, paint, printNote, show } from './output.ts';
 import { findCheckpoint, idOrSlug } from './references.ts';
 
 const LIST = graphql(`
@@ -111,6 +111,8 @@ const SHOW = graphql(
                     slug
                   }
                 }
+                groupsKnown
+                intervalCaveat
                 metrics {
                   ...MetricFields
                 }
@@ -224,9 +226,10 @@ const showCommand = clientCommand('show', {
             ? `  its weights have not been imported${checkpoint.publishedSlug === null ? '' : `: paraffin models import --published ${checkpoint.publishedSlug}`}`
             : `  ${checkpoint.formats.join(', ').toLowerCase()}; sha256 ${checkpoint.sha256}`,
           ...checkpoint.evaluations.nodes.map(
-            ({ protocol, datasetVersion, metrics }) =>
-              `  ${protocol} on ${datasetVersion.dataset.slug}@${datasetVersion.version}: ${metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`,
+            ({ protocol, datasetVersion, metrics, ...groups }) =>
+              `  ${protocol} on ${datasetVersion.dataset.slug}@${datasetVersion.version}: ${metrics.map((metric) => `${metric.name} ${interval(metric, groups)}`).join(', ')}`,
           ),
+          ...intervalNotes(checkpoint.evaluations.nodes).map((note) => `  ${note}`),
         ];
       }),
     ].join('\n');

@@ -45,18 +45,46 @@ export function paintStatus(status: string): string {
   return status === 'RUNNING' || status === 'QUEUED' ? paint('cyan', status) : paint('yellow', status);
 }
 
-/** e.g. `0.812 [0.770, 0.851]`. */
-export function interval({
-  value,
-  ci95Low,
-  ci95High,
-}: {
+/** What is known of the patients or slides over which the intervals of a result were resampled. */
+export interface GroupKnowledge {
+  readonly groupsKnown: boolean | null;
+  /** Null if all of them are known. */
+  readonly intervalCaveat: string | null;
+}
+
+interface Estimate {
   readonly value: number;
   readonly ci95Low: number | null;
   readonly ci95High: number | null;
-}): string {
-  const around = ci95Low === null || ci95High === null ? '' : ` [${ci95Low.toFixed(3)}, ${ci95High.toFixed(3)}]`;
-  return `${value.toFixed(3)}${around}`;
+}
+
+/** e.g. `0.812 [0.770, 0.851]`; an asterisk refers to the line that `intervalNotes` gives. */
+export function interval(estimate: Estimate, groups: GroupKnowledge): string {
+  return written(estimate, groups, (value) => value.toFixed(3));
+}
+
+/** Like `interval`, for a difference: `+0.041 [-0.004, +0.086]`. */
+export function signedInterval(estimate: Estimate, groups: GroupKnowledge): string {
+  return written(estimate, groups, signed);
+}
+
+function written(
+  { value, ci95Low, ci95High }: Estimate,
+  { intervalCaveat }: GroupKnowledge,
+  textOf: (value: number) => string,
+): string {
+  if (ci95Low === null || ci95High === null) return textOf(value);
+  return `${textOf(value)} [${textOf(ci95Low)}, ${textOf(ci95High)}]${intervalCaveat === null ? '' : '*'}`;
+}
+
+function signed(value: number): string {
+  return `${value < 0 ? '' : '+'}${value.toFixed(3)}`;
+}
+
+/** The lines that say what the asterisks of the intervals mean; equal ones are said once. */
+export function intervalNotes(results: readonly GroupKnowledge[]): string[] {
+  const caveats = new Set(results.flatMap(({ intervalCaveat }) => intervalCaveat ?? []));
+  return [...caveats].map((caveat) => paint('yellow', `* ${caveat}`));
 }
 
 /** A duration in words, e.g. `2 h 05 min`. */

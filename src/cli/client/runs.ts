@@ -9,7 +9,7 @@ import { awaitRun, numbersOf, requireSuccess } from './follow.ts';
 import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { detachOnInterrupt } from './interruption.ts';
-import { formatDuration, facts, interval, paint, paintStatus, printNote, show } from './output.ts';
+import { formatDuration, facts, interval, intervalNotes, paint, paintStatus, printNote, show } from './output.ts';
 
 const LIST = graphql(`
   query ListRuns($filter: RunFilter, $first: Int) {
@@ -89,6 +89,8 @@ const SHOW = graphql(
         evaluation {
           id
           protocol
+          groupsKnown
+          intervalCaveat
           metrics {
             ...MetricFields
           }
@@ -233,7 +235,8 @@ const showCommand = clientCommand('show', {
       ...(evaluation === null
         ? []
         : [
-            `evaluation ${evaluation.id}: ${evaluation.metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`,
+            `evaluation ${evaluation.id}: ${evaluation.metrics.map((metric) => `${metric.name} ${interval(metric, evaluation)}`).join(', ')}`,
+            ...intervalNotes([evaluation]),
           ]),
     ].join('\n');
     show(options, { data: run, names: [run.id], text });

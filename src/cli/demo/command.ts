@@ -11,7 +11,7 @@ import { startApp } from '../../app.ts';
 import { installEngine } from '../engine.ts';
 import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { onStopSignal } from '../../platform/stop-signal.ts';
-import { table } from '../terminal.ts';
+import { formatGroups, table } from '../terminal.ts';
 import { connectToRegistry, type RegistryClient } from './client.ts';
 import { chooseImages, type DemoImages } from './images.ts';
 import {
@@ -111,7 +111,7 @@ async function runSteps({ client, server, env, images, steps, startedMs }: DemoR
       .map((issue) => `${issue.kind} ${issue.count}${issue.kept ? ' (kept)' : ''}`)
       .join(', ');
     say(
-      `   ${version.imageCount} images, ${version.labelCounts.length} labels, ${version.groupCount} groups; ${issues === '' ? 'no problems' : issues}`,
+      `   ${version.imageCount} images, ${version.labelCounts.length} labels, ${formatGroups(version)}; ${issues === '' ? 'no problems' : issues}`,
     );
     versions.push({ version, isTest: dataset.isTest, name: dataset.name });
   }
@@ -262,10 +262,12 @@ interface AgainstRandom {
   readonly difference: number;
   readonly ci95Low: number | null;
   readonly ci95High: number | null;
+  /** Null if the patients or slides of all images are known. */
+  readonly intervalCaveat: string | null;
   readonly verdict: 'BETTER' | 'WORSE' | 'NOT_DISTINGUISHABLE';
 }
 
-function againstRandomOf(dataset: string, { baselines }: EvaluationAnswer): AgainstRandom {
+function againstRandomOf(dataset: string, { baselines, intervalCaveat }: EvaluationAnswer): AgainstRandom {
   const difference = baselines
     .find(({ kind }) => kind === 'RANDOM_ENCODER')
     ?.differences.find(({ name }) => name === 'macroF1');
@@ -273,7 +275,7 @@ function againstRandomOf(dataset: string, { baselines }: EvaluationAnswer): Agai
   const { value, ci95Low, ci95High } = difference;
   const verdict =
     ci95Low !== null && ci95Low > 0 ? 'BETTER' : ci95High !== null && ci95High < 0 ? 'WORSE' : 'NOT_DISTINGUISHABLE';
-  return { dataset, difference: value, ci95Low, ci95High, verdict };
+  return { dataset, difference: value, ci95Low, ci95High, intervalCaveat, verdict };
 }
 
 const VERDICT_WORDS = {
@@ -293,6 +295,7 @@ function printAgainstRandom(sets: readonly AgainstRandom[], synthetic: boolean):
   ]);
   say('\nPretrained minus random encoder, macro-F1, paired over the same folds\n');
   say(table(['dataset', 'difference', '95 % interval', 'verdict'], rows));
+  for (const { dataset, intervalCaveat } of sets) if (intervalCaveat !== null) say(`${dataset}: ${intervalCaveat}`);
   const better = sets.filter(({ verdict }) => verdict === 'BETTER').length;
   say(
     `\nThe pretrained encoder beats a random one (95 % interval) on ${better} of ${sets.length} labelled ${sets.length === 1 ? 'set' : 'sets'}${synthetic ? ' (SYNTHETIC images)' : ''}.`,

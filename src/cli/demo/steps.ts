@@ -75,6 +75,7 @@ const importedSchema = z.object({
       imageCount: z.number(),
       digest: z.string(),
       groupCount: z.number(),
+      ungroupedImageCount: z.number().nullable(),
       labelCounts: z.array(z.object({ label: z.string(), count: z.number() })),
       issues: z.array(z.object({ kind: z.string(), count: z.number(), kept: z.boolean() })),
     }),
@@ -84,7 +85,7 @@ export type ImportedVersion = z.infer<typeof importedSchema>['run']['datasetVers
 
 export async function importedVersion(client: RegistryClient, runId: string): Promise<ImportedVersion> {
   const query =
-    'query ($id: ID!) { run(id: $id) { datasetVersion { id imageCount digest groupCount labelCounts { label count } issues { kind count kept } } } }';
+    'query ($id: ID!) { run(id: $id) { datasetVersion { id imageCount digest groupCount ungroupedImageCount labelCounts { label count } issues { kind count kept } } } }';
   return (await client.request(importedSchema, query, { id: runId })).run.datasetVersion;
 }
 
@@ -197,6 +198,8 @@ const evaluationSchema = z.object({
   run: z.object({
     evaluation: z.object({
       protocol: z.string(),
+      groupsKnown: z.boolean().nullable(),
+      intervalCaveat: z.string().nullable(),
       metrics: z.array(metricSchema),
       baselines: z.array(
         z.object({ kind: z.string(), metrics: z.array(metricSchema), differences: z.array(metricSchema) }),
@@ -208,7 +211,7 @@ export type EvaluationAnswer = z.infer<typeof evaluationSchema>['run']['evaluati
 
 export async function evaluationOf(client: RegistryClient, runId: string): Promise<EvaluationAnswer> {
   const query =
-    'query ($id: ID!) { run(id: $id) { evaluation { protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } differences { name value ci95Low ci95High } } } } }';
+    'query ($id: ID!) { run(id: $id) { evaluation { protocol groupsKnown intervalCaveat metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } differences { name value ci95Low ci95High } } } } }';
   return (await client.request(evaluationSchema, query, { id: runId })).run.evaluation;
 }
 

@@ -1,6 +1,6 @@
 /** Model cards: Markdown with YAML front matter, as on Hugging Face. Pure; unknown facts are left out. */
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
-import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.ts';
+import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.rules.ts';
 import {
   unbeatenBaselines,
   ungroupedImageCountOf,

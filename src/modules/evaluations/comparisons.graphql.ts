@@ -1,6 +1,6 @@
 /** API types and fields of leaderboards and paired comparisons. */
 import path from 'node:path';
-import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.ts';
+import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.rules.ts';
 import { arg, extendType, idArg, nonNull, objectType } from '../../api/nexus.ts';
 
 const records = path.join(import.meta.dirname, 'evaluations.records.ts');

@@ -4,7 +4,7 @@ import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, list, nonNull, objectType } from '../../api/nexus.ts';
 import type { ApiContext } from '../../api/context.ts';
 import { settle } from '../../api/payload.ts';
-import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.ts';
+import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.rules.ts';
 import { caveatsOf } from '../datasets/index.ts';
 import type { EvaluationSource } from './evaluations.records.ts';
 import { ungroupedImageCountOf } from './evaluations.rules.ts';

@@ -1,7 +1,7 @@
 /** API types for the result of a pretraining's own probe. */
 import path from 'node:path';
 import { enumType, objectType } from '../../api/nexus.ts';
-import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.ts';
+import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.rules.ts';
 import {
   PROBE_SPLITS,
   PROBE_VERDICTS,

@@ -16,6 +16,23 @@ export function counted(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 }
 
+/** e.g. `4 groups`, `4 groups, and 12 images whose patient or slide is not known`. */
+export function formatGroups({
+  groupCount,
+  ungroupedImageCount,
+  imageCount,
+}: {
+  readonly groupCount: number;
+  /** Null if it was not counted, as in a draft. */
+  readonly ungroupedImageCount: number | null;
+  readonly imageCount: number;
+}): string {
+  if (ungroupedImageCount === null) return 'groups not counted';
+  if (ungroupedImageCount === 0) return counted(groupCount, 'group');
+  if (ungroupedImageCount === imageCount) return 'patients or slides not known';
+  return `${counted(groupCount, 'group')}, and ${counted(ungroupedImageCount, 'image')} whose patient or slide is not known`;
+}
+
 export function short(value: number): string {
   return Math.abs(value) >= 10_000 ? whole().format(Math.round(value)) : shortened().format(value);
 }

@@ -1,10 +1,18 @@
 /** Values with their 95 % intervals on one axis, baselines as lines across. */
 import { score } from './format.ts';
+import { Tag } from './parts.tsx';
 
 export interface Interval {
   readonly value: number;
   readonly low: number | null;
   readonly high: number | null;
+}
+
+/** What is known of the patients or slides over which the intervals were resampled. */
+export interface GroupKnowledge {
+  readonly groupsKnown: boolean | null;
+  /** Null if all of them are known. */
+  readonly intervalCaveat: string | null;
 }
 
 export interface Axis {
@@ -29,13 +37,15 @@ export function IntervalPicture({
   interval,
   axis,
   baselines,
+  groups,
 }: {
   readonly interval: Interval;
   readonly axis: Axis;
   readonly baselines: readonly { readonly name: string; readonly value: number }[];
+  readonly groups: GroupKnowledge;
 }) {
   const x = (value: number): number => PAD + ((value - axis.min) / (axis.max - axis.min)) * (WIDTH - 2 * PAD);
-  const description = `${score(interval.value)}${interval.low === null || interval.high === null ? '' : `, 95 % interval ${score(interval.low)} to ${score(interval.high)}`}${baselines.map((each) => `; ${each.name} ${score(each.value)}`).join('')}`;
+  const description = `${score(interval.value)}${interval.low === null || interval.high === null ? '' : `, 95 % interval ${score(interval.low)} to ${score(interval.high)}${groups.groupsKnown === true ? '' : `, ${narrownessOf(groups)}`}`}${baselines.map((each) => `; ${each.name} ${score(each.value)}`).join('')}`;
   return (
     <svg
       viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
@@ -67,7 +77,8 @@ export function IntervalPicture({
           y2={HEIGHT / 2}
           stroke="var(--accent)"
           strokeWidth={3}
-          strokeLinecap="round"
+          strokeLinecap={groups.groupsKnown === true ? 'round' : 'butt'}
+          strokeDasharray={groups.groupsKnown === true ? '' : '4 2'}
         />
       )}
       <circle
@@ -82,11 +93,37 @@ export function IntervalPicture({
   );
 }
 
-export function AxisNote({ axis, hasBaselines }: { readonly axis: Axis; readonly hasBaselines: boolean }) {
+function narrownessOf({ groupsKnown }: GroupKnowledge): string {
+  return groupsKnown === false ? 'too narrow' : 'may be too narrow';
+}
+
+/** Marks intervals that are, or may be, too narrow because patients or slides are unknown. */
+export function IntervalMark({ groups }: { readonly groups: GroupKnowledge }) {
+  if (groups.intervalCaveat === null) return null;
+  return (
+    <Tag tone="warn" title={groups.intervalCaveat}>
+      {narrownessOf(groups)}
+    </Tag>
+  );
+}
+
+/** @param caveats of the results that are drawn; equal ones are said once. */
+export function AxisNote({
+  axis,
+  hasBaselines,
+  caveats,
+}: {
+  readonly axis: Axis;
+  readonly hasBaselines: boolean;
+  readonly caveats: readonly (string | null)[];
+}) {
+  const said = [...new Set(caveats.flatMap((caveat) => caveat ?? []))];
   return (
     <p className="soft small">
       Axis from {axis.min.toFixed(1)} to {axis.max.toFixed(1)}. Dot: value; bar: 95 % interval of the bootstrap over
-      groups{hasBaselines ? '; vertical lines: a random encoder (solid) and colour statistics (dashed)' : ''}.
+      groups{said.length === 0 ? '' : ', dashed where it is too narrow'}
+      {hasBaselines ? '; vertical lines: a random encoder (solid) and colour statistics (dashed)' : ''}.{' '}
+      {said.join(' ')}
     </p>
   );
 }

@@ -2,7 +2,7 @@
 import { getRouteApi, Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
 import { useAsk } from '../../api/hooks.ts';
-import { bytes, count, counted, instant, words } from '../../ui/format.ts';
+import { bytes, count, counted, formatGroups, instant, words } from '../../ui/format.ts';
 import { CheckpointLink } from '../../ui/links.tsx';
 import { Bars, Digest, Empty, Fact, Facts, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { Provenance, PROVENANCE_WORDS, resolutionText } from './facts.tsx';
@@ -148,10 +148,8 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
             {version.patchSizePx === null ? '' : `, cut into patches of ${version.patchSizePx} px`}
           </Fact>
           <Fact name="Groups">
-            {counted(version.groupCount, 'group')}
-            {version.ungroupedImageCount === 0
-              ? ', which folds never divide'
-              : `; of ${counted(version.ungroupedImageCount, 'image')} the patient or slide is not known`}
+            {formatGroups(version)}
+            {version.ungroupedImageCount === 0 && ', which folds never divide'}
           </Fact>
           <Fact name="Split">{version.hasSplit ? 'its own' : 'drawn at evaluation'}</Fact>
           <Fact name="Digest">{version.digest === null ? null : <Digest sha256={version.digest} />}</Fact>

@@ -1,7 +1,7 @@
 /** One evaluation: metrics beside baselines, the confusion matrix, each class. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useAsk } from '../../api/hooks.ts';
-import { count, counted, instant, score, words } from '../../ui/format.ts';
+import { count, counted, formatGroups, instant, score, words } from '../../ui/format.ts';
 import { CheckpointLink, DatasetVersionLink } from '../../ui/links.tsx';
 import { Caveats } from '../../ui/issues.tsx';
 import { Empty, Fact, Facts, Loaded, Snippet, Synthetic, useTitle } from '../../ui/parts.tsx';
@@ -44,20 +44,24 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
           {version.dataset.synthetic && <Synthetic />}
         </div>
         <p className="soft">
-          {words(evaluation.protocol)}, {counted(version.imageCount, 'image')} in {counted(version.groupCount, 'group')}
-          , {instant(evaluation.createdAt)}
+          {words(evaluation.protocol)}, {counted(version.imageCount, 'image')}, {formatGroups(version)},{' '}
+          {instant(evaluation.createdAt)}
         </p>
       </div>
       <Caveats issues={evaluation.caveats} />
       <section className="sheet" aria-labelledby="metrics">
         <h2 id="metrics">Metrics and baselines</h2>
         <Unbeaten kinds={evaluation.unbeatenBaselines} />
-        <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} />
+        <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} groups={evaluation} />
       </section>
       {evaluation.learningCurve.length > 0 && (
         <section className="sheet" aria-labelledby="curve">
           <h2 id="curve">With fewer labels</h2>
-          <LearningCurve learningCurve={evaluation.learningCurve} baselines={evaluation.baselines} />
+          <LearningCurve
+            learningCurve={evaluation.learningCurve}
+            baselines={evaluation.baselines}
+            groups={evaluation}
+          />
         </section>
       )}
       <Leakage leakage={evaluation.leakage} />

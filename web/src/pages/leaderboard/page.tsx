@@ -5,7 +5,7 @@ import { useAsk } from '../../api/hooks.ts';
 import { counted, score, words } from '../../ui/format.ts';
 import { CheckpointLink } from '../../ui/links.tsx';
 import { Caveats } from '../../ui/issues.tsx';
-import { AxisNote, axisOf, IntervalPicture } from '../../ui/intervals.tsx';
+import { AxisNote, axisOf, IntervalMark, IntervalPicture } from '../../ui/intervals.tsx';
 import { Empty, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { Unbeaten } from '../models/findings.tsx';
 import { baselinesFor, intervalOf } from '../models/metrics.tsx';
@@ -263,7 +263,11 @@ function Rows({ rows }: { readonly rows: readonly LeaderboardRow[] }) {
                     interval={intervalOf(row.metric)}
                     axis={axis}
                     baselines={baselinesFor(row.metric.name, row.evaluation.baselines)}
+                    groups={row.evaluation}
                   />
+                  <div>
+                    <IntervalMark groups={row.evaluation} />
+                  </div>
                 </td>
                 {names.map((name) => {
                   const found = row.evaluation.metrics.find((metric) => metric.name === name);
@@ -288,7 +292,7 @@ function Rows({ rows }: { readonly rows: readonly LeaderboardRow[] }) {
           </tbody>
         </table>
       </div>
-      <AxisNote axis={axis} hasBaselines />
+      <AxisNote axis={axis} hasBaselines caveats={rows.map(({ evaluation }) => evaluation.intervalCaveat)} />
     </div>
   );
 }

@@ -28,6 +28,7 @@ export const EVALUATION = graphql(
           version
           imageCount
           groupCount
+          ungroupedImageCount
           dataset {
             slug
             name
@@ -43,6 +44,8 @@ export const EVALUATION = graphql(
             ...CurvePointFields
           }
         }
+        groupsKnown
+        intervalCaveat
         unbeatenBaselines
         learningCurve {
           ...CurvePointFields
@@ -98,6 +101,8 @@ export const LEADERBOARD = graphql(
         }
         evaluation {
           id
+          groupsKnown
+          intervalCaveat
           unbeatenBaselines
           caveats {
             kind

@@ -284,9 +284,9 @@ function Evaluations({ checkpoint }: { readonly checkpoint: CheckpointDetail }) 
             {evaluation.datasetVersion.dataset.synthetic && <Synthetic />}
           </h3>
           <Unbeaten kinds={evaluation.unbeatenBaselines} />
-          <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} />
+          <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} groups={evaluation} />
           <p className="soft">{leakageInWords(evaluation.leakage)}</p>
-          <LearningCurve learningCurve={evaluation.learningCurve} />
+          <LearningCurve learningCurve={evaluation.learningCurve} groups={evaluation} />
         </div>
       ))}
     </section>

@@ -24,7 +24,7 @@ export function leakageInWords(leakage: EvaluationDetail['leakage']): string {
     leakage.exactImageCount === null
       ? 'images not compared'
       : `${count(leakage.exactImageCount)} of ${count(leakage.testImageCount)} images`;
-  return `Seen in pretraining: ${images}, ${count(leakage.sharedGroupCount)} of ${count(leakage.testGroupCount)} groups.`;
+  return `Seen in pretraining: ${images}, ${groupsOf(leakage)}.`;
 }
 
 export function Leakage({ leakage }: { readonly leakage: EvaluationDetail['leakage'] }) {
@@ -47,7 +47,7 @@ function LeakageFacts({ leakage }: { readonly leakage: KnownLeakage }) {
       <Facts>
         <Fact name="Identical images">{of(leakage.exactImageCount, leakage.testImageCount)}</Fact>
         <Fact name="Near-duplicates">{of(leakage.nearDuplicateImageCount, leakage.testImageCount)}</Fact>
-        <Fact name="Groups">{of(leakage.sharedGroupCount, leakage.testGroupCount)}</Fact>
+        <Fact name="Groups">{groupsOf(leakage)}</Fact>
         <Fact name="Datasets and collections">{shared.length === 0 ? 'none in common' : shared.join(', ')}</Fact>
       </Facts>
       {leakage.isUpperBound && (
@@ -58,6 +58,12 @@ function LeakageFacts({ leakage }: { readonly leakage: KnownLeakage }) {
       )}
     </>
   );
+}
+
+function groupsOf({ sharedGroupCount, testGroupCount }: KnownLeakage): string {
+  return testGroupCount === 0
+    ? 'groups not compared, because none is known'
+    : `${count(sharedGroupCount)} of ${count(testGroupCount)} groups`;
 }
 
 function of(seen: number | null, all: number): string {

@@ -1,6 +1,6 @@
 /** The learning curve: the metric against the number of training labels, beside the baselines. */
 import { score, short, words } from '../../ui/format.ts';
-import { axisOf } from '../../ui/intervals.tsx';
+import { axisOf, IntervalMark, type GroupKnowledge } from '../../ui/intervals.tsx';
 import type { EvaluationDetail } from '../leaderboard/queries.ts';
 
 const WIDTH = 560;
@@ -19,9 +19,11 @@ interface Line {
 export function LearningCurve({
   learningCurve,
   baselines = [],
+  groups,
 }: {
   readonly learningCurve: readonly Point[];
   readonly baselines?: readonly Pick<EvaluationDetail['baselines'][number], 'kind' | 'learningCurve'>[];
+  readonly groups: GroupKnowledge;
 }) {
   const [metricName] = learningCurve[0]?.metrics.map(({ name }) => name) ?? [];
   if (metricName === undefined) return null;
@@ -35,7 +37,8 @@ export function LearningCurve({
   return (
     <>
       <p className="soft">
-        {metricName} over the number of images that were learned from: mean over draws, with 95 % intervals.
+        {metricName} over the number of images that were learned from: mean over draws, with 95 % intervals.{' '}
+        <IntervalMark groups={groups} />
       </p>
       <div className="scroll" tabIndex={0} role="region" aria-label="Learning curve">
         <Picture lines={lines} metricName={metricName} />

@@ -1,6 +1,13 @@
 /** Metrics of evaluations beside their baselines. */
 import { score, words } from '../../ui/format.ts';
-import { AxisNote, axisOf, IntervalPicture, type Interval } from '../../ui/intervals.tsx';
+import {
+  AxisNote,
+  axisOf,
+  IntervalMark,
+  IntervalPicture,
+  type GroupKnowledge,
+  type Interval,
+} from '../../ui/intervals.tsx';
 import type { Baseline, Metric } from '../leaderboard/queries.ts';
 
 export function intervalOf(metric: Metric): Interval {
@@ -22,9 +29,11 @@ export function baselinesFor(
 export function MetricTable({
   metrics,
   baselines,
+  groups,
 }: {
   readonly metrics: readonly Metric[];
   readonly baselines: readonly Baseline[];
+  readonly groups: GroupKnowledge;
 }) {
   const axis = axisOf([...metrics, ...baselines.flatMap((each) => each.metrics)].map(intervalOf));
   return (
@@ -36,7 +45,9 @@ export function MetricTable({
             <th scope="col" className="number">
               Value
             </th>
-            <th scope="col">95 % interval</th>
+            <th scope="col">
+              95 % interval <IntervalMark groups={groups} />
+            </th>
             {baselines.map((each) => (
               <th key={each.kind} scope="col" className="number">
                 {words(each.kind)}
@@ -72,13 +83,14 @@ export function MetricTable({
                   interval={intervalOf(metric)}
                   axis={axis}
                   baselines={baselinesFor(metric.name, baselines)}
+                  groups={groups}
                 />
               </td>
             </tr>
           ))}
         </tbody>
       </table>
-      <AxisNote axis={axis} hasBaselines={baselines.length > 0} />
+      <AxisNote axis={axis} hasBaselines={baselines.length > 0} caveats={[groups.intervalCaveat]} />
     </div>
   );
 }

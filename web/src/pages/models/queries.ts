@@ -171,6 +171,8 @@ export const CHECKPOINT = graphql(
             metrics {
               ...MetricFields
             }
+            groupsKnown
+            intervalCaveat
             unbeatenBaselines
             learningCurve {
               ...CurvePointFields

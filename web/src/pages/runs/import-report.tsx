@@ -1,6 +1,6 @@
 /** The report of an import or of its preview: assignments, skipped files, and issues to accept. */
 import { Link } from '@tanstack/react-router';
-import { count, counted, inside, words } from '../../ui/format.ts';
+import { count, counted, formatGroups, inside, words } from '../../ui/format.ts';
 import { IssueList } from '../../ui/issues.tsx';
 import { Bars, Snippet } from '../../ui/parts.tsx';
 import type { RunDetail } from './queries.ts';
@@ -11,7 +11,7 @@ type Report = NonNullable<RunDetail['importReport']>;
 const ASSIGNMENTS_SHOWN = 100;
 
 export function ImportReport({ run, report }: { readonly run: RunDetail; readonly report: Report }) {
-  const { imageCount, fileCount, groupCount, ungroupedImageCount, labelCounts, splitCounts } = report;
+  const { imageCount, fileCount, labelCounts, splitCounts } = report;
   return (
     <section className="sheet" aria-labelledby="report">
       <h2 id="report">
@@ -20,8 +20,7 @@ export function ImportReport({ run, report }: { readonly run: RunDetail; readonl
           {report.imagesChecked
             ? `${counted(imageCount, 'image')} of ${counted(fileCount, 'file')}`
             : `${counted(fileCount, 'file')}, by their names: no image was read yet`}
-          , {counted(groupCount, 'group')}
-          {ungroupedImageCount === 0 ? '' : `; of ${count(ungroupedImageCount)} the patient or slide is not known`}
+          , {formatGroups(report)}
         </span>
       </h2>
       <Verdict run={run} report={report} />
