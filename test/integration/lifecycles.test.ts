@@ -70,6 +70,7 @@ describe('the training states of a run', () => {
       datasetVersionName: 'runs-test@1',
       imageCount: 40,
       groupCount: 40,
+      ungroupedImageCount: 0,
       split: 'GROUPS' as const,
       step,
       randomEncoder: scores,
