@@ -28,7 +28,7 @@ import {
 import { evaluateClassifiers, evaluateRegressors, type Outcome } from './evaluation/outcome.ts';
 import { leakageOf } from './evaluation/leakage.ts';
 import { openPixels } from './evaluation/pixels.ts';
-import { DECODING_SHARE, EMBEDDING_SHARE } from './evaluation/progress-shares.ts';
+import { DECODING_SHARE, EMBEDDING_SHARE, LEAKAGE_FROM } from './evaluation/progress-shares.ts';
 import type { Task, TaskContext } from './task.ts';
 
 export const evaluateTask: Task = {
@@ -59,7 +59,10 @@ export const evaluateTask: Task = {
       Buffer.from(outcome.predictionLines.map((line) => `${JSON.stringify(line)}\n`).join('')),
     );
     const testedRows = outcome.testedImages.map((image) => labelledRows[image] ?? 0);
-    const leakage = await leakageOf(context, { checkpointId: checkpoint.id, version, manifest, testedRows });
+    const leakage = await leakageOf(context, {
+      ...{ checkpointId: checkpoint.id, version, manifest, testedRows },
+      onProgress: progressOf(subject, LEAKAGE_FROM, 1),
+    });
     return {
       message: `${outcome.headline} on ${outcome.testedImages.length} images.`,
       finish: async (tx) => {
@@ -141,7 +144,7 @@ async function classifyEmbeddings(
     subject.images,
     input,
     { pretrained, random, colour },
-    progressOf(subject, EMBEDDING_SHARE, 1),
+    progressOf(subject, EMBEDDING_SHARE, LEAKAGE_FROM),
   );
 }
 
@@ -178,7 +181,12 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
       random: tuned(untrainedWeights(checkpoint, config.seed)),
       colour: linearProbe(labelledEmbeddings(subject, embeddings('COLOUR_STATISTICS')), input, config.seed),
     };
-    return await evaluateClassifiers(subject.images, input, classifiers, progressOf(subject, 2 * DECODING_SHARE, 1));
+    return await evaluateClassifiers(
+      subject.images,
+      input,
+      classifiers,
+      progressOf(subject, 2 * DECODING_SHARE, LEAKAGE_FROM),
+    );
   } finally {
     await pixels.close();
   }
@@ -205,7 +213,12 @@ async function regress(subject: Subject, { options, folds, seed }: ConfigOf<'REG
   );
   if (pretrained === undefined || random === undefined || colour === undefined)
     throw new Error('A regressor is missing.');
-  return evaluateRegressors(images, input, { pretrained, random, colour }, progressOf(subject, EMBEDDING_SHARE, 1));
+  return evaluateRegressors(
+    images,
+    input,
+    { pretrained, random, colour },
+    progressOf(subject, EMBEDDING_SHARE, LEAKAGE_FROM),
+  );
 }
 
 function classificationInputOf({ config, images }: Subject): ClassificationInput {

@@ -4,7 +4,7 @@ import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts
 import type { LeakageRecord } from '../../../src/modules/evaluations/index.ts';
 import { parseManifest, type ManifestImage } from '../../engine/data/manifest.ts';
 import { IMAGE_HASH_BYTES, PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../../imaging/image-hashes.ts';
-import { createHashIndex } from '../../imaging/near-duplicates.ts';
+import { createDigestMatcher, findNearDuplicates } from '../../imaging/near-duplicates.ts';
 import { tcgaPatientOf } from '../../imaging/tcga.ts';
 import type { TaskContext } from '../task.ts';
 
@@ -14,13 +14,13 @@ export interface TestedImages {
   readonly manifest: readonly ManifestImage[];
   /** Rows of the manifest, ascending. */
   readonly testedRows: Int32Array;
+  /** @param fraction the share of the comparison that is done, 0..1. */
+  readonly onProgress: (fraction: number, message: string) => Promise<void>;
 }
 
 /** Null if the training data of the checkpoint is unknown, because its weights were imported. */
-export async function leakageOf(
-  context: TaskContext,
-  { checkpointId, version, manifest, testedRows }: TestedImages,
-): Promise<LeakageRecord | null> {
+export async function leakageOf(context: TaskContext, tested: TestedImages): Promise<LeakageRecord | null> {
+  const { checkpointId, version, manifest, testedRows } = tested;
   const { datasets, models } = context.services;
   const pretraining = await models.pretrainingOf(checkpointId);
   if (!pretraining.isComplete && pretraining.versions.length === 0) return null;
@@ -46,7 +46,7 @@ export async function leakageOf(
     isComplete: pretraining.isComplete,
     isUpperBound: pretraining.versions.some(({ isPart }) => isPart),
     testImageCount: testedRows.length,
-    ...(await countImages(context, version, testedRows, seenVersions)),
+    ...(await countImages(context, tested, seenVersions)),
     testGroupCount: testedGroups.size,
     sharedGroupCount: [...testedGroups].filter((group) => seenGroups.has(group)).length,
     sharedDatasets: hasSameDataset && own !== undefined ? [own.slug] : [],
@@ -69,14 +69,14 @@ export async function manifestOf(context: TaskContext, version: SealedVersionRec
  * meaningful only within their dataset, except for TCGA barcodes, which identify the same patient in every dataset and
  * spelling.
  */
-export function identitiesOf(datasetId: string, images: readonly ManifestImage[]): Set<string> {
-  return new Set(
-    images.flatMap(({ group, sourcePath }) => {
-      const patient = tcgaPatientOf(group ?? '') ?? tcgaPatientOf(sourcePath ?? '');
-      if (patient !== null) return [patient];
-      return group === null ? [] : [`${datasetId} ${group}`];
-    }),
-  );
+export function identitiesOf(datasetId: string, images: Iterable<ManifestImage>): Set<string> {
+  const identities = new Set<string>();
+  for (const { group, sourcePath } of images) {
+    const patient = tcgaPatientOf(group ?? '') ?? tcgaPatientOf(sourcePath ?? '');
+    if (patient !== null) identities.add(patient);
+    else if (group !== null) identities.add(`${datasetId} ${group}`);
+  }
+  return identities;
 }
 
 type ImageCounts = Pick<LeakageRecord, 'exactImageCount' | 'nearDuplicateImageCount' | 'unhashedVersionCount'>;
@@ -84,8 +84,7 @@ type ImageCounts = Pick<LeakageRecord, 'exactImageCount' | 'nearDuplicateImageCo
 /** Counts are null if the images of one of the versions were never hashed. */
 async function countImages(
   context: TaskContext,
-  version: SealedVersionRecord,
-  testedRows: Int32Array,
+  { version, testedRows, onProgress }: TestedImages,
   seenVersions: readonly SealedVersionRecord[],
 ): Promise<ImageCounts> {
   if (seenVersions.length === 0) return { exactImageCount: 0, nearDuplicateImageCount: 0, unhashedVersionCount: 0 };
@@ -94,34 +93,42 @@ async function countImages(
   ).length;
   if (unhashedVersionCount > 0) return { exactImageCount: null, nearDuplicateImageCount: null, unhashedVersionCount };
   const tested = await hashesOf(context, version);
-  const exact = new Set<number>();
-  const near = new Set<number>();
+  const digests = createDigestMatcher(rowsOf(tested.pixelDigests, PIXEL_DIGEST_BYTES, testedRows));
+  const perceptual: Uint8Array[] = [];
   for (const seenVersion of seenVersions) {
     context.throwIfStopped();
     const seen = await hashesOf(context, seenVersion);
-    const index = createHashIndex(seen.perceptual);
-    for (const row of testedRows) {
-      if (seen.digests.has(tested.digestAt(row))) exact.add(row);
-      else if (
-        !near.has(row) &&
-        index.hasNear(tested.perceptual.subarray(row * PERCEPTUAL_HASH_BYTES, (row + 1) * PERCEPTUAL_HASH_BYTES))
-      )
-        near.add(row);
-    }
+    digests.see(seen.pixelDigests);
+    perceptual.push(seen.perceptualHashes);
   }
+  const isExact = digests.matches();
+  const otherRows = testedRows.filter((_, place) => isExact[place] === 0);
+  const seenPerceptual = Buffer.concat(perceptual);
+  const seenCount = seenPerceptual.length / PERCEPTUAL_HASH_BYTES;
+  const isNear = await findNearDuplicates(
+    rowsOf(tested.perceptualHashes, PERCEPTUAL_HASH_BYTES, otherRows),
+    seenPerceptual,
+    {
+      throwIfStopped: () => context.throwIfStopped(),
+      onProgress: (fraction) =>
+        onProgress(
+          fraction,
+          `Comparing ${testedRows.length} test images with ${seenCount} images of the pretraining: ${Math.floor(100 * fraction)} %.`,
+        ),
+    },
+  );
   return {
-    exactImageCount: exact.size,
-    nearDuplicateImageCount: [...near].filter((row) => !exact.has(row)).length,
+    exactImageCount: testedRows.length - otherRows.length,
+    nearDuplicateImageCount: isNear.reduce((count, near) => count + near, 0),
     unhashedVersionCount,
   };
 }
 
 interface ImageHashes {
-  /** Of every image. */
-  readonly digests: ReadonlySet<string>;
-  digestAt(row: number): string;
-  /** `[N, 8]`. */
-  readonly perceptual: Uint8Array;
+  /** `[N, 32]` */
+  readonly pixelDigests: Uint8Array;
+  /** `[N, 8]` */
+  readonly perceptualHashes: Uint8Array;
 }
 
 async function hashesOf(context: TaskContext, { id, imageHashesSha256 }: SealedVersionRecord): Promise<ImageHashes> {
@@ -129,18 +136,22 @@ async function hashesOf(context: TaskContext, { id, imageHashesSha256 }: SealedV
   const [count = 0, width] = shape;
   if (!(data instanceof Uint8Array) || width !== IMAGE_HASH_BYTES)
     throw new Error(`The image hashes of version ${id} are not uint8 [N, ${IMAGE_HASH_BYTES}].`);
-  const perceptual = new Uint8Array(count * PERCEPTUAL_HASH_BYTES);
-  const digestAt = (row: number): string =>
-    Buffer.from(data.subarray(row * IMAGE_HASH_BYTES, row * IMAGE_HASH_BYTES + PIXEL_DIGEST_BYTES)).toString(
-      'base64url',
-    );
-  const digests = new Set<string>();
+  const pixelDigests = new Uint8Array(count * PIXEL_DIGEST_BYTES);
+  const perceptualHashes = new Uint8Array(count * PERCEPTUAL_HASH_BYTES);
   for (let row = 0; row < count; row += 1) {
-    digests.add(digestAt(row));
-    perceptual.set(
-      data.subarray(row * IMAGE_HASH_BYTES + PIXEL_DIGEST_BYTES, (row + 1) * IMAGE_HASH_BYTES),
+    const start = row * IMAGE_HASH_BYTES;
+    pixelDigests.set(data.subarray(start, start + PIXEL_DIGEST_BYTES), row * PIXEL_DIGEST_BYTES);
+    perceptualHashes.set(
+      data.subarray(start + PIXEL_DIGEST_BYTES, start + IMAGE_HASH_BYTES),
       row * PERCEPTUAL_HASH_BYTES,
     );
   }
-  return { digests, digestAt, perceptual };
+  return { pixelDigests, perceptualHashes };
+}
+
+/** Some rows of an array of `width` bytes a row. */
+function rowsOf(values: Uint8Array, width: number, rows: Int32Array): Uint8Array {
+  const picked = new Uint8Array(rows.length * width);
+  for (const [place, row] of rows.entries()) picked.set(values.subarray(row * width, (row + 1) * width), place * width);
+  return picked;
 }
