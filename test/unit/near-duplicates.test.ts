@@ -24,7 +24,7 @@ function drawn(random: Random): Signs {
   );
 }
 
-/** All turns of the picture: its odd frequencies change sign with a mirror, and u and v change places at the diagonal. */
+/** One of eight orientations: a mirror changes the sign of odd frequencies, and the diagonal exchanges u and v. */
 function turned(signs: Signs, turn: number): Signs {
   return signs.map((row, v) =>
     row.map((_, u) => {

@@ -1,14 +1,14 @@
 /**
  * Finds which 64-bit words of one large set differ from any word of another in at most a few bits. The result is exact.
  *
- * It is multi-index hashing with combinations of pieces (Manku, Jain and Das Sarma 2007): the bits are dealt into
- * `d + k` pieces, so that two words that differ in at most d bits agree in at least k whole pieces. For each choice of k
- * pieces, the words are put into buckets by the bits of those pieces, and only words of one bucket are compared. More
- * pieces mean more choices and smaller buckets; the number of pieces is chosen by the number of words, so that the cost
- * of a word hardly grows with the set.
+ * It is multi-index hashing over combinations of pieces (Manku, Jain and Das Sarma 2007): the bits are dealt into
+ * `d + k` pieces, so that two words that differ in at most d bits agree in at least k whole pieces. For each choice of
+ * k pieces, the words are put into buckets by the bits of those pieces, and only words of one bucket are compared. More
+ * pieces mean more choices and smaller buckets; the number of pieces follows from the number of words, so that the time
+ * for a word hardly grows with the set.
  *
- * Pictures of a few scenes have clustered words, which would fill a few buckets with most of the set. A bucket that is
- * crowded is therefore searched again by the same rule, over the bits that vary in it.
+ * Pictures of a few scenes have clustered words, which would fill a few buckets with most of the set. A crowded bucket
+ * is therefore searched again by the same rule, over the bits that vary in it.
  */
 
 /** 64-bit words, `[N, 2]`: the low half of each, then the high half. */
@@ -116,7 +116,7 @@ interface Mask {
   readonly high: number;
 }
 
-/** Every choice of pieces that must be searched, for the cheapest number of pieces; null if comparing all is cheaper. */
+/** Every choice of pieces to search by, for the cheapest number of pieces; null if comparing all pairs is cheaper. */
 function masksFor({ queries, entries, distanceMax }: HammingJoin): Mask[] | null {
   const queryCount = queries.owners.length;
   const entryCount = entries.length / 2;

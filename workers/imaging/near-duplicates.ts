@@ -1,4 +1,4 @@
-/** Finds the images of one set whose pixels or pictures are among those of another set, at tens of millions of images. */
+/** Finds the images of one large set whose pixels or pictures are among those of another. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { hammingJoin, QUERIES_MAX, type Words } from './hamming-join.ts';
 import { PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from './image-hashes.ts';
