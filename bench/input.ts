@@ -14,6 +14,7 @@ import { openTrainingBatches } from '../workers/engine/data/batches.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, tf } from '../workers/engine/tensorflow.ts';
 import { storedDecoders } from '../workers/imaging/decoder/stored-decoder.ts';
+import { sourceOf } from '../test/support/shards.ts';
 import { writeShard } from './drawn-shard.ts';
 
 export interface InputBenchOptions {
@@ -73,7 +74,7 @@ async function measure(
   const byteSize = await writeShard(shardPath, wanted, imageCount);
   const stepsPerEpoch = imageCount / BATCH_SIZE;
   const reading = openTrainingBatches({
-    datasets: [{ shardPaths: [shardPath], imageCount }],
+    datasets: [{ shards: [sourceOf(shardPath)] }],
     sampling: 'EVEN',
     batchSize: BATCH_SIZE,
     sourceSizePx: wanted.sourceSizePx,

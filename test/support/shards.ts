@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import sharp from 'sharp';
 import { pack } from 'tar-stream';
-import type { ShardImage } from '../../workers/engine/data/shards.ts';
+import type { ImagePlaces, ShardSource } from '../../workers/engine/data/opened-shard.ts';
+import { indexShard, type ShardImage } from '../../workers/engine/data/shards.ts';
 import { storedDecoders } from '../../workers/imaging/decoder/stored-decoder.ts';
 
 export interface TarMember {
@@ -36,6 +37,23 @@ export async function writeShard(folder: string, fileName: string, members: read
   const path = join(folder, fileName);
   await writeFile(path, await tarBytes(members));
   return path;
+}
+
+/** Where the images of a shard lie, as the manifest of its version lists them. */
+export function placesOf(shardPath: string): ImagePlaces {
+  const { images } = indexShard(shardPath);
+  return {
+    byteOffset: Float64Array.from(images, ({ byteOffset }) => byteOffset),
+    byteLength: Uint32Array.from(images, ({ byteSize }) => byteSize),
+  };
+}
+
+/** A shard as a reading opens it. @param places null: as in a version whose manifest has no offsets. */
+export function sourceOf(shardPath: string, places: ImagePlaces | null = placesOf(shardPath)): ShardSource {
+  return {
+    imageCount: (places ?? placesOf(shardPath)).byteOffset.length,
+    open: async () => ({ path: shardPath, places, release: async () => undefined }),
+  };
 }
 
 /** The bytes at an image's place. */

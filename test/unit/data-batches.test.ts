@@ -8,7 +8,17 @@ import {
   type TrainingBatchOptions,
 } from '../../workers/engine/data/batches.ts';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
-import { openDecoder, plainImages, plainPng, temporaryFolder, writeShard } from '../support/shards.ts';
+import type { EvaluationImage } from '../../workers/engine/data/reading-plan.ts';
+import { indexShard } from '../../workers/engine/data/shards.ts';
+import {
+  openDecoder,
+  plainImages,
+  placesOf,
+  plainPng,
+  sourceOf,
+  temporaryFolder,
+  writeShard,
+} from '../support/shards.ts';
 
 const isFault =
   (code: ImageDataErrorCode) =>
@@ -23,12 +33,9 @@ async function twoDatasets(context: TestContext): Promise<TrainingBatchOptions> 
     await writeShard(folder, 's0.tar', first.slice(0, 8)),
     await writeShard(folder, 's1.tar', first.slice(8)),
   ];
-  const other = [await writeShard(folder, 's2.tar', await plainImages('b', 4, 100))];
+  const other = await writeShard(folder, 's2.tar', await plainImages('b', 4, 100));
   return {
-    datasets: [
-      { shardPaths, imageCount: 6 },
-      { shardPaths: other, imageCount: 4 },
-    ],
+    datasets: [{ shards: shardPaths.map((shardPath) => sourceOf(shardPath)) }, { shards: [sourceOf(other)] }],
     sampling: 'EVEN',
     batchSize: 4,
     sourceSizePx: 16,
@@ -53,12 +60,14 @@ const withoutDecodedCount = (batches: readonly DecodedBatch[]): object[] =>
   batches.map(({ decodedCount: _, ...rest }) => rest);
 
 describe('openTrainingBatches', () => {
-  test('delivers the pixels that belong to the keys, from every dataset alike', async (context) => {
+  test('delivers the images of every dataset alike', async (context) => {
     for (const batch of await take(await twoDatasets(context), 6)) {
       assert.equal(batch.images.length, 4 * 16 * 16 * 3);
       assert.deepEqual(batch.sourceCounts, [2, 2]);
-      for (const [index, key] of batch.keys.entries())
-        assert.equal(redOf(batch, index), Number(key.slice(1)) + (key.startsWith('b') ? 100 : 0));
+      const reds = Array.from({ length: 4 }, (_, index) => redOf(batch, index) ?? -1);
+      assert.equal(new Set(reds).size, 4);
+      assert.equal(reds.filter((red) => red < 6).length, 2);
+      assert.equal(reds.filter((red) => red >= 100 && red < 104).length, 2);
     }
   });
 
@@ -102,9 +111,9 @@ describe('openTrainingBatches', () => {
   test('names the image that cannot be decoded', async (context) => {
     const folder = await temporaryFolder(context);
     const broken = { name: 'broken.png', bytes: (await plainPng(1, 300)).subarray(0, 200) };
-    const shardPaths = [await writeShard(folder, 's.tar', [...(await plainImages('a', 3)), broken])];
+    const shardPath = await writeShard(folder, 's.tar', [...(await plainImages('a', 3)), broken]);
     const options = {
-      datasets: [{ shardPaths, imageCount: 4 }],
+      datasets: [{ shards: [sourceOf(shardPath)] }],
       sampling: 'EVEN',
       batchSize: 4,
       sourceSizePx: 16,
@@ -119,17 +128,21 @@ describe('openTrainingBatches', () => {
 
   test('a shard that is gone', async (context) => {
     const options = await twoDatasets(context);
-    await rm(options.datasets[1]?.shardPaths[0] ?? '');
+    const gone = await options.datasets[1]?.shards[0]?.open();
+    await rm(gone?.path ?? '');
     const reading = openTrainingBatches(options);
     await assert.rejects(reading.next(), isFault('SHARD_UNREADABLE'));
     await assert.rejects(reading.next(), isFault('SHARD_UNREADABLE'));
     await reading.close();
   });
 
-  test('shards with a different number of images', async (context) => {
+  test('what the source of a shard throws reaches the caller as it is', async (context) => {
     const options = await twoDatasets(context);
-    const datasets = options.datasets.map((dataset) => ({ ...dataset, imageCount: dataset.imageCount + 1 }));
-    await assert.rejects(take({ ...options, datasets }, 1), isFault('IMAGE_COUNT_MISMATCH'));
+    const damage = new Error('its digest is wrong');
+    const damaged = { imageCount: 4, open: () => Promise.reject(damage) };
+    const reading = openTrainingBatches({ ...options, datasets: [{ shards: [damaged] }] });
+    await assert.rejects(reading.next(), (error) => error === damage);
+    await reading.close();
   });
 
   test('wrong options are refused before a process starts', async (context) => {
@@ -140,6 +153,7 @@ describe('openTrainingBatches', () => {
       [{ cacheByteLimit: -1 }, 'BAD_OPTION'],
       [{ cacheByteLimit: NaN }, 'BAD_OPTION'],
       [{ startStep: -1 }, 'BAD_OPTION'],
+      [{ windowShards: 0 }, 'BAD_OPTION'],
       [{ batchSize: 0 }, 'BAD_OPTION'],
       [{ batchSize: 11 }, 'TOO_FEW_IMAGES'],
     ];
@@ -149,59 +163,74 @@ describe('openTrainingBatches', () => {
 });
 
 describe('openEvaluationImages', () => {
-  test('delivers the images in the requested order, with a smaller last batch', async (context) => {
+  /** Images a0..a5: four in the first shard, two in the second. */
+  async function openImages(context: TestContext, hasOffsets: boolean) {
     const { datasets } = await twoDatasets(context);
-    const shardPaths = datasets[0]?.shardPaths ?? [];
-    const images = ['a5', 'a0', 'a3', 'a4', 'a1'].map((key) => ({ key, shard: Number(key.slice(1)) < 4 ? 0 : 1 }));
-    const batches: DecodedBatch[] = [];
-    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: 2, imageSizePx: 16, openDecoder }))
-      batches.push(batch);
-    assert.deepEqual(
-      batches.map((batch) => batch.keys),
-      [['a5', 'a0'], ['a3', 'a4'], ['a1']],
-    );
-    assert.deepEqual(
-      batches.map((batch) => redOf(batch, 0)),
-      [5, 3, 1],
-    );
-  });
+    const locals = await Promise.all((datasets[0]?.shards ?? []).map((shard) => shard.open()));
+    const indexes = locals.map(({ path }) => indexShard(path).images);
+    const imageOf = (key: string): EvaluationImage => {
+      const shard = Number(key.slice(1)) < 4 ? 0 : 1;
+      const found = indexes[shard]?.find((image) => image.key === key);
+      return { key, shard, ...(hasOffsets ? found : {}) };
+    };
+    return { shards: locals.map(({ path }) => sourceOf(path, hasOffsets ? placesOf(path) : null)), imageOf };
+  }
+  const SETTINGS = { imageSizePx: 16, openDecoder };
+
+  for (const hasOffsets of [true, false]) {
+    const version = hasOffsets ? 'a version with offsets' : 'a version without offsets';
+    test(`delivers the images of ${version} in the requested order, with a smaller last batch`, async (context) => {
+      const { shards, imageOf } = await openImages(context, hasOffsets);
+      const images = ['a5', 'a0', 'a3', 'a4', 'a1'].map(imageOf);
+      const reds: number[][] = [];
+      for await (const batch of openEvaluationImages({ ...SETTINGS, shards, images, batchSize: 2 }))
+        reds.push(Array.from({ length: batch.imageCount }, (_, index) => redOf(batch, index) ?? -1));
+      assert.deepEqual(reds, [[5, 0], [3, 4], [1]]);
+    });
+  }
 
   test('returns null after the last batch, every time', async (context) => {
-    const { datasets } = await twoDatasets(context);
-    const reading = openEvaluationImages({
-      shardPaths: datasets[0]?.shardPaths ?? [],
-      images: [{ key: 'a0', shard: 0 }],
-      batchSize: 4,
-      imageSizePx: 16,
-      openDecoder,
-    });
-    assert.equal((await reading.next())?.keys.length, 1);
+    const { shards, imageOf } = await openImages(context, true);
+    const reading = openEvaluationImages({ ...SETTINGS, shards, images: [imageOf('a0')], batchSize: 4 });
+    assert.equal((await reading.next())?.imageCount, 1);
     assert.equal(await reading.next(), null);
     assert.equal(await reading.next(), null);
     await reading.close();
   });
 
   test('an image that is not in the shards', async (context) => {
-    const { datasets } = await twoDatasets(context);
-    const shardPaths = datasets[0]?.shardPaths ?? [];
+    const { shards } = await openImages(context, false);
     for (const image of [
       { key: 'zz', shard: 0 },
       { key: 'a0', shard: 1 },
       { key: 'a0', shard: 7 },
     ]) {
-      const reading = openEvaluationImages({ shardPaths, images: [image], batchSize: 1, imageSizePx: 16, openDecoder });
+      const reading = openEvaluationImages({ ...SETTINGS, shards, images: [image], batchSize: 1 });
       await assert.rejects(reading.next(), isFault('IMAGE_MISSING'));
       await reading.close();
     }
   });
 
+  test('a manifest that gives an image the place of another', async (context) => {
+    const { shards, imageOf } = await openImages(context, true);
+    const images = [imageOf('a0'), { ...imageOf('a1'), key: 'a2' }];
+    const reading = openEvaluationImages({ ...SETTINGS, shards, images, batchSize: 1 });
+    assert.equal((await reading.next())?.imageCount, 1);
+    await assert.rejects(
+      reading.next(),
+      (error) =>
+        isFault('IMAGE_MISSING')(error) && error instanceof Error && /image a2 .*"a1\.png"/.test(error.message),
+    );
+    await reading.close();
+  });
+
   test('wrong options', () => {
     assert.throws(
-      () => openEvaluationImages({ shardPaths: [], images: [], batchSize: 0, imageSizePx: 16, openDecoder }),
+      () => openEvaluationImages({ ...SETTINGS, shards: [], images: [], batchSize: 0 }),
       isFault('BAD_OPTION'),
     );
     assert.throws(
-      () => openEvaluationImages({ shardPaths: [], images: [], batchSize: 1, imageSizePx: 7, openDecoder }),
+      () => openEvaluationImages({ ...SETTINGS, imageSizePx: 7, shards: [], images: [], batchSize: 1 }),
       isFault('BAD_OPTION'),
     );
   });

@@ -13,8 +13,9 @@ import {
   type SimclrTrainer,
 } from '../engine/train/simclr.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
+import { shardSourcesOf } from './shard-sources.ts';
 import { storedDecoderOf } from './stored-decoder.ts';
-import { verifiedShardPaths, type TaskContext } from './task.ts';
+import type { TaskContext } from './task.ts';
 
 /**
  * @param microBatchSize null: the whole batch.
@@ -60,7 +61,7 @@ export interface TrainingSteps {
   close(): Promise<void>;
 }
 
-/** Verifies the run's shards and starts to read them at the trainer's next step. */
+/** Starts to read the run's images at the trainer's next step. */
 export async function openTrainingSteps(
   context: TaskContext,
   config: PretrainingConfig,
@@ -69,14 +70,11 @@ export async function openTrainingSteps(
   const versions = await context.services.datasets.requireSealedVersions(
     config.datasets.map((dataset) => dataset.datasetVersionId),
   );
-  const datasets = [];
-  for (const { datasetVersionId, imageCount, weight, maxImages } of config.datasets) {
-    const shardPaths = await verifiedShardPaths(
-      context,
-      versions.find((version) => version.id === datasetVersionId)?.shards ?? [],
-    );
-    datasets.push({ shardPaths, imageCount, weight, ...(maxImages === null ? {} : { maxImages }) });
-  }
+  const datasets = versions.map((version, index) => ({
+    shards: shardSourcesOf(context, version),
+    weight: config.datasets[index]?.weight,
+    maxImages: config.datasets[index]?.maxImages ?? undefined,
+  }));
   const batches = openTrainingBatches({
     datasets,
     sampling: config.sampling,

@@ -92,22 +92,6 @@ export interface Task {
   run(context: TaskContext, config: unknown): Promise<TaskResult>;
 }
 
-/**
- * Every shard as a local file that was verified as a whole, because a training must not use bytes that have changed.
- * They are held until the process of the run ends. Returns their paths.
- */
-export async function verifiedShardPaths(
-  context: TaskContext,
-  shards: readonly { readonly sha256: string }[],
-): Promise<string[]> {
-  const paths: string[] = [];
-  for (const { sha256 } of shards) {
-    context.throwIfStopped();
-    paths.push((await context.localFile(sha256)).path);
-  }
-  return paths;
-}
-
 /** Thrown between pieces of work to end a task cleanly. */
 export class TaskStopped extends Error {
   readonly reason: StopReason;

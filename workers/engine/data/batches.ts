@@ -1,26 +1,29 @@
 /**
- * Batches of decoded images, prepared ahead of time by another process. This process only sends requests of a few
- * kilobytes and copies pixels. TensorFlow's kernels block its event loop, so requests are sent early enough that the
- * decoder always has work meanwhile.
+ * Batches of decoded images, prepared ahead of time: this process reads stored bytes by asynchronous reads and copies
+ * pixels, another one decodes. TensorFlow's kernels block this process's event loop, so reads and requests are sent
+ * early enough that the decoder always has work meanwhile.
  */
+import { setImmediate } from 'node:timers/promises';
 import { ImageDataError } from './errors.ts';
+import type { ShardSource } from './opened-shard.ts';
 import { createPixelCache } from './pixel-cache.ts';
 import {
   evaluationPlan,
   trainingPlan,
   type EvaluationImage,
+  type ImageRef,
   type ReadingPlan,
   type ShardedDataset,
 } from './reading-plan.ts';
-import { createSampleOrder, type SampledDataset, type SamplingStrategy } from './sampling.ts';
-import { openShards, type ShardIndex } from './shards.ts';
-import type { OpenStoredDecoder, ResizeRule, SquareRule, StoredDecoder, StoredImage } from './stored-decoder.ts';
+import { DEFAULT_WINDOW_SHARDS } from './sampling.ts';
+import { openShardFiles } from './shard-files.ts';
+import type { SamplingStrategy } from './shares.ts';
+import type { OpenStoredDecoder, ResizeRule, SquareRule, StoredImage } from './stored-decoder.ts';
 
 export interface DecodedBatch {
   /** uint8 RGB `[count, sizePx, sizePx, 3]`. */
   readonly images: Uint8Array<ArrayBuffer>;
-  /** One key for each image. */
-  readonly keys: readonly string[];
+  readonly imageCount: number;
   /** Images from each dataset, in the order of the datasets. */
   readonly sourceCounts: readonly number[];
   /** Images of this batch that had to be decoded; the others came from the cache. */
@@ -29,8 +32,8 @@ export interface DecodedBatch {
 
 /** Default size of a training's cache of decoded images. */
 const CACHE_BYTE_LIMIT = 1024 ** 3;
-/** One batch is in use, one is ready, and one is being made. */
-const BATCHES_AHEAD = 2;
+/** One batch is in use, one is ready, one is being decoded, and one is being read. */
+const BATCHES_AHEAD = 3;
 
 export interface TrainingBatchOptions {
   readonly datasets: readonly ShardedDataset[];
@@ -40,6 +43,8 @@ export interface TrainingBatchOptions {
   /** Side of the decoded square; about twice the side of the views keeps the smallest crops sharp. */
   readonly sourceSizePx: number;
   readonly seed: number;
+  /** Shards whose images are mixed, see `SampleOrderOptions`; default 64. */
+  readonly windowShards?: number;
   /** The step whose batch the first next() returns; default 0. */
   readonly startStep?: number;
   /** Decoded pixels kept for later epochs; default 1 GiB. */
@@ -55,8 +60,8 @@ export interface TrainingBatches {
 }
 
 export interface EvaluationImageOptions {
-  readonly shardPaths: readonly string[];
-  /** Images in manifest order, which is the order of the batches. `shard` is an index into shardPaths. */
+  readonly shards: readonly ShardSource[];
+  /** In the order of the batches, which is that of the manifest where every shard is to be opened once. */
   readonly images: readonly EvaluationImage[];
   readonly batchSize: number;
   /** The input contract's size; images are resized to it by an antialiased bilinear filter. */
@@ -78,15 +83,13 @@ export interface EvaluationImages extends AsyncIterable<DecodedBatch> {
  */
 export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatches {
   const { datasets, sampling, batchSize, sourceSizePx, seed, openDecoder } = options;
-  const { startStep = 0, cacheByteLimit = CACHE_BYTE_LIMIT } = options;
+  const { windowShards = DEFAULT_WINDOW_SHARDS, startStep = 0, cacheByteLimit = CACHE_BYTE_LIMIT } = options;
   checkSizePx('sourceSizePx', sourceSizePx);
   if (!(cacheByteLimit >= 0)) throw badOption('cacheByteLimit', 'a number of bytes from 0');
   checkStartStep(startStep);
-  // This one is created only for its checks, so that a wrong option is refused before a process starts.
-  createSampleOrder({ datasets: datasets.map(sampledDatasetOf), sampling, batchSize, seed, startStep: 0 });
   const reader = openReader({
-    shardPaths: datasets.flatMap(({ shardPaths }) => shardPaths),
-    planOf: (shards) => trainingPlan({ datasets, sampling, batchSize, seed, startStep }, shards),
+    sources: datasets.flatMap(({ shards }) => shards),
+    plan: trainingPlan({ datasets, sampling, batchSize, seed, windowShards, startStep }),
     datasetCount: datasets.length,
     batchSize,
     rule: { sizePx: sourceSizePx, quality: 'FAST', resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP' },
@@ -108,13 +111,13 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
  * throws all other errors.
  */
 export function openEvaluationImages(options: EvaluationImageOptions): EvaluationImages {
-  const { shardPaths, images, batchSize, imageSizePx, openDecoder } = options;
+  const { shards, images, batchSize, imageSizePx, openDecoder } = options;
   const { resizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP' } = options;
   checkSizePx('imageSizePx', imageSizePx);
   if (!Number.isSafeInteger(batchSize) || batchSize < 1) throw badOption('batchSize', 'a positive integer');
   const reader = openReader({
-    shardPaths,
-    planOf: (shards) => evaluationPlan(images, batchSize, shards),
+    sources: shards,
+    plan: evaluationPlan(images, batchSize),
     datasetCount: 1,
     batchSize,
     rule: { sizePx: imageSizePx, quality: 'EXACT', resizeRule },
@@ -139,8 +142,8 @@ interface Reader {
 }
 
 interface Reading {
-  readonly shardPaths: readonly string[];
-  readonly planOf: (shards: readonly ShardIndex[]) => ReadingPlan;
+  readonly sources: readonly ShardSource[];
+  readonly plan: ReadingPlan;
   readonly datasetCount: number;
   readonly batchSize: number;
   readonly rule: SquareRule;
@@ -148,90 +151,89 @@ interface Reading {
   readonly openDecoder: OpenStoredDecoder;
 }
 
-function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
+function openReader({ plan, rule, datasetCount, ...reading }: Reading): Reader {
   const imageBytes = rule.sizePx * rule.sizePx * 3;
   const cache = createPixelCache(reading.cacheByteLimit, imageBytes);
+  const shards = openShardFiles(reading.sources);
+  const opening = reading.openDecoder({ ...rule, batchSize: reading.batchSize, batchesAtOnce: BATCHES_AHEAD + 1 });
+  // The batches that wait for it receive the failure.
+  opening.catch(() => undefined);
   /** Prefetched batches, pending or ready, in order. */
   const prefetched: Promise<DecodedBatch | null>[] = [];
   let lastBatch: Promise<unknown> = Promise.resolve();
   let lastNext: Promise<unknown> = Promise.resolve();
-  let failure: ImageDataError | null = null;
+  /** What the first failed call of `next` has thrown; later ones throw it too. */
+  let failure: { readonly error: unknown } | null = null;
   let closing: Promise<void> | null = null;
 
-  /** Sends the request for the next batch to the decoder before it returns. */
-  const requestBatch = async (plan: ReadingPlan, decoder: StoredDecoder): Promise<DecodedBatch | null> => {
+  const storedImageOf = async ({ shard, image }: ImageRef, place: number): Promise<StoredImage> => {
+    const placed = await shards.use(shard, (opened) => opened.place(image));
+    return {
+      byteSize: placed.byteSize,
+      place,
+      read: async (target) => {
+        const key = await shards.use(shard, (opened) => opened.read(placed, target));
+        return key ?? `at byte ${placed.byteOffset} of shard ${shard}`;
+      },
+    };
+  };
+
+  /** The next batch: its bytes are read and its pixels decoded while earlier batches are in use. */
+  const requestBatch = async (): Promise<DecodedBatch | null> => {
     const previous = lastBatch;
     const planned = plan.next();
     if (planned.done === true) return null;
-    const refs = planned.value;
+    const { refs, shardsAhead } = planned.value;
     const images = new Uint8Array(refs.length * imageBytes);
     const sourceCounts = Array.from({ length: datasetCount }, () => 0);
     const cached: { readonly id: number; readonly place: number }[] = [];
-    const missing: StoredImage[] = [];
-    for (const [place, { id, shard, image, datasetIndex }] of refs.entries()) {
-      sourceCounts[datasetIndex] = (sourceCounts[datasetIndex] ?? 0) + 1;
-      if (cache.has(id)) {
-        cached.push({ id, place });
+    const missing: { readonly ref: ImageRef; readonly place: number }[] = [];
+    for (const [place, ref] of refs.entries()) {
+      sourceCounts[ref.datasetIndex] = (sourceCounts[ref.datasetIndex] ?? 0) + 1;
+      if (cache.has(ref.id)) {
+        cached.push({ id: ref.id, place });
         continue;
       }
-      cache.take(id);
-      missing.push({ ...image, shard, place });
+      cache.take(ref.id);
+      missing.push({ ref, place });
     }
-    await decoder.decode(missing, images);
+    const located = Promise.all(missing.map(({ ref, place }) => storedImageOf(ref, place)));
+    // After the requests of this batch, which are more urgent.
+    shards.openAhead(shardsAhead);
+    const [decoder, stored] = await Promise.all([opening, located]);
+    await decoder.decode(stored, images);
     // Pixels that the cache counts as present may still be decoding with the previous batch.
     await previous;
-    for (const { place } of missing)
-      cache.fill(refs[place]?.id ?? -1, images.subarray(place * imageBytes, (place + 1) * imageBytes));
+    for (const { ref, place } of missing)
+      cache.fill(ref.id, images.subarray(place * imageBytes, (place + 1) * imageBytes));
     for (const { id, place } of cached) images.set(cache.get(id), place * imageBytes);
-    return { images, keys: refs.map(({ image }) => image.key), sourceCounts, decodedCount: missing.length };
+    return { images, imageCount: refs.length, sourceCounts, decodedCount: missing.length };
   };
 
-  const open = async () => {
-    const shards = openShards(reading.shardPaths);
-    const opening = reading.openDecoder({
-      ...rule,
-      shardFiles: shards.files,
-      batchSize: reading.batchSize,
-      batchesAtOnce: BATCHES_AHEAD + 1,
-    });
-    const close = async (): Promise<void> => {
-      await opening.then((decoder) => decoder.close()).catch(() => undefined);
-      shards.close();
-    };
-    try {
-      const [index, decoder] = await Promise.all([shards.index(), opening]);
-      const plan = reading.planOf(index);
-      const fill = (): void => {
-        while (prefetched.length < BATCHES_AHEAD && closing === null) {
-          const batch = requestBatch(plan, decoder);
-          lastBatch = batch;
-          // The caller that awaits this batch receives the failure.
-          batch.catch(() => undefined);
-          prefetched.push(batch);
-        }
-      };
-      fill();
-      return { close, fill };
-    } catch (error) {
-      await close();
-      throw error;
+  const fill = (): void => {
+    while (prefetched.length < BATCHES_AHEAD && closing === null) {
+      const batch = requestBatch();
+      lastBatch = batch;
+      // The caller that awaits this batch receives the failure.
+      batch.catch(() => undefined);
+      prefetched.push(batch);
     }
   };
-  const opened = open();
-  opened.catch(() => undefined);
+  fill();
 
   const takeNext = async (): Promise<DecodedBatch | null> => {
-    if (failure !== null) throw failure;
+    if (failure !== null) throw failure.error;
     try {
-      const { fill } = await opened;
+      // A caller that computes without pause would never let the bytes that were read reach the decoder.
+      await setImmediate();
       if (closing !== null) throw closedError();
       const batch = prefetched.shift();
-      // Refilled before the wait, so that the decoder has work while the caller computes.
+      // Refilled before the wait, so that there is work while the caller computes.
       fill();
       return (await batch) ?? null;
     } catch (error) {
-      failure = closing === null ? failureOf(error) : closedError();
-      throw failure;
+      failure = { error: closing === null ? error : closedError() };
+      throw failure.error;
     }
   };
 
@@ -243,13 +245,11 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
     },
     close: () => {
       closing ??= (async () => {
-        await opened.then(
-          ({ close }) => close(),
-          () => undefined,
-        );
+        await opening.then((decoder) => decoder.close()).catch(() => undefined);
+        await shards.close();
         await Promise.allSettled(prefetched.splice(0));
         cache.clear();
-        failure = closedError();
+        failure = { error: closedError() };
       })();
       return closing;
     },
@@ -258,16 +258,6 @@ function openReader({ rule, datasetCount, ...reading }: Reading): Reader {
 
 function closedError(): ImageDataError {
   return new ImageDataError('READER_CLOSED', 'This reading has been closed.');
-}
-
-function failureOf(error: unknown): ImageDataError {
-  if (error instanceof ImageDataError) return error;
-  const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return new ImageDataError('READER_DIED', `The images cannot be read: ${why}`);
-}
-
-function sampledDatasetOf({ imageCount, weight, maxImages }: ShardedDataset): SampledDataset {
-  return { imageCount, weight, maxImages };
 }
 
 function checkSizePx(option: string, sizePx: number): void {

@@ -25,8 +25,8 @@ export class ImageDataError extends Error {
   readonly code: ImageDataErrorCode;
   readonly place: ImageDataErrorPlace;
 
-  constructor(code: ImageDataErrorCode, message: string, place: ImageDataErrorPlace = {}) {
-    super(message);
+  constructor(code: ImageDataErrorCode, message: string, place: ImageDataErrorPlace = {}, options?: ErrorOptions) {
+    super(message, options);
     this.name = 'ImageDataError';
     this.code = code;
     this.place = place;

@@ -1,12 +1,11 @@
-/** Which images each batch of a reading holds. */
-import { basename } from 'node:path';
-import { ImageDataError } from './errors.ts';
-import { createSampleOrder, type SampledDataset, type SampleOrderOptions } from './sampling.ts';
-import type { ShardImage, ShardIndex } from './shards.ts';
+/** Which images each batch of a reading holds, and which shards it will need. */
+import type { NamedImage, ManifestPlace, ShardSource } from './opened-shard.ts';
+import { createSampleOrder, type SampleOrderOptions } from './sampling.ts';
+import type { SampledDataset } from './shares.ts';
 
-/** A sealed dataset version as files on this machine. */
-export interface ShardedDataset extends SampledDataset {
-  readonly shardPaths: readonly string[];
+/** A sealed dataset version as a training reads it. */
+export interface ShardedDataset extends Omit<SampledDataset, 'shardImageCounts'> {
+  readonly shards: readonly ShardSource[];
 }
 
 /** One image of a reading. */
@@ -15,69 +14,92 @@ export interface ImageRef {
   readonly id: number;
   /** Index into the shards of the reading. */
   readonly shard: number;
-  readonly image: ShardImage;
+  readonly image: NamedImage;
   readonly datasetIndex: number;
 }
 
-/** Images of each batch, in the order of the batch. Iterating throws ImageDataError. */
-export type ReadingPlan = Iterator<readonly ImageRef[], void>;
+export interface PlannedBatch {
+  /** In the order of the batch. */
+  readonly refs: readonly ImageRef[];
+  /** Shards that should be open by now, in the order in which they will be needed. */
+  readonly shardsAhead: readonly number[];
+}
+
+export type ReadingPlan = Iterator<PlannedBatch, void>;
 
 /** An image of an evaluation: `shard` is an index into the shards of the reading. */
-export interface EvaluationImage {
-  readonly key: string;
+export interface EvaluationImage extends ManifestPlace {
   readonly shard: number;
 }
 
+export interface TrainingPlanOptions extends Omit<SampleOrderOptions, 'datasets'> {
+  readonly datasets: readonly ShardedDataset[];
+  /** The step of the first batch. */
+  readonly startStep: number;
+}
+
 /**
- * Endless. @param shards of all datasets, one dataset after another. Throws ImageDataError IMAGE_COUNT_MISMATCH for
- * shards that do not hold the images that the manifest lists.
+ * Endless. Its shards are those of all datasets, one dataset after another. Throws what `createSampleOrder` throws
+ * before it returns.
  */
-export function* trainingPlan(
-  options: SampleOrderOptions & { readonly datasets: readonly ShardedDataset[] },
-  shards: readonly ShardIndex[],
-): Generator<readonly ImageRef[], void> {
-  const refsByDataset = refsOf(options.datasets, shards);
-  const order = createSampleOrder(options);
-  for (;;) {
-    yield order.next().map(({ datasetIndex, imageIndex }) => {
-      const ref = refsByDataset[datasetIndex]?.[imageIndex];
-      if (ref === undefined) throw new RangeError(`No image ${imageIndex} in dataset ${datasetIndex}.`);
-      return ref;
-    });
-  }
+export function trainingPlan(options: TrainingPlanOptions): ReadingPlan {
+  const order = createSampleOrder({ ...options, datasets: options.datasets.map(sampledDatasetOf) });
+  const locators = locatorsOf(options.datasets);
+  return (function* batches() {
+    for (let step = options.startStep; ; step += 1)
+      yield {
+        refs: order.imagesOf(step).flatMap(({ datasetIndex, imageIndex }): ImageRef[] => {
+          const locator = locators[datasetIndex];
+          return locator === undefined ? [] : [{ ...locator.refOf(imageIndex), datasetIndex }];
+        }),
+        shardsAhead: order
+          .shardsAhead(step)
+          .map(({ datasetIndex, shardIndex }) => (locators[datasetIndex]?.firstShard ?? 0) + shardIndex),
+      };
+  })();
 }
 
-function refsOf(datasets: readonly ShardedDataset[], shards: readonly ShardIndex[]): ImageRef[][] {
-  let nextId = 0;
+function sampledDatasetOf({ shards, weight, maxImages }: ShardedDataset): SampledDataset {
+  return { shardImageCounts: shards.map(({ imageCount }) => imageCount), weight, maxImages };
+}
+
+interface Locator {
+  /** Index of the dataset's first shard among those of the reading. */
+  readonly firstShard: number;
+  refOf(imageIndex: number): Omit<ImageRef, 'datasetIndex'>;
+}
+
+function locatorsOf(datasets: readonly ShardedDataset[]): Locator[] {
+  let nextImage = 0;
   let nextShard = 0;
-  return datasets.map(({ shardPaths, imageCount }, datasetIndex) => {
-    const refs = shardPaths.flatMap(() => {
-      const shard = nextShard++;
-      return (shards[shard]?.images ?? []).map((image) => ({ id: nextId++, shard, image, datasetIndex }));
+  return datasets.map(({ shards }) => {
+    const [firstImage, firstShard] = [nextImage, nextShard];
+    const starts = shards.map(({ imageCount }) => {
+      nextImage += imageCount;
+      return nextImage - imageCount - firstImage;
     });
-    if (refs.length !== imageCount) {
-      const message = `Dataset ${datasetIndex} should hold ${imageCount} images, and its shards hold ${refs.length}.`;
-      throw new ImageDataError('IMAGE_COUNT_MISMATCH', message, { option: `datasets.${datasetIndex}.imageCount` });
-    }
-    return refs;
+    nextShard += shards.length;
+    return {
+      firstShard,
+      refOf: (imageIndex) => {
+        let [low, high] = [0, starts.length];
+        while (high - low > 1) {
+          const middle = (low + high) >>> 1;
+          if ((starts[middle] ?? 0) <= imageIndex) low = middle;
+          else high = middle;
+        }
+        return { id: firstImage + imageIndex, shard: firstShard + low, image: imageIndex - (starts[low] ?? 0) };
+      },
+    };
   });
 }
 
-/** The images in the order given. Throws ImageDataError IMAGE_MISSING. */
-export function* evaluationPlan(
-  images: readonly EvaluationImage[],
-  batchSize: number,
-  shards: readonly ShardIndex[],
-): Generator<readonly ImageRef[], void> {
-  const imagesByShard = shards.map(({ images: held }) => new Map(held.map((image) => [image.key, image])));
-  const refs = images.map(({ key, shard }, id) => {
-    const shardPath = shards[shard]?.shardPath;
-    const image = imagesByShard[shard]?.get(key);
-    if (shardPath === undefined || image === undefined) {
-      const where = shardPath === undefined ? `shard ${shard}, which is not there` : `shard ${basename(shardPath)}`;
-      throw new ImageDataError('IMAGE_MISSING', `Image ${key} of the manifest is not in ${where}.`, { shardPath, key });
-    }
-    return { id, shard, image, datasetIndex: 0 };
-  });
-  for (let start = 0; start < refs.length; start += batchSize) yield refs.slice(start, start + batchSize);
+/** The images in the order given; the last batch may be smaller. */
+export function* evaluationPlan(images: readonly EvaluationImage[], batchSize: number): Generator<PlannedBatch, void> {
+  for (let start = 0; start < images.length; start += batchSize) {
+    const refs = images
+      .slice(start, start + batchSize)
+      .map((image, index) => ({ id: start + index, shard: image.shard, image, datasetIndex: 0 }));
+    yield { refs, shardsAhead: [...new Set(refs.map(({ shard }) => shard))] };
+  }
 }

@@ -1,7 +1,7 @@
 /**
- * Shards are plain tar files in WebDataset format: `{key}.jpg` beside `{key}.json`. A shard is read once, header by
- * header, to build an index of offsets; after that, an image is one read at its offset, so that a shuffled epoch never
- * opens a million files.
+ * Shards are plain tar files in WebDataset format: `{key}.jpg` beside `{key}.json`. An image is one read at its offset,
+ * so that a shuffled epoch never opens a million files. Offsets come from the manifest, or, in versions whose manifest
+ * has none, from a walk through the headers of the shard.
  *
  * This is our own reader because tar-stream reads every byte of an archive to list it (250 MB of 8,000 images: 0.15 s
  * against 0.07 s from a warm cache, and the whole file from disk with a cold one), and because it accepts an archive
@@ -9,12 +9,14 @@
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
-import { setImmediate } from 'node:timers/promises';
 import { ImageDataError } from './errors.ts';
 
-const BLOCK_BYTES = 512;
+/** Size of a member's header, which lies before its bytes. */
+export const BLOCK_BYTES = 512;
 /** A pax header holds a path and a few numbers; a larger one was not written by our packer. */
 const PAX_BYTES_MAX = 64 * 1024;
+/** In the header of a member whose name is in an extended header, as tar-stream writes it. */
+const LONG_NAME = 'PaxHeader';
 const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set(['jpg', 'jpeg', 'png', 'webp']);
 
 /** Where the bytes of one image lie. */
@@ -38,50 +40,14 @@ export interface ShardIndex {
 export function indexShard(shardPath: string): ShardIndex {
   const file = openShard(shardPath);
   try {
-    return { shardPath, images: walk(file, shardPath) };
+    return { shardPath, images: walkShard(file, shardPath) };
   } finally {
     closeSync(file);
   }
 }
 
-/** Shards that stay open, so that what was indexed is what is read. */
-export interface OpenShards {
-  /** Descriptors open for reading, in the order of the paths. */
-  readonly files: readonly number[];
-  /** As `indexShard`, of all of them. Other work of the thread goes on between two shards. */
-  index(): Promise<ShardIndex[]>;
-  close(): void;
-}
-
-/** Throws ImageDataError SHARD_UNREADABLE. */
-export function openShards(shardPaths: readonly string[]): OpenShards {
-  const files: number[] = [];
-  const close = (): void => {
-    for (const file of files.splice(0)) closeSync(file);
-  };
-  try {
-    for (const shardPath of shardPaths) files.push(openShard(shardPath));
-  } catch (error) {
-    close();
-    throw error;
-  }
-  return {
-    files,
-    index: async () => {
-      const indexes: ShardIndex[] = [];
-      for (const [place, shardPath] of shardPaths.entries()) {
-        const file = files[place];
-        if (file === undefined) throw new ImageDataError('READER_CLOSED', 'The shards have been closed.');
-        indexes.push({ shardPath, images: walk(file, shardPath) });
-        await setImmediate();
-      }
-      return indexes;
-    },
-    close,
-  };
-}
-
-function openShard(shardPath: string): number {
+/** @returns a descriptor for reading. Throws ImageDataError SHARD_UNREADABLE. */
+export function openShard(shardPath: string): number {
   try {
     return openSync(shardPath, 'r');
   } catch (error) {
@@ -91,7 +57,8 @@ function openShard(shardPath: string): number {
   }
 }
 
-function walk(file: number, shardPath: string): ShardImage[] {
+/** As `indexShard`, of a shard that is open. */
+export function walkShard(file: number, shardPath: string): ShardImage[] {
   const shardName = basename(shardPath);
   const corrupt = (byteOffset: number, what: string): ImageDataError =>
     new ImageDataError('SHARD_CORRUPT', `Shard ${shardName} is not a sound tar file: ${what} at byte ${byteOffset}.`, {
@@ -149,6 +116,39 @@ function walk(file: number, shardPath: string): ShardImage[] {
     }
     byteOffset = dataOffset + Math.ceil(byteSize / BLOCK_BYTES) * BLOCK_BYTES;
   }
+}
+
+/**
+ * Compares the header before an image's bytes with what the manifest says about the image, so that a wrong offset never
+ * becomes a wrong image.
+ *
+ * @param key null: unknown.
+ * @returns the key of the image; null if its name is too long for the header.
+ * @throws ImageDataError MANIFEST_INVALID (no image of this size is here) or IMAGE_MISSING (it is another image).
+ */
+export function checkImageHeader(
+  header: Buffer,
+  { byteOffset, byteSize, key }: Omit<ShardImage, 'key'> & { readonly key: string | null },
+  shardPath: string,
+): string | null {
+  const place = `byte ${byteOffset} of shard ${basename(shardPath)}`;
+  const isHeader = readOctal(header, 148, 8) === checksumOf(header) && header.toString('latin1', 257, 262) === 'ustar';
+  if (!isHeader || readOctal(header, 124, 12) !== byteSize)
+    throw new ImageDataError(
+      'MANIFEST_INVALID',
+      `The manifest says that an image of ${byteSize} bytes begins at ${place}, and none does.`,
+      { shardPath, ...(key === null ? {} : { key }) },
+    );
+  const name = nameOf(header);
+  if (name === LONG_NAME) return key;
+  const found = imageKeyOf(name);
+  if (found === null || (key !== null && found !== key))
+    throw new ImageDataError(
+      'IMAGE_MISSING',
+      `The manifest says that image ${key ?? ''} begins at ${place}, and ${JSON.stringify(name)} does.`,
+      { shardPath, ...(key === null ? {} : { key }) },
+    );
+  return found;
 }
 
 /**

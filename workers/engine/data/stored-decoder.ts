@@ -25,22 +25,22 @@ export interface SquareRule {
   readonly resizeRule: ResizeRule;
 }
 
-/** The position of an image's bytes in the shards and of its pixels in the batch. */
+/** An image of a batch. */
 export interface StoredImage {
-  readonly key: string;
-  /** Index into the shards of the reading. */
-  readonly shard: number;
-  readonly byteOffset: number;
   readonly byteSize: number;
   /** Index of the image in its batch. */
   readonly place: number;
+  /**
+   * Fills `target`, of `byteSize` bytes, with the stored bytes.
+   * @returns the name of the image, for messages.
+   */
+  readonly read: (target: Uint8Array) => Promise<string>;
 }
 
 export interface StoredDecoder {
   /**
-   * Decodes images of one batch: each into its place in `target`, uint8 RGB `[batchSize, sizePx, sizePx, 3]`. The
-   * requests are sent before it returns its promise.
-   * @throws ImageDataError IMAGE_UNREADABLE or SHARD_TRUNCATED, with the key of the image, or READER_DIED.
+   * Decodes images of one batch: each into its place in `target`, uint8 RGB `[batchSize, sizePx, sizePx, 3]`.
+   * @throws ImageDataError IMAGE_UNREADABLE, with the key of the image, or READER_DIED; and what `read` throws.
    */
   decode(images: readonly StoredImage[], target: Uint8Array): Promise<void>;
   /** Kills every process of the decoder and waits until they have ended; pending calls of `decode` are rejected. */
@@ -48,13 +48,11 @@ export interface StoredDecoder {
 }
 
 export interface StoredDecoderOptions extends SquareRule {
-  /** The shards, open for reading; the caller closes them after the decoder. */
-  readonly shardFiles: readonly number[];
   /** Maximum number of images of one call of `decode`. */
   readonly batchSize: number;
   /** Maximum number of concurrent calls of `decode`. */
   readonly batchesAtOnce: number;
 }
 
-/** Rejects if no decoder process starts. */
+/** Rejects with ImageDataError READER_DIED if no decoder process starts. */
 export type OpenStoredDecoder = (options: StoredDecoderOptions) => Promise<StoredDecoder>;

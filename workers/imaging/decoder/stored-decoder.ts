@@ -1,15 +1,14 @@
 /**
  * Decodes the images of sealed versions for trainings, evaluations and embeddings in a sandboxed process, so that no
- * untrusted file is decoded in the process that holds the database's credentials. The sandboxed process inherits the
- * shards as open descriptors and writes the pixels to an unlinked file that both processes have open, so that each
- * request and each reply is one short message for many images. If a request fails, its images are decoded once more,
- * one at a time: this shows which image is at fault, and passes over failures with an external cause.
+ * untrusted file is decoded in the process that holds the run's credentials. The sandboxed process has no shard open:
+ * this process writes the stored bytes of many images into an unlinked file that both have open (encoded-slots.ts), and
+ * the sandboxed one writes their pixels into another, so that each request and each reply is one short message for many
+ * images. If a request fails, its images are decoded once more, one at a time: this shows which image is at fault, and
+ * passes over failures with an external cause.
  */
 import { readSync } from 'node:fs';
-import type { FileHandle } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
-import { openUnlinked } from '../../../src/platform/unlinked-file.ts';
 import type { SandboxKind } from '../../../src/platform/sandbox.ts';
 import { ImageDataError } from '../../engine/data/errors.ts';
 import type {
@@ -19,14 +18,16 @@ import type {
   StoredDecoderOptions,
   StoredImage,
 } from '../../engine/data/stored-decoder.ts';
-import { DecoderFailedError, startDecoderProcess, type DecoderProcess } from './decoder-process.ts';
+import { DecoderFailedError, startDecoderProcess } from './decoder-process.ts';
+import { openEncodedSlots, partsOf } from './encoded-slots.ts';
 import type { DecoderFailure } from './image-decoders.ts';
+import { openMemoryFile } from './memory-file.ts';
 import { storedDecoderReplySchema, type StoredDecoderReply, type StoredDecoderRequest } from './stored-protocol.ts';
 
 export interface StoredDecoderSettings {
   /** The data directory, which the process must not see. */
   readonly hiddenFolder: string;
-  /** The folder of the pixel file if it does not fit into memory. */
+  /** The folder of the pixels and the stored bytes that do not fit into memory. */
   readonly scratchFolder: string;
   /** For the images of one request. */
   readonly timeoutMs?: number;
@@ -42,31 +43,21 @@ const PROGRAM = path.join(import.meta.dirname, 'stored.program.ts');
 const IMAGES_PER_REQUEST = 128;
 /** Threads of libuv's pool, in which images are decoded. */
 const THREADS_MAX = 8;
-/** A file system in memory, on Linux. */
-const MEMORY_FOLDER = '/dev/shm';
-const ZEROS = Buffer.alloc(1024 * 1024);
 
 /** The decoder works, but it could not decode the image; the message is its reason. */
 class ImageFailedError extends Error {
   override readonly name = 'ImageFailedError';
-  readonly fault: Extract<StoredDecoderReply, { kind: 'FAILED' }>['fault'];
-
-  constructor({ fault, reason }: Extract<StoredDecoderReply, { kind: 'FAILED' }>) {
-    super(reason);
-    this.fault = fault;
-  }
 }
 
 /** @returns a function that starts a decoder for one reader of images. */
 export function storedDecoders(settings: StoredDecoderSettings): OpenStoredDecoder {
   return async (options) => {
-    const first = await startSession(settings, options);
-    return createStoredDecoder(
-      first,
-      () => startSession(settings, options),
-      options,
-      settings.onFailure ?? (() => undefined),
-    );
+    const start = async (): Promise<Session> =>
+      startSession(settings, options).catch((error: unknown) => {
+        const why = error instanceof Error ? error.message : String(error);
+        throw new ImageDataError('READER_DIED', `The images cannot be read: ${why}`, {}, { cause: error });
+      });
+    return createStoredDecoder(await start(), start, options, settings.onFailure ?? (() => undefined));
   };
 }
 
@@ -83,7 +74,8 @@ function createStoredDecoder(
    */
   const sessions = [first];
   let current = first;
-  let batchCount = 0;
+  /** Parts of the pixel file that no batch uses. */
+  const freeParts = Array.from({ length: batchesAtOnce }, (_, part) => part * batchSize * imageBytes);
   let recoveryCount = 0;
   let lastRecovery: Promise<void> = Promise.resolve();
   let isClosed = false;
@@ -105,11 +97,13 @@ function createStoredDecoder(
       sessions.push(current);
     }
     for (const image of images) {
+      let name = '';
+      const named = { ...image, read: async (target: Uint8Array) => (name = await image.read(target)) };
       try {
-        await decodeInto(current, [image], batch);
+        await decodeInto(current, [named], batch);
       } catch (error) {
         if (error instanceof DecoderFailedError) onFailure({ ending: error.message, stderrTail: current.stderrTail() });
-        throw imageDataErrorOf(error, image);
+        throw imageDataErrorOf(error, name);
       }
     }
   };
@@ -131,12 +125,12 @@ function createStoredDecoder(
 
   return {
     decode: async (images, target) => {
-      const batch: Batch = { target, position: (batchCount % batchesAtOnce) * batchSize * imageBytes };
-      batchCount += 1;
-      const requests: Promise<void>[] = [];
-      for (let start = 0; start < images.length; start += IMAGES_PER_REQUEST)
-        requests.push(decodeSome(images.slice(start, start + IMAGES_PER_REQUEST), batch));
-      await Promise.all(requests);
+      const position = freeParts.pop();
+      if (position === undefined) throw new RangeError(`More than ${batchesAtOnce} batches are decoded at once.`);
+      const parts = partsOf(images, IMAGES_PER_REQUEST);
+      const decoded = await Promise.allSettled(parts.map((part) => decodeSome(part, { target, position })));
+      freeParts.push(position);
+      for (const part of decoded) if (part.status === 'rejected') throw part.reason;
     },
     close: async () => {
       isClosed = true;
@@ -155,9 +149,7 @@ interface Batch {
   readonly position: number;
 }
 
-function imageDataErrorOf(error: unknown, { key }: StoredImage): unknown {
-  if (error instanceof ImageFailedError && error.fault === 'TRUNCATED')
-    return new ImageDataError('SHARD_TRUNCATED', `The shard ends within image ${key}.`, { key });
+function imageDataErrorOf(error: unknown, key: string): unknown {
   if (error instanceof ImageFailedError)
     return new ImageDataError('IMAGE_UNREADABLE', `Image ${key} cannot be decoded: ${error.message}`, { key });
   if (error instanceof DecoderFailedError)
@@ -165,11 +157,11 @@ function imageDataErrorOf(error: unknown, { key }: StoredImage): unknown {
   return error;
 }
 
-/** One decoder process and its pixel file, which only this process and the decoder can write. */
+/** One decoder process and its two kinds of files, which only this process and the decoder have open. */
 interface Session {
   /**
    * @param positionOf byte offset of the image's pixels in the pixel file.
-   * @throws ImageFailedError or DecoderFailedError.
+   * @throws ImageFailedError or DecoderFailedError, and what the images' `read` throws.
    */
   decode(images: readonly StoredImage[], positionOf: (image: StoredImage) => number): Promise<void>;
   /** Fills `target` from the pixel file. @throws DecoderFailedError if the file is too short. */
@@ -184,50 +176,53 @@ interface Session {
 
 async function startSession(
   { hiddenFolder, scratchFolder, timeoutMs, program = PROGRAM, kind }: StoredDecoderSettings,
-  { shardFiles, batchSize, batchesAtOnce, sizePx, quality, resizeRule }: StoredDecoderOptions,
+  { batchSize, batchesAtOnce, sizePx, quality, resizeRule }: StoredDecoderOptions,
 ): Promise<Session> {
-  const pixels = await openPixelFile(scratchFolder, batchSize * batchesAtOnce * sizePx * sizePx * 3);
   const rule: SquareRule = { sizePx, quality, resizeRule };
-  let decoder: DecoderProcess<StoredDecoderRequest, StoredDecoderReply>;
-  try {
-    decoder = await startDecoderProcess({
-      ...{ program, hiddenFolder, args: [JSON.stringify(rule)], replySchema: storedDecoderReplySchema },
-      ...{ files: [pixels.fd, ...shardFiles], reportsExit: true },
-      env: { UV_THREADPOOL_SIZE: String(Math.min(THREADS_MAX, availableParallelism())) },
-      ...(timeoutMs === undefined ? {} : { timeoutMs }),
-      ...(kind === undefined ? {} : { kind }),
-    });
-  } catch (error) {
-    await pixels.close();
-    throw error;
-  }
+  await using opened = new AsyncDisposableStack();
+  const pixels = opened.use(await openMemoryFile(scratchFolder, batchSize * batchesAtOnce * sizePx * sizePx * 3));
+  const slots = opened.adopt(await openEncodedSlots(scratchFolder), (each) => each.close());
+  const decoder = await startDecoderProcess<StoredDecoderRequest, StoredDecoderReply>({
+    ...{ program, hiddenFolder, args: [JSON.stringify(rule)], replySchema: storedDecoderReplySchema },
+    ...{ files: [pixels.fd, ...slots.files], reportsExit: true },
+    env: { UV_THREADPOOL_SIZE: String(Math.min(THREADS_MAX, availableParallelism())) },
+    ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    ...(kind === undefined ? {} : { kind }),
+  });
+  const files = opened.move();
   let unansweredCount = 0;
   let hasFailed = false;
   let lastReply: Promise<unknown> = Promise.resolve();
   const replyOf = async (earlier: Promise<unknown>): Promise<void> => {
     await earlier;
     const { head } = await decoder.reply(0);
-    if (head.kind === 'FAILED') throw new ImageFailedError(head);
+    if (head.kind === 'FAILED') throw new ImageFailedError(head.reason);
     if (head.kind === 'READY') throw new DecoderFailedError('The decoder answered READY without a request for it');
   };
   return {
-    decode: async (images, positionOf) => {
-      unansweredCount += 1;
-      const requested = images.map(
-        (image) => [image.shard, image.byteOffset, image.byteSize, positionOf(image)] as const,
-      );
-      const request = decoder.ask({ bodyByteSize: 0, images: requested });
-      const reply = replyOf(lastReply);
-      lastReply = reply.catch(() => undefined);
-      try {
-        await Promise.all([request, reply]);
-      } catch (error) {
-        hasFailed ||= error instanceof DecoderFailedError;
-        throw error;
-      } finally {
-        unansweredCount -= 1;
-      }
-    },
+    decode: (images, positionOf) =>
+      slots.stage(images, async (staged) => {
+        unansweredCount += 1;
+        const request = decoder.ask({
+          bodyByteSize: 0,
+          images: staged.map(({ slot, byteOffset, byteSize, image }) => [
+            slot,
+            byteOffset,
+            byteSize,
+            positionOf(image),
+          ]),
+        });
+        const reply = replyOf(lastReply);
+        lastReply = reply.catch(() => undefined);
+        try {
+          await Promise.all([request, reply]);
+        } catch (error) {
+          hasFailed ||= error instanceof DecoderFailedError;
+          throw error;
+        } finally {
+          unansweredCount -= 1;
+        }
+      }),
     read: (target, position) => {
       for (let filled = 0; filled < target.length;) {
         const count = readSync(pixels.fd, target, filled, target.length - filled, position + filled);
@@ -243,24 +238,7 @@ async function startSession(
     stderrTail: decoder.stderrTail,
     close: async () => {
       await decoder.kill();
-      await pixels.close();
+      await files.disposeAsync();
     },
   };
-}
-
-/** An unlinked file, written at its full size at once, so that a lack of space shows here and not in a later batch. */
-async function openPixelFile(scratchFolder: string, byteSize: number): Promise<FileHandle> {
-  return openFilledFile(MEMORY_FOLDER, byteSize).catch(() => openFilledFile(scratchFolder, byteSize));
-}
-
-async function openFilledFile(folder: string, byteSize: number): Promise<FileHandle> {
-  const file = await openUnlinked(folder);
-  try {
-    for (let position = 0; position < byteSize; position += ZEROS.length)
-      await file.write(ZEROS, 0, Math.min(ZEROS.length, byteSize - position), position);
-    return file;
-  } catch (error) {
-    await file.close();
-    throw error;
-  }
 }

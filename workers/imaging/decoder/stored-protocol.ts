@@ -5,10 +5,10 @@ import type { SquareRule } from '../../engine/data/stored-decoder.ts';
 /** The argument of the program, in JSON. */
 export type StoredDecoderRule = SquareRule;
 
-/** Images to decode: each `[shard, byteOffset, byteSize, byte offset of its pixels in the pixel file]`. */
+/** Images to decode: each `[slot, byteOffset, byteSize, byte offset of its pixels in the pixel file]`. */
 export interface StoredDecoderRequest {
   readonly bodyByteSize: 0;
-  readonly images: readonly (readonly [shard: number, byteOffset: number, byteSize: number, position: number])[];
+  readonly images: readonly (readonly [slot: number, byteOffset: number, byteSize: number, position: number])[];
 }
 
 const bodyByteSize = z.literal(0);
@@ -21,8 +21,6 @@ export const storedDecoderReplySchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('FAILED'),
     bodyByteSize,
-    /** TRUNCATED: the shard ends within the image. */
-    fault: z.enum(['UNREADABLE', 'TRUNCATED']),
     reason: z.string().max(4_000),
   }),
 ]);

@@ -9,18 +9,14 @@ import type { StoredDecoderReply, StoredDecoderRequest } from './stored-protocol
 /** Images decoded at once. They share the threads of libuv's pool; more would only take memory. */
 const DECODES_AT_ONCE = 8;
 const PIXEL_FILE = FIRST_FILE;
-const FIRST_SHARD = FIRST_FILE + 1;
+const FIRST_SLOT = FIRST_FILE + 1;
 const REASON_LENGTH_MAX = 2_000;
 
 const readBytes = promisify(read);
 const writeBytes = promisify(write);
 
-class TruncatedError extends Error {
-  override readonly name = 'TruncatedError';
-}
-
 /**
- * The pixel file is descriptor FIRST_FILE, and the shards follow it.
+ * The pixel file is descriptor FIRST_FILE, and the slots with encoded images follow it.
  * @param decode decodes the bytes of one image; the message of its error becomes the reason in the reply.
  */
 export async function serveStoredDecoder(
@@ -31,11 +27,11 @@ export async function serveStoredDecoder(
   // The request comes from our own reader, which is trusted.
   const requests = createFrameReader(input, (text): StoredDecoderRequest => JSON.parse(text));
   const reply = (message: StoredDecoderReply): Promise<void> => writeFrame(output, message);
-  const decodeOne = async (shard: number, byteOffset: number, byteSize: number, position: number): Promise<void> => {
+  const decodeOne = async (slot: number, byteOffset: number, byteSize: number, position: number): Promise<void> => {
     const bytes = Buffer.allocUnsafeSlow(byteSize);
     for (let filled = 0; filled < byteSize;) {
-      const { bytesRead } = await readBytes(FIRST_SHARD + shard, bytes, filled, byteSize - filled, byteOffset + filled);
-      if (bytesRead === 0) throw new TruncatedError();
+      const { bytesRead } = await readBytes(FIRST_SLOT + slot, bytes, filled, byteSize - filled, byteOffset + filled);
+      if (bytesRead === 0) throw new Error('its bytes did not arrive');
       filled += bytesRead;
     }
     const pixels = await decode(bytes);
@@ -75,6 +71,5 @@ async function answerTo(
   const [failure] = failures;
   if (failure === undefined) return { kind: 'DECODED', bodyByteSize: 0 };
   const reason = failure instanceof Error ? failure.message : String(failure);
-  const fault = failure instanceof TruncatedError ? 'TRUNCATED' : 'UNREADABLE';
-  return { kind: 'FAILED', bodyByteSize: 0, fault, reason: reason.slice(0, REASON_LENGTH_MAX) };
+  return { kind: 'FAILED', bodyByteSize: 0, reason: reason.slice(0, REASON_LENGTH_MAX) };
 }

@@ -1,6 +1,6 @@
 /**
  * The process in which sealed images are decoded for trainings, evaluations and embeddings, so that a file that crashes
- * a decoder crashes only this process. The shards, for reading, and the pixel file are open; nothing else is.
+ * a decoder crashes only this process. The files of encoded images and of pixels are open; nothing else is.
  */
 import sharp from 'sharp';
 import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';

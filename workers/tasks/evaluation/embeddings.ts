@@ -24,8 +24,9 @@ import type { NamedTensor } from '../../engine/named-tensor.ts';
 import { COLOUR_STATISTICS_DIM, colourStatistics } from '../../engine/probe/colour-statistics.ts';
 import { createRandom } from '../../engine/rng.ts';
 import { engineInfo } from '../../engine/tensorflow.ts';
+import { shardSourcesOf } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
-import { verifiedShardPaths, type TaskContext } from '../task.ts';
+import type { TaskContext } from '../task.ts';
 
 /** `[N, D]` in the order of the manifest. */
 export interface Embeddings {
@@ -181,12 +182,11 @@ async function describeImages(
       { values: new Float32Array(images.length * describer.embeddingDim), embeddingDim: describer.embeddingDim },
     ]),
   );
-  const shardPaths = await verifiedShardPaths(context, version.shards);
   const open = describers.map((describer) => ({ describer, ...describer.open() }));
   try {
     let done = 0;
     for await (const batch of openEvaluationImages({
-      shardPaths,
+      shards: shardSourcesOf(context, version),
       images,
       batchSize: embeddingBatchSize(imageSizePx),
       imageSizePx,
@@ -195,8 +195,8 @@ async function describeImages(
     })) {
       context.throwIfStopped();
       for (const { describer, describe } of open)
-        made.get(describer)?.values.set(describe(batch.images, batch.keys.length), done * describer.embeddingDim);
-      done += batch.keys.length;
+        made.get(describer)?.values.set(describe(batch.images, batch.imageCount), done * describer.embeddingDim);
+      done += batch.imageCount;
       await onProgress(done / images.length, `Embedded ${done} of ${images.length} images.`);
     }
   } finally {

@@ -10,8 +10,9 @@ import type { InputContract } from '../../../src/modules/models/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import type { ManifestImage } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize } from '../../engine/embed.ts';
+import { shardSourcesOf } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
-import { verifiedShardPaths, type TaskContext } from '../task.ts';
+import type { TaskContext } from '../task.ts';
 
 export interface Pixels {
   /** uint8 RGB `[places.length, S, S, 3]` of the images at these indexes of the list. */
@@ -37,12 +38,11 @@ export async function openPixels(
   const { imageSizePx, resizeRule } = inputContract;
   const imageBytes = imageSizePx * imageSizePx * 3;
   const filePath = path.join(context.workDir, 'pixels.u8');
-  const shardPaths = await verifiedShardPaths(context, version.shards);
   const file = await open(filePath, 'wx');
   try {
     let done = 0;
     for await (const batch of openEvaluationImages({
-      shardPaths,
+      shards: shardSourcesOf(context, version),
       images,
       batchSize: embeddingBatchSize(imageSizePx),
       imageSizePx,
@@ -50,7 +50,7 @@ export async function openPixels(
       openDecoder: storedDecoderOf(context),
     })) {
       await file.appendFile(batch.images);
-      done += batch.keys.length;
+      done += batch.imageCount;
       await onProgress(done / images.length, `Decoded ${done} of ${images.length} images.`);
     }
   } finally {
