@@ -76,6 +76,7 @@ async function measure(
   const reading = openTrainingBatches({
     datasets: [{ shards: [sourceOf(shardPath)] }],
     sampling: 'EVEN',
+    windowShards: 64,
     batchSize: BATCH_SIZE,
     sourceSizePx: wanted.sourceSizePx,
     seed: 1,

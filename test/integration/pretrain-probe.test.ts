@@ -302,6 +302,25 @@ describe('saved states and registered checkpoints', () => {
     assert.deepEqual(await seen(stopped), await seen(watched));
   });
 
+  test('a run from before shards were read in windows continues in the present order, and says from which step', async () => {
+    let steps = 0;
+    const stopped = await launch({ probe: { enabled: false } }, () => ((steps += 1) > 3 ? 'DRAIN' : 'NO'));
+    await assert.rejects(stopped.execute(), TaskStopped);
+    const { step } = await database.db.trainingState.findFirstOrThrow({ where: { runId: stopped.runId } });
+    assert.ok(step > 0 && step < 4, `stopped at step ${step}`);
+    const { config } = await database.db.run.findUniqueOrThrow({ where: { id: stopped.runId } });
+    const { shuffle, ...earlier } = z.looseObject({ shuffle: z.unknown() }).parse(config);
+    assert.deepEqual(shuffle, { windowShards: 64, sinceStep: 0 });
+    const frozen = z.record(z.string(), z.json()).parse(earlier);
+    await database.db.run.update({ where: { id: stopped.runId }, data: { status: 'QUEUED', config: frozen } });
+
+    const continued = await runner.claim(pretrainTask, stopped.runId);
+    await continued.execute();
+    assert.ok(continued.events.some((event) => new RegExp(`From step ${step} its images follow`).test(event)));
+    const ended = await database.db.run.findUniqueOrThrow({ where: { id: stopped.runId } });
+    assert.partialDeepStrictEqual(ended.config, { shuffle: { windowShards: 64, sinceStep: step } });
+  });
+
   async function register(runId: string, step: number): Promise<unknown> {
     return server.ask(
       `mutation ($input: RegisterTrainingStateInput!) { registerTrainingState(input: $input) {

@@ -127,7 +127,7 @@ for (const kind of SANDBOX_KINDS) {
     const shardPath = await writeShard(box.folder, 's.tar', [reach]);
     const training = openTrainingBatches({
       datasets: [{ shards: [sourceOf(shardPath)] }],
-      ...{ sampling: 'EVEN', batchSize: 1, sourceSizePx: 8, seed: 1, openDecoder: box.openDecoder },
+      ...{ sampling: 'EVEN', windowShards: 64, batchSize: 1, sourceSizePx: 8, seed: 1, openDecoder: box.openDecoder },
     });
     context.after(() => training.close());
     await assert.rejects(training.next(), (error) => {
@@ -200,7 +200,15 @@ describe('a training', () => {
     const shardPath = await writeShard(box.folder, 's.tar', await plainImages('a', 24));
     const training = openTrainingBatches({
       datasets: [{ shards: [sourceOf(shardPath)] }],
-      ...{ sampling: 'EVEN', batchSize: 4, sourceSizePx: 16, seed: 1, cacheByteLimit: 0, openDecoder: box.openDecoder },
+      ...{
+        sampling: 'EVEN',
+        windowShards: 64,
+        batchSize: 4,
+        sourceSizePx: 16,
+        seed: 1,
+        cacheByteLimit: 0,
+        openDecoder: box.openDecoder,
+      },
     });
     context.after(() => training.close());
     return { box, training };

@@ -37,6 +37,7 @@ async function twoDatasets(context: TestContext): Promise<TrainingBatchOptions> 
   return {
     datasets: [{ shards: shardPaths.map((shardPath) => sourceOf(shardPath)) }, { shards: [sourceOf(other)] }],
     sampling: 'EVEN',
+    windowShards: 64,
     batchSize: 4,
     sourceSizePx: 16,
     seed: 11,
@@ -115,6 +116,7 @@ describe('openTrainingBatches', () => {
     const options = {
       datasets: [{ shards: [sourceOf(shardPath)] }],
       sampling: 'EVEN',
+      windowShards: 64,
       batchSize: 4,
       sourceSizePx: 16,
       seed: 1,

@@ -1,13 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
 import { createPermutation } from '../../workers/engine/data/permutation.ts';
-import {
-  createSampleOrder,
-  DEFAULT_WINDOW_SHARDS,
-  type ImageChoice,
-  type SampleOrderOptions,
-} from '../../workers/engine/data/sampling.ts';
+import { createSampleOrder, type ImageChoice, type SampleOrderOptions } from '../../workers/engine/data/sampling.ts';
 import { batchTargets, usableCount, type SampledDataset } from '../../workers/engine/data/shares.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 
@@ -300,11 +296,11 @@ describe('the window', () => {
 
   test('mixes the labels of a sorted dataset nearly as a shuffle of all images does', () => {
     const whole = sameLabelRate(288, 9);
-    const windowed = sameLabelRate(DEFAULT_WINDOW_SHARDS, 9);
+    const windowed = sameLabelRate(DEFAULT_SHUFFLE.windowShards, 9);
     const narrow = sameLabelRate(2, 9);
     // Two images of nine equal labels: 1 / 9. In a window of n of N whole-label shards: 1 / n (1 - n / N) more of the rest.
     assert.ok(Math.abs(whole - 1 / 9) < 0.002, `${whole}`);
-    assert.ok(windowed - whole < (8 / 9) * (1 / DEFAULT_WINDOW_SHARDS) + 0.002, `${windowed}`);
+    assert.ok(windowed - whole < (8 / 9) * (1 / DEFAULT_SHUFFLE.windowShards) + 0.002, `${windowed}`);
     assert.ok(narrow > 0.3, `a window of two shards would mix little: ${narrow}`);
   });
 });

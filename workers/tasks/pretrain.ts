@@ -11,6 +11,7 @@ import {
   unplannedPretrainingSchema,
   type PretrainingConfig,
 } from '../../src/modules/runs/index.ts';
+import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
 import type { StoredBytes } from '../../src/platform/artifact-store/index.ts';
 import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
@@ -21,7 +22,7 @@ import { goldenOf } from './golden.ts';
 import { planWithinBudget, watchPace, type ElapsedSeconds } from './pretraining-budget.ts';
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
 import { openRunProbe, type RunProbe } from './run-probe.ts';
-import type { Task, TaskContext, TaskResult } from './task.ts';
+import { TaskStopped, type Task, type TaskContext, type TaskResult } from './task.ts';
 
 const SAFETENSORS_TYPE = 'application/vnd.safetensors';
 const STATE_FORMAT = 'paraffin-training-state-1';
@@ -38,8 +39,9 @@ export const pretrainTask: Task = {
   kind: 'PRETRAINING',
   run: async (context, rawConfig) => {
     const elapsed = stopwatch();
-    const frozen = frozenPretrainingSchema.parse(rawConfig);
+    const parsed = frozenPretrainingSchema.parse(rawConfig);
     await context.setEnvironment({ engine: engineInfo() });
+    const frozen = parsed.shuffle === null ? await withPresentShuffle(context, parsed) : parsed;
     const initialWeights = await loadInitialWeights(context, frozen);
     // A run that ran out of memory continues with a smaller micro-batch than its config specifies.
     const microBatchSize = context.microBatchSize ?? frozen.microBatchSize;
@@ -58,6 +60,26 @@ export const pretrainTask: Task = {
     }
   },
 };
+
+/**
+ * A run that began under an earlier order of images continues in the present one: it says so, and its config names the
+ * step from which its seed gives these images.
+ */
+async function withPresentShuffle<Config extends z.infer<typeof frozenPretrainingSchema>>(
+  context: TaskContext,
+  earlier: Config,
+): Promise<Config> {
+  const state = await context.latestTrainingState();
+  const sinceStep = state?.step ?? 0;
+  const config = { ...earlier, shuffle: { ...DEFAULT_SHUFFLE, sinceStep } };
+  await context.freezeConfig(config);
+  if (sinceStep > 0 && earlier.steps !== null)
+    await context.progress(
+      sinceStep / earlier.steps,
+      `This run began under an earlier version, which shuffled images in another order. From step ${sinceStep} its images follow from the seed in the present order.`,
+    );
+  return config;
+}
 
 async function trainAndRegister(
   context: TaskContext,
@@ -115,7 +137,10 @@ async function train(
       const verdict = await visit(context, config, trainer, { probe, firstStep });
       const step = trainer.stepIndex;
       if (step >= config.steps) return { config, verdict };
-      const metrics = await steps.take();
+      const metrics = await steps.take().catch(async (error: unknown) => {
+        if (error instanceof TaskStopped) await keepState(context, config, trainer, verdict ?? null);
+        throw error;
+      });
       const imagesPerSecond = speed.lap();
       const measured = {
         ...metrics,

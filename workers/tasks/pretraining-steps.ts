@@ -1,6 +1,7 @@
 /** The steps of a pretraining: batches of a run's datasets, their views, and a trainer that learns from them. */
 import { DomainError } from '../../src/errors.ts';
 import type { PretrainingConfig } from '../../src/modules/runs/index.ts';
+import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
 import { createAugmenter } from '../engine/augment/augmenter.ts';
 import { openTrainingBatches } from '../engine/data/batches.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
@@ -13,9 +14,12 @@ import {
   type SimclrTrainer,
 } from '../engine/train/simclr.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
-import { shardSourcesOf } from './shard-sources.ts';
+import { shardSourcesOf, type FetchedShards } from './shard-sources.ts';
 import { storedDecoderOf } from './stored-decoder.ts';
 import type { TaskContext } from './task.ts';
+
+/** A person who waits this long wants to know for what. */
+const WAIT_REPORT_MS = 2_000;
 
 /**
  * @param microBatchSize null: the whole batch.
@@ -55,7 +59,12 @@ export function makeTrainer(
 }
 
 export interface TrainingSteps {
-  /** Takes the trainer's next step. @returns its metrics by name. @throws DomainError TRAINING_DIVERGED. */
+  /**
+   * Takes the trainer's next step.
+   * @returns its metrics by name.
+   * @throws DomainError TRAINING_DIVERGED; TaskStopped, before the step, if a stop was requested while it had to wait for
+   * a shard; ImageDataError and the errors of the artifact store.
+   */
   take(): Promise<Record<string, number>>;
   /** Stops reading images; the caller keeps ownership of the trainer. */
   close(): Promise<void>;
@@ -70,8 +79,9 @@ export async function openTrainingSteps(
   const versions = await context.services.datasets.requireSealedVersions(
     config.datasets.map((dataset) => dataset.datasetVersionId),
   );
+  const fetched: FetchedShards = { pendingCount: 0, readyCount: 0 };
   const datasets = versions.map((version, index) => ({
-    shards: shardSourcesOf(context, version),
+    shards: shardSourcesOf(context, version, fetched),
     weight: config.datasets[index]?.weight,
     maxImages: config.datasets[index]?.maxImages ?? undefined,
   }));
@@ -81,6 +91,7 @@ export async function openTrainingSteps(
     batchSize: config.batchSize,
     sourceSizePx: config.sourceSizePx,
     seed: config.seed,
+    windowShards: (config.shuffle ?? DEFAULT_SHUFFLE).windowShards,
     startStep: trainer.stepIndex,
     openDecoder: storedDecoderOf(context),
   });
@@ -89,7 +100,13 @@ export async function openTrainingSteps(
   return {
     take: async () => {
       const step = trainer.stepIndex;
-      const { images } = await batches.next();
+      const { images } = await reportingEvery(WAIT_REPORT_MS, batches.next(), async () => {
+        if (fetched.pendingCount > 0)
+          await context.progress(
+            step / config.steps,
+            `Step ${step + 1} waits for shards: ${fetched.readyCount} have been fetched and verified.`,
+          );
+      });
       // Views are drawn from the step's own random stream, so that a resumed run, and a step in parts, make the same
       // views without any saved state.
       const drawn = augmenter.draw(config.batchSize, config.sourceSizePx, random.fork(`views of step ${step}`));
@@ -105,6 +122,21 @@ export async function openTrainingSteps(
     },
     close: batches.close,
   };
+}
+
+/** Calls `report` at intervals until `work` has ended. */
+async function reportingEvery<Result>(
+  intervalMs: number,
+  work: Promise<Result>,
+  report: () => Promise<void>,
+): Promise<Result> {
+  // A report that fails says that the run was lost, which the next step finds out.
+  const timer = setInterval(() => void report().catch(() => undefined), intervalMs);
+  try {
+    return await work;
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 /** Images `start`..`start + count - 1` of uint8 `[N, S, S, 3]`. */

@@ -4,6 +4,7 @@ import { augmentationSchema } from '../../protocol/pretraining/augmentation.ts';
 import { formatDuration } from '../../protocol/pretraining/budget.ts';
 import { optimizerSchema } from '../../protocol/pretraining/optimizer.ts';
 import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
+import { shuffleSchema } from '../../protocol/pretraining/shuffle.ts';
 import type { InputContract } from '../models/index.ts';
 import { monitoringConfigFields } from './monitoring.rules.ts';
 
@@ -43,6 +44,8 @@ const COMMON = {
   temperature: z.number(),
   projectionDim: z.number().int(),
   sampling: z.enum(['EVEN', 'PROPORTIONAL']),
+  /** Null in runs from before images were read in windows of shards: their order of images is no longer made. */
+  shuffle: shuffleSchema.nullable().default(null),
   initialCheckpointId: z.string().nullable(),
   augmentation: augmentationSchema,
   seed: z.number().int(),

@@ -6,6 +6,7 @@ import { DomainError } from '../../errors.ts';
 import { formatDuration, stepsWithin } from '../../protocol/pretraining/budget.ts';
 import { explainPretraining, type MeasuredSpeed, type Precision } from '../../protocol/pretraining/explanation.ts';
 import { checkpointEveryStepsFor, RECIPES } from '../../protocol/pretraining/recipes.ts';
+import { DEFAULT_SHUFFLE } from '../../protocol/pretraining/shuffle.ts';
 import {
   imageCountOf,
   MAX_STEPS,
@@ -68,6 +69,7 @@ export function freezePretraining(
     temperature: input.temperature ?? recipe.temperature,
     projectionDim: recipe.projectionDim,
     sampling: input.sampling,
+    shuffle: DEFAULT_SHUFFLE,
     initialCheckpointId: input.initialCheckpointId ?? null,
     augmentation: augmentationOf(recipe, input),
     seed: input.seed ?? drawnSeed,

@@ -15,7 +15,6 @@ import {
   type ReadingPlan,
   type ShardedDataset,
 } from './reading-plan.ts';
-import { DEFAULT_WINDOW_SHARDS } from './sampling.ts';
 import { openShardFiles } from './shard-files.ts';
 import type { SamplingStrategy } from './shares.ts';
 import type { OpenStoredDecoder, ResizeRule, SquareRule, StoredImage } from './stored-decoder.ts';
@@ -43,8 +42,8 @@ export interface TrainingBatchOptions {
   /** Side of the decoded square; about twice the side of the views keeps the smallest crops sharp. */
   readonly sourceSizePx: number;
   readonly seed: number;
-  /** Shards whose images are mixed, see `SampleOrderOptions`; default 64. */
-  readonly windowShards?: number;
+  /** Shards whose images are mixed, see `SampleOrderOptions`. */
+  readonly windowShards: number;
   /** The step whose batch the first next() returns; default 0. */
   readonly startStep?: number;
   /** Decoded pixels kept for later epochs; default 1 GiB. */
@@ -82,8 +81,8 @@ export interface EvaluationImages extends AsyncIterable<DecodedBatch> {
  * TOO_FEW_IMAGES here; next() throws the errors of the shards.
  */
 export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatches {
-  const { datasets, sampling, batchSize, sourceSizePx, seed, openDecoder } = options;
-  const { windowShards = DEFAULT_WINDOW_SHARDS, startStep = 0, cacheByteLimit = CACHE_BYTE_LIMIT } = options;
+  const { datasets, sampling, batchSize, sourceSizePx, seed, windowShards, openDecoder } = options;
+  const { startStep = 0, cacheByteLimit = CACHE_BYTE_LIMIT } = options;
   checkSizePx('sourceSizePx', sourceSizePx);
   if (!(cacheByteLimit >= 0)) throw badOption('cacheByteLimit', 'a number of bytes from 0');
   checkStartStep(startStep);

@@ -36,12 +36,6 @@ export interface SampleOrder {
   shardsAhead(step: number): ShardChoice[];
 }
 
-/**
- * The window of a new training. On sorted images of nine labels, two images of a batch then have the same label 1.1
- * times as often as in a shuffle of all images (docs/training.md has the measurements).
- */
-export const DEFAULT_WINDOW_SHARDS = 64;
-
 /** Images of a dataset with a small share of the batch come from this many shards at least. */
 const DATASET_WINDOW_SHARDS_MIN = 4;
 
