@@ -1,6 +1,6 @@
 /**
- * Measures how well the window of a training mixes a dataset that is sorted by label and, within a label, by patient, as
- * folders of histology are: how alike the images of a batch are, compared with a shuffle of all images. It reads no
+ * Measures how well the window of a training mixes a dataset that is sorted by label and, within a label, by patient,
+ * as folders of histology are: how alike the images of a batch are, compared with a shuffle of all images. It reads no
  * image, so its figures depend on the seed alone.
  *
  * To run it alone: `node bench/mixing.ts [--json]`. Part of the suite `reading`.

@@ -298,7 +298,7 @@ describe('the window', () => {
     const whole = sameLabelRate(288, 9);
     const windowed = sameLabelRate(DEFAULT_SHUFFLE.windowShards, 9);
     const narrow = sameLabelRate(2, 9);
-    // Two images of nine equal labels: 1 / 9. In a window of n of N whole-label shards: 1 / n (1 - n / N) more of the rest.
+    // Two images of nine equal labels: 1 / 9. Those of the same shard are added, 1 / n in a window of n shards.
     assert.ok(Math.abs(whole - 1 / 9) < 0.002, `${whole}`);
     assert.ok(windowed - whole < (8 / 9) * (1 / DEFAULT_SHUFFLE.windowShards) + 0.002, `${windowed}`);
     assert.ok(narrow > 0.3, `a window of two shards would mix little: ${narrow}`);

@@ -123,12 +123,7 @@ describe('a shard', () => {
   });
 
   test('with a member that is not an image in the place of one', async (context) => {
-    await assertRefused(
-      context,
-      [1536, 2],
-      'IMAGE_MISSING',
-      /begins at byte 1536 of shard s\.tar, and "a\.json" does/,
-    );
+    await assertRefused(context, [1536, 2], 'IMAGE_MISSING', /begins at byte 1536 of shard s\.tar, and "a\.json" does/);
   });
 
   test('with another number of images than its version lists', async (context) => {

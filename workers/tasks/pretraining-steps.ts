@@ -62,8 +62,8 @@ export interface TrainingSteps {
   /**
    * Takes the trainer's next step.
    * @returns its metrics by name.
-   * @throws DomainError TRAINING_DIVERGED; TaskStopped, before the step, if a stop was requested while it had to wait for
-   * a shard; ImageDataError and the errors of the artifact store.
+   * @throws DomainError TRAINING_DIVERGED; TaskStopped, before the step, if a stop was requested while it had to wait
+   * for a shard; ImageDataError and the errors of the artifact store.
    */
   take(): Promise<Record<string, number>>;
   /** Stops reading images; the caller keeps ownership of the trainer. */

@@ -1,6 +1,6 @@
 /**
- * The stored bytes of images on their way to a sandboxed decoder, which must not have the shards open: a fixed number of
- * slots, each an unlinked file that holds the images of one request. The number of slots bounds the memory.
+ * The stored bytes of images on their way to a sandboxed decoder, which must not have the shards open: a fixed number
+ * of slots, each an unlinked file that holds the images of one request. The number of slots bounds the memory.
  */
 import { ftruncateSync, writeSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
