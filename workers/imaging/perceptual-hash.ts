@@ -13,12 +13,11 @@ const CELL_COUNT = 32;
 /** Samples in each direction that are enough for a cell. */
 const SAMPLES_PER_CELL = 8;
 
-/** Row k: cos((2x + 1) k pi / 2N). */
-const COSINES = Array.from({ length: FREQUENCY_COUNT }, (_, frequency) =>
-  Float64Array.from({ length: CELL_COUNT }, (_cell, place) =>
-    Math.cos(((2 * place + 1) * frequency * Math.PI) / (2 * CELL_COUNT)),
-  ),
-);
+/** `[8, 32]`: row k is cos((2x + 1) k pi / 2N). */
+const COSINES = Float64Array.from({ length: FREQUENCY_COUNT * CELL_COUNT }, (_, place) => {
+  const [frequency, cell] = [Math.floor(place / CELL_COUNT), place % CELL_COUNT];
+  return Math.cos(((2 * cell + 1) * frequency * Math.PI) / (2 * CELL_COUNT));
+});
 
 /**
  * 8 bytes: bit `8 v + u`, from the lowest of the first byte, is 1 where frequency (u right, v down) is positive. Bit 0,
@@ -26,40 +25,44 @@ const COSINES = Array.from({ length: FREQUENCY_COUNT }, (_, frequency) =>
  */
 export function perceptualHash(pixels: Pixels): Uint8Array {
   const cells = brightnessCells(pixels);
+  // Along rows first: [frequency u, cell row], so that the second pass reads in sequence too.
+  const rows = new Float64Array(FREQUENCY_COUNT * CELL_COUNT);
+  for (let row = 0; row < CELL_COUNT; row += 1) {
+    for (let right = 0; right < FREQUENCY_COUNT; right += 1)
+      rows[right * CELL_COUNT + row] = dot(cells, row * CELL_COUNT, COSINES, right * CELL_COUNT);
+  }
   const hash = new Uint8Array(FREQUENCY_COUNT);
-  // Along rows first: [cell row, frequency u].
-  const rows = Array.from({ length: CELL_COUNT }, (_, row) =>
-    COSINES.map((cosine) => dot(cells.subarray(row * CELL_COUNT, (row + 1) * CELL_COUNT), cosine)),
-  );
   for (let down = 0; down < FREQUENCY_COUNT; down += 1) {
-    for (let right = 0; right < FREQUENCY_COUNT; right += 1) {
-      if (down === 0 && right === 0) continue;
-      const value = (COSINES[down] ?? new Float64Array(0)).reduce(
-        (sum, cosine, row) => sum + cosine * (rows[row]?.[right] ?? 0),
-        0,
-      );
-      if (value > 0) hash[down] = (hash[down] ?? 0) | (1 << right);
-    }
+    let byte = 0;
+    for (let right = 0; right < FREQUENCY_COUNT; right += 1)
+      if (dot(rows, right * CELL_COUNT, COSINES, down * CELL_COUNT) > 0) byte |= 1 << right;
+    // The mean is always positive, and says nothing.
+    hash[down] = down === 0 ? byte & 0b11111110 : byte;
   }
   return hash;
 }
 
-/** Mean luma of each of 32 x 32 cells, from at most 8 x 8 samples of each. */
+/** Mean luma of each of 32 x 32 cells, from at most 8 x 8 samples of each. Reads the picture row by row. */
 function brightnessCells({ data, width, height }: Pixels): Float64Array {
+  const columns = Array.from({ length: CELL_COUNT }, (_, column) => samplePlaces(column, width));
   const cells = new Float64Array(CELL_COUNT * CELL_COUNT);
   for (let row = 0; row < CELL_COUNT; row += 1) {
     const ys = samplePlaces(row, height);
-    for (let column = 0; column < CELL_COUNT; column += 1) {
-      const xs = samplePlaces(column, width);
-      let sum = 0;
-      for (let y = ys.start; y < ys.end; y += ys.step) {
-        for (let x = xs.start; x < xs.end; x += xs.step) {
-          const offset = (y * width + x) * 3;
-          sum += 0.299 * (data[offset] ?? 0) + 0.587 * (data[offset + 1] ?? 0) + 0.114 * (data[offset + 2] ?? 0);
-        }
+    for (let y = ys.start; y < ys.end; y += ys.step) {
+      const firstByte = y * width * 3;
+      for (let column = 0; column < CELL_COUNT; column += 1) {
+        const { start, end, step } = columns[column] ?? ys;
+        const lastByte = firstByte + 3 * end;
+        // Thousandths of the luma are integers, so that the sum does not depend on its order.
+        let sum = 0;
+        for (let offset = firstByte + 3 * start; offset < lastByte; offset += 3 * step)
+          sum += 299 * (data[offset] ?? 0) + 587 * (data[offset + 1] ?? 0) + 114 * (data[offset + 2] ?? 0);
+        cells[row * CELL_COUNT + column] = (cells[row * CELL_COUNT + column] ?? 0) + sum;
       }
-      cells[row * CELL_COUNT + column] = sum / (ys.count * xs.count);
     }
+    for (let column = 0; column < CELL_COUNT; column += 1)
+      cells[row * CELL_COUNT + column] =
+        (cells[row * CELL_COUNT + column] ?? 0) / (1000 * ys.count * (columns[column] ?? ys).count);
   }
   return cells;
 }
@@ -79,9 +82,11 @@ function samplePlaces(cell: number, sidePx: number): Places {
   return { start, end, step, count: Math.ceil((end - start) / step) };
 }
 
-function dot(left: Float64Array, right: Float64Array): number {
+/** Of 32 numbers of each, from these places on. */
+function dot(left: Float64Array, leftStart: number, right: Float64Array, rightStart: number): number {
   let sum = 0;
-  for (let index = 0; index < left.length; index += 1) sum += (left[index] ?? 0) * (right[index] ?? 0);
+  for (let index = 0; index < CELL_COUNT; index += 1)
+    sum += (left[leftStart + index] ?? 0) * (right[rightStart + index] ?? 0);
   return sum;
 }
 
