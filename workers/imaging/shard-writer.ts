@@ -6,6 +6,8 @@ import { pack, type Pack } from 'tar-stream';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
 
 const BLOCK_BYTES = 512;
+/** Of one write to the store. */
+const PIECE_BYTES = 256 * 1024;
 const MEMBER = { mode: 0o644, uid: 0, gid: 0, mtime: new Date(0), type: 'file' } as const;
 
 export interface ShardLimits {
@@ -106,10 +108,22 @@ export function createShardWriter(
   };
 }
 
-/** The types of tar-stream do not state that it yields bytes. */
+/**
+ * The archive in pieces of some size: it yields header, image and padding by themselves, and the store would write each
+ * of these few hundred bytes to the disk by itself.
+ */
 async function* bytesOf(archive: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
+  let waiting: Uint8Array[] = [];
+  let waitingBytes = 0;
   for await (const chunk of archive) {
+    // The types of tar-stream do not state that it yields bytes.
     if (!(chunk instanceof Uint8Array)) throw new TypeError('The archive yielded something other than bytes.');
-    yield chunk;
+    waiting.push(chunk);
+    waitingBytes += chunk.length;
+    if (waitingBytes < PIECE_BYTES) continue;
+    yield Buffer.concat(waiting, waitingBytes);
+    waiting = [];
+    waitingBytes = 0;
   }
+  if (waitingBytes > 0) yield Buffer.concat(waiting, waitingBytes);
 }
