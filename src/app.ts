@@ -1,6 +1,8 @@
 /** The server's program: starts every part in order, and stops them in the reverse order. */
+import { createHash } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { hostname } from 'node:os';
 import path from 'node:path';
 import { createHttpServer } from './api/http.ts';
 import type { ApiContext, ServerFacts } from './api/context.ts';
@@ -40,8 +42,6 @@ export interface App {
 }
 
 const PAGES_DIR = path.resolve(import.meta.dirname, '../web/dist');
-/** Names the folder of the server's unfinished files in the artifact store; each run has its own. */
-const WRITER = 'server';
 const DRAIN_MS = 5_000;
 const EXPIRE_UPLOADS_EVERY_MS = 3_600_000;
 
@@ -89,13 +89,14 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     );
     closers.push(announcements.close);
 
-    const store = openArtifactStore(path.join(env.dataDir, 'artifacts'), WRITER);
+    const store = openArtifactStore(env.artifacts, writerOf(env));
+    await store.upkeep.requireUsable();
     await claimArtifactStore({ db, store });
     const downloadsDir = path.join(env.dataDir, 'downloads');
     const interrupted = await interruptedFiles(env.dataDir);
     // Deletes partial downloads and artifacts of a killed server; no other server uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
-    await store.upkeep.removeUnfinished(WRITER);
+    await store.upkeep.removeUnfinished(writerOf(env));
     const uploads = await openUploadStore({ folder: path.join(env.dataDir, 'uploads'), maxBytes: env.maxUploadBytes });
     closers.push(expireUploads(uploads, logger));
     const services = createServices({
@@ -166,6 +167,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       senderOf: createSenderReader(env),
       services,
       artifacts: store,
+      redirectDownloads: env.redirectDownloads,
       uploads,
       isReady: async () => (await databaseVersion(db)) !== '',
       runCounts: () => runs.countByStatus(),
@@ -209,6 +211,11 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[],
   });
   closers.push(postgres.stop);
   return postgres.url;
+}
+
+/** Names the server's unfinished files in the artifact store. A bucket may serve several servers of one registry. */
+function writerOf({ dataDir }: Environment): string {
+  return `server-${createHash('sha256').update(`${hostname()}:${dataDir}`).digest('hex').slice(0, 16)}`;
 }
 
 /** What to do if TensorFlow is missing; null if it is installed. */

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
+import { isBucketUrl, parseArtifactPlace, type ArtifactPlace, type S3Access } from './platform/artifact-store/place.ts';
 
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '..');
 
@@ -30,6 +31,21 @@ const environmentSchema = z.object({
       'must be a folder that does not contain the program itself',
     )
     .default('./.paraffin'),
+  PARAFFIN_ARTIFACTS_URL: z.string().refine(isBucketUrl, 'must be s3://bucket or s3://bucket/prefix').optional(),
+  PARAFFIN_ARTIFACTS_REDIRECT: flagSchema.default(false),
+  PARAFFIN_S3_ENDPOINT: z
+    .string()
+    .regex(/^https?:\/\/[^/\s]+\/?$/, 'must be http://host:port or https://host')
+    .transform((text) => text.replace(/\/$/, ''))
+    .optional(),
+  PARAFFIN_S3_REGION: z.string().min(1).optional(),
+  PARAFFIN_S3_PATH_STYLE: flagSchema.optional(),
+  PARAFFIN_CACHE_DIR: z.string().min(1).optional(),
+  PARAFFIN_CACHE_BYTES: z
+    .string()
+    .regex(/^[1-9]\d{0,14}$/, 'must be a number of bytes')
+    .transform(Number)
+    .default(100 * 1024 ** 3),
   PARAFFIN_HOST: z.string().min(1).default('127.0.0.1'),
   PARAFFIN_PORT: portSchema.default(4000),
   PARAFFIN_DATABASE_URL: z
@@ -110,6 +126,34 @@ export interface VariableGuide {
 /** One line for each variable; the compiler requires it for every variable of the schema above. */
 export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSchema>, VariableGuide>> = {
   PARAFFIN_DATA_DIR: { fallback: '`./.paraffin`', meaning: 'Folder of the database, artifacts, keys and imports.' },
+  PARAFFIN_ARTIFACTS_URL: {
+    fallback: '`<data>/artifacts`',
+    meaning:
+      '`s3://bucket/prefix` of the stored bytes; credentials come from the standard chain of AWS (`AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, `AWS_PROFILE`, the role of the machine). See [artifact stores](artifact-stores.md).',
+  },
+  PARAFFIN_ARTIFACTS_REDIRECT: {
+    fallback: '`false`',
+    meaning:
+      '`true`: downloads from a bucket are answered with 302 and a presigned address, so that the bytes do not pass through the server.',
+  },
+  PARAFFIN_S3_ENDPOINT: { fallback: 'Amazon S3', meaning: 'Address of an S3-compatible store.' },
+  PARAFFIN_S3_REGION: {
+    fallback: '`AWS_REGION`, or `us-east-1` with `PARAFFIN_S3_ENDPOINT`',
+    meaning: 'Region of the bucket.',
+  },
+  PARAFFIN_S3_PATH_STYLE: {
+    fallback: '`true` with `PARAFFIN_S3_ENDPOINT`',
+    meaning: '`true`: `endpoint/bucket/key`; `false`: `bucket.endpoint/key`.',
+  },
+  PARAFFIN_CACHE_DIR: {
+    fallback: '`<data>/cache`',
+    meaning:
+      'Folder in which a worker keeps copies of the artifacts of a bucket, and remembers which files it has verified. Workers of one machine may share it.',
+  },
+  PARAFFIN_CACHE_BYTES: {
+    fallback: '107374182400',
+    meaning: 'Limit of these copies; the least recently used ones are removed, and those that a run reads stay.',
+  },
   PARAFFIN_HOST: {
     fallback: '`127.0.0.1`',
     meaning:
@@ -196,6 +240,15 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
 export interface Environment {
   /** Absolute. Database, artifacts, keys and logs live below it. */
   readonly dataDir: string;
+  /** Where the stored bytes are: an absolute folder, or a bucket. */
+  readonly artifacts: ArtifactPlace;
+  /** How buckets are reached. */
+  readonly s3: S3Access;
+  /** True: downloads from a bucket are redirected to it. */
+  readonly redirectDownloads: boolean;
+  /** Absolute folder for copies of remote artifacts. */
+  readonly cacheDir: string;
+  readonly cacheBytes: number;
   readonly host: string;
   readonly port: number;
   /** An external PostgreSQL; undefined means the embedded one under the data directory. */
@@ -259,10 +312,21 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     throw new EnvironmentError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
   const values = parsed.data;
   const dataDir = path.resolve(values.PARAFFIN_DATA_DIR);
+  const localArtifacts = path.join(dataDir, 'artifacts');
+  const s3: S3Access = {
+    endpoint: values.PARAFFIN_S3_ENDPOINT,
+    region: values.PARAFFIN_S3_REGION,
+    pathStyle: values.PARAFFIN_S3_PATH_STYLE ?? values.PARAFFIN_S3_ENDPOINT !== undefined,
+  };
   const cacheHome = values.XDG_CACHE_HOME ?? path.join(homedir(), '.cache');
   const roots = values.PARAFFIN_IMPORT_ROOTS?.split(path.delimiter).filter((root) => root !== '') ?? [];
   return {
     dataDir,
+    artifacts: parseArtifactPlace(values.PARAFFIN_ARTIFACTS_URL ?? localArtifacts, s3) ?? localArtifacts,
+    s3,
+    redirectDownloads: values.PARAFFIN_ARTIFACTS_REDIRECT,
+    cacheDir: path.resolve(values.PARAFFIN_CACHE_DIR ?? path.join(dataDir, 'cache')),
+    cacheBytes: values.PARAFFIN_CACHE_BYTES,
     host: values.PARAFFIN_HOST,
     port: values.PARAFFIN_PORT,
     databaseUrl: values.PARAFFIN_DATABASE_URL,

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
+import type { ArtifactPlace } from '../src/platform/artifact-store/index.ts';
 import { PARENT_DEATH_SIGNAL } from '../src/platform/parent-death-signal.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
@@ -13,7 +14,9 @@ import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
 export interface ChildSettings {
   readonly databaseUrl: string;
   readonly dataDir: string;
-  readonly artifactsDir: string;
+  readonly artifacts: ArtifactPlace;
+  readonly cacheDir: string;
+  readonly cacheBytes: number;
   readonly workDir: string;
   readonly logLevel: string;
   readonly codeRevision: string | null;

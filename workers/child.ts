@@ -1,5 +1,4 @@
 /** Runs one run in one process, because TensorFlow blocks its thread, and a crash must end only this run. */
-import path from 'node:path';
 import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore, openLocalFiles } from '../src/platform/artifact-store/index.ts';
@@ -86,9 +85,9 @@ async function execute(start: StartMessage): Promise<void> {
   const reporter = createProgressReporter((report) => ledger.report(start.lease, report));
   const isTraining = start.run.kind === 'PRETRAINING';
   let isStateWritten = false;
-  const store = openArtifactStore(start.artifactsDir, folderOf(start.lease));
+  const store = openArtifactStore(start.artifacts, folderOf(start.lease));
   const services = createTaskServices({ db, transact, store });
-  const files = openLocalFiles({ store, folder: path.join(start.dataDir, 'cache') });
+  const files = openLocalFiles({ store, folder: start.cacheDir, maxBytes: start.cacheBytes });
   const context: TaskContext = {
     runId: start.run.id,
     lease: start.lease,

@@ -31,8 +31,7 @@ const { databaseUrl } = env;
 const SILENCE_MS = (LEASE_SECONDS * 1000) / 2;
 const db = openDatabase(databaseUrl, { maxConnections: 4, silenceTimeoutMs: SILENCE_MS });
 const warn = (): void => logger.warn('the worker waits for the database');
-const artifactsDir = path.join(env.dataDir, 'artifacts');
-const store = openArtifactStore(artifactsDir);
+const store = openArtifactStore(env.artifacts);
 await untilDatabaseAnswers(() => requireArtifactStore({ db, store }), warn).catch((error: unknown) => {
   if (!(error instanceof DomainError)) throw error;
   logger.fatal(`${error.message} ${error.hint ?? ''}`);
@@ -59,7 +58,9 @@ const agent = createAgent({
   child: {
     databaseUrl,
     dataDir: env.dataDir,
-    artifactsDir,
+    artifacts: env.artifacts,
+    cacheDir: env.cacheDir,
+    cacheBytes: env.cacheBytes,
     logLevel: env.logLevel,
     codeRevision: env.codeRevision ?? null,
   },

@@ -44,7 +44,9 @@ export interface DownloadSources {
   readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
   readonly embeddings: (viewer: Viewer, id: string, format: EmbeddingFileFormat) => Promise<ServedFile>;
   readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
-  readonly artifacts: Pick<ArtifactStore, 'stat' | 'open'>;
+  readonly artifacts: Pick<ArtifactStore, 'stat' | 'open' | 'link'>;
+  /** True: the client fetches large files from the artifact store itself, if the store can make links. */
+  readonly redirects: boolean;
   /** Called for a stored file whose digest or size is wrong. */
   readonly reportDamage: (sha256: string) => Promise<void>;
 }
@@ -57,6 +59,7 @@ export interface DownloadOptions {
 }
 
 const LISTENERS_MAX = 20;
+const REDIRECT_BYTES_MIN = 1024 * 1024;
 
 /**
  * The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}`, `/embeddings/{id}.npy|csv` and
@@ -168,11 +171,20 @@ async function sendFile(
     response.status(304).end();
     return;
   }
+  const disposition = file.fileName === undefined ? undefined : attachment(file.fileName);
+  if (sources.redirects && sources.artifacts.link !== undefined && isRedirectable(request, file)) {
+    const link = await sources.artifacts.link(file.sha256, { mediaType: file.mediaType, disposition });
+    response.setHeader('Repr-Digest', reprDigestOf(file.sha256));
+    // The link is good for some minutes only.
+    response.setHeader('Cache-Control', 'private, no-store');
+    response.redirect(302, link);
+    return;
+  }
   response.setHeader('Accept-Ranges', 'bytes');
-  response.setHeader('Repr-Digest', `sha-256=:${Buffer.from(file.sha256, 'hex').toString('base64')}:`);
+  response.setHeader('Repr-Digest', reprDigestOf(file.sha256));
   response.setHeader('Content-Type', file.mediaType);
   response.setHeader('Content-Length', last - first + 1);
-  if (file.fileName !== undefined) response.setHeader('Content-Disposition', attachment(file.fileName));
+  if (disposition !== undefined) response.setHeader('Content-Disposition', disposition);
   if (range !== 'WHOLE') {
     response.status(206);
     response.setHeader('Content-Range', `bytes ${first}-${last}/${file.byteSize}`);
@@ -191,6 +203,21 @@ async function sendFile(
     // A client that disconnects is not an error of the server.
     if (!isPrematureClose(error)) throw error;
   });
+}
+
+/**
+ * A client repeats its request at the store with the same Range. It would also repeat If-Match and If-Range, and the
+ * store does not know our ETag: such requests are answered by the server. So are small files (thumbnails), which a
+ * redirect would only delay.
+ */
+function isRedirectable({ method, headers }: Request, { byteSize }: ServedFile): boolean {
+  const hasOwnTag = headers['if-match'] !== undefined || headers['if-range'] !== undefined;
+  return method === 'GET' && !hasOwnTag && byteSize >= REDIRECT_BYTES_MIN;
+}
+
+/** RFC 9530. */
+function reprDigestOf(sha256: string): string {
+  return `sha-256=:${Buffer.from(sha256, 'hex').toString('base64')}:`;
 }
 
 /**

@@ -106,6 +106,7 @@ export function httpFailure(thrown: unknown, { requestId, logger }: FailureConte
 /** The HTTP status of an answer that consists of this error. */
 export function httpStatusOf(code: ErrorCode): number {
   if (code === 'PRECONDITION_FAILED') return 412;
+  if (code.startsWith('STORE_')) return 503;
   if (code === 'RANGE_NOT_SATISFIABLE') return 416;
   if (code === 'EXPORT_CHECK_FAILED') return 409;
   if (code === 'EXPORT_FAILED') return 502;

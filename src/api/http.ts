@@ -51,6 +51,8 @@ export interface HttpServerOptions {
   readonly senderOf: (request: IncomingMessage) => Sender;
   readonly services: Pick<Services, 'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports'>;
   readonly artifacts: DownloadSources['artifacts'];
+  /** True: large files are redirected to the artifact store, if it can make links. */
+  readonly redirectDownloads?: boolean;
   readonly uploads: UploadStore;
   /** False or a rejection: the server answers requests but cannot do its work. */
   readonly isReady: () => Promise<boolean>;
@@ -349,7 +351,7 @@ function graphqlOverHttp(
   return [router];
 }
 
-function sourcesOf({ services, artifacts, logger }: HttpServerOptions): DownloadSources {
+function sourcesOf({ services, artifacts, redirectDownloads = false, logger }: HttpServerOptions): DownloadSources {
   const artifactOrThrow = async (viewer: Viewer, sha256: string) => {
     const artifact = await services.artifacts.get(viewer, sha256);
     if (artifact !== undefined) return artifact;
@@ -362,6 +364,7 @@ function sourcesOf({ services, artifacts, logger }: HttpServerOptions): Download
   };
   return {
     artifacts,
+    redirects: redirectDownloads,
     reportDamage: (sha256) => {
       logger.error({ sha256 }, 'the digest or size of a stored file is wrong');
       return services.artifacts.reportDamage(sha256);

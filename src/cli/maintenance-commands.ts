@@ -34,6 +34,20 @@ export const gcCommand = command('gc', {
     process.exitCode = await (await import('./gc.ts')).gc(options);
   });
 
+export const artifactsCommand = group('artifacts', 'move the stored files of a registry').addCommand(
+  command('copy', {
+    summary: 'copy all stored files into a bucket or a folder',
+    details:
+      'Copies every stored file of the registry to --to and verifies it on the way; the registry itself keeps using its present store until PARAFFIN_ARTIFACTS_URL is changed. An interrupted copy continues when the same command is run again. The server can stay running; stop it and run the command once more before the change, so that nothing is left behind. Credentials of buckets come from the standard chain of AWS. Exit code 3 if a stored file is missing or damaged.',
+    examples: ['artifacts copy --to s3://lab-bucket/paraffin', 'artifacts copy --to /srv/paraffin/artifacts'],
+  })
+    .requiredOption('--to <place>', 's3://bucket/prefix, or a folder')
+    .option('--json', 'print one JSON document')
+    .action(async (options) => {
+      process.exitCode = await (await import('./artifacts.ts')).copy(options);
+    }),
+);
+
 export const backupCommand = command('backup', {
   summary: 'back up database and stored files into one file',
   details:
@@ -49,14 +63,14 @@ export const backupCommand = command('backup', {
 export const restoreCommand = command('restore', {
   summary: 'restore a backup into an empty folder',
   details:
-    'Restores a backup into an empty folder and checks every digest. With PARAFFIN_DATABASE_URL the rows go into that database, which must have no tables. Runs that were active are queued and continue from their last kept state. A backup of an older Paraffin is migrated; a backup of a newer one is refused. Exit code 3 if some stored files in the backup are damaged.',
+    'Restores a backup into an empty folder and checks every digest. With PARAFFIN_DATABASE_URL the rows go into that database, which must have no tables; with PARAFFIN_ARTIFACTS_URL the stored files go into that bucket, whose prefix must be empty. Runs that were active are queued and continue from their last kept state. A backup of an older Paraffin is migrated; a backup of a newer one is refused. Exit code 3 if some stored files in the backup are damaged.',
   examples: ['restore /backups/paraffin.tar --data-dir /srv/paraffin'],
 })
   .argument('<file>', 'a backup')
   .requiredOption('--data-dir <folder>', 'an empty or new folder')
   .option(
-    '--bytes-from <folder>',
-    'for a backup of the database alone (backups/ of a data directory): the artifacts folder of that directory',
+    '--bytes-from <place>',
+    'for a backup of the database alone (backups/ of a data directory): the artifacts folder of that directory, or s3://bucket/prefix',
   )
   .option('--json', 'print one JSON document')
   .action(async (file, options) => {

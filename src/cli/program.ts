@@ -9,6 +9,7 @@ import { runCommands } from './client/runs.ts';
 import { downloadCommand, verifyCommand } from './client/weights.ts';
 import { completionCommand } from './completion.ts';
 import {
+  artifactsCommand,
   auditCommand,
   backupCommand,
   fsckCommand,
@@ -50,7 +51,16 @@ export function createProgram(version: string): CommandUnknownOpts {
     ['Work:', [pretrainCommand, evaluateCommand, compareCommand, leaderboardCommand, runCommands()]],
     [
       'Operating a registry:',
-      [keyCommands(), backupCommand, restoreCommand, fsckCommand, gcCommand, uploadsCommand, auditCommand],
+      [
+        keyCommands(),
+        backupCommand,
+        restoreCommand,
+        fsckCommand,
+        gcCommand,
+        artifactsCommand,
+        uploadsCommand,
+        auditCommand,
+      ],
     ],
     ['Shell:', [completionCommand(() => program)]],
   ];

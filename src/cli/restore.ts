@@ -5,7 +5,7 @@ import { readEnvironment } from '../env.ts';
 import { DomainError } from '../errors.ts';
 import { adoptArtifactStore } from '../modules/artifacts/index.ts';
 import { createLedger } from '../modules/runs/index.ts';
-import { openArtifactStore } from '../platform/artifact-store/index.ts';
+import { openArtifactStore, parseArtifactPlace, type ArtifactStore } from '../platform/artifact-store/index.ts';
 import {
   readBackup,
   readBackupHead,
@@ -29,13 +29,19 @@ export interface RestoreOptions {
   readonly json?: true | undefined;
 }
 
+const END_OF_TIME = new Date(8.64e15);
+
 export async function restore(file: string, { dataDir: target, bytesFrom, json }: RestoreOptions): Promise<ExitCode> {
   const dataDir = path.resolve(target);
   const migrations = await readMigrations(MIGRATIONS_DIR);
   // Checked before anything is created.
   await readBackupHead(file, migrations);
-  const { databaseUrl } = readEnvironment();
+  const { databaseUrl, artifacts, s3 } = readEnvironment();
   if (databaseUrl !== undefined) await requireNoTables(databaseUrl);
+  // With PARAFFIN_ARTIFACTS_URL the bytes go into that bucket, as the rows go into PARAFFIN_DATABASE_URL.
+  const store = openArtifactStore(typeof artifacts === 'string' ? path.join(dataDir, 'artifacts') : artifacts);
+  const bytesPlace = bytesFrom === undefined ? undefined : parseArtifactPlace(bytesFrom, s3);
+  if (typeof artifacts !== 'string') await requireEmpty(store);
   const status = createStatusLine(process.stderr);
   const report = await interruptible(async (signal) => {
     const place = await lockForRestore(dataDir);
@@ -48,8 +54,8 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
         restored = await restoreInto({
           file,
           databaseUrl: postgres?.url ?? databaseUrl ?? '',
-          store: openArtifactStore(path.join(dataDir, 'artifacts')),
-          bytesFrom: bytesFrom === undefined ? undefined : openArtifactStore(path.resolve(bytesFrom)),
+          store,
+          bytesFrom: bytesPlace === undefined ? undefined : openArtifactStore(bytesPlace),
           migrations,
           signal,
           onProgress: ({ bytesDone, bytesTotal }) =>
@@ -66,6 +72,7 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
       status.end();
       await place.clear();
       if (databaseUrl !== undefined) await dropEverything(databaseUrl);
+      if (typeof artifacts !== 'string') await deleteAll(store);
       throw error;
     } finally {
       guard.disarm();
@@ -100,6 +107,24 @@ async function restoreInto(
   } finally {
     await db.$disconnect();
   }
+}
+
+/** @throws DomainError CONFLICT for a bucket that holds artifacts already, and what prevents its use. */
+async function requireEmpty(store: ArtifactStore): Promise<void> {
+  await store.upkeep.requireUsable();
+  const { done } = await store.list().next();
+  if (done === true && (await store.upkeep.readIdentity()) === undefined) return;
+  throw new DomainError({
+    code: 'CONFLICT',
+    message: `${store.location} is not empty.`,
+    field: 'PARAFFIN_ARTIFACTS_URL',
+    hint: 'Restore into a new prefix of the bucket.',
+  });
+}
+
+/** What an unfinished restore has put into a bucket that was empty. */
+async function deleteAll(store: ArtifactStore): Promise<void> {
+  for await (const { sha256 } of store.list()) if (sha256 !== undefined) await store.delete(sha256, END_OF_TIME);
 }
 
 async function requireNoTables(databaseUrl: string): Promise<void> {

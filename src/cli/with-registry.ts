@@ -1,5 +1,4 @@
 /** Shared by the commands on stored bytes (backup, fsck, gc): they open the registry of the environment directly. */
-import path from 'node:path';
 import { readEnvironment, type Environment } from '../env.ts';
 import { openArtifactStore, type ArtifactStore } from '../platform/artifact-store/index.ts';
 import { openDatabase, transactionsOf, type Database, type Transact } from '../platform/db.ts';
@@ -27,7 +26,7 @@ export async function withRegistry<Result>(work: (registry: ReachedRegistry) => 
         databaseUrl: database.url,
         db,
         transact: transactionsOf(db),
-        store: openArtifactStore(path.join(env.dataDir, 'artifacts')),
+        store: openArtifactStore(env.artifacts),
       });
     } finally {
       await db.$disconnect();

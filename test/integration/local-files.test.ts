@@ -38,7 +38,7 @@ async function newStage(context: TestContext): Promise<Stage> {
     store,
     sha256,
     readCount: () => readCount,
-    anotherProcess: () => openLocalFiles({ store: counted, folder: path.join(folder, 'cache') }),
+    anotherProcess: () => openLocalFiles({ store: counted, folder: path.join(folder, 'cache'), maxBytes: 1_000_000 }),
   };
 }
 

@@ -16,6 +16,8 @@ import {
 } from '../../workers/tasks/task.ts';
 import type { TestDatabase } from './database.ts';
 
+const CACHE_BYTES = 1_000_000_000;
+
 export interface TaskRunner {
   /** Deleted by `close` if the runner created it. */
   readonly base: string;
@@ -42,7 +44,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
   const ledger = createLedger(db, transact);
   const store = openArtifactStore(path.join(base, 'artifacts'));
   const services = createTaskServices({ db, transact, store });
-  const files = openLocalFiles({ store, folder: path.join(base, 'cache') });
+  const files = openLocalFiles({ store, folder: path.join(base, 'cache'), maxBytes: CACHE_BYTES });
   const claim: TaskRunner['claim'] = async (task, runId, stop = () => 'NO') => {
     const claimed = await ledger.claim([task.kind], 'test');
     assert.ok(claimed?.run.id === runId);

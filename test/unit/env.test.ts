@@ -11,6 +11,11 @@ describe('environment', () => {
     const env = readEnvironment({ XDG_CACHE_HOME: '/cache' });
     assert.deepEqual(env, {
       dataDir: path.resolve('.paraffin'),
+      artifacts: path.resolve('.paraffin/artifacts'),
+      s3: { endpoint: undefined, region: undefined, pathStyle: false },
+      redirectDownloads: false,
+      cacheDir: path.resolve('.paraffin/cache'),
+      cacheBytes: 100 * 1024 ** 3,
       host: '127.0.0.1',
       port: 4000,
       databaseUrl: undefined,
@@ -55,6 +60,33 @@ describe('environment', () => {
       assert.throws(() => readEnvironment({ PARAFFIN_DATA_DIR: folder }), /PARAFFIN_DATA_DIR: .* the program/, folder);
     for (const folder of ['data', `${path.resolve('.')}-data`])
       assert.equal(readEnvironment({ PARAFFIN_DATA_DIR: folder }).dataDir, path.resolve(folder));
+  });
+
+  test('a bucket: with or without a prefix, at Amazon by its name, elsewhere by its path', () => {
+    const placeOf = (url: string, others: Readonly<Record<string, string>> = {}): unknown =>
+      readEnvironment({ PARAFFIN_ARTIFACTS_URL: url, ...others }).artifacts;
+    const amazon = { endpoint: undefined, region: undefined, pathStyle: false };
+    assert.deepEqual(placeOf('s3://lab-bucket'), { bucket: 'lab-bucket', prefix: '', ...amazon });
+    assert.deepEqual(placeOf('s3://lab.bucket/a//b/'), { bucket: 'lab.bucket', prefix: 'a/b', ...amazon });
+    assert.deepEqual(placeOf('s3://lab/a', { PARAFFIN_S3_ENDPOINT: 'https://s3.lab/', PARAFFIN_S3_REGION: 'x' }), {
+      ...{ bucket: 'lab', prefix: 'a', endpoint: 'https://s3.lab', region: 'x', pathStyle: true },
+    });
+    const { s3 } = readEnvironment({ PARAFFIN_S3_ENDPOINT: 'http://h:9', PARAFFIN_S3_PATH_STYLE: 'false' });
+    assert.equal(s3.pathStyle, false);
+    for (const wrong of [
+      'lab-bucket/a',
+      '/srv/artifacts',
+      's3://',
+      's3://Lab',
+      's3://ab',
+      'S3://lab',
+      's3://lab/a?b=c',
+    ])
+      assert.throws(() => placeOf(wrong), /PARAFFIN_ARTIFACTS_URL: must be s3:/, wrong);
+    for (const wrong of ['s3.lab', 'https://s3.lab/path', 'ftp://s3.lab'])
+      assert.throws(() => readEnvironment({ PARAFFIN_S3_ENDPOINT: wrong }), /PARAFFIN_S3_ENDPOINT: must be/, wrong);
+    for (const wrong of ['0', '-1', '1e9', '10 GB'])
+      assert.throws(() => readEnvironment({ PARAFFIN_CACHE_BYTES: wrong }), /PARAFFIN_CACHE_BYTES: must be/, wrong);
   });
 
   test('flags are true, false, 1 or 0', () => {

@@ -30,12 +30,19 @@ export async function claimArtifactStore({ db, store }: RegistryStore): Promise<
   const storeId = await recordStoreId(db, found ?? randomUUID());
   if (storeId === found) return;
   if (found !== undefined || !(await containsArtifactOf({ db, store }))) throw otherStore(store, storeId);
-  await store.upkeep.writeIdentity(storeId);
+  await giveIdentity(store, storeId);
 }
 
-/** Called by a restore that has just filled the store: gives the store the registry's identity. */
+/**
+ * Called by a restore that has just filled the store, and before the artifacts of a registry are copied into it: gives
+ * the store the registry's identity.
+ * @throws DomainError CONFLICT when the store belongs to another registry.
+ */
 export async function adoptArtifactStore({ db, store }: RegistryStore): Promise<void> {
-  await store.upkeep.writeIdentity(await recordStoreId(db, randomUUID()));
+  const found = await identityOf(store);
+  const storeId = await recordStoreId(db, randomUUID());
+  if (found !== undefined && found !== storeId) throw otherStore(store, storeId);
+  await giveIdentity(store, storeId);
 }
 
 /**
@@ -45,6 +52,12 @@ export async function adoptArtifactStore({ db, store }: RegistryStore): Promise<
 export async function requireArtifactStore({ db, store }: RegistryStore): Promise<void> {
   const storeId = await findStoreId(db);
   if (storeId !== undefined && storeId !== (await identityOf(store))) throw otherStore(store, storeId);
+}
+
+async function giveIdentity(store: ArtifactStore, storeId: string): Promise<void> {
+  await store.upkeep.writeIdentity(storeId);
+  // Two servers may claim an empty bucket at the same time, and a restore may name the bucket of another registry.
+  if ((await identityOf(store)) !== storeId) throw otherStore(store, storeId);
 }
 
 async function identityOf({ location, upkeep }: ArtifactStore): Promise<string | undefined> {
@@ -62,10 +75,11 @@ async function containsArtifactOf({ db, store }: RegistryStore): Promise<boolean
 }
 
 function otherStore({ location }: ArtifactStore, storeId: string): DomainError {
+  const setting = location.startsWith('s3://') ? 'PARAFFIN_ARTIFACTS_URL' : 'PARAFFIN_DATA_DIR';
   return new DomainError({
     code: 'CONFLICT',
     message: `${location} is not the artifact store of this registry.`,
-    field: 'PARAFFIN_DATA_DIR',
-    hint: `Set PARAFFIN_DATA_DIR to the data directory of the registry's server. If the artifacts of the registry were moved here, write ${storeId} into ${location}/store-id.`,
+    field: setting,
+    hint: `Set ${setting} as it is set for the registry's server. If the artifacts of the registry were moved here, write ${storeId} into ${location}/store-id.`,
   });
 }

@@ -1,5 +1,6 @@
 /** Artifacts: immutable bytes named by their sha256. */
 export { createArtifactService, type ArtifactService } from './artifacts.service.ts';
+export { copyArtifacts, type CopyReport } from './copy.ts';
 export { checkArtifacts, type DamagedArtifact, type FsckProgress, type FsckReport, type Sum } from './fsck.ts';
 export {
   collectGarbage,

@@ -1,8 +1,16 @@
 /** The artifact store: the interface, and the choice of an implementation. */
 import { openLocalStore, type LocalArtifactStore } from './local.ts';
+import type { ArtifactPlace } from './place.ts';
+import type { S3Place } from './s3-client.ts';
+import { openS3Store, type S3ArtifactStore } from './s3.ts';
+import type { ArtifactStore } from './store.ts';
 
 export { isBadSector, type LocalArtifactStore } from './local.ts';
-export { openLocalFiles, type LocalFile, type LocalFiles } from './local-files.ts';
+export type { LocalFile, LocalFiles } from './local-file.ts';
+export { openLocalFiles } from './local-files.ts';
+export { parseArtifactPlace, type ArtifactPlace, type S3Access } from './place.ts';
+export type { S3Place } from './s3-client.ts';
+export { openS3Store, type S3ArtifactStore } from './s3.ts';
 export { verifyArtifact } from './verify.ts';
 export {
   artifactCorrupt,
@@ -14,10 +22,10 @@ export {
   type StoredFile,
 } from './store.ts';
 
-/**
- * @param folder of a local store.
- * @param writer names this process's unfinished files, so that they can be removed when it has ended.
- */
-export function openArtifactStore(folder: string, writer = ''): LocalArtifactStore {
-  return openLocalStore(folder, writer);
+/** @param writer names this process's unfinished files, so that they can be removed when it has ended. */
+export function openArtifactStore(folder: string, writer?: string): LocalArtifactStore;
+export function openArtifactStore(place: S3Place, writer?: string): S3ArtifactStore;
+export function openArtifactStore(place: ArtifactPlace, writer?: string): ArtifactStore;
+export function openArtifactStore(place: ArtifactPlace, writer = ''): ArtifactStore {
+  return typeof place === 'string' ? openLocalStore(place, writer) : openS3Store(place, { writer });
 }

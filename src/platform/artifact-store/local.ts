@@ -110,7 +110,10 @@ export function openLocalStore(rootDir: string, writer = ''): LocalArtifactStore
         await syncFolder(path.dirname(file));
       }
     },
+    link: undefined,
     upkeep: {
+      // Folders are made when they are needed, and a full or read-only disk says so by itself.
+      requireUsable: () => Promise.resolve(),
       readIdentity: () =>
         readFile(identityFile, 'utf8').then(
           (text) => text.trim(),
@@ -124,15 +127,22 @@ export function openLocalStore(rootDir: string, writer = ''): LocalArtifactStore
         await writeFile(identityFile, `${storeId}\n`, { mode: 0o600 });
       },
       quarantine: async (sha256) => {
+        const file = pathOf(sha256);
         const isCorrupt = await verifyArtifact(self, sha256).then(
           () => false,
           (error: unknown) => error instanceof DomainError && error.code === 'ARTIFACT_CORRUPT',
         );
-        // Two readers may find the same damage concurrently; the second one then has no file to move.
-        if (!isCorrupt || !(await exists(pathOf(sha256)))) return false;
+        // An artifact that is in quarantine already is corrupt and has no file.
+        if (!isCorrupt || !(await exists(file))) return false;
         await mkdir(path.join(rootDir, QUARANTINE_DIR), { recursive: true, mode: 0o700 });
-        await moveIntoPlace(pathOf(sha256), quarantinePathOf(sha256));
-        await syncFolder(path.dirname(pathOf(sha256)));
+        try {
+          await moveIntoPlace(file, quarantinePathOf(sha256));
+        } catch (error) {
+          // Two readers found the same damage, and the other one has just moved it.
+          if (hasCode(error, 'ENOENT')) return false;
+          throw error;
+        }
+        await syncFolder(path.dirname(file));
         return true;
       },
       quarantined: async () => {

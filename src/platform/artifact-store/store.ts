@@ -56,13 +56,31 @@ export interface ArtifactStore {
   list(): AsyncGenerator<StoredFile>;
   /** Deletes the artifact unless it was written at or after `unlessSince`. @returns whether it was deleted. */
   delete(sha256: string, unlessSince: Date): Promise<boolean>;
+  /**
+   * Makes an address from which anyone who has it can read the artifact for some minutes; undefined for a store whose
+   * bytes only the server can send.
+   */
+  readonly link: ((sha256: string, options: LinkOptions) => Promise<string>) | undefined;
   readonly upkeep: StoreUpkeep;
+}
+
+/** How the answer to a link describes the bytes. */
+export interface LinkOptions {
+  readonly mediaType: string;
+  /** The value of Content-Disposition. */
+  readonly disposition: string | undefined;
 }
 
 /** What the program itself needs to look after a store: identity, damage, and what killed processes left. */
 export interface StoreUpkeep {
+  /**
+   * Called at the start of a program that stores artifacts.
+   * @throws DomainError STORE_* that says what to do if artifacts cannot be stored here.
+   */
+  requireUsable(): Promise<void>;
   /** The identity that ties the store to its registry; undefined for a store without one. */
   readIdentity(): Promise<string | undefined>;
+  /** The caller reads the identity again: another server may have written one at the same time. */
   writeIdentity(storeId: string): Promise<void>;
   /** Reads the artifact again and, if its digest is still wrong, moves it to quarantine. @returns whether it moved. */
   quarantine(sha256: string): Promise<boolean>;

@@ -1,0 +1,474 @@
+/**
+ * An artifact store in a bucket of any S3-compatible store. Keys below the prefix:
+ *
+ *   sha256/<aa>/<sha256>   artifacts; the same names as in a local store
+ *   tmp/<writer>/<uuid>    uploads that are not published yet
+ *   doomed/<sha256>        the artifact is being deleted
+ *   quarantine/<sha256>    damaged artifacts
+ *   store-id               the identity of the registry
+ *
+ * The digest of a stream is known only at its end, so a large artifact is uploaded in parts to a temporary key,
+ * compared with what was sent, and copied to its name by the store itself: under its name there is never anything
+ * unfinished. Storing the same bytes again overwrites equal bytes by equal bytes, deliberately without a condition: it
+ * renews the time that garbage collection looks at, and it repairs a damaged object.
+ */
+import { createHash, randomUUID } from 'node:crypto';
+import { Readable } from 'node:stream';
+import { setTimeout as pause } from 'node:timers/promises';
+import { DomainError } from '../../errors.ts';
+import {
+  createS3Requests,
+  type ObjectFacts,
+  type OpenedObject,
+  type S3Place,
+  type S3Requests,
+  type UploadedPart,
+} from './s3-client.ts';
+import { isConditionFailed, isRangeAfterEnd, storeError } from './s3-errors.ts';
+import { probeStore, type StoreAbilities } from './s3-probe.ts';
+import {
+  artifactCorrupt,
+  artifactMissing,
+  isSha256,
+  requireSha256,
+  type ArtifactStore,
+  type ByteRange,
+  type ByteSource,
+  type StoredBytes,
+} from './store.ts';
+import { readWhole, verifyArtifact } from './verify.ts';
+
+export interface S3Options {
+  /** Names this process's unfinished uploads, so that they can be removed when it has ended. */
+  readonly writer?: string;
+  /** A connection without any byte for this long is given up, and the request repeated. */
+  readonly stallTimeoutMs?: number;
+}
+
+/** The size of one part; a store accepts 10,000 of at least 5 MiB, so an artifact has at most 80 GB. */
+const PART_BYTES = 8 * 1024 * 1024;
+const PARTS_MAX = 10_000;
+/** Parts in flight: enough to hide the round trips; each holds its bytes in memory. */
+const PARTS_AT_ONCE = 4;
+/** How often reading continues after a broken connection without any progress. */
+const RESUMES_MAX = 5;
+const RESUME_PAUSE_MS = 100;
+/** A deletion takes two requests. A mark that stays longer was left by a process that died. */
+const DELETION_MAX_MS = 60_000;
+const DELETION_POLL_MS = 250;
+/** How often an artifact is published again because a garbage collection deleted it meanwhile. */
+const PUBLICATIONS_MAX = 5;
+const UNNAMED_WRITER = '-';
+/** Uploads of processes without a writer name are removed when they are this old. */
+const ABANDONED_MS = 24 * 3_600_000;
+/** Workers ask every few seconds; what killed processes left costs a little money, and no correctness. */
+const WRITERS_LISTED_EVERY_MS = 300_000;
+const LINK_SECONDS = 900;
+/** Hides the consumer's pauses from the connection. */
+const READ_AHEAD_BYTES = 1024 * 1024;
+
+export interface S3ArtifactStore extends ArtifactStore {
+  /** What the store honours, found out by the first call. Throws if the bucket cannot be used. */
+  abilities(): Promise<StoreAbilities>;
+}
+
+export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3Options = {}): S3ArtifactStore {
+  const requests = createS3Requests(place, stallTimeoutMs === undefined ? {} : { stallTimeoutMs });
+  const root = place.prefix === '' ? '' : `${place.prefix}/`;
+  const location = `s3://${place.bucket}${place.prefix === '' ? '' : `/${place.prefix}`}`;
+  const keyOf = (sha256: string): string => `${root}sha256/${requireSha256(sha256).slice(0, 2)}/${sha256}`;
+  const quarantineKeyOf = (sha256: string): string => `${root}quarantine/${requireSha256(sha256)}`;
+  const doomedKeyOf = (sha256: string): string => `${root}doomed/${sha256}`;
+  const identityKey = `${root}store-id`;
+  const unfinishedPrefix = `${root}tmp/`;
+
+  let probing: Promise<StoreAbilities> | undefined;
+  const abilities = (): Promise<StoreAbilities> => {
+    // A failed probe is repeated by the next caller.
+    probing ??= probeStore(requests, place, root).catch((error: unknown) => {
+      probing = undefined;
+      throw error;
+    });
+    return probing;
+  };
+
+  const open: ArtifactStore['open'] = async (sha256, range) => {
+    const key = keyOf(sha256);
+    const found = await requests.get(key, range).catch((error: unknown) => {
+      throw isRangeAfterEnd(error) ? artifactCorrupt(sha256, error) : error;
+    });
+    if (found !== undefined)
+      return Readable.from(resumed(requests, { key, sha256, found, range }), {
+        ...{ objectMode: false, highWaterMark: READ_AHEAD_BYTES },
+      });
+    throw (await requests.head(quarantineKeyOf(sha256))) === undefined
+      ? artifactMissing(sha256)
+      : artifactCorrupt(sha256);
+  };
+  const self: Pick<ArtifactStore, 'open'> = { open };
+
+  /** Bytes may also change on the way: only the second wrong reading in a row is damage. */
+  const twice = async <Result>(work: () => Promise<Result>): Promise<Result> => {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isCorrupt(error)) throw error;
+      return work();
+    }
+  };
+
+  /**
+   * Publishes, then makes sure that no deletion that had already looked at the old object removes the new one. A
+   * deletion marks the name first, looks at the time, deletes, and unmarks: so it has either seen the new time, or its
+   * mark is still there, or the object is already gone, and each of them is visible here in this order.
+   */
+  const publish = async (sha256: string, byteSize: number, write: () => Promise<void>): Promise<void> => {
+    for (let attempt = 1; attempt <= PUBLICATIONS_MAX; attempt += 1) {
+      await write();
+      await deletionEnded(requests, doomedKeyOf(sha256));
+      if ((await requests.head(keyOf(sha256)))?.byteSize === byteSize) return;
+    }
+    throw new DomainError({
+      code: 'STORE_INCOMPATIBLE',
+      message: `The store of ${location} does not show ${keyOf(sha256)} after it was stored.`,
+      field: 'PARAFFIN_ARTIFACTS_URL',
+      hint: 'Paraffin needs a store that shows an object as soon as it has confirmed it.',
+    });
+  };
+
+  const put = async (source: ByteSource): Promise<StoredBytes> => {
+    const { uploadCheck } = await abilities();
+    const hash = createHash('sha256');
+    const parts = partsOf(source, hash);
+    const { value: first = { bytes: Buffer.alloc(0), isLast: true } } = await parts.next();
+    const firstBytes = first.bytes;
+    const isSmall = first.isLast;
+    if (isSmall && uploadCheck !== 'NONE') {
+      // One request, checked by the store: the object appears whole or not at all.
+      const sha256 = hash.digest('hex');
+      await publish(sha256, firstBytes.length, () => requests.put(keyOf(sha256), firstBytes, { check: uploadCheck }));
+      return { sha256, byteSize: firstBytes.length };
+    }
+    const temporaryKey = `${unfinishedPrefix}${writer === '' ? UNNAMED_WRITER : writer}/${randomUUID()}`;
+    try {
+      const byteSize = isSmall
+        ? firstBytes.length
+        : await uploadParts(requests, temporaryKey, firstBytes, parts, uploadCheck);
+      if (isSmall) await requests.put(temporaryKey, firstBytes);
+      const sha256 = hash.digest('hex');
+      await requireUploaded(requests, temporaryKey, { sha256, byteSize }, uploadCheck === 'NONE');
+      await publish(sha256, byteSize, () => requests.copy(temporaryKey, keyOf(sha256), byteSize));
+      return { sha256, byteSize };
+    } finally {
+      // What stays after a failure here is removed when the writer's process has ended.
+      await requests.delete(temporaryKey).catch(() => undefined);
+    }
+  };
+
+  const stat = async (sha256: string): Promise<ObjectFacts | undefined> => requests.head(keyOf(sha256));
+
+  const removeUploads = async (prefix: string, before: Date): Promise<void> => {
+    for (const { key, uploadId, begunAt } of await requests.openUploads(prefix))
+      if (begunAt < before) await requests.abortUpload(key, uploadId);
+    for await (const { key, writtenAt } of requests.list(prefix)) if (writtenAt < before) await requests.delete(key);
+  };
+  let writersListedMs = Number.NEGATIVE_INFINITY;
+
+  return {
+    location,
+    abilities,
+    put,
+    stat: async (sha256) => {
+      const found = await stat(sha256);
+      return found === undefined ? undefined : { byteSize: found.byteSize, writtenAt: found.writtenAt };
+    },
+    open,
+    read: (sha256) => twice(() => readWhole(self, sha256)),
+    list: async function* () {
+      for await (const { key, byteSize, writtenAt } of requests.list(`${root}sha256/`)) {
+        const name = key.slice(key.lastIndexOf('/') + 1);
+        const isArtifact = isSha256(name) && key === keyOf(name);
+        yield { path: `s3://${place.bucket}/${key}`, sha256: isArtifact ? name : undefined, byteSize, writtenAt };
+      }
+    },
+    delete: async (sha256, unlessSince) => {
+      const isOld = async (): Promise<boolean> => {
+        const found = await stat(sha256);
+        return found !== undefined && found.writtenAt < unlessSince;
+      };
+      if (!(await isOld())) return false;
+      const mark = doomedKeyOf(sha256);
+      await requests.put(mark, Buffer.alloc(0));
+      try {
+        const deadlineMs = performance.now() + DELETION_MAX_MS / 2;
+        if (!(await isOld()) || performance.now() > deadlineMs) return false;
+        await requests.delete(keyOf(sha256));
+        return true;
+      } finally {
+        await requests.delete(mark);
+      }
+    },
+    link: (sha256, { mediaType, disposition }) =>
+      requests.link(keyOf(sha256), { mediaType, disposition, lifetimeSeconds: LINK_SECONDS }),
+    upkeep: {
+      requireUsable: async () => void (await abilities()),
+      readIdentity: async () => {
+        const found = await requests.get(identityKey);
+        if (found === undefined) return undefined;
+        const chunks: Buffer[] = [];
+        for await (const chunk of found.body) chunks.push(chunk);
+        return Buffer.concat(chunks).toString('utf8').trim();
+      },
+      writeIdentity: async (storeId) => {
+        const { conditionalPut } = await abilities();
+        const bytes = Buffer.from(`${storeId}\n`);
+        if (!conditionalPut) {
+          await requests.put(identityKey, bytes);
+          return;
+        }
+        await requests.put(identityKey, bytes, { onlyIfAbsent: true }).catch((error: unknown) => {
+          if (!isConditionFailed(error))
+            throw storeError(error, {
+              ...place,
+              endpoint: place.endpoint,
+              region: place.region,
+              key: identityKey,
+              isWrite: true,
+            });
+          // Another server has just claimed the bucket; the caller reads whose it is.
+        });
+      },
+      quarantine: async (sha256) => {
+        requireSha256(sha256);
+        const isDamaged = await twice(() => verifyArtifact(self, sha256)).then(() => false, isCorrupt);
+        const found = isDamaged ? await stat(sha256) : undefined;
+        if (found === undefined) return false;
+        try {
+          await requests.copy(keyOf(sha256), quarantineKeyOf(sha256), found.byteSize);
+        } catch (error) {
+          // Two readers found the same damage, and the other one has just moved it.
+          if ((await stat(sha256)) === undefined) return false;
+          throw error;
+        }
+        await requests.delete(keyOf(sha256));
+        return true;
+      },
+      quarantined: async () => {
+        let sum = { fileCount: 0, byteSize: 0 };
+        for await (const { byteSize } of requests.list(`${root}quarantine/`))
+          sum = { fileCount: sum.fileCount + 1, byteSize: sum.byteSize + byteSize };
+        return sum;
+      },
+      unfinishedWriters: async () => {
+        if (performance.now() - writersListedMs < WRITERS_LISTED_EVERY_MS) return [];
+        writersListedMs = performance.now();
+        const uploads = await requests.openUploads(unfinishedPrefix);
+        const names = uploads.map(({ key }) => key.slice(unfinishedPrefix.length).split('/')[0] ?? '');
+        return [...new Set([...(await requests.folders(unfinishedPrefix)), ...names])].filter(
+          (name) => name !== UNNAMED_WRITER,
+        );
+      },
+      removeUnfinished: (name) => removeUploads(`${unfinishedPrefix}${name}/`, new Date(8.64e15)),
+      removeAbandoned: () =>
+        removeUploads(`${unfinishedPrefix}${UNNAMED_WRITER}/`, new Date(Date.now() - ABANDONED_MS)),
+    },
+  };
+}
+
+function isCorrupt(error: unknown): boolean {
+  return error instanceof DomainError && error.code === 'ARTIFACT_CORRUPT';
+}
+
+interface Reading {
+  readonly key: string;
+  readonly sha256: string;
+  readonly found: OpenedObject;
+  readonly range: ByteRange | undefined;
+}
+
+/**
+ * The bytes of an object. After a broken connection, reading continues where it was: at the same object, so that bytes
+ * of two objects are never mixed.
+ * @throws DomainError ARTIFACT_CORRUPT if the object was replaced meanwhile, STORE_UNREACHABLE after a bounded number
+ * of attempts without progress.
+ */
+async function* resumed(requests: S3Requests, { key, sha256, found, range }: Reading): AsyncGenerator<Buffer> {
+  let position = range?.first ?? 0;
+  const end = position + found.byteSize;
+  let body = found.body;
+  try {
+    for (let attempt = 0; ; attempt += 1) {
+      try {
+        for await (const chunk of body) {
+          const bytes: Buffer = chunk;
+          position += bytes.length;
+          attempt = 0;
+          yield bytes;
+        }
+        if (position === end) return;
+        throw new Error('the connection ended too early');
+      } catch (error) {
+        if (error instanceof DomainError) throw error;
+        if (position >= end) throw artifactCorrupt(sha256, error);
+        if (attempt >= RESUMES_MAX) throw unreachable(key, error);
+      }
+      body.destroy();
+      await pause(Math.random() * RESUME_PAUSE_MS * 2 ** attempt);
+      body = await reopened(requests, { key, sha256, etag: found.etag, first: position, last: end - 1 });
+    }
+  } finally {
+    body.destroy();
+  }
+}
+
+async function reopened(
+  requests: S3Requests,
+  at: {
+    readonly key: string;
+    readonly sha256: string;
+    readonly etag: string;
+    readonly first: number;
+    readonly last: number;
+  },
+): Promise<Readable> {
+  try {
+    const again = await requests.get(at.key, { first: at.first, last: at.last }, at.etag);
+    if (again === undefined) throw artifactMissing(at.sha256);
+    return again.body;
+  } catch (error) {
+    throw isConditionFailed(error) || isRangeAfterEnd(error) ? artifactCorrupt(at.sha256, error) : error;
+  }
+}
+
+function unreachable(key: string, cause: unknown): DomainError {
+  return new DomainError({
+    code: 'STORE_UNREACHABLE',
+    message: `The connection to the artifact store broke off while ${key} was read.`,
+    field: 'PARAFFIN_ARTIFACTS_URL',
+    hint: 'Check the network between this machine and the store; the same request may succeed later.',
+    retryable: true,
+    cause,
+  });
+}
+
+interface Part {
+  readonly bytes: Buffer;
+  readonly isLast: boolean;
+}
+
+/** Cuts a source into parts of equal size and hashes it on the way. Some stores require equal sizes. */
+async function* partsOf(source: ByteSource, hash: ReturnType<typeof createHash>): AsyncGenerator<Part, undefined> {
+  let pending: Buffer[] = [];
+  let pendingBytes = 0;
+  const take = (): Buffer => {
+    const joined = pending.length === 1 && pending[0] !== undefined ? pending[0] : Buffer.concat(pending);
+    const part = joined.subarray(0, PART_BYTES);
+    const rest = joined.subarray(PART_BYTES);
+    pending = rest.length === 0 ? [] : [rest];
+    pendingBytes = rest.length;
+    return part;
+  };
+  for await (const chunk of source instanceof Uint8Array ? [source] : source) {
+    const bytes =
+      typeof chunk === 'string' ? Buffer.from(chunk) : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    hash.update(bytes);
+    pending.push(bytes);
+    pendingBytes += bytes.length;
+    // A full part is held back until more bytes arrive, because the last part is marked.
+    while (pendingBytes > PART_BYTES) yield { bytes: take(), isLast: false };
+  }
+  yield { bytes: take(), isLast: true };
+  return undefined;
+}
+
+/** Uploads all parts, several at once. @returns the size in bytes. Nothing is left behind when it fails. */
+async function uploadParts(
+  requests: S3Requests,
+  key: string,
+  firstBytes: Buffer,
+  others: AsyncGenerator<Part, undefined>,
+  check: StoreAbilities['uploadCheck'],
+): Promise<number> {
+  const uploadId = await requests.createUpload(key);
+  const inFlight = new Set<Promise<void>>();
+  const uploaded: UploadedPart[] = [];
+  let partCount = 0;
+  let byteSize = 0;
+  let failure: { readonly error: unknown } | undefined;
+  const send = async (bytes: Buffer): Promise<void> => {
+    partCount += 1;
+    byteSize += bytes.length;
+    if (partCount > PARTS_MAX)
+      throw new DomainError({
+        code: 'FILE_TOO_LARGE',
+        message: `An artifact in a bucket has at most ${(PART_BYTES * PARTS_MAX) / 1e9} GB.`,
+        hint: 'Split the file.',
+      });
+    const sending = requests.uploadPart(key, uploadId, partCount, bytes, check).then(
+      (part) => void uploaded.push(part),
+      (error: unknown) => {
+        failure ??= { error };
+      },
+    );
+    inFlight.add(sending);
+    void sending.finally(() => inFlight.delete(sending));
+    if (inFlight.size >= PARTS_AT_ONCE) await Promise.race(inFlight);
+    if (failure !== undefined) throw failure.error;
+  };
+  try {
+    await send(firstBytes);
+    for await (const { bytes } of others) await send(bytes);
+    await Promise.all(inFlight);
+    if (failure !== undefined) throw failure.error;
+    await requests.completeUpload(
+      key,
+      uploadId,
+      uploaded.sort((a, b) => a.partNumber - b.partNumber),
+    );
+    return byteSize;
+  } catch (error) {
+    await Promise.all(inFlight);
+    // If this fails too, the upload is removed when the writer's process has ended.
+    await requests.abortUpload(key, uploadId).catch(() => undefined);
+    throw error;
+  }
+}
+
+/**
+ * Compares what arrived with what was sent, before it gets its name.
+ * @param readsBack true for a store that does not check what it receives.
+ */
+async function requireUploaded(
+  requests: S3Requests,
+  key: string,
+  sent: StoredBytes,
+  readsBack: boolean,
+): Promise<void> {
+  const found = await requests.head(key);
+  if (found?.byteSize !== sent.byteSize)
+    throw brokenUpload(key, `${found?.byteSize ?? 'no'} of ${sent.byteSize} bytes`);
+  if (!readsBack || sent.byteSize === 0) return;
+  const opened = await requests.get(key);
+  if (opened === undefined) throw brokenUpload(key, 'no bytes');
+  const hash = createHash('sha256');
+  for await (const chunk of resumed(requests, { key, sha256: sent.sha256, found: opened, range: undefined }))
+    hash.update(chunk);
+  if (hash.digest('hex') !== sent.sha256) throw brokenUpload(key, 'other bytes');
+}
+
+function brokenUpload(key: string, what: string): DomainError {
+  return new DomainError({
+    code: 'STORE_UNREACHABLE',
+    message: `The artifact store received ${what} for ${key}, which was therefore not published.`,
+    field: 'PARAFFIN_ARTIFACTS_URL',
+    hint: 'Check the network between this machine and the store; the same request may succeed later.',
+    retryable: true,
+  });
+}
+
+/** Waits while a garbage collection deletes the artifact; a mark that a dead process left is ignored after a while. */
+async function deletionEnded(requests: S3Requests, doomedKey: string): Promise<void> {
+  const deadlineMs = performance.now() + DELETION_MAX_MS;
+  while ((await requests.head(doomedKey)) !== undefined && performance.now() < deadlineMs)
+    await pause(DELETION_POLL_MS);
+}
