@@ -5,7 +5,7 @@ import { withStoredBytesLock } from '../platform/advisory-lock.ts';
 import { openArtifactStore, parseArtifactPlace } from '../platform/artifact-store/index.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { interruptible } from './interruptible.ts';
-import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
+import { createStatusLine, formatByteSize, progressBar } from './terminal.ts';
 import { withRegistry } from './with-registry.ts';
 
 export interface CopyOptions {
@@ -40,7 +40,7 @@ export async function copy({ to: target, json }: CopyOptions): Promise<ExitCode>
           ...{ db, from: store, to, signal },
           onProgress: ({ bytesDone, bytesTotal }) =>
             status.show(
-              `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+              `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${formatByteSize(bytesDone)} of ${formatByteSize(bytesTotal)}`,
             ),
         }),
       );
@@ -51,7 +51,7 @@ export async function copy({ to: target, json }: CopyOptions): Promise<ExitCode>
   if (json === true) process.stdout.write(`${JSON.stringify({ location, ...report }, null, 2)}\n`);
   else {
     process.stdout.write(
-      `Copied ${report.copied.count} artifacts, ${byteSizeInWords(report.copied.byteSize)}, to ${location}; ${report.present.count} were there already.\n`,
+      `Copied ${report.copied.count} artifacts, ${formatByteSize(report.copied.byteSize)}, to ${location}; ${report.present.count} were there already.\n`,
     );
     for (const sha256 of report.damaged) process.stdout.write(`Missing or damaged: ${sha256}\n`);
     process.stdout.write(
