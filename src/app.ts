@@ -15,7 +15,7 @@ import type { Environment } from './env.ts';
 import { RUN_JOBS } from './jobs/index.ts';
 import type { Logger } from './logger.ts';
 import { claimArtifactStore, startSweeper } from './modules/artifacts/index.ts';
-import { loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
+import { fillGroupCounts, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
 import { createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
@@ -155,6 +155,23 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
             signal,
           ),
         (error) => logger.warn({ error }, 'digests of old checkpoints'),
+      ),
+      startBackgroundTask(
+        (signal) =>
+          fillGroupCounts(
+            {
+              db,
+              transact: audit.transact,
+              readArtifact: store.read,
+              onUnreadable: (versionId, error) =>
+                logger.warn(
+                  { versionId, error },
+                  'the manifest of a dataset version cannot be read, so its groups are not counted',
+                ),
+            },
+            signal,
+          ),
+        (error) => logger.warn({ error }, 'groups of old dataset versions'),
       ),
     );
     const server = serverFacts(db, startedAt);

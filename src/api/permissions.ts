@@ -125,6 +125,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'FactSource',
     'FoundClassifier',
     'FoundProjectionHead',
+    'GroupSuggestion',
     'ImportAssignment',
     'ImportIssue',
     'ImportIssueEntry',

@@ -329,7 +329,11 @@ describe('from images to weights', () => {
     const dryRun = await done('datasets', 'import', 'desk-tissue', tissue, '--dry-run');
     assert.match(dryRun, /^A dry run: (\d+) images of \1 files; nothing was registered\.\n/);
     assert.match(dryRun, /\ngland +gland +- +\d+\n/);
-    assert.match(dryRun, /\nNO_GROUPS \d+ \(kept\): .*\nAn import would seal this version\.$/);
+    assert.match(dryRun, /\ngroups: no known groups\n/);
+    assert.match(
+      dryRun,
+      /\nNO_GROUPS \d+ \(kept\): .*\nWithout groups, .*\nTo give groups, .*\n--layout csv --labels-csv FILE .*\nAn import would seal this version\.$/s,
+    );
     const column = [
       '--layout',
       'csv',

@@ -1,6 +1,7 @@
 /**
  * Interprets the folders of a listing: wrappers, splits, labels and groups. Pure except for the issues that it adds.
  */
+import { suggestGroupLevels, type GroupSuggestion } from './group-suggestions.ts';
 import type { IssueSink } from './issues.ts';
 import { mergedSpellings, valueOf } from './label-text.ts';
 import type { Listing, SourceImage } from './listing.ts';
@@ -20,6 +21,8 @@ export interface PlannedImages {
   readonly sources: readonly SourceImage[];
   /** Sentences that say how the folders were interpreted. */
   readonly notes: readonly string[];
+  /** Empty if every image has a group, or if the user has said where they are. */
+  readonly groupSuggestions: readonly GroupSuggestion[];
 }
 
 const IMAGE_NAME = /\.(png|jpe?g|tiff?|bmp|webp)$/i;
@@ -56,6 +59,10 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
     const folder = foldersOf(relativePath)[options.groupLevel - 1];
     return folder === undefined ? null : valueOfFolder(folder);
   };
+  const suggestionsFor = (sources: readonly SourceImage[], labelLevel: number | null): GroupSuggestion[] =>
+    options.groupLevel === null && sources.some(({ group }) => group === null)
+      ? suggestGroupLevels(images, labelLevel)
+      : [];
   if (!options.labelled) {
     const sources = images.map((relativePath) => ({
       relativePath,
@@ -63,7 +70,7 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
       group: groupOf(relativePath),
       split: null,
     }));
-    return { sources, notes: [] };
+    return { sources, notes: [], groupSuggestions: suggestionsFor(sources, null) };
   }
   const notes: string[] = [];
   const located = options.labelLevel === null ? findLabels(images, notes) : atLevel(images, options.labelLevel);
@@ -84,7 +91,7 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
       split,
     };
   });
-  return { sources, notes };
+  return { sources, notes, groupSuggestions: suggestionsFor(sources, options.labelLevel ?? levelOfLabels) };
 }
 
 function named(folders: readonly string[]): string {

@@ -6,6 +6,7 @@ import { columnsOf, type ColumnChoice, type CsvColumns, type CsvRole } from './c
 import { findNamedFiles, type NamedFile } from './csv-paths.ts';
 import { csvInvalid, readCsv, type CsvRecord } from './csv-text.ts';
 import type { PlannedImages } from './folder-layout.ts';
+import { suggestGroupColumns } from './group-suggestions.ts';
 import type { IssueSink } from './issues.ts';
 import { mergedSpellings, valueOf } from './label-text.ts';
 import { compareCodePoints } from './listing.ts';
@@ -64,7 +65,16 @@ export async function readLabelsCsv(
       split: splits[index] ?? null,
     };
   });
+  const usedPlaces = new Set<number | null>([columns.path, columns.label, columns.group, columns.split]);
   return {
+    groupSuggestions:
+      !hasGroups && csvColumns.group == null && sources.some(({ group }) => group === null)
+        ? suggestGroupColumns(
+            header.fields,
+            records.map(({ fields }) => fields),
+            usedPlaces,
+          )
+        : [],
     sources: sources.sort((a, b) => compareCodePoints(a.relativePath, b.relativePath)),
     notes: [
       ...notesOf(header, columns),

@@ -8,6 +8,7 @@ import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { ColumnChoice } from './csv-columns.ts';
 import { withoutMasks, type Examine } from './find-masks.ts';
 import { readFolderLayout } from './folder-layout.ts';
+import type { GroupSuggestion } from './group-suggestions.ts';
 import { recordIssues, type RecordedIssues } from './issues.ts';
 import { readLabelsCsv } from './labels-csv.ts';
 import { listFiles, type PassedOver, type SourceImage } from './listing.ts';
@@ -35,6 +36,7 @@ export interface ImportPlan {
   /** True if the images should have labels. */
   readonly isLabelled: boolean;
   readonly notes: readonly string[];
+  readonly groupSuggestions: readonly GroupSuggestion[];
   readonly passedOver: readonly PassedOver[];
   readonly issues: RecordedIssues;
 }

@@ -46,6 +46,7 @@ export function reportOf(
     assignmentCount: assignments.length,
     passedOver: plan.passedOver.map(({ reason, count, examples }) => ({ reason, count, examples })),
     notes: plan.notes,
+    groupSuggestions: plan.groupSuggestions,
     issues: issues.map(({ kind, count, kept, meaning, examples, entries }) => ({
       ...{ kind, count, kept, meaning, examples, entries },
     })),

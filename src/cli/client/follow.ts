@@ -77,6 +77,12 @@ const RUN_OUTCOME = graphql(
             examples
           }
           notes
+          groupSuggestions {
+            groupLevel
+            csvColumn
+            groupCount
+            examples
+          }
           issues {
             ...ImportIssueFields
           }

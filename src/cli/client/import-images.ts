@@ -177,6 +177,7 @@ function showDryRun(options: ClientOptions, { importReport: report }: RunOutcome
       paint('bold', `A dry run: ${report.imageCount} images of ${report.fileCount} files; nothing was registered.`),
       ...assignmentLines(report),
       ...reportLines(report),
+      ...groupHints(report),
       questions.length === 0
         ? paint('green', 'An import would seal this version.')
         : `${paint('yellow', `An import would be refused for ${questions.join(', ')}.`)} Correct the folder, or add --accept ${questions.map((each) => each.toLowerCase().replaceAll('_', '-')).join(',')}`,
@@ -194,7 +195,7 @@ function showImported(options: ClientOptions, { datasetVersion, importReport }: 
       `${paint('bold', `${dataset.slug}@${version}`)}: ${imageCount} images, ${formatGroups(datasetVersion)}, digest ${digest ?? ''}`,
       ...(importReport === null
         ? [`labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]
-        : reportLines(importReport)),
+        : [...reportLines(importReport), ...groupHints(importReport)]),
       ...(issues.length === 0 ? ['No problems were found.'] : []),
     ].join('\n'),
   });
@@ -237,6 +238,34 @@ function reportLines(report: Report): string[] {
         `${paint(kept ? 'cyan' : 'yellow', kind)} ${count}${kept ? ' (kept)' : ''}: ${meaning ?? ''} ${paint('dim', `e.g. ${examples.slice(0, 2).join('; ')}`)}`,
     ),
   ];
+}
+
+/** How to import again so that the patients or slides are known; nothing if they are. */
+function groupHints({ ungroupedImageCount, groupSuggestions }: Report): string[] {
+  if (ungroupedImageCount === 0) return [];
+  const hints = groupSuggestions.map(({ groupLevel, csvColumn, groupCount, examples }) => {
+    const named = examples.slice(0, GROUPS_NAMED).join(', ');
+    return csvColumn === null
+      ? [
+          `--group-level ${groupLevel ?? 1}`,
+          `if the ${groupCount} folders of this level are patients or slides: ${named}`,
+        ]
+      : [`--column ${quoted(`group=${csvColumn}`)}`, `if its ${groupCount} values are patients or slides: ${named}`];
+  });
+  const general = ['--layout csv --labels-csv FILE', 'with a CSV of the columns path, label and group'];
+  return [
+    paint('yellow', 'Without groups, images of one patient may be in training and test, and intervals are too narrow.'),
+    'To give groups, import again with what fits:',
+    table(['option', ''], [...hints, general]),
+  ];
+}
+
+/** Names of groups after a hint. */
+const GROUPS_NAMED = 3;
+
+/** As a POSIX shell reads it. */
+function quoted(text: string): string {
+  return /^[\w=.-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 /** An absolute path if it exists on this machine; any other path is sent as it is. */

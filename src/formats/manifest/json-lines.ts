@@ -95,6 +95,8 @@ function rawBlockOf(block: OpenBlock, rowCount: number): RawBlock {
 
 function valueOf(fields: Fields, name: ColumnName): unknown {
   if (UNKNOWN.has(name)) return null;
+  // Imports once stored the path of its own file for an image without a group.
+  if (name === 'group' && fields.get('group') === fields.get('sourcePath')) return null;
   return fields.get(name === 'byteLength' ? 'byteSize' : name);
 }
 

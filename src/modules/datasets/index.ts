@@ -1,4 +1,8 @@
 /** Datasets: the catalogue of facts, and versions of imported images. */
+import type { Database } from '../../platform/db.ts';
+import { fillGroupCounts as fill, type GroupCountParts } from './group-counts.ts';
+import { createVersionStore } from './versions.store.ts';
+
 export { CatalogueError, loadCatalogue } from './catalogue.ts';
 export { seedCatalogue, type SeedReport } from './catalogue.store.ts';
 export { createDatasetLoaders, type DatasetLoaders } from './datasets.loaders.ts';
@@ -27,3 +31,11 @@ export { DATASET_ORDER_FIELDS, ORDER_DIRECTIONS, slugOf, type DatasetFilter } fr
 export { createDatasetService, type DatasetService } from './datasets.service.ts';
 export { createImportIssueService, type ImportIssueService } from './import-issues.service.ts';
 export { caveatsOf, type SealedContent } from './versions.rules.ts';
+
+/** @returns the number of older versions whose groups were counted; see group-counts.ts. */
+export function fillGroupCounts(
+  { db, ...parts }: { readonly db: Database } & Omit<GroupCountParts, 'versions'>,
+  signal: AbortSignal,
+): Promise<number> {
+  return fill({ ...parts, versions: createVersionStore(db) }, signal);
+}

@@ -102,6 +102,27 @@ export function createVersionStore(db: Database) {
       return toRecord(row);
     },
 
+    /** Sealed versions whose images without a group were never counted. */
+    withoutGroupCount: (
+      after: string | undefined,
+      limit: number,
+    ): Promise<{ readonly id: string; readonly manifestSha256: string; readonly imageCount: number }[]> =>
+      jsonRows(
+        db,
+        Prisma.sql`
+        SELECT id, "manifestSha256", "imageCount" FROM "DatasetVersion"
+        WHERE status = 'SEALED' AND "ungroupedImageCount" IS NULL AND ${after === undefined ? Prisma.sql`TRUE` : Prisma.sql`id > ${after}::uuid`}
+        ORDER BY id LIMIT ${limit}`,
+      ),
+
+    fillGroupCount: async (
+      tx: Transaction,
+      id: string,
+      counts: { readonly groupCount: number; readonly ungroupedImageCount: number },
+    ): Promise<void> => {
+      await tx.datasetVersion.updateMany({ where: { id, ungroupedImageCount: null }, data: counts });
+    },
+
     /** Deletes a draft; a sealed version stays. */
     dropDraft: async (tx: Transaction, id: string): Promise<boolean> =>
       (await tx.datasetVersion.deleteMany({ where: { id, status: 'DRAFT' } })).count === 1,

@@ -106,6 +106,18 @@ export const PassedOver = objectType({
   },
 });
 
+export const GroupSuggestion = objectType({
+  name: 'GroupSuggestion',
+  sourceType: { module: rules, export: 'GroupSuggestionRecord' },
+  description: 'A folder level or a CSV column that may name patients or slides. Either is given.',
+  definition(t) {
+    t.int('groupLevel', { description: 'Value for ImportDatasetVersionInput.groupLevel.' });
+    t.string('csvColumn', { description: 'Value for ImportDatasetVersionInput.csvColumns.group.' });
+    t.nonNull.int('groupCount', { description: 'Number of groups that it would give.' });
+    t.field('examples', { type: nonNull(list(nonNull('String'))) });
+  },
+});
+
 export const ImportReport = objectType({
   name: 'ImportReport',
   sourceType: { module: rules, export: 'ImportReportRecord' },
@@ -117,7 +129,7 @@ export const ImportReport = objectType({
     });
     t.nonNull.int('fileCount', { description: 'Number of files that are images by their name.' });
     t.nonNull.int('imageCount');
-    t.nonNull.int('groupCount');
+    t.nonNull.int('groupCount', { description: 'Number of known groups.' });
     t.nonNull.int('ungroupedImageCount', { description: 'Number of images whose patient or slide is not known.' });
     t.field('labelCounts', { type: nonNull(list(nonNull('LabelCount'))) });
     t.field('splitCounts', { type: nonNull(list(nonNull('SplitCount'))) });
@@ -130,6 +142,10 @@ export const ImportReport = objectType({
     t.field('notes', {
       type: nonNull(list(nonNull('String'))),
       description: 'How folders and columns were interpreted, in sentences.',
+    });
+    t.field('groupSuggestions', {
+      type: nonNull(list(nonNull('GroupSuggestion'))),
+      description: 'Where groups may be found for images without one; empty where nothing looks like them.',
     });
     t.field('issues', { type: nonNull(list(nonNull('ImportIssue'))) });
     t.field('issueEntries', {

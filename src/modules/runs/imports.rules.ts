@@ -138,6 +138,18 @@ export const importReportSchema = z.object({
   passedOver: z.array(z.object({ reason: z.string(), count, examples: texts })).readonly(),
   /** Sentences that explain how folders and columns were interpreted. */
   notes: texts,
+  /** Folder levels and CSV columns that may name the patients or slides of images without a group. */
+  groupSuggestions: z
+    .array(
+      z.object({
+        groupLevel: z.number().int().nullable(),
+        csvColumn: z.string().nullable(),
+        groupCount: count,
+        examples: texts,
+      }),
+    )
+    .readonly()
+    .default([]),
   issues: z
     .array(
       z.object({
@@ -154,4 +166,5 @@ export const importReportSchema = z.object({
 });
 export type ImportReportRecord = z.infer<typeof importReportSchema>;
 export type ImportAssignmentRecord = ImportReportRecord['assignments'][number];
+export type GroupSuggestionRecord = ImportReportRecord['groupSuggestions'][number];
 export type PassedOverRecord = ImportReportRecord['passedOver'][number];

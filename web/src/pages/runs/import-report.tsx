@@ -7,6 +7,28 @@ import type { RunDetail } from './queries.ts';
 
 type Report = NonNullable<RunDetail['importReport']>;
 
+/** How to import again so that the patients or slides are known. */
+function GroupHints({ report: { ungroupedImageCount, groupSuggestions } }: { readonly report: Report }) {
+  if (ungroupedImageCount === 0) return null;
+  return (
+    <>
+      <h3>To give groups, import again with</h3>
+      <ul className="stack small" style={{ gap: '0.4rem' }}>
+        {groupSuggestions.map(({ groupLevel, csvColumn, groupCount, examples }) => (
+          <li key={`${groupLevel} ${csvColumn}`}>
+            <code>{csvColumn === null ? `groupLevel: ${groupLevel}` : `csvColumns: { group: "${csvColumn}" }`}</code> if
+            its {count(groupCount)} {csvColumn === null ? 'folders' : 'values'} are patients or slides, as in{' '}
+            <span className="mono wrap">{examples.join('; ')}</span>
+          </li>
+        ))}
+        <li>
+          <code>layout: CSV</code> and a labels CSV with the columns path, label and group
+        </li>
+      </ul>
+    </>
+  );
+}
+
 /** Number of rows per page. */
 const ASSIGNMENTS_SHOWN = 100;
 
@@ -54,6 +76,7 @@ export function ImportReport({ run, report }: { readonly run: RunDetail; readonl
               </a>
             </p>
           )}
+          <GroupHints report={report} />
           {report.passedOver.map(({ reason, count: passed, examples }) => (
             <p key={reason} className="small">
               Passed over: {passed} {words(reason)} <span className="soft mono wrap">{examples.join('; ')}</span>

@@ -117,6 +117,12 @@ export const RUN = graphql(
             examples
           }
           notes
+          groupSuggestions {
+            groupLevel
+            csvColumn
+            groupCount
+            examples
+          }
           issueListUrl
           issues {
             ...ImportIssueFields
