@@ -5,26 +5,31 @@
  *
  *   npm run experiment:near-duplicates
  *   npm run experiment:near-duplicates -- --data DIR --out DIR
+ *   npm run experiment:near-duplicates -- --scale 1000000
  */
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import sharp, { type Region, type Sharp } from 'sharp';
-import { NEAR_DUPLICATE_DISTANCE } from '../workers/imaging/near-duplicates.ts';
+import { findNearDuplicates, NEAR_DUPLICATE_DISTANCE } from '../workers/imaging/near-duplicates.ts';
 import { hashDistance, orientationsOf, perceptualHash } from '../workers/imaging/perceptual-hash.ts';
+import { measureScale } from './near-duplicates-scale.ts';
 
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '..');
 const HELP = `Usage: npm run experiment:near-duplicates -- [options]
 
 Changes every patch as users change images, counts how many the perceptual hash finds again, and how many it matches with
-another picture. Writes near-duplicates.md.
+another picture. Writes near-duplicates.md. With --scale it measures instead how time and memory of the search grow with
+the number of images, and writes near-duplicates-scale.md; --data is not read.
 
   --data DIR       one folder per dataset (default: ../shared/data/histology-mini)
   --out DIR        where the report goes (default: docs/experiments)
+  --scale COUNT    search among 10,000 to COUNT images, with time and memory
   --help
 
 Examples:
   npm run experiment:near-duplicates
+  npm run experiment:near-duplicates -- --scale 1000000
   npm run experiment:near-duplicates -- --data /data/histology --out /tmp/report
 `;
 const { values } = parseArgs({
@@ -32,10 +37,18 @@ const { values } = parseArgs({
     help: { type: 'boolean', default: false },
     data: { type: 'string', default: path.resolve(PROJECT_ROOT, '../shared/data/histology-mini') },
     out: { type: 'string', default: path.join(PROJECT_ROOT, 'docs/experiments') },
+    scale: { type: 'string' },
   },
 });
 if (values.help) {
   process.stdout.write(HELP);
+  process.exit(0);
+}
+if (values.scale !== undefined) {
+  const count = Number(values.scale);
+  if (!Number.isInteger(count) || count < 20_000)
+    throw new RangeError(`--scale ${values.scale} is not an integer from 20000.`);
+  await measureScale(count, values.out);
   process.exit(0);
 }
 
@@ -74,6 +87,8 @@ interface Patch {
   readonly file: string;
   readonly hash: Uint8Array;
   readonly isBlank: boolean;
+  /** After each change. */
+  readonly changedHashes: readonly Uint8Array[];
   /** For each change, the distance between the hashes of the changed and the original patch. */
   readonly changedDistances: readonly number[];
   readonly pixelBytes: Buffer;
@@ -132,10 +147,12 @@ async function hashOf(picture: Sharp): Promise<{ hash: Uint8Array; data: Buffer;
 
 async function measured(dataset: string, file: string, tile: Buffer): Promise<Patch> {
   const own = await hashOf(sharp(tile));
+  const changedHashes: Uint8Array[] = [];
   const changedDistances: number[] = [];
   for (const [, change] of CHANGES) {
     // Encodes in between, because sharp would otherwise reorder a change of size or shape and the next step.
     const changed = await hashOf(sharp(await change(sharp(tile), own.width).toBuffer()));
+    changedHashes.push(changed.hash);
     changedDistances.push(nearest(own.hash, changed.hash));
   }
   const { channels } = await sharp(tile).stats();
@@ -144,6 +161,7 @@ async function measured(dataset: string, file: string, tile: Buffer): Promise<Pa
     file,
     hash: own.hash,
     isBlank: Math.max(...channels.map(({ stdev }) => stdev)) < BLANK_SPREAD,
+    changedHashes,
     changedDistances,
     pixelBytes: own.data,
   };
@@ -152,6 +170,21 @@ async function measured(dataset: string, file: string, tile: Buffer): Promise<Pa
 /** The distance in the closest orientation. */
 function nearest(left: Uint8Array, right: Uint8Array): number {
   return Math.min(...orientationsOf(right).map((orientation) => hashDistance(left, orientation)));
+}
+
+/** The changed patches within the distance, all of which the search of evaluations must find. */
+async function searched(clear: readonly Patch[]): Promise<number> {
+  const turns = { throwIfStopped: () => undefined, onProgress: () => Promise.resolve() };
+  const seen = Buffer.concat(clear.map(({ hash }) => hash));
+  const tested = clear.flatMap(({ file, changedHashes, changedDistances }) =>
+    changedHashes
+      .filter((_, change) => (changedDistances[change] ?? 64) <= NEAR_DUPLICATE_DISTANCE)
+      .map((hash) => ({ file, hash })),
+  );
+  const isNear = await findNearDuplicates(Buffer.concat(tested.map(({ hash }) => hash)), seen, turns);
+  const missed = tested.find((_, place) => isNear[place] === 0);
+  if (missed !== undefined) throw new Error(`The search does not find a changed patch of ${missed.file}.`);
+  return tested.length;
 }
 
 async function write(): Promise<void> {
@@ -206,6 +239,8 @@ async function write(): Promise<void> {
       DISTANCES.map((distance) => (distance === NEAR_DUPLICATE_DISTANCE ? `**${distance} bits**` : `${distance} bits`)),
     ),
     ...again,
+    '',
+    `The search that evaluations use found all ${await searched(clear)} changed patches that differ in at most ${NEAR_DUPLICATE_DISTANCE} bits. [How it scales](near-duplicates-scale.md)`,
     '',
     '## Different patches that are reported as copies',
     '',

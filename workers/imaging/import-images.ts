@@ -21,6 +21,7 @@ import { mapInOrder, type InOrderLimits, type HeldResources } from './in-order.t
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
 import type { SourceImage } from './listing.ts';
 import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts';
+import { createSeenPixels, pixelsName } from './seen-pixels.ts';
 import { planImport, type ImportLayout, type ImportPlan, type LayoutOptions } from './plan-import.ts';
 import { questionsOf, reportOf, addContentIssues } from './report.ts';
 import {
@@ -213,8 +214,7 @@ async function pack(
   const picker = createThumbnailPicker(sources);
   // Artifacts wait on the disk, so that a failed import has stored none, and large ones do not fill memory.
   const faces: { readonly file: string; readonly label: string | null }[] = [];
-  /** The first image with each pixel digest. */
-  const seenPixels = new Map<string, SourceImage>();
+  const seenPixels = createSeenPixels(sources.length);
   const conflicts = createConflicts();
   const imageHashes = createImageHashWriter();
   const counts = createContentCounts();
@@ -250,10 +250,8 @@ async function pack(
 
   /** True for an image that goes into the version; for any other one it records the reason. */
   const isWanted = (image: PreparedImage, source: SourceImage): boolean => {
-    // 128 bits distinguish a billion images, and a million keys stay small in memory; the width distinguishes plain
-    // images of equal area.
-    const name = `${image.width}:${image.pixelDigest.toString('base64url', 0, 16)}`;
-    const known = leftOut.get(name);
+    const { width, pixelDigest } = image;
+    const known = leftOut.size === 0 ? undefined : leftOut.get(pixelsName(width, pixelDigest));
     if (known !== undefined) {
       const other = known.first === source ? known.second : known.first;
       issues.add(known.kind, source.relativePath, {
@@ -262,11 +260,9 @@ async function pack(
       });
       return false;
     }
-    const earlier = seenPixels.get(name);
-    if (earlier === undefined) {
-      seenPixels.set(name, source);
-      return true;
-    }
+    // Files come in the order of the sources.
+    const earlier = sources[seenPixels.firstPlace(width, pixelDigest, filesDone) ?? -1];
+    if (earlier === undefined) return true;
     const relatedPath = earlier.relativePath;
     if (image.nearlyBlank) {
       issues.add('BLANK_DUPLICATE', source.relativePath, { relatedPath });
@@ -279,7 +275,7 @@ async function pack(
     }
     if (keepConflicts)
       issues.add(conflict.kind, source.relativePath, { reason: conflict.reasonFor(source, earlier), relatedPath });
-    else conflicts.add(name, conflict);
+    else conflicts.add(pixelsName(width, pixelDigest), conflict);
     return keepConflicts;
   };
 
