@@ -93,9 +93,10 @@ describe('near duplicates', () => {
 
   test('come from bytes at any place in memory', async () => {
     const hashes = hashesOf([drawn(createRandom(6))]);
-    const shifted = new Uint8Array(HASH_BYTES + 1);
+    const shifted = Buffer.alloc(HASH_BYTES + 1);
     shifted.set(hashes, 1);
-    assert.deepEqual([...(await findNearDuplicates(shifted.subarray(1), hashes, UNTIL_THE_END))], [1]);
+    for (const bytes of [shifted.subarray(1), new Uint8Array(shifted).subarray(1)])
+      assert.deepEqual([...(await findNearDuplicates(bytes, bytes, UNTIL_THE_END))], [1]);
   });
 
   test('refuse what are not whole hashes', async () => {
@@ -205,7 +206,13 @@ describe('numbers of keys', () => {
     );
   });
 
-  test('refuse what are not whole words', () => {
+  test('are of whole words, at any place in memory', () => {
     assert.throws(() => wordsOf(new Uint8Array(6)), RangeError);
+    for (const start of [0, 1, 2, 3]) {
+      const bytes = Buffer.from([9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 9]);
+      bytes.writeInt32LE(-70_000, start);
+      bytes.writeInt32LE(123_456_789, start + 4);
+      assert.deepEqual([...wordsOf(bytes.subarray(start, start + 8))], [-70_000, 123_456_789]);
+    }
   });
 });

@@ -85,6 +85,7 @@ function areEqual(left: Int32Array, first: number, right: Int32Array, second: nu
 /** Bytes as 32-bit words, copied where they are not aligned. Throws RangeError for a length that is not whole words. */
 export function wordsOf(bytes: Uint8Array): Int32Array {
   if (bytes.length % 4 !== 0) throw new RangeError(`${bytes.length} bytes are not whole 32-bit words.`);
-  const aligned = bytes.byteOffset % 4 === 0 ? bytes : bytes.slice();
+  // A Buffer's slice would not copy.
+  const aligned = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
   return new Int32Array(aligned.buffer, aligned.byteOffset, aligned.length / 4);
 }
