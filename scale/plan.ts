@@ -46,6 +46,15 @@ export function diskNeedOf({ imageCount, testImageCount }: ScaleSize): DiskNeed 
   };
 }
 
+/** A row of a manifest with hashes that do not compress, and one shard of ten thousand images. */
+const BYTES_PER_ROW = 80;
+const SHARD_BYTES = 60_000_000;
+
+/** The same for the parts that need only a manifest. */
+export function manifestDiskNeedOf({ imageCount }: ScaleSize): DiskNeed {
+  return { byteSize: SHARD_BYTES + imageCount * BYTES_PER_ROW, fileCount: 10 };
+}
+
 export interface Room {
   readonly freeBytes: number;
   /** Undefined for a file system that counts no files. */

@@ -4,7 +4,6 @@ import path from 'node:path';
 import { z } from 'zod';
 import { formatByteSize, table } from '../src/cli/terminal.ts';
 import type { PeakBytes, ProcessKind } from './usage.ts';
-import { diskNeedOf } from './plan.ts';
 import { partSchema, sizeSchema } from './record.ts';
 import type { MeasuredPart } from './stages.ts';
 
@@ -15,6 +14,8 @@ const runSchema = z.object({
   loadAverage: z.object({ before: z.number(), after: z.number() }),
   /** The command that made it. */
   command: z.string(),
+  /** Only the parts that need no images. */
+  isManifestOnly: z.boolean(),
   size: sizeSchema,
   parts: z.array(partSchema),
 });
@@ -33,12 +34,11 @@ const HEAD = [
   'stored',
 ];
 
-export function asText({ size, parts, machine, loadAverage }: ScaleReport): string {
-  const need = diskNeedOf(size);
+export function asText({ parts, machine, loadAverage }: ScaleReport): string {
   return [
     table(HEAD, parts.map(cellsOf)),
     '',
-    `Peak resident memory of the largest process of each kind. ${machine.cores} cores of ${machine.cpu}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${loadAverage.before.toFixed(1)}, after ${loadAverage.after.toFixed(1)}. At most ${formatByteSize(need.byteSize)} of disk.`,
+    `Peak resident memory of the largest process of each kind. ${machine.cores} cores of ${machine.cpu}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${loadAverage.before.toFixed(1)}, after ${loadAverage.after.toFixed(1)}.`,
     '',
   ].join('\n');
 }
@@ -131,11 +131,15 @@ export async function writeReport(page: string, report: ScaleReport): Promise<vo
     (json) => z.array(runSchema).parse(JSON.parse(json)),
     () => [],
   );
-  const runs = [...kept.filter(({ size }) => size.imageCount !== report.size.imageCount), report].sort(
-    (a, b) => a.size.imageCount - b.size.imageCount,
+  const runs = [...kept.filter((run) => !isSameRun(run, report)), report].sort(
+    (a, b) => Number(a.isManifestOnly) - Number(b.isManifestOnly) || a.size.imageCount - b.size.imageCount,
   );
   await writeFile(figures, `${JSON.stringify(runs, null, 2)}\n`);
   await writeFile(page, `${text.slice(0, from)}${BEGIN}\n\n${asMarkdown(runs)}\n${text.slice(to)}`);
+}
+
+function isSameRun(a: ScaleReport, b: ScaleReport): boolean {
+  return a.isManifestOnly === b.isManifestOnly && a.size.imageCount === b.size.imageCount;
 }
 
 function asMarkdown(runs: readonly ScaleReport[]): string {

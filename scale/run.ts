@@ -3,7 +3,7 @@ import { mkdir, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { freeBytesOf } from '../src/platform/free-space.ts';
 import { watchUsage, type UsageWatch } from './usage.ts';
-import { diskNeedOf, roomFault, STAGES, type ScaleSize, type StageName } from './plan.ts';
+import { diskNeedOf, roomFault, STAGES, type DiskNeed, type ScaleSize, type StageName } from './plan.ts';
 import { readRecords, writeRecords, type StageRecords } from './record.ts';
 import { openScaleRegistry, type ScaleRegistry } from './registry.ts';
 import { draw, REGISTRY_STAGES, type MeasuredPart, type NextPart, type StageOutcome } from './stages.ts';
@@ -39,7 +39,8 @@ export async function runScale({ folder, size, stages, signal, onProgress }: Sca
     if (missing !== undefined)
       throw new Error(`The stage ${stage} needs ${missing}, which has not finished in ${folder}.`);
   }
-  await requireRoom(folder, size, earlier.length > 0);
+  // A folder with finished stages holds a part of it already.
+  if (earlier.length === 0) await requireRoom(folder, diskNeedOf(size));
   const images = path.join(folder, 'images');
   let opened: { readonly registry: ScaleRegistry; readonly watch: UsageWatch } | undefined;
   try {
@@ -78,12 +79,11 @@ function idIn(ids: Readonly<Record<string, string>>, name: string): string {
   return id;
 }
 
-/** @throws Error with what is missing. A folder with finished stages holds a part of it already and is not checked. */
-async function requireRoom(folder: string, size: ScaleSize, hasBegun: boolean): Promise<void> {
-  if (hasBegun) return;
+/** @throws Error with what is missing. */
+export async function requireRoom(folder: string, need: DiskNeed): Promise<void> {
   const { files, ffree } = await statfs(folder);
   const room = { freeBytes: await freeBytesOf(folder), freeFileCount: files > 0 ? ffree : undefined };
-  const fault = roomFault(folder, diskNeedOf(size), room);
+  const fault = roomFault(folder, need, room);
   if (fault !== undefined) throw new Error(fault);
 }
 

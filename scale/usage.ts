@@ -92,7 +92,8 @@ async function kindOf(pid: number): Promise<ProcessKind | undefined> {
   return PROGRAMS.find(([part]) => words.includes(part))?.[1];
 }
 
-async function peakBytesOf(pid: number): Promise<number> {
+/** The most resident memory that a process has had, in bytes; 0 for one that has ended. */
+export async function peakBytesOf(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
   return Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
 }

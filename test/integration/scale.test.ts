@@ -8,6 +8,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { diskNeedOf, STAGES } from '../../scale/plan.ts';
+import { runManifestParts } from '../../scale/run-manifest.ts';
 import { runScale, type ScaleOptions, type ScaleResult } from '../../scale/run.ts';
 import { childEnvironment } from '../../src/env.ts';
 
@@ -69,6 +70,26 @@ describe('ten thousand images', () => {
   });
 });
 
+test('the parts that need only a manifest, each in a process of its own', async (t) => {
+  const folder = await folderOf(t);
+  const { signal } = new AbortController();
+  const size = { imageCount: 20_000, testImageCount: 4000, seed: 1 };
+  const seen = new Set<string>();
+  // Each part checks what came out of it, among it the copies and the near duplicates.
+  const parts = await runManifestParts({ folder, size, signal, onProgress: (part) => void seen.add(part) });
+  assert.deepEqual(
+    parts.map(({ name }) => name),
+    ['write the manifest', 'read three columns', 'leakage by hashes', 'sampling order', 'first batch'],
+  );
+  for (const { name, durationMs, peakBytes } of parts) assert.ok(durationMs > 0 && (peakBytes.RUN ?? 0) > 1e7, name);
+  assert.ok(seen.has('write the manifest'));
+  const stopped = new AbortController();
+  stopped.abort();
+  await assert.rejects(runManifestParts({ folder, size, signal: stopped.signal, onProgress: () => undefined }), {
+    name: 'AbortError',
+  });
+});
+
 test('a stage whose earlier stages have not finished is refused before anything starts', async (t) => {
   const folder = await folderOf(t);
   await assert.rejects(runScale(optionsFor(folder, { stages: ['evaluate'] })), /needs draw/);
@@ -105,6 +126,8 @@ test('invalid arguments are refused with the usage, and help has examples', asyn
     [['--stages', 'draw,fly'], /no stage called fly/],
     [['--report', '--stages', 'draw'], /--report needs all stages/],
     [['--seed', '-1'], /--seed/],
+    [['--manifest-only', '--images', '15000'], /multiple of 10000/],
+    [['--manifest-only', '--stages', 'draw'], /--stages/],
     [['--fast'], /--fast/],
   ] as const;
   const answers = await Promise.all(wrong.map(([words]) => run(...words)));

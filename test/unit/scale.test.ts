@@ -14,7 +14,8 @@ const MACHINE = { cpu: 'a processor', cores: 2, memoryGigabytes: 8, node: 'v24.0
 function reportOf(imageCount: number, parts: ScaleReport['parts']): ScaleReport {
   return {
     ...{ startedAt: '2026-11-30T00:00:00.000Z', machine: MACHINE, loadAverage: { before: 0, after: 1 }, parts },
-    ...{ command: `npm run scale -- --images ${imageCount}`, size: { imageCount, testImageCount: 1000, seed: 1 } },
+    ...{ command: `npm run scale -- --images ${imageCount}`, isManifestOnly: false },
+    ...{ size: { imageCount, testImageCount: 1000, seed: 1 } },
   };
 }
 
