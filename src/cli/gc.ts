@@ -1,6 +1,6 @@
 /** `paraffin gc`: deletes bytes that nothing references. */
 import { collectGarbage, type GarbageReport, type Sum } from '../modules/artifacts/index.ts';
-import { dropSetsWithoutOwner } from '../modules/embeddings/index.ts';
+import { dropBlocksOfEndedRuns, dropSetsWithoutOwner } from '../modules/embeddings/index.ts';
 import { dropSupersededStates, oldestActiveStart } from '../modules/runs/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
 import type { Transaction } from '../platform/db.ts';
@@ -24,6 +24,7 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
       const dropReferences = [
         (tx: Transaction) => dropSupersededStates(tx, { keepLast: keepStates }),
         dropSetsWithoutOwner,
+        dropBlocksOfEndedRuns,
       ];
       const collected = await collectGarbage({ db, transact, store, before: new Date(before), dryRun, dropReferences });
       return { dryRun, ...collected };

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { z } from 'zod';
-import { NpyError, readNpy, writeNpy } from '../../src/formats/npy.ts';
+import { createNpyRowReader, NpyError, npyHeader, readNpy, writeNpy } from '../../src/formats/npy.ts';
 
 const golden = z
   .object({
@@ -41,6 +41,38 @@ describe('an .npy', () => {
       Buffer.alloc(0),
     ])
       assert.throws(() => readNpy(bytes), NpyError);
+  });
+  test('gives single rows while its bytes stream past, in pieces of any length', () => {
+    const [rowCount, rowLength] = [7, 5];
+    const data = Float32Array.from({ length: rowCount * rowLength }, (_, index) => index / 3);
+    const whole = writeNpy({ shape: [rowCount, rowLength], data });
+    const streamed = Buffer.concat([npyHeader([rowCount, rowLength], '<f4'), Buffer.from(data.buffer)]);
+    assert.deepEqual(streamed, whole);
+    for (const rows of [[], [0], [6], [1, 2, 5], [0, 1, 2, 3, 4, 5, 6]]) {
+      for (const pieceBytes of [1, 3, 64, 128, 131, 1000]) {
+        const reader = createNpyRowReader([rowCount, rowLength], Int32Array.from(rows));
+        for (let from = 0; from < whole.length; from += pieceBytes)
+          reader.take(whole.subarray(from, from + pieceBytes));
+        const picked = rows.flatMap((row) => [...data.subarray(row * rowLength, (row + 1) * rowLength)]);
+        assert.deepEqual([...reader.finish()], picked, `rows ${rows.join()} in pieces of ${pieceBytes}`);
+      }
+    }
+    const takeAll = (shape: [number, number], bytes: Uint8Array): void => {
+      const reader = createNpyRowReader(shape, Int32Array.of(0));
+      reader.take(bytes);
+      reader.finish();
+    };
+    takeAll([rowCount, rowLength], whole);
+    const asBytes = writeNpy({ shape: [rowCount, rowLength], data: new Uint8Array(rowCount * rowLength) });
+    for (const [shape, bytes] of [
+      [[rowCount, rowLength + 1], whole],
+      [[rowCount, rowLength], asBytes],
+      [[rowCount, rowLength], whole.subarray(0, -1)],
+      [[rowCount, rowLength], whole.subarray(0, 20)],
+      [[rowCount, rowLength], Buffer.concat([whole, Buffer.alloc(4)])],
+      [[rowCount, rowLength], Buffer.alloc(200)],
+    ] as const)
+      assert.throws(() => takeAll([...shape], bytes), NpyError);
   });
   test('needs a shape that holds the data', () => {
     assert.throws(() => writeNpy({ shape: [2, 3], data: new Float32Array(5) }), RangeError);

@@ -131,10 +131,34 @@ test('embeddings are computed once: an evaluation with the same encoders reads t
   assert.deepEqual(foundAgain, found);
 
   const third = await evaluate({ seed: 2 });
-  assert.ok(third.run.events.includes('Embedded 32 of 32 images.'));
+  assert.ok(!third.run.events.some((event) => event.startsWith('Embedded')), 'the random encoder has its own seed');
+
+  // Another checkpoint of the same architecture and contract shares the random encoder; one that normalises in another
+  // way shares the colour statistics.
+  const before = await database.db.embeddingSet.count();
+  await evaluate({ checkpointId: await pretrain({ steps: 0, seed: 8 }) });
+  const { inputContract } = await registry.models.checkpointForUse(checkpointId, 'id');
+  const other = await database.db.checkpoint.create({
+    data: {
+      modelId: checkpoint.modelId,
+      version: 100,
+      encoder: checkpoint.encoder,
+      embeddingDim: checkpoint.embeddingDim,
+      sha256: checkpoint.sha256,
+      byteSize: checkpoint.byteSize,
+      inputContract: {
+        ...inputContract,
+        valueRange: [...inputContract.valueRange],
+        channelMean: [0.7, 0.5, 0.6],
+        channelStd: [0.2, 0.2, 0.2],
+      },
+    },
+  });
+  await evaluate({ checkpointId: other.id });
+  const added = await database.db.embeddingSet.findMany({ orderBy: { id: 'asc' }, skip: before });
   assert.deepEqual(
-    (await database.db.embeddingSet.findMany({ orderBy: { id: 'asc' } })).slice(3).map(({ source }) => source),
-    ['RANDOM_ENCODER'],
+    added.map(({ source }) => source),
+    ['CHECKPOINT', 'CHECKPOINT', 'RANDOM_ENCODER'],
   );
 });
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from 'csv-parse/sync';
-import { idsCsvOf, preparationDigestOf } from '../../src/modules/embeddings/embeddings.rules.ts';
+import { idsCsvChunks, preparationDigestOf } from '../../src/modules/embeddings/embeddings.rules.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 
 test('a preparation has another digest exactly if it changes a pixel', () => {
@@ -34,9 +34,26 @@ test('any label and path can be read back from the CSV', () => {
     { key: '000000000', label: 'tumour, "grade 2"', group: 'patient\n7', split: null, sourcePath: 'a/b.png' },
     { key: '000000001', label: null, group: null, split: 'test', sourcePath: null },
   ];
-  const rows: unknown = parse(idsCsvOf(images), { columns: true });
+  const rows: unknown = parse(Buffer.concat([...idsCsvChunks(images)]), { columns: true });
   assert.deepEqual(rows, [
     { key: '000000000', label: 'tumour, "grade 2"', group: 'patient\n7', split: '', sourcePath: 'a/b.png' },
     { key: '000000001', label: '', group: '', split: 'test', sourcePath: '' },
   ]);
+});
+
+test('the CSV of many images comes in chunks of whole lines', () => {
+  const images = Array.from({ length: 2_500 }, (_, row) => ({
+    key: String(row).padStart(9, '0'),
+    label: 'é',
+    group: null,
+    split: null,
+    sourcePath: null,
+  }));
+  const chunks = [...idsCsvChunks(images)];
+  assert.ok(chunks.length > 2 && chunks.every((chunk) => chunk.toString().endsWith('\r\n')));
+  const rows: { readonly key: string }[] = parse(Buffer.concat(chunks), { columns: true });
+  assert.deepEqual(
+    rows.map(({ key }) => key),
+    images.map(({ key }) => key),
+  );
 });

@@ -3,6 +3,7 @@
  */
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { DomainError, UnreachableCaseError } from '../../src/errors.ts';
+import type { EmbeddingSetRecord } from '../../src/modules/embeddings/index.ts';
 import {
   evaluationConfigSchema,
   PREDICTIONS_MEDIA_TYPE,
@@ -23,9 +24,9 @@ import {
   evaluatedEmbeddings,
   untrainedWeights,
   type EmbeddingRequest,
-  type Embeddings,
+  type ReadEmbeddings,
 } from './evaluation/embeddings.ts';
-import { evaluateClassifiers, evaluateRegressors, type Outcome } from './evaluation/outcome.ts';
+import { evaluateClassifiers, evaluateRegressors, type Candidates, type Outcome } from './evaluation/outcome.ts';
 import { leakageOf } from './evaluation/leakage.ts';
 import { openPixels } from './evaluation/pixels.ts';
 import { DECODING_SHARE, EMBEDDING_SHARE, LEAKAGE_FROM } from './evaluation/progress-shares.ts';
@@ -49,7 +50,12 @@ export const evaluateTask: Task = {
     const subject = {
       context,
       config,
-      request: { checkpoint, version, images: manifest, seed: config.seed },
+      request: {
+        checkpoint,
+        version,
+        images: manifest,
+        randomEncoderSeed: config.randomEncoderSeed ?? config.seed,
+      },
       labelledRows,
       images: Array.from(labelledRows).flatMap((row) => manifest[row] ?? []),
     };
@@ -124,10 +130,9 @@ async function classifyEmbeddings(
   { options }: ConfigOf<'LINEAR_PROBE' | 'KNN'>,
   make: (embedded: EmbeddedImages, images: ClassificationInput, seed: number) => Classifier<object>,
 ): Promise<Outcome> {
-  const sources = ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'] as const;
-  const embeddings = await evaluatedEmbeddings(subject.context, {
+  const readEmbeddings = await evaluatedEmbeddings(subject.context, {
     ...subject.request,
-    sources,
+    sources: ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'],
     onProgress: progressOf(subject, 0, EMBEDDING_SHARE),
   });
   const budgets: LabelBudget[] = [
@@ -135,17 +140,10 @@ async function classifyEmbeddings(
     ...options.shotsPerClass.map((shotsPerClass): LabelBudget => ({ kind: 'SHOTS', shotsPerClass })),
   ];
   const input = { ...classificationInputOf(subject), budgets, drawCount: options.drawCount };
-  const [pretrained, random, colour] = sources.map((source) =>
-    make(labelledEmbeddings(subject, embeddings(source)), input, subject.config.seed),
-  );
-  if (pretrained === undefined || random === undefined || colour === undefined)
-    throw new Error('A classifier is missing.');
-  return evaluateClassifiers(
-    subject.images,
-    input,
-    { pretrained, random, colour },
-    progressOf(subject, EMBEDDING_SHARE, LEAKAGE_FROM),
-  );
+  const candidates = candidatesOf((source) => async () => {
+    return make(await labelledEmbeddings(subject, readEmbeddings, source), input, subject.config.seed);
+  });
+  return evaluateClassifiers(subject.images, input, candidates, progressOf(subject, EMBEDDING_SHARE, LEAKAGE_FROM));
 }
 
 async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TUNE'>): Promise<Outcome> {
@@ -158,7 +156,7 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
     onProgress: progressOf(subject, 0, DECODING_SHARE),
   });
   try {
-    const embeddings = await evaluatedEmbeddings(context, {
+    const readEmbeddings = await evaluatedEmbeddings(context, {
       ...request,
       sources: ['COLOUR_STATISTICS'],
       onProgress: progressOf(subject, DECODING_SHARE, 2 * DECODING_SHARE),
@@ -176,10 +174,13 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
         options,
         seed: config.seed,
       });
-    const classifiers = {
-      pretrained: tuned(readSafetensors(await context.artifacts.read(sha256)).tensors),
-      random: tuned(untrainedWeights(checkpoint, config.seed)),
-      colour: linearProbe(labelledEmbeddings(subject, embeddings('COLOUR_STATISTICS')), input, config.seed),
+    const classifiers: Candidates<Classifier<object>> = {
+      pretrained: async () => tuned(readSafetensors(await context.artifacts.read(sha256)).tensors),
+      random: async () => tuned(untrainedWeights(checkpoint, request.randomEncoderSeed)),
+      colour: async () => {
+        const embedded = await labelledEmbeddings(subject, readEmbeddings, 'COLOUR_STATISTICS');
+        return linearProbe(embedded, input, config.seed);
+      },
     };
     return await evaluateClassifiers(
       subject.images,
@@ -193,10 +194,9 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
 }
 
 async function regress(subject: Subject, { options, folds, seed }: ConfigOf<'REGRESSION'>): Promise<Outcome> {
-  const sources = ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'] as const;
-  const embeddings = await evaluatedEmbeddings(subject.context, {
+  const readEmbeddings = await evaluatedEmbeddings(subject.context, {
     ...subject.request,
-    sources,
+    sources: ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'],
     onProgress: progressOf(subject, 0, EMBEDDING_SHARE),
   });
   const { images } = subject;
@@ -208,17 +208,10 @@ async function regress(subject: Subject, { options, folds, seed }: ConfigOf<'REG
     seed,
     bootstrapResamples: options.bootstrapResamples,
   };
-  const [pretrained, random, colour] = sources.map((source) =>
-    ridge(labelledEmbeddings(subject, embeddings(source)), input, seed),
-  );
-  if (pretrained === undefined || random === undefined || colour === undefined)
-    throw new Error('A regressor is missing.');
-  return evaluateRegressors(
-    images,
-    input,
-    { pretrained, random, colour },
-    progressOf(subject, EMBEDDING_SHARE, LEAKAGE_FROM),
-  );
+  const candidates = candidatesOf((source) => async () => {
+    return ridge(await labelledEmbeddings(subject, readEmbeddings, source), input, seed);
+  });
+  return evaluateRegressors(images, input, candidates, progressOf(subject, EMBEDDING_SHARE, LEAKAGE_FROM));
 }
 
 function classificationInputOf({ config, images }: Subject): ClassificationInput {
@@ -239,12 +232,19 @@ function knownGroupCount(images: readonly ManifestImage[]): number {
   return new Set(images.flatMap(({ group }) => group ?? [])).size;
 }
 
-/** The rows of the labelled images, `[labelled, D]`. */
-function labelledEmbeddings({ labelledRows }: Subject, { values, embeddingDim }: Embeddings): EmbeddedImages {
-  const picked = new Float32Array(labelledRows.length * embeddingDim);
-  for (const [place, row] of labelledRows.entries())
-    picked.set(values.subarray(row * embeddingDim, (row + 1) * embeddingDim), place * embeddingDim);
-  return embeddedImages(picked, labelledRows.length);
+function candidatesOf<Method>(
+  load: (source: EmbeddingSetRecord['source']) => () => Promise<Method>,
+): Candidates<Method> {
+  return { pretrained: load('CHECKPOINT'), random: load('RANDOM_ENCODER'), colour: load('COLOUR_STATISTICS') };
+}
+
+/** The embeddings of the labelled images, `[labelled, D]`. */
+async function labelledEmbeddings(
+  { labelledRows }: Subject,
+  readEmbeddings: ReadEmbeddings,
+  source: EmbeddingSetRecord['source'],
+): Promise<EmbeddedImages> {
+  return embeddedImages(await readEmbeddings(source, labelledRows), labelledRows.length);
 }
 
 /** Reports progress within a part of the run's time, and throws TaskStopped if a stop was requested. */

@@ -10,5 +10,5 @@ export {
   type KindReport,
 } from './garbage.ts';
 export { adoptArtifactStore, claimArtifactStore, requireArtifactStore } from './identity.ts';
-export { startSweeper, sweepReplaced, TRAINING_STATE_MEDIA_TYPE } from './sweep.ts';
+export { EMBEDDING_BLOCK_MEDIA_TYPE, startSweeper, sweepReplaced, TRAINING_STATE_MEDIA_TYPE } from './sweep.ts';
 export { recordArtifacts, type ArtifactRecord, type NewArtifact } from './artifacts.store.ts';

@@ -40,3 +40,21 @@ export interface EmbeddingFileRecord {
   readonly mediaType: string;
   readonly fileName: string;
 }
+
+/** Consecutive rows of a set that a run has not finished. */
+export interface EmbeddingBlockRecord {
+  /** 0 for the first rows. */
+  readonly position: number;
+  readonly imageCount: number;
+  /** sha256 of float32 `[imageCount, embeddingDim]`, without a header. */
+  readonly sha256: string;
+}
+
+export interface NewEmbeddingBlock {
+  readonly runId: string;
+  readonly key: EmbeddingKey;
+  readonly position: number;
+  readonly imageCount: number;
+  readonly rows: { readonly sha256: string; readonly byteSize: number };
+  readonly engine: object;
+}

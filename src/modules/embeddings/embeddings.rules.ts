@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { csvField } from '../../formats/csv.ts';
 import type { InputContract } from '../models/index.ts';
+import type { EmbeddingKey } from './embeddings.records.ts';
 
 export const NPY_MEDIA_TYPE = 'application/x-npy';
 export const IDS_MEDIA_TYPE = 'text/csv; charset=utf-8';
@@ -20,9 +21,27 @@ export function preparationDigestOf(contract: InputContract): string {
   );
 }
 
-/** Identifies a method without weights, e.g. `colour-statistics-1`; the number changes when the computation changes. */
-export function digestOfMethod(name: string): string {
-  return sha256Of(name);
+/**
+ * The seed of the random encoder, which is the same in every evaluation: the embeddings of one architecture with one
+ * preparation on one version are computed once, and every checkpoint is compared with the same baseline.
+ */
+export const RANDOM_ENCODER_SEED = 1;
+
+/** Increase this number when the computation changes. */
+const COLOUR_METHOD = 'colour-statistics-1';
+
+/**
+ * The part of a key that identifies colour statistics. They are measured on the pixels that an encoder sees, but
+ * before its normalisation, so all encoders of one image size share them.
+ */
+export function colourStatisticsKey({
+  imageSizePx,
+  resizeRule,
+}: Pick<InputContract, 'imageSizePx' | 'resizeRule'>): Pick<EmbeddingKey, 'encoderDigest' | 'preparationDigest'> {
+  return {
+    encoderDigest: sha256Of(COLOUR_METHOD),
+    preparationDigest: sha256Of(JSON.stringify([imageSizePx, resizeRule])),
+  };
 }
 
 export interface EmbeddedImage {
@@ -33,12 +52,18 @@ export interface EmbeddedImage {
   readonly sourcePath: string | null;
 }
 
-/** CSV as in RFC 4180, one line for each row of the array, in the same order. */
-export function idsCsvOf(images: readonly EmbeddedImage[]): string {
-  const lines = images.map(({ key, label, group, split, sourcePath }) =>
-    [key, label, group, split, sourcePath].map((value) => csvField(value ?? '')).join(','),
-  );
-  return `${['key,label,group,split,sourcePath', ...lines].join('\r\n')}\r\n`;
+const CSV_LINES_PER_CHUNK = 1000;
+
+/** CSV as in RFC 4180, one line for each row of the array, in the same order; in chunks of a thousand lines. */
+export function* idsCsvChunks(images: Iterable<EmbeddedImage>): Generator<Buffer, void> {
+  let lines = ['key,label,group,split,sourcePath\r\n'];
+  for (const { key, label, group, split, sourcePath } of images) {
+    lines.push(`${[key, label, group, split, sourcePath].map((value) => csvField(value ?? '')).join(',')}\r\n`);
+    if (lines.length < CSV_LINES_PER_CHUNK) continue;
+    yield Buffer.from(lines.join(''));
+    lines = [];
+  }
+  yield Buffer.from(lines.join(''));
 }
 
 function sha256Of(text: string): string {

@@ -2,8 +2,15 @@
 import { DomainError } from '../../errors.ts';
 import type { Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
-import { recordArtifacts } from '../artifacts/index.ts';
-import type { EmbeddingFileRecord, EmbeddingKey, EmbeddingSetRecord, NewEmbeddingSet } from './embeddings.records.ts';
+import { EMBEDDING_BLOCK_MEDIA_TYPE, recordArtifacts } from '../artifacts/index.ts';
+import type {
+  EmbeddingBlockRecord,
+  EmbeddingFileRecord,
+  EmbeddingKey,
+  EmbeddingSetRecord,
+  NewEmbeddingBlock,
+  NewEmbeddingSet,
+} from './embeddings.records.ts';
 import { IDS_MEDIA_TYPE, NPY_MEDIA_TYPE, type EmbeddingFileFormat } from './embeddings.rules.ts';
 import type { EmbeddingStore } from './embeddings.store.ts';
 
@@ -19,6 +26,15 @@ export interface EmbeddingService {
   findForUse(key: EmbeddingKey): Promise<EmbeddingSetRecord | undefined>;
   /** For workers: registers a set and its artifacts; if another run registered it first, that set is kept. */
   register(tx: Transaction, set: NewEmbeddingSet): Promise<void>;
+  /**
+   * For workers: the blocks of a set that a run has stored, from the first one on without a gap. Only those of the same
+   * engine and device, because another one's numbers differ in their last bits.
+   */
+  blocks(runId: string, key: EmbeddingKey, engine: object): Promise<EmbeddingBlockRecord[]>;
+  /** For workers: registers a block and its artifact; it replaces one that another engine computed. */
+  keepBlock(tx: Transaction, block: NewEmbeddingBlock): Promise<void>;
+  /** For workers: called when the set is registered. */
+  dropBlocks(tx: Transaction, runId: string, key: EmbeddingKey): Promise<void>;
 }
 
 export function createEmbeddingService({ store }: { readonly store: EmbeddingStore }): EmbeddingService {
@@ -67,5 +83,15 @@ export function createEmbeddingService({ store }: { readonly store: EmbeddingSto
       ]);
       await store.create(tx, set);
     },
+    blocks: async (runId, key, engine) => {
+      const blocks = await store.blocks(runId, key, engine);
+      const gap = blocks.findIndex(({ position }, place) => position !== place);
+      return gap < 0 ? blocks : blocks.slice(0, gap);
+    },
+    keepBlock: async (tx, block) => {
+      await recordArtifacts(tx, [{ ...block.rows, mediaType: EMBEDDING_BLOCK_MEDIA_TYPE }]);
+      await store.keepBlock(tx, block);
+    },
+    dropBlocks: (tx, runId, key) => store.dropBlocks(tx, runId, key),
   };
 }

@@ -3,7 +3,13 @@ import type { Prisma } from '../../generated/prisma/client.ts';
 import { isId } from '../../input.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import type { DroppedReferences } from '../artifacts/index.ts';
-import type { EmbeddingKey, EmbeddingSetRecord, NewEmbeddingSet } from './embeddings.records.ts';
+import type {
+  EmbeddingBlockRecord,
+  EmbeddingKey,
+  EmbeddingSetRecord,
+  NewEmbeddingBlock,
+  NewEmbeddingSet,
+} from './embeddings.records.ts';
 
 const withSize = { rows: { select: { byteSize: true } }, ids: { select: { byteSize: true } } } as const;
 type Row = Prisma.EmbeddingSetGetPayload<{ include: typeof withSize }>;
@@ -44,6 +50,31 @@ export function createEmbeddingStore(db: Database) {
         skipDuplicates: true,
       });
     },
+
+    /** In the order of their positions. */
+    blocks: (runId: string, key: EmbeddingKey, engine: object): Promise<EmbeddingBlockRecord[]> =>
+      db.embeddingBlock.findMany({
+        where: { ...blockKey(runId, key), engine: { equals: { ...engine } } },
+        orderBy: { position: 'asc' },
+        select: { position: true, imageCount: true, sha256: true },
+      }),
+
+    keepBlock: async (
+      tx: Transaction,
+      { runId, key, position, imageCount, rows, engine }: NewEmbeddingBlock,
+    ): Promise<void> => {
+      const id = { ...blockKey(runId, key), position };
+      const content = { imageCount, sha256: rows.sha256, engine: { ...engine } };
+      await tx.embeddingBlock.upsert({
+        where: { runId_encoderDigest_preparationDigest_position: id },
+        create: { ...id, ...content },
+        update: content,
+      });
+    },
+
+    dropBlocks: async (tx: Transaction, runId: string, key: EmbeddingKey): Promise<void> => {
+      await tx.embeddingBlock.deleteMany({ where: blockKey(runId, key) });
+    },
   };
 }
 
@@ -67,6 +98,27 @@ export async function dropSetsWithoutOwner(tx: Transaction): Promise<DroppedRefe
     sha256s: dropped.flatMap((set) => [set.sha256, set.idsSha256]),
     kept: { count: kept?.count ?? 0, byteSize: Number(kept?.byteSize ?? 0) },
   };
+}
+
+/** Deletes the blocks of runs that have ended: an evaluation that is launched again is another run. */
+export async function dropBlocksOfEndedRuns(tx: Transaction): Promise<DroppedReferences> {
+  const dropped = await tx.$queryRaw<{ sha256: string }[]>`
+    DELETE FROM "EmbeddingBlock" b USING "Run" r
+    WHERE r.id = b."runId" AND r.status IN ('SUCCEEDED', 'FAILED', 'CANCELED') RETURNING b.sha256`;
+  const [kept] = await tx.$queryRaw<{ count: number; byteSize: bigint }[]>`
+    SELECT count(*)::int AS count, coalesce(sum(a."byteSize"), 0)::bigint AS "byteSize"
+    FROM "EmbeddingBlock" b JOIN "Artifact" a USING (sha256)`;
+  return {
+    kind: 'embedding blocks',
+    droppedCount: dropped.length,
+    sha256s: dropped.map(({ sha256 }) => sha256),
+    kept: { count: kept?.count ?? 0, byteSize: Number(kept?.byteSize ?? 0) },
+  };
+}
+
+/** A run embeds the images of one version, so the digest of the dataset is not part of a block's key. */
+function blockKey(runId: string, { encoderDigest, preparationDigest }: EmbeddingKey) {
+  return { runId, encoderDigest, preparationDigest };
 }
 
 function toRecord({ rows, ids: _ids, engine: _engine, ...row }: Row): EmbeddingSetRecord {

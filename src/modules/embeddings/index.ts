@@ -3,16 +3,24 @@ import type { Database } from '../../platform/db.ts';
 import { createEmbeddingService as createService, type EmbeddingService } from './embeddings.service.ts';
 import { createEmbeddingStore } from './embeddings.store.ts';
 
-export type { EmbeddingFileRecord, EmbeddingKey, EmbeddingSetRecord, NewEmbeddingSet } from './embeddings.records.ts';
+export type {
+  EmbeddingBlockRecord,
+  EmbeddingFileRecord,
+  EmbeddingKey,
+  EmbeddingSetRecord,
+  NewEmbeddingBlock,
+  NewEmbeddingSet,
+} from './embeddings.records.ts';
 export {
-  digestOfMethod,
-  idsCsvOf,
+  colourStatisticsKey,
+  idsCsvChunks,
   preparationDigestOf,
+  RANDOM_ENCODER_SEED,
   type EmbeddedImage,
   type EmbeddingFileFormat,
 } from './embeddings.rules.ts';
 export type { EmbeddingService } from './embeddings.service.ts';
-export { dropSetsWithoutOwner } from './embeddings.store.ts';
+export { dropBlocksOfEndedRuns, dropSetsWithoutOwner } from './embeddings.store.ts';
 
 export function createEmbeddingService({ db }: { readonly db: Database }): EmbeddingService {
   return createService({ store: createEmbeddingStore(db) });

@@ -7,6 +7,7 @@ import type { Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
+import { RANDOM_ENCODER_SEED } from '../embeddings/index.ts';
 import type { ModelService } from '../models/index.ts';
 import type { RunRecord, RunService } from '../runs/index.ts';
 import { checkComparable, comparePredictions, notComparable } from './comparison.ts';
@@ -122,6 +123,7 @@ export function createEvaluationService({
         protocol: input.protocol,
         folds: input.folds,
         seed: input.seed ?? randomInt(2 ** 31 - 1),
+        randomEncoderSeed: RANDOM_ENCODER_SEED,
         options: optionsOf(input.protocol, input.options),
       };
       const [versionName = version.id] = await datasets.namesOf([version]);

@@ -43,6 +43,8 @@ const frozen = {
   datasetDigest: z.string(),
   folds: z.number().int(),
   seed: z.number().int(),
+  /** Evaluations from before it was fixed drew the random encoder from their own seed. */
+  randomEncoderSeed: z.number().int().nullable().default(null),
 };
 
 /** The config of an evaluation, frozen at launch. */

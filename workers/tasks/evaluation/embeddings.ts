@@ -1,20 +1,22 @@
 /**
- * The embeddings that an evaluation needs: stored ones are read, and the others are computed in one pass over the
- * images and stored.
+ * The embeddings that an evaluation needs. Sets that are not stored yet are computed block by block, so that a run
+ * continues behind its last stored block after its process was killed, and memory holds one block. Of a stored set only
+ * the rows that the protocol uses are read.
  */
 import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../../src/errors.ts';
-import { readNpy, writeNpy } from '../../../src/formats/npy.ts';
+import { createNpyRowReader, npyHeader } from '../../../src/formats/npy.ts';
 import { readSafetensors, writeSafetensors } from '../../../src/formats/safetensors.ts';
 import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
 import {
-  digestOfMethod,
-  idsCsvOf,
+  colourStatisticsKey,
+  idsCsvChunks,
   preparationDigestOf,
   type EmbeddingKey,
   type EmbeddingSetRecord,
 } from '../../../src/modules/embeddings/index.ts';
 import type { UsableCheckpointRecord } from '../../../src/modules/models/index.ts';
+import { readVerified, type StoredBytes } from '../../../src/platform/artifact-store/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import type { ManifestImage } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize, embedPixels } from '../../engine/embed.ts';
@@ -28,27 +30,25 @@ import { shardSourcesOf } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
 import type { TaskContext } from '../task.ts';
 
-/** `[N, D]` in the order of the manifest. */
-export interface Embeddings {
-  readonly values: Float32Array;
-  readonly embeddingDim: number;
-}
+/** Reads the embeddings of these rows of the manifest, `[rows.length, D]`, from the store. The rows are ascending. */
+export type ReadEmbeddings = (source: Source, rows: Int32Array) => Promise<Float32Array>;
 
 export interface EmbeddingRequest {
   readonly checkpoint: UsableCheckpointRecord;
   readonly version: SealedVersionRecord;
   /** Every image of the version. */
   readonly images: readonly ManifestImage[];
-  /** Seed of the random encoder. */
-  readonly seed: number;
+  readonly randomEncoderSeed: number;
   /** The requested kinds of embedding. */
   readonly sources: readonly Source[];
+  /** Images in a block, rounded up to whole batches; default: BLOCK_IMAGES. */
+  readonly blockImages?: number;
   /** Called with the fraction 0..1 after each batch, and awaited. */
   readonly onProgress: (fraction: number, message: string) => Promise<void>;
 }
 
-/** Increase this version when the descriptors change. */
-const COLOUR_METHOD = 'colour-statistics-1';
+/** 32 MB of embeddings of 2,048 numbers: a minute of work or less, which a killed process loses. */
+const BLOCK_IMAGES = 4096;
 
 type Source = EmbeddingSetRecord['source'];
 
@@ -58,7 +58,7 @@ interface Describer {
   readonly key: EmbeddingKey;
   readonly embeddingDim: number;
   /** Opened only if descriptors have to be computed. */
-  open(): OpenDescriber;
+  open(): Promise<OpenDescriber>;
 }
 
 interface OpenDescriber {
@@ -67,20 +67,22 @@ interface OpenDescriber {
   dispose(): void;
 }
 
-/** Throws ImageDataError for damaged shards, and the errors of the artifact store. */
-export async function evaluatedEmbeddings(
-  context: TaskContext,
-  request: EmbeddingRequest,
-): Promise<(source: Source) => Embeddings> {
-  const describers = await Promise.all(request.sources.map((source) => describerOf(context, request, source)));
-  const kept = await Promise.all(describers.map((describer) => findKept(context, describer)));
-  const missing = describers.filter((_, index) => kept[index] === undefined);
-  const made = missing.length === 0 ? new Map<Describer, Embeddings>() : await makeAndKeep(context, request, missing);
-  const found = new Map(describers.map((describer, index) => [describer.source, kept[index] ?? made.get(describer)]));
-  return (source) => {
-    const embeddings = found.get(source);
-    if (embeddings === undefined) throw new RangeError(`The embeddings of ${source} were not requested.`);
-    return embeddings;
+/**
+ * Computes and stores the requested sets, unless they are stored. Throws ImageDataError for damaged shards, and the
+ * errors of the artifact store.
+ */
+export async function evaluatedEmbeddings(context: TaskContext, request: EmbeddingRequest): Promise<ReadEmbeddings> {
+  const describers = request.sources.map((source) => describerOf(context, request, source));
+  const stored = await Promise.all(describers.map(({ key }) => context.services.embeddings.findForUse(key)));
+  const missing = describers.filter((_, index) => stored[index] === undefined);
+  if (missing.length > 0) await computeSets(context, missing, request);
+  return async (source, rows) => {
+    const describer = describers.find((each) => each.source === source);
+    const set = describer === undefined ? undefined : await context.services.embeddings.findForUse(describer.key);
+    if (set === undefined) throw new RangeError(`The embeddings of ${source} were not requested.`);
+    const reader = createNpyRowReader([set.imageCount, set.embeddingDim], rows);
+    await readVerified(context.artifacts, set.sha256, reader.take);
+    return reader.finish();
   };
 }
 
@@ -89,23 +91,18 @@ export function untrainedWeights({ encoder }: UsableCheckpointRecord, seed: numb
   return randomEncoderWeights(encoder, createRandom(seed).fork('random encoder'));
 }
 
-async function describerOf(
+function describerOf(
   context: TaskContext,
-  { checkpoint, version, seed }: EmbeddingRequest,
+  { checkpoint, version, randomEncoderSeed }: EmbeddingRequest,
   source: Source,
-): Promise<Describer> {
+): Describer {
   const { encoder, inputContract } = checkpoint;
-  const keyOf = (encoderDigest: string): EmbeddingKey => ({
-    encoderDigest,
-    datasetDigest: version.digest,
-    preparationDigest: preparationDigestOf(inputContract),
-  });
-  const byEncoder = (encoderDigest: string, weights: readonly NamedTensor[]): Describer => ({
+  const byEncoder = (encoderDigest: string, load: () => Promise<readonly NamedTensor[]>): Describer => ({
     source,
-    key: keyOf(encoderDigest),
+    key: { encoderDigest, datasetDigest: version.digest, preparationDigest: preparationDigestOf(inputContract) },
     embeddingDim: embeddingDimOf(encoder),
-    open: () => {
-      const opened = encoderFromWeights(encoder, weights);
+    open: async () => {
+      const opened = encoderFromWeights(encoder, await load());
       return {
         describe: (pixels, imageCount) =>
           embedPixels(opened, pixels, imageCount, inputContract.imageSizePx, inputContract),
@@ -115,43 +112,40 @@ async function describerOf(
   });
   switch (source) {
     case 'CHECKPOINT':
-      return byEncoder(checkpoint.sha256, readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors);
+      return byEncoder(
+        checkpoint.sha256,
+        async () => readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors,
+      );
     case 'RANDOM_ENCODER': {
-      const weights = untrainedWeights(checkpoint, seed);
-      return byEncoder(createHash('sha256').update(writeSafetensors(weights, {})).digest('hex'), weights);
+      const weights = untrainedWeights(checkpoint, randomEncoderSeed);
+      const digest = createHash('sha256').update(writeSafetensors(weights, {})).digest('hex');
+      return byEncoder(digest, async () => weights);
     }
     case 'COLOUR_STATISTICS':
       return {
         source,
-        key: keyOf(digestOfMethod(COLOUR_METHOD)),
+        key: { ...colourStatisticsKey(inputContract), datasetDigest: version.digest },
         embeddingDim: COLOUR_STATISTICS_DIM,
-        open: () => ({ describe: colourStatistics, dispose: () => undefined }),
+        open: async () => ({ describe: colourStatistics, dispose: () => undefined }),
       };
     default:
       throw new UnreachableCaseError(source);
   }
 }
 
-async function findKept(context: TaskContext, { key }: Describer): Promise<Embeddings | undefined> {
-  const set = await context.services.embeddings.findForUse(key);
-  if (set === undefined) return undefined;
-  const { data } = readNpy(await context.artifacts.read(set.sha256));
-  if (!(data instanceof Float32Array)) throw new Error(`The embeddings ${set.id} are not float32.`);
-  return { values: data, embeddingDim: set.embeddingDim };
-}
-
-async function makeAndKeep(
+/** Computes the sets of all describers in one pass over the images, and stores them. */
+async function computeSets(
   context: TaskContext,
-  request: EmbeddingRequest,
   describers: readonly Describer[],
-): Promise<Map<Describer, Embeddings>> {
-  const { version, images, checkpoint } = request;
-  const made = await describeImages(context, request, describers);
-  const ids = await context.artifacts.put(Buffer.from(idsCsvOf(images)));
-  for (const [{ source, key }, { values, embeddingDim }] of made) {
-    const rows = await context.artifacts.put(writeNpy({ shape: [images.length, embeddingDim], data: values }));
-    await context.withLease((tx) =>
-      context.services.embeddings.register(tx, {
+  request: EmbeddingRequest,
+): Promise<void> {
+  const { images, version, checkpoint } = request;
+  const blocks = await computeBlocks(context, describers, request);
+  const ids = await context.artifacts.put(toAsync(idsCsvChunks(images)));
+  for (const [place, { source, key, embeddingDim }] of describers.entries()) {
+    const rows = await context.artifacts.put(npyOf(context, [images.length, embeddingDim], blocks[place] ?? []));
+    await context.withLease(async (tx) => {
+      await context.services.embeddings.register(tx, {
         ...key,
         source,
         imageCount: images.length,
@@ -159,48 +153,134 @@ async function makeAndKeep(
         rows,
         ids,
         engine: engineInfo(),
-      }),
-    );
+      });
+      await context.services.embeddings.dropBlocks(tx, context.runId, key);
+    });
   }
   context.logger.debug(
     { checkpointId: checkpoint.id, versionId: version.id, sources: describers.map(({ source }) => source) },
     'embeddings made',
   );
-  return made;
 }
 
-/** Makes one pass over the images for all descriptors. */
-async function describeImages(
+/** A block in the store, or the only block of a small version. */
+type Block = Pick<StoredBytes, 'sha256'> | { readonly values: Float32Array };
+
+/** The file of a finished set; one block at a time is in memory. */
+async function* npyOf(
   context: TaskContext,
-  { version, images, checkpoint, onProgress }: EmbeddingRequest,
+  shape: readonly [number, number],
+  blocks: readonly Block[],
+): AsyncGenerator<Uint8Array, void> {
+  yield npyHeader(shape, '<f4');
+  for (const block of blocks)
+    yield 'values' in block ? bytesOf(block.values) : await context.artifacts.read(block.sha256);
+}
+
+/** The blocks of each describer, in order. */
+async function computeBlocks(
+  context: TaskContext,
   describers: readonly Describer[],
-): Promise<Map<Describer, Embeddings>> {
+  { checkpoint, version, images, onProgress, blockImages: wanted = BLOCK_IMAGES }: EmbeddingRequest,
+): Promise<Block[][]> {
   const { imageSizePx, resizeRule } = checkpoint.inputContract;
-  const made = new Map(
-    describers.map((describer) => [
-      describer,
-      { values: new Float32Array(images.length * describer.embeddingDim), embeddingDim: describer.embeddingDim },
-    ]),
-  );
-  const open = describers.map((describer) => ({ describer, ...describer.open() }));
+  const batchSize = Math.min(embeddingBatchSize(imageSizePx), wanted);
+  // Whole batches, so that a run that continues computes the same batches, and therefore the same bits.
+  const blockImages = batchSize * Math.ceil(wanted / batchSize);
+  const isStoredInBlocks = images.length > blockImages;
+  const blocks: Block[][] = isStoredInBlocks
+    ? await storedBlocks(context, describers, { blockImages, imageCount: images.length })
+    : describers.map(() => []);
+  let done = Math.min(images.length, (blocks[0]?.length ?? 0) * blockImages);
+  if (done > 0) await onProgress(done / images.length, `Continues after ${done} of ${images.length} images.`);
+  if (done === images.length) return blocks;
+
+  const open: (OpenDescriber & Pick<Describer, 'embeddingDim'>)[] = [];
   try {
-    let done = 0;
+    for (const describer of describers)
+      open.push({ embeddingDim: describer.embeddingDim, ...(await describer.open()) });
+    const emptyBlocks = (): Float32Array[] =>
+      describers.map(
+        ({ embeddingDim }) => new Float32Array(Math.min(blockImages, images.length - done) * embeddingDim),
+      );
+    let rows = emptyBlocks();
+    let filled = 0;
     for await (const batch of openEvaluationImages({
       shards: shardSourcesOf(context, version),
-      images,
-      batchSize: embeddingBatchSize(imageSizePx),
+      images: images.slice(done),
+      batchSize,
       imageSizePx,
       resizeRule,
       openDecoder: storedDecoderOf(context),
     })) {
       context.throwIfStopped();
-      for (const { describer, describe } of open)
-        made.get(describer)?.values.set(describe(batch.images, batch.imageCount), done * describer.embeddingDim);
+      for (const [place, { embeddingDim, describe }] of open.entries())
+        rows[place]?.set(describe(batch.images, batch.imageCount), filled * embeddingDim);
+      filled += batch.imageCount;
       done += batch.imageCount;
+      if (filled === blockImages || done === images.length) {
+        const full = isStoredInBlocks
+          ? await storeBlocks(context, describers, { position: blocks[0]?.length ?? 0, imageCount: filled, rows })
+          : rows.map((values) => ({ values }));
+        for (const [place, block] of full.entries()) blocks[place]?.push(block);
+        rows = emptyBlocks();
+        filled = 0;
+      }
       await onProgress(done / images.length, `Embedded ${done} of ${images.length} images.`);
     }
   } finally {
     for (const { dispose } of open) dispose();
   }
-  return made;
+  return blocks;
+}
+
+/** The blocks that earlier attempts of this run have stored: as many for each describer. */
+async function storedBlocks(
+  context: TaskContext,
+  describers: readonly Describer[],
+  { blockImages, imageCount }: { readonly blockImages: number; readonly imageCount: number },
+): Promise<Block[][]> {
+  const found = await Promise.all(
+    describers.map(({ key }) => context.services.embeddings.blocks(context.runId, key, engineInfo())),
+  );
+  const expected = (position: number): number => Math.min(blockImages, imageCount - position * blockImages);
+  const counts = found.map((blocks) => {
+    const other = blocks.findIndex((block) => block.imageCount !== expected(block.position));
+    return other < 0 ? blocks.length : other;
+  });
+  return found.map((blocks) => blocks.slice(0, Math.min(...counts)));
+}
+
+/** Stores the same block of every describer in one transaction. */
+async function storeBlocks(
+  context: TaskContext,
+  describers: readonly Describer[],
+  block: { readonly position: number; readonly imageCount: number; readonly rows: readonly Float32Array[] },
+): Promise<StoredBytes[]> {
+  const { position, imageCount, rows } = block;
+  const stored: StoredBytes[] = [];
+  for (const values of rows) stored.push(await context.artifacts.put(bytesOf(values)));
+  await context.withLease(async (tx) => {
+    for (const [place, bytes] of stored.entries()) {
+      const key = describers[place]?.key;
+      if (key === undefined) continue;
+      await context.services.embeddings.keepBlock(tx, {
+        runId: context.runId,
+        key,
+        position,
+        imageCount,
+        rows: bytes,
+        engine: engineInfo(),
+      });
+    }
+  });
+  return stored;
+}
+
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+async function* toAsync<Item>(items: Iterable<Item>): AsyncGenerator<Item, void> {
+  yield* items;
 }

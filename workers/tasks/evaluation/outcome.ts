@@ -40,11 +40,14 @@ export interface Outcome {
   readonly headline: string;
 }
 
-/** The encoder under test, the same one freshly initialised, and colour alone. */
+/**
+ * The encoder under test, the same one freshly initialised, and colour alone. Each is loaded when its turn comes, so
+ * that memory holds the embeddings of one.
+ */
 export interface Candidates<Method> {
-  readonly pretrained: Method;
-  readonly random: Method;
-  readonly colour: Method;
+  readonly pretrained: () => Promise<Method>;
+  readonly random: () => Promise<Method>;
+  readonly colour: () => Promise<Method>;
 }
 
 type ReportProgress = (done: number, message: string) => Promise<void>;
@@ -62,7 +65,7 @@ export async function evaluateClassifiers(
   const entries = [
     ['RANDOM_ENCODER', random],
     ['COLOUR_STATISTICS', colour],
-    ['MAJORITY_CLASS', majorityClass(input)],
+    ['MAJORITY_CLASS', async () => majorityClass(input)],
   ] as const;
   const run = (classifier: Classifier<object>, place: number): Promise<ClassificationResult<object>> =>
     runClassification(
@@ -72,10 +75,10 @@ export async function evaluateClassifiers(
       },
       classifier,
     );
-  const main = await run(pretrained, 0);
+  const main = await run(await pretrained(), 0);
   const baselines: EvaluationBaselineRecord[] = [];
-  for (const [index, [kind, classifier]] of entries.entries()) {
-    const result = await run(classifier, index + 1);
+  for (const [index, [kind, load]] of entries.entries()) {
+    const result = await run(await load(), index + 1);
     baselines.push({
       kind,
       metrics: metricRecords(result.metrics),
@@ -121,10 +124,10 @@ export async function evaluateRegressors(
   reportProgress: ReportProgress,
 ): Promise<Outcome> {
   const { pretrained, random, colour } = candidates;
-  const entries: readonly (readonly [BaselineKind, Regressor<object>])[] = [
+  const entries: readonly (readonly [BaselineKind, () => Promise<Regressor<object>>])[] = [
     ['RANDOM_ENCODER', random],
     ['COLOUR_STATISTICS', colour],
-    ['MEAN_LABEL', meanOfTraining(input)],
+    ['MEAN_LABEL', async () => meanOfTraining(input)],
   ];
   const run = (regressor: Regressor<object>, place: number): Promise<RegressionResult<object>> =>
     runRegression(
@@ -134,10 +137,10 @@ export async function evaluateRegressors(
       },
       regressor,
     );
-  const main = await run(pretrained, 0);
+  const main = await run(await pretrained(), 0);
   const baselines: EvaluationBaselineRecord[] = [];
-  for (const [index, [kind, regressor]] of entries.entries()) {
-    const result = await run(regressor, index + 1);
+  for (const [index, [kind, load]] of entries.entries()) {
+    const result = await run(await load(), index + 1);
     // The mean is constant within a fold and ranks nothing: its correlation would be an artefact of the folds.
     const isOrdered = ({ name }: EvaluationMetricRecord): boolean =>
       kind !== 'MEAN_LABEL' || name !== 'spearmanCorrelation';

@@ -1,0 +1,39 @@
+/** A task that computes the embeddings of an evaluation, in blocks of a few images. */
+import assert from 'node:assert/strict';
+import { parseManifest } from '../../workers/engine/data/manifest.ts';
+import { evaluatedEmbeddings } from '../../workers/tasks/evaluation/embeddings.ts';
+import type { Task } from '../../workers/tasks/task.ts';
+
+export interface EmbeddingTaskConfig {
+  readonly checkpointId: string;
+  readonly datasetVersionId: string;
+  readonly blockImages: number;
+}
+
+/** @param onProgress called with the fraction 0..1 after each batch, and awaited. */
+export function embeddingTask(
+  { checkpointId, datasetVersionId, blockImages }: EmbeddingTaskConfig,
+  onProgress: (fraction: number) => Promise<void> = async () => undefined,
+): Task {
+  return {
+    kind: 'EVALUATION',
+    run: async (context) => {
+      const checkpoint = await context.services.models.checkpointForUse(checkpointId, 'checkpointId');
+      const [version] = await context.services.datasets.requireSealedVersions([datasetVersionId]);
+      assert.ok(version !== undefined);
+      await evaluatedEmbeddings(context, {
+        checkpoint,
+        version,
+        images: parseManifest((await context.artifacts.read(version.manifestSha256)).toString()),
+        randomEncoderSeed: 1,
+        sources: ['CHECKPOINT', 'RANDOM_ENCODER'],
+        blockImages,
+        onProgress: async (fraction, message) => {
+          await context.progress(fraction, message);
+          await onProgress(fraction);
+        },
+      });
+      return { message: 'Embedded.', finish: async () => undefined };
+    },
+  };
+}
