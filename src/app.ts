@@ -134,8 +134,10 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
         transact: transactionsOf(reaperDb),
         databaseUrl,
         store,
-        onSwept: (deleted) => logger.info(deleted, 'training states and embedding blocks that nothing needs any more were deleted'),
-        onError: (error) => logger.warn({ error }, 'the deletion of replaced training states and embedding blocks failed'),
+        onSwept: (deleted) =>
+          logger.info(deleted, 'training states and embedding blocks that nothing needs any more were deleted'),
+        onError: (error) =>
+          logger.warn({ error }, 'the deletion of replaced training states and embedding blocks failed'),
       }),
     );
     closers.push(
