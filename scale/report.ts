@@ -34,6 +34,9 @@ const HEAD = [
   'stored',
 ];
 
+/** A part this short does not go through its images one by one. */
+const RATED_FROM_MS = 100;
+
 export function asText({ parts, machine, loadAverage }: ScaleReport): string {
   return [
     table(HEAD, parts.map(cellsOf)),
@@ -52,7 +55,7 @@ function cellsOf({ name, imageCount, durationMs, processorMs, peakBytes, storedB
     String(imageCount),
     seconds.toFixed(1),
     (processorMs / 1000).toFixed(1),
-    String(Math.round(imageCount / seconds)),
+    durationMs < RATED_FROM_MS ? '' : String(Math.round(imageCount / seconds)),
     ...(['SERVER', 'WORKER', 'RUN', 'DECODER'] as const).map(megabytes),
     formatByteSize(storedBytes),
   ];
