@@ -4,7 +4,7 @@
  * no effect.
  */
 import { constants, open, readdir, type FileHandle } from 'node:fs/promises';
-import type { Dirent } from 'node:fs';
+import { fstatSync, type Dirent } from 'node:fs';
 
 export type OpenFault =
   /** The path does not exist. */
@@ -43,27 +43,70 @@ const O_PATH = 0o10000000;
 const FOLDER_FLAGS = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const FILE_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
+/** An open folder for all who read in it at the same time; it is closed when the last of them has left. */
+interface SharedFolder {
+  readonly path: string;
+  readonly handle: Promise<FileHandle>;
+  userCount: number;
+}
+
 /** @param folder an absolute, trusted path: links in it are followed. @throws OpenError. */
 export async function openFolder(folder: string): Promise<OpenFolder> {
   return asOpenFolder(await openPath(folder, O_PATH | constants.O_DIRECTORY));
 }
 
 function asOpenFolder(folder: FileHandle): OpenFolder {
+  /** The folder of the last file, kept open: an import reads folder by folder, each several folders deep. */
+  let recent: SharedFolder | undefined;
+
+  const openParts = async (parts: readonly string[]): Promise<FileHandle> => {
+    let current = folder;
+    for (const part of parts) {
+      try {
+        const next = await openPath(procPathOf(current, part), FOLDER_FLAGS);
+        if (current !== folder) await current.close();
+        current = next;
+      } catch (error) {
+        if (current !== folder) await current.close();
+        throw error;
+      }
+    }
+    return current;
+  };
+  const leave = async (shared: SharedFolder): Promise<void> => {
+    shared.userCount -= 1;
+    if (shared.userCount > 0) return;
+    const handle = await shared.handle.catch(() => undefined);
+    await handle?.close();
+  };
+  const enter = (parts: readonly string[]): SharedFolder => {
+    const path = parts.join('/');
+    if (recent?.path === path) {
+      recent.userCount += 1;
+      return recent;
+    }
+    const before = recent;
+    // Its two users are the caller and this memory of it.
+    const shared: SharedFolder = { path, handle: openParts(parts), userCount: 2 };
+    recent = shared;
+    shared.handle.catch(() => {
+      // A folder that cannot be opened may be there the next time.
+      if (recent === shared) recent = undefined;
+    });
+    if (before !== undefined) void leave(before);
+    return shared;
+  };
   /** Calls `work` with the folder at the path; an empty path is this folder itself. */
   const within = async <Result>(
     parts: readonly string[],
     work: (folder: FileHandle) => Promise<Result>,
   ): Promise<Result> => {
-    let current = folder;
+    if (parts.length === 0) return work(folder);
+    const shared = enter(parts);
     try {
-      for (const part of parts) {
-        const next = await openPath(procPathOf(current, part), FOLDER_FLAGS);
-        if (current !== folder) await current.close();
-        current = next;
-      }
-      return await work(current);
+      return await work(await shared.handle);
     } finally {
-      if (current !== folder) await current.close();
+      await leave(shared);
     }
   };
 
@@ -78,7 +121,8 @@ function asOpenFolder(folder: FileHandle): OpenFolder {
       if (name === undefined) throw new OpenError('NOT_A_REGULAR_FILE');
       return within(parts, async (found) => {
         const file = await openPath(procPathOf(found, name), FILE_FLAGS);
-        if ((await file.stat()).isFile()) return file;
+        // Without a thread: the file is open, so this waits for no disk.
+        if (fstatSync(file.fd).isFile()) return file;
         await file.close();
         throw new OpenError('NOT_A_REGULAR_FILE');
       });
@@ -89,7 +133,10 @@ function asOpenFolder(folder: FileHandle): OpenFolder {
           throw new OpenError('UNREADABLE', cause);
         }),
       ),
-    [Symbol.asyncDispose]: () => folder.close(),
+    [Symbol.asyncDispose]: async () => {
+      if (recent !== undefined) await leave(recent);
+      await folder.close();
+    },
   };
 }
 

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, rename, symlink, writeFile, type FileHandle } from 'node:fs/promises';
+import { mkdir, readdir, rename, symlink, writeFile, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { Worker } from 'node:worker_threads';
@@ -46,6 +46,24 @@ describe('below an open folder', () => {
       (await folder.entriesOf('sub')).map((entry) => entry.name),
       ['file'],
     );
+  });
+
+  test('files of several folders at once, a folder that appears later, and no descriptor left open', async (context) => {
+    const { root } = await place(context);
+    const before = (await readdir('/proc/self/fd')).length;
+    {
+      await using folder = await openFolder(root);
+      assert.equal(await faultOf(folder.openFile('later/deep/file')), 'NOT_FOUND');
+      await mkdir(path.join(root, 'later/deep'), { recursive: true });
+      await writeFile(path.join(root, 'later/deep/file'), 'deep');
+      const names = Array.from({ length: 40 }, (_, index) => (index % 3 === 0 ? 'later/deep/file' : 'sub/file'));
+      const texts = await Promise.all(names.map((name) => textOf(folder.openFile(name))));
+      assert.deepEqual(
+        texts,
+        names.map((name) => (name === 'sub/file' ? 'inside' : 'deep')),
+      );
+    }
+    assert.equal((await readdir('/proc/self/fd')).length, before);
   });
 
   test('a folder that is moved stays the opened one', async (context) => {

@@ -1,4 +1,5 @@
 /** Reads a listed file without assuming that it is unchanged since the listing. */
+import { fstatSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { OpenError, type OpenFolder } from '../../src/platform/open-folder.ts';
 import { foreignKindOf } from './formats/foreign-formats.ts';
@@ -57,7 +58,7 @@ async function openedFile(
   handle: FileHandle,
   reserve: (byteCount: number) => Promise<void>,
 ): Promise<SourceFile | Finding> {
-  const { size } = await handle.stat();
+  const { size } = fstatSync(handle.fd);
   if (size > WHOLE_BYTES_MAX) {
     const foreign = unsupportedFinding(await readFully(handle, MAGIC_BYTES));
     if (foreign !== null) return foreign;
