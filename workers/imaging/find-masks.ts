@@ -5,7 +5,8 @@
 import type { Flatness } from './flatness.ts';
 import { counted } from './formats/image-header.ts';
 import type { IssueSink } from './issues.ts';
-import { imagesNamedBy, isNamedLikeMask, masksAmong, stemOf } from './masks.ts';
+import { byFolder } from './listing.ts';
+import { imagesNamedBy, isNamedLikeMask, masksAmong, nameStemOf, stemOf } from './masks.ts';
 
 /** The properties of one image that show whether it can be a mask. */
 export interface ImageTraits {
@@ -121,7 +122,6 @@ function imagesInOtherFolders(file: string, candidates: readonly string[]): stri
 
 /** `x_bnd` and `bnd_x` beside `x`, and `x.png` beside `x.jpg`: by the added text, ignoring numbers. */
 function kindsBesideImages(files: readonly string[]): Kind[] {
-  const byStem = new Map<string, string>();
   const kinds = new Map<string, Kind>();
   const add = (name: string, file: string, partner: string): void => {
     const kind = kinds.get(name) ?? emptyKind(name);
@@ -130,28 +130,35 @@ function kindsBesideImages(files: readonly string[]): Kind[] {
     kind.files.push(file);
     kind.partnerOf.set(file, partner);
   };
-  for (const file of files) {
-    const stem = stemOf(file);
-    const same = byStem.get(stem);
-    byStem.set(stem, same ?? file);
-    if (same === undefined) continue;
-    const [one, other] = [file, same].map((each) => each.slice(stem.length).toLowerCase());
-    add(`names with the ending ${one} beside ${other}`, file, same);
-    add(`names with the ending ${other} beside ${one}`, same, file);
-  }
-  for (const [stem, file] of byStem) {
-    const nameAt = stem.lastIndexOf('/') + 1;
-    const folder = stem.slice(0, nameAt);
-    const name = stem.slice(nameAt);
-    for (let index = 1; index < name.length - 1; index += 1) {
-      if (!SEPARATORS.includes(name.charAt(index))) continue;
-      const before = byStem.get(folder + name.slice(0, index));
-      if (before !== undefined) add(`names with ${withoutNumbers(name.slice(index))} added`, file, before);
-      const after = byStem.get(folder + name.slice(index + 1));
-      if (after !== undefined) add(`names with ${withoutNumbers(name.slice(0, index + 1))} before`, file, after);
+  for (const within of byFolder(files)) {
+    const byStem = new Map<string, string>();
+    for (const file of within) {
+      const stem = nameStemOf(file);
+      const same = byStem.get(stem);
+      byStem.set(stem, same ?? file);
+      if (same === undefined) continue;
+      const [one, other] = [extensionOf(file), extensionOf(same)];
+      add(`names with the ending ${one} beside ${other}`, file, same);
+      add(`names with the ending ${other} beside ${one}`, same, file);
+    }
+    for (const [name, file] of byStem) {
+      for (let index = 1; index < name.length - 1; index += 1) {
+        if (!SEPARATORS.includes(name.charAt(index))) continue;
+        const before = byStem.get(name.slice(0, index));
+        if (before !== undefined) add(`names with ${withoutNumbers(name.slice(index))} added`, file, before);
+        const after = byStem.get(name.slice(index + 1));
+        if (after !== undefined) add(`names with ${withoutNumbers(name.slice(0, index + 1))} before`, file, after);
+      }
     }
   }
   return largest([...kinds.values()]);
+}
+
+/** With its dot, in lower case; empty without one. */
+function extensionOf(file: string): string {
+  const name = file.slice(file.lastIndexOf('/') + 1);
+  const dot = name.lastIndexOf('.');
+  return dot <= 0 ? '' : name.slice(dot).toLowerCase();
 }
 
 /** All files below folders of one name, and all files. */

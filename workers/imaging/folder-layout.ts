@@ -4,7 +4,7 @@
 import { suggestGroupLevels, type GroupSuggestion } from './group-suggestions.ts';
 import type { IssueSink } from './issues.ts';
 import { mergedSpellings, valueOf } from './label-text.ts';
-import type { Listing, SourceImage } from './listing.ts';
+import { parentOf, type Listing, type SourceImage } from './listing.ts';
 import { splitOf } from './split-names.ts';
 import { tcgaPatientOf } from './tcga.ts';
 
@@ -29,12 +29,17 @@ const IMAGE_NAME = /\.(png|jpe?g|tiff?|bmp|webp)$/i;
 /** The number of folders that a note names. */
 const NAMED_MAX = 5;
 
-/** A file, and the names of its folders. */
+/** A folder that holds files. A million images lie in a few folders, so that folders are interpreted, not files. */
 interface Located {
-  readonly relativePath: string;
+  /** Its path; empty for the imported folder itself. */
+  readonly path: string;
   /** The folders of the path, without wrappers and the split. */
   readonly folders: readonly string[];
   readonly split: string | null;
+  /** Of the files directly in it. */
+  readonly fileCount: number;
+  /** Whether one of them has the name of an image. */
+  readonly holdsImages: boolean;
 }
 
 /**
@@ -44,54 +49,58 @@ interface Located {
  * @param listing without masks.
  */
 export function readFolderLayout(listing: Listing, options: FolderLayoutOptions, issues: IssueSink): PlannedImages {
-  // A million images lie in a few folders.
-  const values = new Map<string, string | null>();
-  const valueOfFolder = (folder: string): string | null => {
-    const known = values.get(folder);
-    if (known !== undefined) return known;
-    const value = valueOf(folder);
-    values.set(folder, value);
-    return value;
+  const found = foldersAmong(listing.files);
+  const groupOfFolder = (folder: string): string | null => {
+    const name = options.groupLevel === null ? undefined : namesOf(folder)[options.groupLevel - 1];
+    return name === undefined ? null : valueOf(name);
   };
-  const images = listing.files;
-  const groupOf = (relativePath: string): string | null => {
-    if (options.groupLevel === null) return tcgaPatientOf(relativePath);
-    const folder = foldersOf(relativePath)[options.groupLevel - 1];
-    return folder === undefined ? null : valueOfFolder(folder);
+  const planned = (placed: readonly Located[], labelLevel: number | null): Omit<PlannedImages, 'notes'> => {
+    const facts = new Map(
+      placed.map(({ path, folders: [label], split }) => [
+        path,
+        { label: label === undefined ? null : valueOf(label), split, group: groupOfFolder(path) },
+      ]),
+    );
+    const sources = listing.files.map((relativePath): SourceImage => {
+      const { label = null, split = null, group = null } = facts.get(parentOf(relativePath)) ?? {};
+      return {
+        relativePath,
+        label,
+        group: options.groupLevel === null ? tcgaPatientOf(relativePath) : group,
+        split,
+      };
+    });
+    const areGroupsMissing = options.groupLevel === null && sources.some(({ group }) => group === null);
+    return { sources, groupSuggestions: areGroupsMissing ? suggestGroupLevels(found, labelLevel) : [] };
   };
-  const suggestionsFor = (sources: readonly SourceImage[], labelLevel: number | null): GroupSuggestion[] =>
-    options.groupLevel === null && sources.some(({ group }) => group === null)
-      ? suggestGroupLevels(images, labelLevel)
-      : [];
   if (!options.labelled) {
-    const sources = images.map((relativePath) => ({
-      relativePath,
-      label: null,
-      group: groupOf(relativePath),
-      split: null,
-    }));
-    return { sources, notes: [], groupSuggestions: suggestionsFor(sources, null) };
+    const unlabelled = found.map((each) => ({ ...each, folders: [] }));
+    return { ...planned(unlabelled, null), notes: [] };
   }
   const notes: string[] = [];
-  const located = options.labelLevel === null ? findLabels(images, notes) : atLevel(images, options.labelLevel);
+  const located = options.labelLevel === null ? findLabels(found, notes) : atLevel(found, options.labelLevel);
   if (options.labelLevel === null) addLevelIssue(located, options.groupLevel === null, issues);
   const levelOfLabels = depthOfLabels(located);
   for (const folder of listing.emptyFolders)
-    if (foldersOf(`${folder}/`).length === levelOfLabels) issues.add('EMPTY_LABEL_FOLDER', folder);
+    if (namesOf(folder).length === levelOfLabels) issues.add('EMPTY_LABEL_FOLDER', folder);
   notes.push(...mergedSpellings(located.flatMap(({ folders }) => folders[0] ?? [])));
   const inner = [...new Set(located.flatMap(({ folders }) => folders[1] ?? []))];
   if (inner.length > 0 && options.groupLevel === null)
     notes.push(`Folders within those of the labels are not read: ${named(inner)}.`);
-  const sources = located.map(({ relativePath, folders, split }) => {
-    const [label] = folders;
-    return {
-      relativePath,
-      label: label === undefined ? null : valueOfFolder(label),
-      group: groupOf(relativePath),
-      split,
-    };
-  });
-  return { sources, notes, groupSuggestions: suggestionsFor(sources, options.labelLevel ?? levelOfLabels) };
+  return { ...planned(located, options.labelLevel ?? levelOfLabels), notes };
+}
+
+/** In the order of their first file. */
+function foldersAmong(files: readonly string[]): readonly Located[] {
+  const counts = new Map<string, { fileCount: number; holdsImages: boolean }>();
+  for (const file of files) {
+    const folder = parentOf(file);
+    const counted = counts.get(folder) ?? { fileCount: 0, holdsImages: false };
+    counted.fileCount += 1;
+    counted.holdsImages ||= IMAGE_NAME.test(file);
+    counts.set(folder, counted);
+  }
+  return Array.from(counts, ([path, counted]) => ({ path, folders: namesOf(path), split: null, ...counted }));
 }
 
 function named(folders: readonly string[]): string {
@@ -99,13 +108,12 @@ function named(folders: readonly string[]): string {
   return `${shown.join(', ')}${folders.length > NAMED_MAX ? ` and ${folders.length - NAMED_MAX} more` : ''}`;
 }
 
-function foldersOf(relativePath: string): string[] {
-  return relativePath.split('/').slice(0, -1);
+function namesOf(folder: string): string[] {
+  return folder === '' ? [] : folder.split('/');
 }
 
-function findLabels(images: readonly string[], notes: string[]): readonly Located[] {
-  const whole = images.map((relativePath) => ({ relativePath, folders: foldersOf(relativePath), split: null }));
-  const { located: entered, wrappers } = enterWrappers(whole);
+function findLabels(found: readonly Located[], notes: string[]): readonly Located[] {
+  const { located: entered, wrappers } = enterWrappers(found);
   const divided = takeSplits(entered);
   const { located, wrappers: inner } = divided.isDivided
     ? enterWrappers(divided.located)
@@ -131,12 +139,12 @@ function enterWrappers(located: readonly Located[]): { located: readonly Located
 }
 
 /**
- * The files that show the purpose of folders: files outside every folder have no label in any case, and a document
- * beside the images is not an image.
+ * The folders that show the purpose of a level: files outside every folder have no label in any case, and a folder of
+ * documents has no images.
  */
 function decidingOf(located: readonly Located[]): readonly Located[] {
   const placed = located.filter(({ folders }) => folders.length > 0);
-  const images = placed.filter(({ relativePath }) => IMAGE_NAME.test(relativePath));
+  const images = placed.filter(({ holdsImages }) => holdsImages);
   return images.length > 0 ? images : placed;
 }
 
@@ -151,10 +159,10 @@ function takeSplits(located: readonly Located[]): { located: readonly Located[];
     const splits = new Set([...names].map((name) => (name === undefined ? undefined : splitOf(name))));
     if (placed.length === 0 || splits.has(undefined) || splits.size < 2) continue;
     return {
-      located: located.map(({ relativePath, folders }) => ({
-        relativePath,
-        folders: folders.filter((_, index) => index !== level),
-        split: splitOf(folders[level] ?? '') ?? null,
+      located: located.map((each) => ({
+        ...each,
+        folders: each.folders.filter((_, index) => index !== level),
+        split: splitOf(each.folders[level] ?? '') ?? null,
       })),
       isDivided: true,
       names: [...names].flatMap((name) => name ?? []).sort(),
@@ -164,17 +172,16 @@ function takeSplits(located: readonly Located[]): { located: readonly Located[];
 }
 
 /** If the user has named the label level, any other level of which all folders are splits is the split. */
-function atLevel(images: readonly string[], labelLevel: number): Located[] {
-  const located = images.map((relativePath) => ({ relativePath, folders: foldersOf(relativePath) }));
+function atLevel(located: readonly Located[], labelLevel: number): Located[] {
   const deepest = located.reduce((most, { folders }) => Math.max(most, folders.length), 0);
   const splitLevel = Array.from({ length: deepest }, (_, level) => level).find((level) => {
     const splits = new Set(located.map(({ folders }) => splitOf(folders[level] ?? '')));
     return level !== labelLevel - 1 && !splits.has(undefined) && splits.size > 1;
   });
-  return located.map(({ relativePath, folders }) => ({
-    relativePath,
-    folders: folders.slice(labelLevel - 1),
-    split: splitLevel === undefined ? null : (splitOf(folders[splitLevel] ?? '') ?? null),
+  return located.map((each) => ({
+    ...each,
+    folders: each.folders.slice(labelLevel - 1),
+    split: splitLevel === undefined ? null : (splitOf(each.folders[splitLevel] ?? '') ?? null),
   }));
 }
 
@@ -193,5 +200,5 @@ function addLevelIssue(located: readonly Located[], groupsMayBeFolders: boolean,
 /** The depth of the label folders below the imported one. */
 function depthOfLabels(located: readonly Located[]): number {
   const [first] = decidingOf(located);
-  return first === undefined ? 1 : foldersOf(first.relativePath).length - first.folders.length + 1;
+  return first === undefined ? 1 : namesOf(first.path).length - first.folders.length + 1;
 }

@@ -16,17 +16,20 @@ const SUGGESTIONS_MAX = 3;
 const EXAMPLES_MAX = 5;
 
 /**
- * Levels whose folders differ, are not all splits, and hold several images each on average.
+ * Levels whose folders differ, are not all splits, and hold several files each on average.
+ * @param holders the folders that hold files: their paths, and the number of files directly in each.
  * @param labelLevel of the label folder; null if there is none.
  */
-export function suggestGroupLevels(files: readonly string[], labelLevel: number | null): GroupSuggestion[] {
+export function suggestGroupLevels(
+  holders: readonly { readonly path: string; readonly fileCount: number }[],
+  labelLevel: number | null,
+): GroupSuggestion[] {
   const levels: { readonly names: Set<string>; fileCount: number }[] = [];
-  for (const file of files) {
-    const folders = file.split('/').slice(0, -1);
-    for (const [place, name] of folders.entries()) {
+  for (const { path, fileCount } of holders) {
+    for (const [place, name] of (path === '' ? [] : path.split('/')).entries()) {
       const level = (levels[place] ??= { names: new Set(), fileCount: 0 });
       level.names.add(name);
-      level.fileCount += 1;
+      level.fileCount += fileCount;
     }
   }
   return levels

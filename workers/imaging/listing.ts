@@ -80,6 +80,16 @@ export async function listFiles(folder: OpenFolder, issues: IssueSink): Promise<
   };
 }
 
+/** The folder of a file; empty for the imported folder itself. */
+export function parentOf(relativePath: string): string {
+  return relativePath.slice(0, Math.max(0, relativePath.lastIndexOf('/')));
+}
+
+/** The files of each folder, in the order of the first of them. */
+export function byFolder(files: readonly string[]): Iterable<readonly string[]> {
+  return Map.groupBy(files, parentOf).values();
+}
+
 function withoutFiles(folders: readonly string[], files: readonly string[]): string[] {
   const filled = new Set<string>();
   for (const file of files) {

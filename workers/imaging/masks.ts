@@ -1,4 +1,5 @@
 /** Recognises annotations of the images beside them (GlaS, BUSI, MoNuSeg) by their names. Pure. */
+import { byFolder } from './listing.ts';
 
 const ANNOTATION =
   'masks?|anno(?:tation)?s?|annot|seg(?:mentation)?s?|gt|ground[ _-]?truth|labels?|manual|contours?|overlay';
@@ -28,9 +29,15 @@ export function isNamedLikeMask(file: string): boolean {
  * @param files relative paths.
  */
 export function masksAmong(files: readonly string[]): ReadonlySet<string> {
-  const stems = new Set(files.map(stemOf));
   const masks = new Set<string>();
-  for (const file of files) if (partnersInFolder(file).some((partner) => stems.has(partner))) masks.add(file);
+  // The names of one folder at a time are in memory.
+  for (const within of byFolder(files)) {
+    const annotations = within.filter((file) => imagesNamedBy(nameStemOf(file)).length > 0);
+    if (annotations.length === 0) continue;
+    const stems = new Set(within.map(nameStemOf));
+    for (const file of annotations)
+      if (imagesNamedBy(nameStemOf(file)).some((partner) => stems.has(partner))) masks.add(file);
+  }
   for (const mask of masksInFolders(files)) masks.add(mask);
   return masks;
 }
@@ -42,11 +49,9 @@ export function stemOf(file: string): string {
   return (dot <= 0 ? file : file.slice(0, file.length - name.length + dot)).toLowerCase();
 }
 
-function partnersInFolder(file: string): string[] {
-  const stem = stemOf(file);
-  const folder = stem.slice(0, stem.lastIndexOf('/') + 1);
-  const names = imagesNamedBy(stem.slice(folder.length));
-  return names.map((name) => folder + name);
+/** Name without folders and extension, in lower case. */
+export function nameStemOf(file: string): string {
+  return stemOf(file.slice(file.lastIndexOf('/') + 1));
 }
 
 /** The possible names of the image that an annotation with this name belongs to. */
