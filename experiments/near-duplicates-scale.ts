@@ -7,7 +7,7 @@ import { availableParallelism, cpus, loadavg, totalmem } from 'node:os';
 import path from 'node:path';
 import { createDraw, drawStain, type Draw } from '../src/synthetic/tissue-canvas.ts';
 import { drawImage, TISSUE_LABELS } from '../src/synthetic/tissue.ts';
-import { PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../workers/imaging/image-hashes.ts';
+import { PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../src/formats/manifest/index.ts';
 import { wordsOf } from '../workers/imaging/key-numbers.ts';
 import {
   createDigestMatcher,

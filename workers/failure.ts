@@ -1,4 +1,5 @@
 /** Turns an error into what the user reads: the cause, a code, a sentence, and what to do. */
+import { ManifestError } from '../src/formats/manifest/index.ts';
 import { DomainError, UnreachableCaseError, type ErrorCode } from '../src/errors.ts';
 import type { RunFailureRecord } from '../src/modules/runs/index.ts';
 import { ImageDataError } from './engine/data/errors.ts';
@@ -31,6 +32,8 @@ const CLASS_OF_CODE: Partial<Record<ErrorCode, FailureClass>> = {
   INTERNAL: 'INTERNAL',
 };
 
+const RESTORE_OR_IMPORT = 'Restore the artifact store from a backup, or import the dataset again.';
+
 /** The messages of unexpected errors stay out of the API; the worker's log has them in full. */
 export function failureOf(error: unknown): RunFailureRecord {
   if (error instanceof DomainError) {
@@ -42,6 +45,8 @@ export function failureOf(error: unknown): RunFailureRecord {
     };
   }
   if (error instanceof ImageDataError) return failureOfImages(error);
+  if (error instanceof ManifestError)
+    return { class: 'DATA', code: error.code, message: error.message, hint: RESTORE_OR_IMPORT };
   if (isOutOfMemory(error)) {
     return {
       class: 'OUT_OF_MEMORY',
@@ -98,7 +103,7 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
         class: 'INFRASTRUCTURE',
         code: 'ARTIFACT_CORRUPT',
         message: error.message,
-        hint: 'Restore the artifact store from a backup, or import the dataset again.',
+        hint: RESTORE_OR_IMPORT,
       };
     default:
       throw new UnreachableCaseError(error.code);

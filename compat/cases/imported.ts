@@ -12,14 +12,12 @@ import type { DemoDataset } from '../../src/cli/demo/images.ts';
 import { ensureDataset, followRun, launchImport } from '../../src/cli/demo/steps.ts';
 import { installEngine } from '../../src/cli/engine.ts';
 import { readEnvironment } from '../../src/env.ts';
-import { readNpy } from '../../src/formats/npy.ts';
+import { openManifest, PIXEL_DIGEST_BYTES } from '../../src/formats/manifest/index.ts';
+import { accessBytes } from '../../src/formats/random-access.ts';
 import { createLogger } from '../../src/logger.ts';
 import { onStopSignal } from '../../src/platform/stop-signal.ts';
-import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { scoped, tf } from '../../workers/engine/tensorflow.ts';
 import type { FileIssue, RgbImage } from './verdict.ts';
-
-const PIXEL_DIGEST_BYTES = 32;
 
 export interface StoredFile {
   readonly image: RgbImage;
@@ -76,18 +74,22 @@ async function importedOf(client: RegistryClient, importRoot: string): Promise<I
 }
 
 async function storedOf(client: RegistryClient, version: Version): Promise<Map<string, StoredFile>> {
-  const manifest = parseManifest((await client.download(`/artifacts/${version.manifestSha256}`)).toString('utf8'));
-  const hashes = readNpy(await client.download(`/artifacts/${version.imageHashesSha256}`));
-  const rowBytes = hashes.shape[1] ?? 0;
+  const manifest = await openManifest(accessBytes(await client.download(`/artifacts/${version.manifestSha256}`)), {
+    imageCount: version.imageCount,
+    shardByteSizes: version.shards.map(({ byteSize }) => byteSize),
+  });
+  const columns = await manifest.read(['key', 'sourcePath', 'pixelDigest']);
   const members = new Map<string, Buffer>();
   for (const { url } of version.shards)
     for (const [key, bytes] of await imagesOf(await client.download(url))) members.set(key, bytes);
   const stored = new Map<string, StoredFile>();
-  for (const [row, { key, sourcePath }] of manifest.entries()) {
+  for (let row = 0; row < manifest.rowCount; row += 1) {
+    const key = columns.key.at(row) ?? '';
+    const sourcePath = columns.sourcePath.at(row);
     const bytes = members.get(key);
     if (bytes === undefined || sourcePath === null) throw new Error(`Image ${key} is not in its shard.`);
     const image = await decodeIndependently(bytes);
-    const digest = Buffer.from(hashes.data.subarray(row * rowBytes, row * rowBytes + PIXEL_DIGEST_BYTES));
+    const digest = columns.pixelDigest.subarray(row * PIXEL_DIGEST_BYTES, (row + 1) * PIXEL_DIGEST_BYTES);
     stored.set(sourcePath, { image, matchesDigest: createHash('sha256').update(image.data).digest().equals(digest) });
   }
   return stored;
@@ -126,8 +128,8 @@ async function imagesOf(shard: Buffer): Promise<Map<string, Buffer>> {
 }
 
 const versionSchema = z.object({
-  ...{ id: z.string(), manifestSha256: z.string(), imageHashesSha256: z.string() },
-  shards: z.array(z.object({ url: z.string() })),
+  ...{ id: z.string(), manifestSha256: z.string(), imageCount: z.number() },
+  shards: z.array(z.object({ url: z.string(), byteSize: z.number() })),
 });
 type Version = z.infer<typeof versionSchema>;
 const runSchema = z.object({
@@ -139,7 +141,7 @@ const runSchema = z.object({
 
 async function runOf(client: RegistryClient, runId: string) {
   const query = `query ($id: ID!) { run(id: $id) {
-    importReport { passedOver { reason } } datasetVersion { id manifestSha256 imageHashesSha256 shards { url } } } }`;
+    importReport { passedOver { reason } } datasetVersion { id manifestSha256 imageCount shards { url byteSize } } } }`;
   return (await client.request(runSchema, query, { id: runId })).run;
 }
 

@@ -11,11 +11,12 @@ import { z } from 'zod';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { readNpy } from '../../src/formats/npy.ts';
 import type { ReportedEvaluationRecord } from '../../src/modules/evaluations/index.ts';
-import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { evaluateTask } from '../../workers/tasks/evaluate.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { pretrainTask } from '../../workers/tasks/pretrain.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { readRows } from '../support/manifests.ts';
+import { sealAsBefore } from '../support/old-versions.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
 import { createTaskRunner, type LaunchedTask, type TaskRunner } from '../support/task-runner.ts';
 
@@ -112,7 +113,9 @@ test('embeddings are computed once: an evaluation with the same encoders reads t
   const { shape, data } = readNpy(await runner.store.read(sets[0].sha256));
   assert.deepEqual([shape, data.every(Number.isFinite)], [[32, 512], true]);
   const ids: unknown = parse(await runner.store.read(sets[0].idsSha256), { columns: true });
-  const manifest = parseManifest((await runner.store.read(version.manifestSha256 ?? '')).toString());
+  const [sealed] = await runner.services.datasets.requireSealedVersions([versionId]);
+  assert.ok(sealed !== undefined);
+  const manifest = await readRows(await runner.store.read(sealed.manifestSha256), sealed);
   assert.deepEqual(
     ids,
     manifest.map(({ key, label, group, split, sourcePath }) => ({
@@ -420,48 +423,17 @@ describe('leakage', () => {
     const [row] = await registry.evaluations.leaderboard(ADMIN, copyId, 'LINEAR_PROBE');
     assert.equal(row?.overlapsPretraining, true);
 
-    // A version that was sealed before images were hashed is reported as unknown, not as free of leakage.
-    const { datasets } = runner.services;
-    const [copy] = await datasets.requireSealedVersions([copyId]);
+    // Versions that were sealed before are read through the same interface.
+    const [copy] = await runner.services.datasets.requireSealedVersions([copyId]);
     assert.ok(copy !== undefined);
-    const artifacts = [copy.manifestSha256, ...copy.shards.map((shard) => shard.sha256)].map((sha256) => ({
-      sha256,
-      byteSize: 0,
-      mediaType: 'application/octet-stream',
-    }));
-    const {
-      digest,
-      manifestSha256,
-      imageCount,
-      byteSize,
-      labelNames,
-      labelCounts,
-      groupCount,
-      hasSplit,
-      issues,
-      shards,
-    } = copy;
-    assert.equal(copy.ungroupedImageCount, 32);
-    const old = await database.transact(async (tx) => {
-      const draft = await datasets.createDraftVersion(tx, { datasetId: cutAgain.id });
-      return datasets.sealVersion(tx, {
-        versionId: draft.id,
-        digest,
-        manifestSha256,
-        imageCount,
-        byteSize,
-        labelNames,
-        labelCounts,
-        groupCount,
-        ungroupedImageCount: 32,
-        hasSplit,
-        issues,
-        shards,
-        thumbnails: [],
-        artifacts,
-      });
-    });
-    const { evaluation: unhashed } = await evaluate({ checkpointId: trained, datasetVersionId: old.id });
+    const place = { datasetId: cutAgain.id, version: 2 };
+    const before = await sealAsBefore(database, runner.store, copy, { ...place, hashed: true });
+    const { evaluation: older } = await evaluate({ checkpointId: trained, datasetVersionId: before });
+    assert.deepEqual(older.leakage, leakage);
+    assert.deepEqual(older.metrics, evaluation.metrics);
+    // One that was sealed before images were hashed is reported as unknown, not as free of leakage.
+    const old = await sealAsBefore(database, runner.store, copy, { ...place, version: 3, hashed: false });
+    const { evaluation: unhashed } = await evaluate({ checkpointId: trained, datasetVersionId: old });
     assert.deepEqual(
       [
         unhashed.leakage?.exactImageCount,

@@ -14,6 +14,7 @@ import { checkDocument, MAX_TOKENS } from '../../src/api/limits.ts';
 import { checkedJson, parseInstant } from '../../src/api/scalars.ts';
 import { buildSchema } from '../../src/api/schema.ts';
 import { DomainError } from '../../src/errors.ts';
+import { ManifestError, openManifest } from '../../src/formats/manifest/index.ts';
 import { NpyError, readNpy, writeNpy } from '../../src/formats/npy.ts';
 import { accessBytes } from '../../src/formats/random-access.ts';
 import { readForeignSafetensors, SafetensorsError, writeSafetensors } from '../../src/formats/safetensors.ts';
@@ -22,12 +23,12 @@ import { claimedKeyId } from '../../src/modules/access/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { decodeCursor } from '../../src/platform/page.ts';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
-import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { indexShard } from '../../workers/engine/data/shards.ts';
 import { recordIssues } from '../../workers/imaging/issues.ts';
 import { readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
 import { bmpOf, picture, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
 import { prepare } from '../support/prepared-image.ts';
+import { manifestBytes, manifestRows } from '../support/manifests.ts';
 import { createRandom, mutated } from '../support/mutations.ts';
 import { plainImages, tarBytes, temporaryFolder } from '../support/shards.ts';
 
@@ -52,6 +53,12 @@ const texts =
   (...lines: readonly string[]) =>
   async (): Promise<Buffer[]> =>
     lines.map((line) => Buffer.from(line));
+async function readManifest(bytes: Buffer): Promise<void> {
+  const manifest = await openManifest(accessBytes(bytes), { imageCount: 1, shardByteSizes: [2000] });
+  const columns = await manifest.read(['key', 'label', 'group', 'shard', 'byteLength', 'x', 'sourcePath']);
+  assert.equal(columns.label.length, 1);
+}
+
 function foreignSafetensors(header: string, byteCount: number): Buffer {
   const bytes = Buffer.alloc(8 + header.length + byteCount);
   bytes.writeBigUInt64LE(BigInt(header.length));
@@ -144,12 +151,17 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     },
     refusals: [ImageDataError],
   },
-  manifest: {
+  'manifest of JSON lines': {
     corpus: texts(
       `${JSON.stringify({ key: '000', sha256: 'ab'.repeat(32), label: 'a', group: null, split: null, width: 2, height: 2, shard: 0, byteSize: 5, sourcePath: 'a.png' })}\n`,
     ),
-    read: (bytes) => parseManifest(bytes.toString('utf8')),
-    refusals: [ImageDataError],
+    read: readManifest,
+    refusals: [ManifestError],
+  },
+  'manifest of Parquet': {
+    corpus: async () => [await manifestBytes(manifestRows(1)), await manifestBytes(manifestRows(1, 1))],
+    read: readManifest,
+    refusals: [ManifestError],
   },
   'JSON scalar': {
     corpus: texts('{"a":[1,2.5e300,null,true,"x\\u0000"],"__proto__":{"b":{}}}', '[[[[]]]]', '-0'),

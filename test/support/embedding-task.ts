@@ -1,8 +1,8 @@
 /** A task that computes the embeddings of an evaluation, in blocks of a few images. */
 import assert from 'node:assert/strict';
-import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { evaluatedEmbeddings } from '../../workers/tasks/evaluation/embeddings.ts';
 import type { Task } from '../../workers/tasks/task.ts';
+import { imagesOfVersion } from '../../workers/tasks/version-manifest.ts';
 
 export interface EmbeddingTaskConfig {
   readonly checkpointId: string;
@@ -24,7 +24,7 @@ export function embeddingTask(
       await evaluatedEmbeddings(context, {
         checkpoint,
         version,
-        images: parseManifest((await context.artifacts.read(version.manifestSha256)).toString()),
+        images: await imagesOfVersion(context, version),
         randomEncoderSeed: 1,
         sources: ['CHECKPOINT', 'RANDOM_ENCODER'],
         blockImages,

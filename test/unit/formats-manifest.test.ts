@@ -310,7 +310,8 @@ describe('manifest 1', () => {
     const shards = [await shardOf(['a.png', 'b.jpg']), await shardOf(['c.webp'])];
     const hashes = writeNpy({ shape: [3, 40], data: Uint8Array.from({ length: 120 }, (_, index) => index) });
     const older = line('c', 1, { group: 'P1', x: 5, y: 6, sourceWidth: 90, sourceHeight: 80, sourcePath: undefined });
-    const manifest = await openOld([line('a', 0), line('b', 0), older], shards, hashes);
+    const ownGroup = line('b', 0, { group: 'b.png' });
+    const manifest = await openOld([line('a', 0), ownGroup, older], shards, hashes);
     assert.equal(manifest.format, 'JSON_LINES');
     assert.equal(manifest.hasImageHashes, true);
     const columns = await manifest.read([...ALL, ...PLACE, 'x', 'sourceWidth', 'tissueFraction', 'slide']);

@@ -1,6 +1,7 @@
 /** Translates failures to messages that a user reads. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { ManifestError } from '../../src/formats/manifest/index.ts';
 import { DomainError, ERROR_CODES } from '../../src/errors.ts';
 import { DATABASE_UNREACHABLE, failureOf, failureOfEnd } from '../../workers/failure.ts';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
@@ -60,6 +61,11 @@ describe('failureOf', () => {
     );
     assert.equal(failureOf(new ImageDataError('TOO_FEW_IMAGES', 'x.')).code, 'DATASET_TOO_SMALL');
     assert.equal(failureOf(new ImageDataError('READER_DIED', 'x.')).class, 'INTERNAL');
+    const lying = failureOf(new ManifestError('MANIFEST_ROW_INVALID', 'Row 3 lies outside its shard.'));
+    assert.deepEqual(
+      [lying.class, lying.code, lying.message],
+      ['DATA', 'MANIFEST_ROW_INVALID', 'Row 3 lies outside its shard.'],
+    );
   });
 
   for (const [what, thrown] of [

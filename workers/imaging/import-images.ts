@@ -3,7 +3,6 @@
  * database. The result depends only on the names and bytes of the files: the same folder gives the same digest on any
  * day and disk.
  */
-import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
@@ -14,13 +13,12 @@ import type { Finding } from './formats/image-header.ts';
 import { conflictBetween, createConflicts, type Conflicts } from './conflicts.ts';
 import { createContentCounts, type ContentCounts, type LabelCount, type PreviousVersion } from './content.ts';
 import { createDiscardingStore } from './discarding-store.ts';
-import { createImageHashWriter } from './image-hashes.ts';
 import type { FileToPrepare, ImageDecoders, PreparedFile } from './decoder/image-decoders.ts';
 import type { PreparedImage } from './decoder/prepare.ts';
 import { mapInOrder, type InOrderLimits, type HeldResources } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
 import type { SourceImage } from './listing.ts';
-import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts';
+import { createManifestFile, type ManifestFile } from './manifest-writer.ts';
 import { createSeenPixels, pixelsName } from './seen-pixels.ts';
 import { planImport, type ImportLayout, type ImportPlan, type LayoutOptions } from './plan-import.ts';
 import { questionsOf, reportOf, addContentIssues } from './report.ts';
@@ -76,11 +74,9 @@ export interface ImportProgress {
 }
 
 export interface ImportResult {
-  /** sha256 over the sorted manifest; equal to `manifest.sha256`. */
+  /** Of the version: see src/formats/manifest/version-digest.ts. */
   readonly digest: string;
   readonly manifest: StoredBytes;
-  /** The hashes of every image, in the order of the manifest: see image-hashes.ts. */
-  readonly imageHashes: StoredBytes;
   readonly imageCount: number;
   /** The total of all shards. */
   readonly byteSize: number;
@@ -109,6 +105,11 @@ const IMAGES_AHEAD_PER_CORE = 8;
 const PROGRESS_EVERY_MS = 500;
 /** Keys of equal length sort as numbers do. */
 const KEY_DIGITS = 9;
+const MEDIA_TYPES: Readonly<Record<PreparedImage['extension'], string>> = {
+  jpg: 'image/jpeg',
+  png: 'image/png',
+  webp: 'image/webp',
+};
 
 /**
  * @throws DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID, and IMPORT_NEEDS_ANSWER if
@@ -182,7 +183,7 @@ async function runPass(
   const { workDir, issues } = await logIn(options, `pass-${pass}`, plan);
   const artifacts = options.isDryRun === true ? createDiscardingStore() : options.artifacts;
   const shards = createShardWriter(artifacts, options.shardLimits ?? SHARD_LIMITS);
-  const manifest = createManifestWriter(path.join(workDir, 'manifest.jsonl'));
+  const manifest = await createManifestFile(path.join(workDir, 'manifest.parquet'));
   try {
     return await pack(options, plan, planned, { pass, leftOut, workDir, issues, artifacts, shards, manifest });
   } finally {
@@ -200,7 +201,7 @@ interface Pass {
   /** A dry run stores nothing. */
   readonly artifacts: Pick<ArtifactStore, 'put'>;
   readonly shards: ShardWriter;
-  readonly manifest: ManifestWriter;
+  readonly manifest: ManifestFile;
 }
 
 async function pack(
@@ -216,7 +217,6 @@ async function pack(
   const faces: { readonly file: string; readonly label: string | null }[] = [];
   const seenPixels = createSeenPixels(sources.length);
   const conflicts = createConflicts();
-  const imageHashes = createImageHashWriter();
   const counts = createContentCounts();
   let filesDone = 0;
   let bytesRead = 0;
@@ -229,20 +229,22 @@ async function pack(
     counts.add(source);
     // This pass will be repeated, so packing more images is useless.
     if (conflicts.size > 0) return;
-    const shard = await shards.write(key, image.extension, image.bytes, facts);
+    const place = await shards.write(key, image.extension, image.bytes, facts);
     await manifest.write({
       key,
-      sha256: createHash('sha256').update(image.bytes).digest('hex'),
+      pixelDigest: image.pixelDigest,
+      perceptualHash: image.perceptualHash,
       ...facts,
       width: image.width,
       height: image.height,
-      shard,
-      byteSize: image.bytes.length,
+      mediaType: MEDIA_TYPES[image.extension],
+      ...place,
+      byteLength: image.bytes.length,
       sourcePath: source.relativePath,
-      cutFrom: image.cutFrom,
-      profile: image.profile,
+      ...image.cutFrom,
+      sourceProfileSha256: image.profile?.sha256 ?? null,
+      profileChangedPixels: image.profile?.changesPixels ?? null,
     });
-    imageHashes.add(image.pixelDigest, image.perceptualHash);
   };
 
   const addFinding = ({ issue, reason }: Finding, { relativePath }: SourceImage): void =>
@@ -341,7 +343,6 @@ async function pack(
 
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
-  const storedHashes = await imageHashes.store(artifacts);
   const issueList = report.issueList ?? (await issues.store(artifacts));
   const storedThumbnails: StoredThumbnail[] = [];
   for (const { file, label } of faces) {
@@ -352,9 +353,7 @@ async function pack(
   const labelCounts = counts.labelCounts();
   return {
     result: {
-      digest: storedManifest.sha256,
-      manifest: storedManifest,
-      imageHashes: storedHashes,
+      ...storedManifest,
       imageCount: counts.imageCount,
       byteSize: stored.reduce((sum, shard) => sum + shard.byteSize, 0),
       labelNames: labelCounts.map(({ label }) => label),

@@ -1,7 +1,7 @@
 /** Finds the images of one large set whose pixels or pictures are among those of another. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
+import { PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../../src/formats/manifest/index.ts';
 import { hammingJoin, QUERIES_MAX, type Words } from './hamming-join.ts';
-import { PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from './image-hashes.ts';
 import { createKeyNumbers, wordsOf } from './key-numbers.ts';
 import { MIRRORS, transposed } from './perceptual-hash.ts';
 

@@ -21,12 +21,24 @@ export interface StoredShard extends StoredBytes {
   readonly imageCount: number;
 }
 
+export interface ShardPlace {
+  /** Index of the shard. */
+  readonly shard: number;
+  /** Of the encoded image within the shard. */
+  readonly byteOffset: number;
+}
+
 export interface ShardWriter {
   /**
-   * Writes an image and its facts into the current shard, or into the next one if that is full. Returns the index of
-   * the shard.
+   * Writes an image and its facts into the current shard, or into the next one if that is full. Returns where the image
+   * lies.
    */
-  write(key: string, extension: string, bytes: Buffer, facts: Readonly<Record<string, string | null>>): Promise<number>;
+  write(
+    key: string,
+    extension: string,
+    bytes: Buffer,
+    facts: Readonly<Record<string, string | null>>,
+  ): Promise<ShardPlace>;
   /** Finishes the last shard. */
   finish(): Promise<StoredShard[]>;
   /**
@@ -89,9 +101,11 @@ export function createShardWriter(
       current ??= begin();
       const sidecar = Buffer.from(JSON.stringify(facts), 'utf8');
       current.imageCount += 1;
+      // The header of a member is one block: keys are short enough for it.
+      const byteOffset = current.byteSize + BLOCK_BYTES;
       await add(current, `${key}.${extension}`, bytes);
       await add(current, `${key}.json`, sidecar);
-      return shards.length;
+      return { shard: shards.length, byteOffset };
     },
     finish: async () => {
       if (current !== undefined) await end(current);

@@ -9,7 +9,7 @@ import {
   PREDICTIONS_MEDIA_TYPE,
   type EvaluationConfig,
 } from '../../src/modules/evaluations/index.ts';
-import { parseManifest, splitUnitOf, type ManifestImage } from '../engine/data/manifest.ts';
+import { splitUnitOf, type ManifestImage } from '../engine/data/manifest.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import type { ClassificationInput, Classifier } from '../engine/probe/classification.ts';
 import { ProbeError } from '../engine/probe/errors.ts';
@@ -31,6 +31,8 @@ import { leakageOf } from './evaluation/leakage.ts';
 import { openPixels } from './evaluation/pixels.ts';
 import { DECODING_SHARE, EMBEDDING_SHARE, LEAKAGE_FROM } from './evaluation/progress-shares.ts';
 import type { Task, TaskContext } from './task.ts';
+import { imagesOfVersion } from './version-manifest.ts';
+import { jsonLinesOf } from './text-stream.ts';
 
 export const evaluateTask: Task = {
   kind: 'EVALUATION',
@@ -45,7 +47,7 @@ export const evaluateTask: Task = {
         message: 'The dataset version is gone.',
         field: 'datasetVersionId',
       });
-    const manifest = parseManifest((await context.artifacts.read(version.manifestSha256)).toString('utf8'));
+    const manifest = await imagesOfVersion(context, version);
     const labelledRows = Int32Array.from(manifest.keys()).filter((row) => manifest[row]?.label != null);
     const subject = {
       context,
@@ -61,9 +63,7 @@ export const evaluateTask: Task = {
     };
 
     const outcome = await outcomeOf(subject);
-    const predictions = await context.artifacts.put(
-      Buffer.from(outcome.predictionLines.map((line) => `${JSON.stringify(line)}\n`).join('')),
-    );
+    const predictions = await context.artifacts.put(jsonLinesOf(outcome.predictionLines));
     const testedRows = outcome.testedImages.map((image) => labelledRows[image] ?? 0);
     const leakage = await leakageOf(context, {
       ...{ checkpointId: checkpoint.id, version, manifest, testedRows },

@@ -1,4 +1,5 @@
 /** A run of kind IMPORT: turns a folder of images into a sealed dataset version. */
+import { MANIFEST_MEDIA_TYPE } from '../../src/modules/datasets/index.ts';
 import { importConfigSchema } from '../../src/modules/runs/index.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
 import type { PreviousVersion } from '../imaging/content.ts';
@@ -101,7 +102,6 @@ function sealedContentOf(result: ImportResult) {
   return {
     ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, ungroupedImageCount, hasSplit, issues },
     manifestSha256: result.manifest.sha256,
-    imageHashesSha256: result.imageHashes.sha256,
     ...(result.issueList === null ? {} : { issueListSha256: result.issueList.sha256 }),
     shards: result.shards.map((shard) => ({
       sha256: shard.sha256,
@@ -110,8 +110,7 @@ function sealedContentOf(result: ImportResult) {
     })),
     thumbnails: result.thumbnails.map(({ sha256, label }) => ({ sha256, label })),
     artifacts: [
-      { sha256: result.manifest.sha256, byteSize: result.manifest.byteSize, mediaType: 'application/jsonl' },
-      { sha256: result.imageHashes.sha256, byteSize: result.imageHashes.byteSize, mediaType: 'application/x-npy' },
+      { ...result.manifest, mediaType: MANIFEST_MEDIA_TYPE },
       ...(result.issueList === null ? [] : [{ ...result.issueList, mediaType: 'text/csv; charset=utf-8' }]),
       ...result.shards.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'application/x-tar' })),
       ...result.thumbnails.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'image/webp' })),

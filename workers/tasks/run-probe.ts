@@ -3,6 +3,7 @@
  * with the random encoder and colour statistics, using the same images, folds and resamples.
  */
 import { DomainError } from '../../src/errors.ts';
+import { PIXEL_DIGEST_BYTES } from '../../src/formats/manifest/index.ts';
 import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
 import {
   probeOverlapSentence,
@@ -30,9 +31,10 @@ import {
   type TrainingProbe,
 } from '../engine/probe/training-probe.ts';
 import { createRandom } from '../engine/rng.ts';
-import { identitiesOf, manifestOf } from './evaluation/leakage.ts';
+import { identitiesOf, identitiesOfVersion } from './evaluation/leakage.ts';
 import { openPixels, type Pixels } from './evaluation/pixels.ts';
 import type { TaskContext } from './task.ts';
+import { hasImageHashes, imagesOfVersion, openVersionManifest } from './version-manifest.ts';
 
 /** Number of resamples for the paired intervals, as in an evaluation. */
 const BOOTSTRAP_RESAMPLES = 1000;
@@ -64,9 +66,9 @@ export async function openRunProbe(
   const wanted = config.probe;
   const [version] = await context.services.datasets.requireSealedVersions([wanted.datasetVersionId]);
   if (version === undefined) throw new Error(`Dataset version ${wanted.datasetVersionId} is gone.`);
-  const images = probeImagesOf(await manifestOf(context, version), version.digest);
+  const { images, rows } = chooseImages(await imagesOfVersion(context, version), version.digest);
   const probe = probeOf(images);
-  const overlap = await overlapOf(context, config, version, images);
+  const overlap = await overlapOf(context, config, version, { images, rows });
   const pixels = await openPixels(context, {
     inputContract: inputContractOf(config),
     version,
@@ -98,12 +100,19 @@ const DIVIDED: Readonly<Record<TrainingProbe['split'], string>> = {
 };
 
 /** The probe images of a pretraining that does not configure its probe depend on the version alone. */
-function probeImagesOf(manifest: readonly ManifestImage[], digest: string): (ManifestImage & ProbeImage)[] {
-  const chosen = chooseProbeImages(manifest, PROBE_IMAGES_MAX, probeRandom(digest));
-  return Array.from(chosen).flatMap((place) => {
-    const image = manifest[place];
+function chooseImages(manifest: readonly ManifestImage[], digest: string): ChosenImages {
+  const rows = chooseProbeImages(manifest, PROBE_IMAGES_MAX, probeRandom(digest));
+  const images = Array.from(rows).flatMap((row) => {
+    const image = manifest[row];
     return image?.label == null ? [] : [{ ...image, label: image.label }];
   });
+  return { images, rows };
+}
+
+interface ChosenImages {
+  readonly images: readonly (ManifestImage & ProbeImage)[];
+  /** Their rows of the manifest. */
+  readonly rows: Int32Array;
 }
 
 function probeOf(images: readonly ProbeImage[]): TrainingProbe {
@@ -122,33 +131,63 @@ function probeOf(images: readonly ProbeImage[]): TrainingProbe {
 }
 
 interface Overlap {
-  readonly sharedImageCount: number;
+  /** Null if one of the versions was sealed before images were hashed. */
+  readonly sharedImageCount: number | null;
   readonly sharedGroupCount: number;
 }
 
-/** Images are identified by their bytes, groups by patient or slide. */
+/** Images are identified by their pixels, groups by patient or slide. */
 async function overlapOf(
   context: TaskContext,
   config: PretrainingConfig,
   version: SealedVersionRecord,
-  images: readonly (ManifestImage & ProbeImage)[],
+  { images, rows }: ChosenImages,
 ): Promise<Overlap> {
-  const { datasets } = context.services;
-  const seenImages = new Set<string>();
+  const seenVersions = await context.services.datasets.requireSealedVersions(
+    config.datasets.map((each) => each.datasetVersionId),
+  );
   const seenGroups = new Set<string>();
-  for (const seen of await datasets.requireSealedVersions(config.datasets.map((each) => each.datasetVersionId))) {
-    context.throwIfStopped();
-    const manifest = await manifestOf(context, seen);
-    for (const image of manifest) {
-      seenImages.add(image.sha256);
-    }
-    for (const group of identitiesOf(seen.datasetId, manifest)) seenGroups.add(group);
-  }
+  for (const seen of seenVersions) for (const group of await identitiesOfVersion(context, seen)) seenGroups.add(group);
   const groups = identitiesOf(version.datasetId, images);
   return {
-    sharedImageCount: images.filter(({ sha256 }) => seenImages.has(sha256)).length,
+    sharedImageCount: [version, ...seenVersions].every(hasImageHashes)
+      ? await countShared(context, { version, rows }, seenVersions)
+      : null,
     sharedGroupCount: [...groups].filter((group) => seenGroups.has(group)).length,
   };
+}
+
+/** How many images of the rows have the pixels of an image of the other versions. */
+async function countShared(
+  context: TaskContext,
+  { version, rows }: { readonly version: SealedVersionRecord; readonly rows: Int32Array },
+  seenVersions: readonly SealedVersionRecord[],
+): Promise<number> {
+  const chosen = new Set(rows);
+  const ownDigests: string[] = [];
+  for await (const { row, digest } of pixelDigestsOf(context, version)) if (chosen.has(row)) ownDigests.push(digest);
+  const candidates = new Set(ownDigests);
+  const shared = new Set<string>();
+  for (const seen of seenVersions)
+    for await (const { digest } of pixelDigestsOf(context, seen)) if (candidates.has(digest)) shared.add(digest);
+  return ownDigests.filter((digest) => shared.has(digest)).length;
+}
+
+/** A digest is a string of one character for each byte. */
+async function* pixelDigestsOf(
+  context: TaskContext,
+  version: SealedVersionRecord,
+): AsyncGenerator<{ readonly row: number; readonly digest: string }> {
+  await using manifest = await openVersionManifest(context, version);
+  for await (const { firstRow, rowCount, columns } of manifest.rows(['pixelDigest'])) {
+    context.throwIfStopped();
+    const bytes = Buffer.from(columns.pixelDigest.buffer);
+    for (let row = 0; row < rowCount; row += 1)
+      yield {
+        row: firstRow + row,
+        digest: bytes.toString('latin1', row * PIXEL_DIGEST_BYTES, (row + 1) * PIXEL_DIGEST_BYTES),
+      };
+  }
 }
 
 interface RunProbeParts {

@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises';
 import { openManifest, type Manifest } from '../../src/formats/manifest/index.ts';
 import { accessFile, type RandomAccess } from '../../src/formats/random-access.ts';
 import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
+import type { ManifestImage } from '../engine/data/manifest.ts';
 import type { TaskContext } from './task.ts';
 
 export type OpenedManifest = Manifest & AsyncDisposable;
@@ -27,6 +28,49 @@ export async function openVersionManifest(
     await file[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Every image of a version, in its order. */
+export async function imagesOfVersion(
+  context: Pick<TaskContext, 'localFile'>,
+  version: SealedVersionRecord,
+): Promise<ManifestImage[]> {
+  await using manifest = await openVersionManifest(context, version);
+  const images: ManifestImage[] = [];
+  for await (const { rowCount, columns } of manifest.rows(['key', 'label', 'group', 'split', 'shard', 'sourcePath']))
+    for (let row = 0; row < rowCount; row += 1)
+      images.push({
+        key: columns.key.at(row) ?? '',
+        label: columns.label.at(row),
+        group: columns.group.at(row),
+        split: columns.split.at(row),
+        shard: columns.shard[row] ?? 0,
+        sourcePath: columns.sourcePath.at(row),
+      });
+  return images;
+}
+
+/** False for a version that was sealed before images were hashed. */
+export function hasImageHashes({ digestRule, imageHashesSha256 }: SealedVersionRecord): boolean {
+  return digestRule === 'PIXELS' || imageHashesSha256 !== null;
+}
+
+/** By which equal and similar images of two versions are found. */
+export interface ImageHashes {
+  /** `[N, 32]` */
+  readonly pixelDigests: Uint8Array;
+  /** `[N, 8]` */
+  readonly perceptualHashes: Uint8Array;
+}
+
+/** Of a version for which `hasImageHashes` is true. */
+export async function imageHashesOfVersion(
+  context: Pick<TaskContext, 'localFile'>,
+  version: SealedVersionRecord,
+): Promise<ImageHashes> {
+  await using manifest = await openVersionManifest(context, version);
+  const { pixelDigest, perceptualHash } = await manifest.read(['pixelDigest', 'perceptualHash']);
+  return { pixelDigests: pixelDigest, perceptualHashes: perceptualHash };
 }
 
 async function openArtifact(

@@ -172,13 +172,14 @@ async function removeOtherParts(out: string): Promise<void> {
 }
 
 /**
- * Downloads the file at a path of the server and compares it with its digest.
+ * Downloads an artifact and compares it with its sha256.
+ * @param onBytes awaited after each piece.
  * @returns a description of the fault, or undefined.
  */
 export async function damageOf(
   registry: Registry,
   sha256: string,
-  onBytes: (count: number) => void,
+  onBytes: (bytes: Uint8Array) => void | Promise<void>,
 ): Promise<string | undefined> {
   const response = await registry.send(`/artifacts/${sha256}`).catch(async () => {
     // The server aborts a small damaged file before its first byte, which looks the same as a server that has stopped.
@@ -192,7 +193,7 @@ export async function damageOf(
   try {
     for await (const chunk of response.body) {
       hash.update(chunk);
-      onBytes(chunk.length);
+      await onBytes(chunk);
     }
   } catch {
     return CUT_OFF;

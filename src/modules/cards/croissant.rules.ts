@@ -58,7 +58,12 @@ export const CROISSANT_MEDIA_TYPE = 'application/ld+json; profile="http://mlcomm
 /** The licences whose names are SPDX identifiers. */
 const SPDX = /^(CC0-1\.0|CC-BY(-NC)?(-ND|-SA)?-\d\.\d|Apache-2\.0|MIT|BSD-[23]-Clause|ODbL-1\.0|PDDL-1\.0)$/;
 
-const MANIFEST = 'manifest.jsonl';
+/** The name and type of the manifest in the card, and the names of its columns for two of its facts. */
+const MANIFESTS = {
+  // The type by which Croissant's loaders know Parquet.
+  PIXELS: { id: 'manifest.parquet', encodingFormat: 'application/x-parquet', digest: 'pixelDigest' },
+  MANIFEST_FILE: { id: 'manifest.jsonl', encodingFormat: 'application/jsonlines', digest: 'sha256' },
+} as const satisfies Readonly<Record<SealedVersionRecord['digestRule'], object>>;
 const SHARDS = 'shards';
 /** Media types of stored images: an import keeps the original bytes or converts to lossless PNG. */
 const IMAGE_FORMATS = { 'image/jpeg': '*.jpg', 'image/png': '*.png', 'image/webp': '*.webp' };
@@ -160,6 +165,9 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
     encodingFormat,
     sha256,
   });
+  const manifest = MANIFESTS[version.digestRule];
+  const column = (name: string, dataType: string | readonly string[], description: string) =>
+    columnOf(manifest.id, name, dataType, description);
   const shards = version.shards.map(({ sha256, byteSize }, index) => ({
     ...file(`${SHARDS}/${String(index).padStart(5, '0')}.tar`, sha256, 'application/x-tar'),
     contentSize: `${byteSize} B`,
@@ -168,7 +176,7 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
     version: `${version.version}.0.0`,
     ...present('dateModified', version.sealedAt?.toISOString()),
     distribution: [
-      file(MANIFEST, version.manifestSha256, 'application/jsonlines'),
+      file(manifest.id, version.manifestSha256, manifest.encodingFormat),
       ...shards,
       {
         '@type': 'cr:FileSet',
@@ -188,7 +196,13 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
         key: { '@id': 'manifest/key' },
         field: [
           column('key', 'sc:Text', 'Name of the image within the version.'),
-          column('sha256', 'sc:Text', 'Sha256 of the encoded bytes.'),
+          column(
+            manifest.digest,
+            'sc:Text',
+            version.digestRule === 'PIXELS'
+              ? 'sha256 of the decoded pixels, 32 bytes.'
+              : 'sha256 of the encoded bytes.',
+          ),
           column('label', ['sc:Text', 'cr:Label'], 'Null if the image has none.'),
           column('group', 'sc:Text', 'Patient or slide, null if unknown; a split must not divide a group.'),
           column('split', ['sc:Text', 'cr:Split'], 'Null if the dataset has none.'),
@@ -227,13 +241,18 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
   };
 }
 
-function column(name: string, dataType: string | readonly string[], description: string): Record<string, unknown> {
+function columnOf(
+  manifestId: string,
+  name: string,
+  dataType: string | readonly string[],
+  description: string,
+): Record<string, unknown> {
   return {
     '@type': 'cr:Field',
     '@id': `manifest/${name}`,
     name,
     description,
     dataType,
-    source: { fileObject: { '@id': MANIFEST }, extract: { column: name } },
+    source: { fileObject: { '@id': manifestId }, extract: { column: name } },
   };
 }

@@ -1,6 +1,7 @@
 /** Types of datasets and their versions that other modules use. */
 import type {
   DatasetProvenance,
+  DatasetDigestRule,
   DatasetVersionStatus,
   FactEvidence,
   ImageKind,
@@ -141,8 +142,9 @@ export interface DatasetVersionRecord {
   readonly version: number;
   readonly status: DatasetVersionStatus;
   readonly digest: string | null;
+  readonly digestRule: DatasetDigestRule;
   readonly manifestSha256: string | null;
-  /** Null for a version that was sealed before images were hashed. */
+  /** Under the rule MANIFEST_FILE; null where images were not hashed. Under PIXELS the manifest has the hashes. */
   readonly imageHashesSha256: string | null;
   /** The CSV of every issue; null without issues, and for a version that was sealed before they were listed. */
   readonly issueListSha256: string | null;

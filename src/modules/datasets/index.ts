@@ -30,7 +30,7 @@ export type {
 export { DATASET_ORDER_FIELDS, ORDER_DIRECTIONS, slugOf, type DatasetFilter } from './datasets.rules.ts';
 export { createDatasetService, type DatasetService } from './datasets.service.ts';
 export { createImportIssueService, type ImportIssueService } from './import-issues.service.ts';
-export { caveatsOf, type SealedContent } from './versions.rules.ts';
+export { caveatsOf, MANIFEST_MEDIA_TYPE, type SealedContent } from './versions.rules.ts';
 
 /** @returns the number of older versions whose groups were counted; see group-counts.ts. */
 export function fillGroupCounts(

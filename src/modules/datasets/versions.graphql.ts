@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { enumType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
-import { DatasetVersionStatus as statuses } from '../../generated/prisma/enums.ts';
+import { DatasetDigestRule as digestRules, DatasetVersionStatus as statuses } from '../../generated/prisma/enums.ts';
 
 const records = path.join(import.meta.dirname, 'datasets.records.ts');
 
@@ -10,6 +10,13 @@ export const DatasetVersionStatus = enumType({
   name: 'DatasetVersionStatus',
   description: 'DRAFT while the import runs; SEALED: complete and immutable.',
   members: Object.values(statuses),
+});
+
+export const DatasetDigestRule = enumType({
+  name: 'DatasetDigestRule',
+  description:
+    'What the digest of a version is. PIXELS: a sha256 over the decoded pixels, size, label, group and split of every image in order, whatever their encoding. MANIFEST_FILE: the sha256 of the manifest, which lists the sha256 of every encoded image; of versions that were sealed before.',
+  members: Object.values(digestRules),
 });
 
 export const LabelCount = objectType({
@@ -102,11 +109,15 @@ export const DatasetVersion = objectType({
     });
     t.nonNull.int('version');
     t.nonNull.field('status', { type: 'DatasetVersionStatus' });
-    t.string('digest', { description: 'sha256 over the sorted manifest: the same images give the same digest.' });
-    t.string('manifestSha256', { description: 'The artifact that lists every image: /artifacts/{sha256}.' });
+    t.string('digest', { description: 'The same images in the same order give the same digest: see digestRule.' });
+    t.nonNull.field('digestRule', { type: 'DatasetDigestRule' });
+    t.string('manifestSha256', {
+      description:
+        'The artifact that lists every image, /artifacts/{sha256}: a Parquet file, or JSON lines for a digestRule of MANIFEST_FILE.',
+    });
     t.string('imageHashesSha256', {
       description:
-        'The artifact with the sha256 of the pixels and the perceptual hash of every image: uint8 [imageCount, 40] as .npy. Null for a version that was sealed before images were hashed.',
+        'For a digestRule of MANIFEST_FILE, the artifact with the sha256 of the pixels and the perceptual hash of every image: uint8 [imageCount, 40] as .npy. Otherwise null: the manifest has both.',
     });
     t.int('patchSizePx', {
       description: 'Side of the patches into which images were cut; null if they were kept whole.',

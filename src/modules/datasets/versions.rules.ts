@@ -27,12 +27,10 @@ export type SealedIssue = Omit<ImportIssueRecord, 'meaning' | 'entries'> &
   Partial<Pick<ImportIssueRecord, 'meaning' | 'entries'>>;
 
 export interface SealedContent {
-  /** sha256 over the sorted manifest, 64 hex digits. */
+  /** Under the rule PIXELS, 64 hex digits. */
   readonly digest: string;
   /** sha256 of the manifest's artifact. */
   readonly manifestSha256: string;
-  /** sha256 of the artifact with the hashes of every image; absent in a version that was sealed without hashes. */
-  readonly imageHashesSha256?: string;
   /** sha256 of the artifact that lists every issue; absent in a version without issues. */
   readonly issueListSha256?: string;
   readonly imageCount: number;
@@ -78,6 +76,9 @@ export function caveatsOf({
   ];
 }
 
+/** Of a manifest that is a Parquet file. */
+export const MANIFEST_MEDIA_TYPE = 'application/vnd.apache.parquet';
+
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;
 
 /**
@@ -91,7 +92,6 @@ export function faultsOfContent(content: SealedContent): string[] {
   const recorded = new Set(content.artifacts.map((artifact) => artifact.sha256));
   const named = [
     content.manifestSha256,
-    ...(content.imageHashesSha256 === undefined ? [] : [content.imageHashesSha256]),
     ...(content.issueListSha256 === undefined ? [] : [content.issueListSha256]),
     ...content.shards.map((shard) => shard.sha256),
     ...content.thumbnails.map((thumbnail) => thumbnail.sha256),

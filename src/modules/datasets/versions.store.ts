@@ -26,7 +26,7 @@ async function readVersions(db: Database, from: Prisma.Sql): Promise<DatasetVers
   const rows = await jsonRows<RowJson>(
     db,
     Prisma.sql`
-    SELECT v.id, v."datasetId", v.version, v.status, v.digest, v."manifestSha256", v."imageHashesSha256", v."issueListSha256", v."patchSizePx", v."imageCount", v."byteSize", coalesce(v."labelNames", '{}') AS "labelNames",
+    SELECT v.id, v."datasetId", v.version, v.status, v.digest, v."digestRule", v."manifestSha256", v."imageHashesSha256", v."issueListSha256", v."patchSizePx", v."imageCount", v."byteSize", coalesce(v."labelNames", '{}') AS "labelNames",
       v."labelCounts", v."groupCount", v."ungroupedImageCount", v."hasSplit", v.issues, v."importRunId", v."createdAt", v."sealedAt" FROM ${from}`,
   );
   return rows.map((row) =>
@@ -85,12 +85,12 @@ export function createVersionStore(db: Database) {
           position,
         })),
       });
-      const { digest, manifestSha256, imageHashesSha256 = null, issueListSha256 = null } = content;
+      const { digest, manifestSha256, issueListSha256 = null } = content;
       const { imageCount, byteSize, groupCount, ungroupedImageCount, hasSplit } = content;
       const row = await tx.datasetVersion.update({
         where: { id: versionId },
         data: {
-          ...{ digest, manifestSha256, imageHashesSha256, issueListSha256 },
+          ...{ digest, manifestSha256, issueListSha256 },
           ...{ imageCount, byteSize, groupCount, ungroupedImageCount, hasSplit },
           labelNames: [...content.labelNames],
           labelCounts: content.labelCounts.map((each) => ({ ...each })),
@@ -256,6 +256,7 @@ function toRecord(row: VersionRow): DatasetVersionRecord {
     version: row.version,
     status: row.status,
     digest: row.digest,
+    digestRule: row.digestRule,
     manifestSha256: row.manifestSha256,
     imageHashesSha256: row.imageHashesSha256,
     issueListSha256: row.issueListSha256,

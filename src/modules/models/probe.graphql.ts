@@ -76,7 +76,10 @@ export const CheckpointProbe = objectType({
     t.nonNull.field('colourStatistics', { type: 'ProbeScores' });
     t.nonNull.field('overRandomEncoder', { type: 'ProbeDifference' });
     t.nonNull.field('overColourStatistics', { type: 'ProbeDifference' });
-    t.nonNull.int('sharedImageCount', { description: 'Images that are also in the training, without their labels.' });
+    t.int('sharedImageCount', {
+      description:
+        'Images that are also in the training, without their labels; null if a version was sealed before images were hashed.',
+    });
     t.nonNull.int('sharedGroupCount');
     t.nonNull.string('sentence', {
       description: 'e.g. worse than a random encoder on kather@1 by 0.063 (95 % interval 0.040 to 0.086), ...',

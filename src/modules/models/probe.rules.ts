@@ -29,7 +29,8 @@ export const checkpointProbeSchema = probeScoresSchema.extend({
   overRandomEncoder: pairedDifferenceSchema,
   overColourStatistics: pairedDifferenceSchema,
   /** Number of the probe's images that the training also uses, without their labels. */
-  sharedImageCount: z.number().int(),
+  /** Null if one of the versions was sealed before images were hashed. */
+  sharedImageCount: z.number().int().nullable(),
   /** Number of the probe's groups that the training also uses. */
   sharedGroupCount: z.number().int(),
 });
@@ -92,7 +93,7 @@ export function probeOverlapSentence({
 }: Pick<CheckpointProbeRecord, 'imageCount' | 'sharedImageCount' | 'groupCount' | 'sharedGroupCount'>): string | null {
   if (sharedImageCount === 0 && sharedGroupCount === 0) return null;
   const groups = groupCount === 0 ? '' : ` and ${sharedGroupCount} of its ${groupCount} groups`;
-  return `${sharedImageCount} of the probe's ${imageCount} images${groups} are also in the training, without their labels: on images of other patients the encoder may be worse than the probe says.`;
+  return `${sharedImageCount ?? 'An unknown number'} of the probe's ${imageCount} images${groups} are also in the training, without their labels: on images of other patients the encoder may be worse than the probe says.`;
 }
 
 /** What to try for an encoder that is no better than a random one; null for one that is. */

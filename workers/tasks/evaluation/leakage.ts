@@ -1,12 +1,12 @@
 /** How many of an evaluation's test images the checkpoint has seen in its pretraining. */
-import { readNpy } from '../../../src/formats/npy.ts';
 import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
 import type { LeakageRecord } from '../../../src/modules/evaluations/index.ts';
-import { parseManifest, type ManifestImage } from '../../engine/data/manifest.ts';
-import { IMAGE_HASH_BYTES, PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../../imaging/image-hashes.ts';
+import { PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../../../src/formats/manifest/index.ts';
+import type { ManifestImage } from '../../engine/data/manifest.ts';
 import { createDigestMatcher, findNearDuplicates } from '../../imaging/near-duplicates.ts';
 import { tcgaPatientOf } from '../../imaging/tcga.ts';
 import type { TaskContext } from '../task.ts';
+import { hasImageHashes, imageHashesOfVersion, openVersionManifest } from '../version-manifest.ts';
 
 export interface TestedImages {
   readonly checkpointId: string;
@@ -40,7 +40,7 @@ export async function leakageOf(context: TaskContext, tested: TestedImages): Pro
   const seenGroups = new Set<string>();
   for (const seen of seenVersions) {
     context.throwIfStopped();
-    for (const group of identitiesOf(seen.datasetId, await manifestOf(context, seen))) seenGroups.add(group);
+    for (const group of await identitiesOfVersion(context, seen)) seenGroups.add(group);
   }
   return {
     isComplete: pretraining.isComplete,
@@ -59,22 +59,35 @@ export async function leakageOf(context: TaskContext, tested: TestedImages): Pro
   };
 }
 
-/** Every image of a version. */
-export async function manifestOf(context: TaskContext, version: SealedVersionRecord): Promise<ManifestImage[]> {
-  return parseManifest((await context.artifacts.read(version.manifestSha256)).toString('utf8'));
-}
-
 /**
  * Identifies the patients or slides of images; an image whose group is unknown adds nothing. Names of groups are
  * meaningful only within their dataset, except for TCGA barcodes, which identify the same patient in every dataset and
  * spelling.
  */
-export function identitiesOf(datasetId: string, images: Iterable<ManifestImage>): Set<string> {
+export function identitiesOf(
+  datasetId: string,
+  images: Iterable<Pick<ManifestImage, 'group' | 'sourcePath'>>,
+): Set<string> {
   const identities = new Set<string>();
   for (const { group, sourcePath } of images) {
     const patient = tcgaPatientOf(group ?? '') ?? tcgaPatientOf(sourcePath ?? '');
     if (patient !== null) identities.add(patient);
     else if (group !== null) identities.add(`${datasetId} ${group}`);
+  }
+  return identities;
+}
+
+/** The patients or slides of all images of a version. */
+export async function identitiesOfVersion(context: TaskContext, version: SealedVersionRecord): Promise<Set<string>> {
+  await using manifest = await openVersionManifest(context, version);
+  const identities = new Set<string>();
+  for await (const { rowCount, columns } of manifest.rows(['group', 'sourcePath'])) {
+    const images = Array.from({ length: rowCount }, (_, row) => ({
+      group: columns.group.at(row),
+      sourcePath: columns.sourcePath.at(row),
+    }));
+    for (const identity of identitiesOf(version.datasetId, images)) identities.add(identity);
+    context.throwIfStopped();
   }
   return identities;
 }
@@ -89,15 +102,15 @@ async function countImages(
 ): Promise<ImageCounts> {
   if (seenVersions.length === 0) return { exactImageCount: 0, nearDuplicateImageCount: 0, unhashedVersionCount: 0 };
   const unhashedVersionCount = [version, ...seenVersions.filter(({ id }) => id !== version.id)].filter(
-    ({ imageHashesSha256 }) => imageHashesSha256 === null,
+    (each) => !hasImageHashes(each),
   ).length;
   if (unhashedVersionCount > 0) return { exactImageCount: null, nearDuplicateImageCount: null, unhashedVersionCount };
-  const tested = await hashesOf(context, version);
+  const tested = await imageHashesOfVersion(context, version);
   const digests = createDigestMatcher(rowsOf(tested.pixelDigests, PIXEL_DIGEST_BYTES, testedRows));
   const perceptual: Uint8Array[] = [];
   for (const seenVersion of seenVersions) {
     context.throwIfStopped();
-    const seen = await hashesOf(context, seenVersion);
+    const seen = await imageHashesOfVersion(context, seenVersion);
     digests.see(seen.pixelDigests);
     perceptual.push(seen.perceptualHashes);
   }
@@ -122,31 +135,6 @@ async function countImages(
     nearDuplicateImageCount: isNear.reduce((count, near) => count + near, 0),
     unhashedVersionCount,
   };
-}
-
-interface ImageHashes {
-  /** `[N, 32]` */
-  readonly pixelDigests: Uint8Array;
-  /** `[N, 8]` */
-  readonly perceptualHashes: Uint8Array;
-}
-
-async function hashesOf(context: TaskContext, { id, imageHashesSha256 }: SealedVersionRecord): Promise<ImageHashes> {
-  const { shape, data } = readNpy(await context.artifacts.read(imageHashesSha256 ?? ''));
-  const [count = 0, width] = shape;
-  if (!(data instanceof Uint8Array) || width !== IMAGE_HASH_BYTES)
-    throw new Error(`The image hashes of version ${id} are not uint8 [N, ${IMAGE_HASH_BYTES}].`);
-  const pixelDigests = new Uint8Array(count * PIXEL_DIGEST_BYTES);
-  const perceptualHashes = new Uint8Array(count * PERCEPTUAL_HASH_BYTES);
-  for (let row = 0; row < count; row += 1) {
-    const start = row * IMAGE_HASH_BYTES;
-    pixelDigests.set(data.subarray(start, start + PIXEL_DIGEST_BYTES), row * PIXEL_DIGEST_BYTES);
-    perceptualHashes.set(
-      data.subarray(start + PIXEL_DIGEST_BYTES, start + IMAGE_HASH_BYTES),
-      row * PERCEPTUAL_HASH_BYTES,
-    );
-  }
-  return { pixelDigests, perceptualHashes };
 }
 
 /** Some rows of an array of `width` bytes a row. */

@@ -32,8 +32,8 @@ export interface Outcome {
     NewEvaluation,
     'split' | 'metrics' | 'confusionMatrix' | 'perClass' | 'baselines' | 'learningCurve'
   >;
-  /** One for each tested image. */
-  readonly predictionLines: readonly PredictionLine[];
+  /** One for each tested image, made as they are read. */
+  readonly predictionLines: Iterable<PredictionLine>;
   /** Ascending indexes of images. */
   readonly testedImages: Int32Array;
   /** For the last event: `macroF1 0.812`. */
@@ -103,7 +103,7 @@ export async function evaluateClassifiers(
       baselines,
       learningCurve: main.learningCurve.map(curveRecord),
     },
-    predictionLines: Array.from(main.testedImages, (image, row) => ({
+    predictionLines: main.testedImages.entries().map(([row, image]) => ({
       key: images[image]?.key ?? '',
       group: images[image]?.group ?? null,
       resamplingUnit: input.groups[image] ?? '',
@@ -160,7 +160,7 @@ export async function evaluateRegressors(
       baselines,
       learningCurve: [],
     },
-    predictionLines: Array.from(main.testedImages, (image, row) => ({
+    predictionLines: main.testedImages.entries().map(([row, image]) => ({
       key: images[image]?.key ?? '',
       group: images[image]?.group ?? null,
       resamplingUnit: input.groups[image] ?? '',

@@ -12,6 +12,11 @@ import { ThumbnailGrid } from './thumbnails.tsx';
 
 const datasetRoute = getRouteApi('/datasets/$slug');
 
+const DIGEST_RULE: Readonly<Record<DatasetVersionDetail['digestRule'], string>> = {
+  PIXELS: 'of the pixels, labels, groups and splits of its images in order, whatever their encoding',
+  MANIFEST_FILE: 'of the manifest file, the rule of older versions',
+};
+
 export function DatasetPage() {
   const { slug } = datasetRoute.useParams();
   const { version } = datasetRoute.useSearch();
@@ -152,11 +157,18 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
             {version.ungroupedImageCount === 0 && ', which folds never divide'}
           </Fact>
           <Fact name="Split">{version.hasSplit ? 'its own' : 'drawn at evaluation'}</Fact>
-          <Fact name="Digest">{version.digest === null ? null : <Digest sha256={version.digest} />}</Fact>
+          <Fact name="Digest">
+            {version.digest === null ? null : (
+              <>
+                <Digest sha256={version.digest} />
+                <div className="soft small">{DIGEST_RULE[version.digestRule]}</div>
+              </>
+            )}
+          </Fact>
           <Fact name="Manifest">
             {version.manifestSha256 === null ? null : (
               <a href={`/artifacts/${version.manifestSha256}`} download>
-                every image with its sha256, label and group
+                {version.digestRule === 'PIXELS' ? 'every image as a table (Parquet)' : 'every image as JSON lines'}
               </a>
             )}
           </Fact>

@@ -159,6 +159,7 @@ export const DATASET = graphql(
             version
             status
             digest
+            digestRule
             manifestSha256
             patchSizePx
             imageCount
