@@ -66,7 +66,7 @@ export const evaluateTask: Task = {
     const predictions = await context.artifacts.put(jsonLinesOf(outcome.predictionLines));
     const testedRows = outcome.testedImages.map((image) => labelledRows[image] ?? 0);
     const leakage = await leakageOf(context, {
-      ...{ checkpointId: checkpoint.id, version, manifest, testedRows },
+      ...{ checkpointId: checkpoint.id, version, testedRows },
       onProgress: progressOf(subject, LEAKAGE_FROM, 1),
     });
     return {

@@ -3,7 +3,6 @@
  * with the random encoder and colour statistics, using the same images, folds and resamples.
  */
 import { DomainError } from '../../src/errors.ts';
-import { PIXEL_DIGEST_BYTES } from '../../src/formats/manifest/index.ts';
 import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
 import {
   probeOverlapSentence,
@@ -31,10 +30,10 @@ import {
   type TrainingProbe,
 } from '../engine/probe/training-probe.ts';
 import { createRandom } from '../engine/rng.ts';
-import { identitiesOf, identitiesOfVersion } from './evaluation/leakage.ts';
 import { openPixels, type Pixels } from './evaluation/pixels.ts';
+import { findSamePixels, identitiesOf } from './evaluation/seen-images.ts';
 import type { TaskContext } from './task.ts';
-import { hasImageHashes, imagesOfVersion, openVersionManifest } from './version-manifest.ts';
+import { hasImageHashes, imagesOfVersion } from './version-manifest.ts';
 
 /** Number of resamples for the paired intervals, as in an evaluation. */
 const BOOTSTRAP_RESAMPLES = 1000;
@@ -68,7 +67,7 @@ export async function openRunProbe(
   if (version === undefined) throw new Error(`Dataset version ${wanted.datasetVersionId} is gone.`);
   const { images, rows } = chooseImages(await imagesOfVersion(context, version), version.digest);
   const probe = probeOf(images);
-  const overlap = await overlapOf(context, config, version, { images, rows });
+  const overlap = await overlapOf(context, config, version, rows, (message) => context.progress(fraction, message));
   const pixels = await openPixels(context, {
     inputContract: inputContractOf(config),
     version,
@@ -141,53 +140,31 @@ async function overlapOf(
   context: TaskContext,
   config: PretrainingConfig,
   version: SealedVersionRecord,
-  { images, rows }: ChosenImages,
+  rows: Int32Array,
+  onProgress: (message: string) => Promise<void>,
 ): Promise<Overlap> {
   const seenVersions = await context.services.datasets.requireSealedVersions(
     config.datasets.map((each) => each.datasetVersionId),
   );
+  let rowsRead = 0;
+  const progress = {
+    onRowsRead: (rowCount: number): Promise<void> => {
+      rowsRead += rowCount;
+      return onProgress(`Comparing the probe with the images of the training: ${rowsRead} rows of manifests read.`);
+    },
+  };
   const seenGroups = new Set<string>();
-  for (const seen of seenVersions) for (const group of await identitiesOfVersion(context, seen)) seenGroups.add(group);
-  const groups = identitiesOf(version.datasetId, images);
+  for (const seen of seenVersions)
+    for (const group of await identitiesOf(context, { version: seen, rows: 'ALL' }, progress)) seenGroups.add(group);
+  const own = { version, rows: rows.toSorted() };
+  const groups = await identitiesOf(context, own, progress);
+  const isShared = [version, ...seenVersions].every(hasImageHashes)
+    ? await findSamePixels(context, own, seenVersions, progress)
+    : null;
   return {
-    sharedImageCount: [version, ...seenVersions].every(hasImageHashes)
-      ? await countShared(context, { version, rows }, seenVersions)
-      : null,
+    sharedImageCount: isShared?.reduce((count, shared) => count + shared, 0) ?? null,
     sharedGroupCount: [...groups].filter((group) => seenGroups.has(group)).length,
   };
-}
-
-/** How many images of the rows have the pixels of an image of the other versions. */
-async function countShared(
-  context: TaskContext,
-  { version, rows }: { readonly version: SealedVersionRecord; readonly rows: Int32Array },
-  seenVersions: readonly SealedVersionRecord[],
-): Promise<number> {
-  const chosen = new Set(rows);
-  const ownDigests: string[] = [];
-  for await (const { row, digest } of pixelDigestsOf(context, version)) if (chosen.has(row)) ownDigests.push(digest);
-  const candidates = new Set(ownDigests);
-  const shared = new Set<string>();
-  for (const seen of seenVersions)
-    for await (const { digest } of pixelDigestsOf(context, seen)) if (candidates.has(digest)) shared.add(digest);
-  return ownDigests.filter((digest) => shared.has(digest)).length;
-}
-
-/** A digest is a string of one character for each byte. */
-async function* pixelDigestsOf(
-  context: TaskContext,
-  version: SealedVersionRecord,
-): AsyncGenerator<{ readonly row: number; readonly digest: string }> {
-  await using manifest = await openVersionManifest(context, version);
-  for await (const { firstRow, rowCount, columns } of manifest.rows(['pixelDigest'])) {
-    context.throwIfStopped();
-    const bytes = Buffer.from(columns.pixelDigest.buffer);
-    for (let row = 0; row < rowCount; row += 1)
-      yield {
-        row: firstRow + row,
-        digest: bytes.toString('latin1', row * PIXEL_DIGEST_BYTES, (row + 1) * PIXEL_DIGEST_BYTES),
-      };
-  }
 }
 
 interface RunProbeParts {

@@ -55,24 +55,6 @@ export function hasImageHashes({ digestRule, imageHashesSha256 }: SealedVersionR
   return digestRule === 'PIXELS' || imageHashesSha256 !== null;
 }
 
-/** By which equal and similar images of two versions are found. */
-export interface ImageHashes {
-  /** `[N, 32]` */
-  readonly pixelDigests: Uint8Array;
-  /** `[N, 8]` */
-  readonly perceptualHashes: Uint8Array;
-}
-
-/** Of a version for which `hasImageHashes` is true. */
-export async function imageHashesOfVersion(
-  context: Pick<TaskContext, 'localFile'>,
-  version: SealedVersionRecord,
-): Promise<ImageHashes> {
-  await using manifest = await openVersionManifest(context, version);
-  const { pixelDigest, perceptualHash } = await manifest.read(['pixelDigest', 'perceptualHash']);
-  return { pixelDigests: pixelDigest, perceptualHashes: perceptualHash };
-}
-
 async function openArtifact(
   { localFile }: Pick<TaskContext, 'localFile'>,
   sha256: string,
