@@ -8,10 +8,16 @@ import type { TaskContext } from './task.ts';
 
 export type OpenedManifest = Manifest & AsyncDisposable;
 
+/** What of a version its manifest needs. */
+export type VersionWithManifest = Pick<
+  SealedVersionRecord,
+  'manifestSha256' | 'imageHashesSha256' | 'imageCount' | 'shards'
+>;
+
 /** Throws ManifestError, and the errors of the artifact store. The caller disposes of it. */
 export async function openVersionManifest(
   context: Pick<TaskContext, 'localFile'>,
-  { manifestSha256, imageHashesSha256, imageCount, shards }: SealedVersionRecord,
+  { manifestSha256, imageHashesSha256, imageCount, shards }: VersionWithManifest,
 ): Promise<OpenedManifest> {
   const file = await openArtifact(context, manifestSha256);
   try {

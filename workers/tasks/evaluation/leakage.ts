@@ -3,7 +3,7 @@ import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts
 import type { LeakageRecord } from '../../../src/modules/evaluations/index.ts';
 import type { TaskContext } from '../task.ts';
 import { hasImageHashes } from '../version-manifest.ts';
-import { findSamePictures, findSamePixels, identitiesOf, type ImageRows, type SearchProgress } from './seen-images.ts';
+import { findSamePictures, findSamePixels, identitiesOf, type SearchProgress } from './seen-images.ts';
 
 export interface TestedImages {
   readonly checkpointId: string;
@@ -31,8 +31,7 @@ export async function leakageOf(context: TaskContext, tested: TestedImages): Pro
 
   const seenImageCount = seenVersions.reduce((sum, { imageCount }) => sum + imageCount, 0);
   const progress = createProgress(tested, seenImageCount);
-  const rows = { version, rows: testedRows };
-  const testedGroups = await identitiesOf(context, rows, progress);
+  const testedGroups = await identitiesOf(context, { version, rows: testedRows }, progress);
   // Only what both have is kept, so that memory is bounded by the groups of one version.
   const sharedGroups = new Set<string>();
   for (const seen of seenVersions)
@@ -42,7 +41,7 @@ export async function leakageOf(context: TaskContext, tested: TestedImages): Pro
     isComplete: pretraining.isComplete,
     isUpperBound: pretraining.versions.some(({ isPart }) => isPart),
     testImageCount: testedRows.length,
-    ...(await countImages(context, rows, seenVersions, progress)),
+    ...(await countImages(context, tested, seenVersions, progress)),
     testGroupCount: testedGroups.size,
     sharedGroupCount: sharedGroups.size,
     sharedDatasets: hasSameDataset && own !== undefined ? [own.slug] : [],
@@ -60,21 +59,20 @@ type ImageCounts = Pick<LeakageRecord, 'exactImageCount' | 'nearDuplicateImageCo
 /** Counts are null if the images of one of the versions were never hashed. */
 async function countImages(
   context: TaskContext,
-  tested: ImageRows,
+  { version, testedRows }: TestedImages,
   seenVersions: readonly SealedVersionRecord[],
   progress: SearchProgress,
 ): Promise<ImageCounts> {
   if (seenVersions.length === 0) return { exactImageCount: 0, nearDuplicateImageCount: 0, unhashedVersionCount: 0 };
-  const { version, rows } = tested;
   const unhashedVersionCount = [version, ...seenVersions.filter(({ id }) => id !== version.id)].filter(
     (each) => !hasImageHashes(each),
   ).length;
   if (unhashedVersionCount > 0) return { exactImageCount: null, nearDuplicateImageCount: null, unhashedVersionCount };
-  const isExact = await findSamePixels(context, tested, seenVersions, progress);
-  const others = { version, rows: rows.filter((_, place) => isExact[place] === 0) };
+  const isExact = await findSamePixels(context, { version, rows: testedRows }, seenVersions, progress);
+  const others = { version, rows: testedRows.filter((_, place) => isExact[place] === 0) };
   const isNear = await findSamePictures(context, others, seenVersions, progress);
   return {
-    exactImageCount: rows.length - others.rows.length,
+    exactImageCount: testedRows.length - others.rows.length,
     nearDuplicateImageCount: isNear.reduce((count, near) => count + near, 0),
     unhashedVersionCount,
   };

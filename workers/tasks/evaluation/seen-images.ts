@@ -3,15 +3,20 @@
  * with what is looked for and with 8 bytes for each image that it is compared with.
  */
 import { PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../../../src/formats/manifest/index.ts';
-import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
 import { createDigestMatcher, findNearDuplicates } from '../../imaging/near-duplicates.ts';
 import { tcgaPatientOf } from '../../imaging/tcga.ts';
 import type { TaskContext } from '../task.ts';
-import { openVersionManifest } from '../version-manifest.ts';
+import { openVersionManifest, type VersionWithManifest } from '../version-manifest.ts';
+
+type Reader = Pick<TaskContext, 'localFile' | 'throwIfStopped'>;
+
+export interface VersionOfDataset extends VersionWithManifest {
+  readonly datasetId: string;
+}
 
 /** Some images of a version. */
 export interface ImageRows {
-  readonly version: SealedVersionRecord;
+  readonly version: VersionWithManifest;
   /** Rows of the manifest, ascending. */
   readonly rows: Int32Array;
 }
@@ -30,9 +35,9 @@ type Reading = Pick<SearchProgress, 'onRowsRead'>;
  * image hashes. Throws ManifestError, and TaskStopped if a stop was requested.
  */
 export async function findSamePixels(
-  context: TaskContext,
+  context: Reader,
   wanted: ImageRows,
-  others: readonly SealedVersionRecord[],
+  others: readonly VersionWithManifest[],
   progress: Reading,
 ): Promise<Uint8Array> {
   const matcher = createDigestMatcher(await bytesOf(context, wanted, 'pixelDigest', progress));
@@ -49,9 +54,9 @@ export async function findSamePixels(
 
 /** The same for images that show the same picture: see near-duplicates.ts. */
 export async function findSamePictures(
-  context: TaskContext,
+  context: Reader,
   wanted: ImageRows,
-  others: readonly SealedVersionRecord[],
+  others: readonly VersionWithManifest[],
   progress: SearchProgress,
 ): Promise<Uint8Array> {
   const tested = await bytesOf(context, wanted, 'perceptualHash', progress);
@@ -77,7 +82,7 @@ const BYTES_PER_ROW = { pixelDigest: PIXEL_DIGEST_BYTES, perceptualHash: PERCEPT
 
 /** `[rows, bytes of the column]` */
 async function bytesOf(
-  context: TaskContext,
+  context: Reader,
   { version, rows }: ImageRows,
   name: keyof typeof BYTES_PER_ROW,
   { onRowsRead }: Reading,
@@ -104,8 +109,8 @@ async function bytesOf(
  * patient in every dataset and spelling. Throws ManifestError, and TaskStopped if a stop was requested.
  */
 export async function identitiesOf(
-  context: TaskContext,
-  { version, rows }: { readonly version: SealedVersionRecord; readonly rows: Int32Array | 'ALL' },
+  context: Reader,
+  { version, rows }: { readonly version: VersionOfDataset; readonly rows: Int32Array | 'ALL' },
   { onRowsRead }: Reading,
 ): Promise<Set<string>> {
   const identities = new Set<string>();
