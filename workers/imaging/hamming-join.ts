@@ -50,7 +50,7 @@ const DEPTH_MAX = 6;
 const SAMPLE_COUNT = 2048;
 /** Nanoseconds of each piece of work, roughly. They decide only how fast the search is, not what it finds. */
 const COST_NS = { compare: 2, look: 30, insert: 15 } as const satisfies Record<string, number>;
-/** Words that are looked up or inserted, and pairs that are compared, before the caller gets a turn: some 10 ms. */
+/** Words that are looked up or inserted, and pairs that are compared, before the caller gets a turn: tens of ms. */
 const WORDS_PER_TURN = 2 ** 18;
 const PAIRS_PER_TURN = 2 ** 22;
 
@@ -242,8 +242,8 @@ interface Skip {
 
 /**
  * Arranges words by the first bits of their buckets, so that the visits to buckets run through memory in order: at a
- * million words, visits in random order wait for memory six times as long as everything else takes. The batch is
- * overwritten by the next call.
+ * million words, a search that visits them in random order takes about three times as long. The batch is overwritten by
+ * the next call.
  */
 function createArrange(mask: Mask, bucketBits: number, capacity: number): Arrange {
   const found = new Int32Array(capacity);
