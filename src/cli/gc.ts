@@ -1,7 +1,7 @@
 /** `paraffin gc`: deletes bytes that nothing references. */
 import { collectGarbage, type GarbageReport, type Sum } from '../modules/artifacts/index.ts';
 import { dropBlocksOfEndedRuns, dropSetsWithoutOwner } from '../modules/embeddings/index.ts';
-import { dropSupersededStates, oldestActiveStart } from '../modules/runs/index.ts';
+import { compactTelemetry, dropSupersededStates, oldestActiveStart } from '../modules/runs/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
 import type { Transaction } from '../platform/db.ts';
 import { withRegistry } from './with-registry.ts';
@@ -27,7 +27,8 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
         dropBlocksOfEndedRuns,
       ];
       const collected = await collectGarbage({ db, transact, store, before: new Date(before), dryRun, dropReferences });
-      return { dryRun, ...collected };
+      const telemetry = await compactTelemetry({ db, transact, dryRun });
+      return { dryRun, ...collected, kinds: [...collected.kinds, ...telemetry] };
     }),
   );
   process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : asText(report, graceHours));

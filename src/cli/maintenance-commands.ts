@@ -19,7 +19,7 @@ export const fsckCommand = command('fsck', {
 export const gcCommand = command('gc', {
   summary: 'delete stored files that no object refers to',
   details:
-    'Deletes stored files that no object refers to: results of failed or canceled runs, files of deleted objects, training states from which no run will continue, and embeddings whose dataset version or checkpoint was deleted. Prints for each kind what it deletes and what stays. It keeps files younger than --grace-hours, and everything that was stored since the oldest active run started. The server can stay running.',
+    'Deletes stored files that no object refers to: results of failed or canceled runs, files of deleted objects, training states from which no run will continue, and embeddings whose dataset version or checkpoint was deleted. Compacts the events and metrics of long runs. Prints for each kind what it deletes and what stays. It keeps files younger than --grace-hours, and everything that was stored since the oldest active run started. The server can stay running.',
   examples: ['gc --dry-run', 'gc --keep-states 1'],
 })
   .option('--dry-run', 'print what it would delete, without deleting it', false)

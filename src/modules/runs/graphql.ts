@@ -101,7 +101,7 @@ export const Run = objectType({
     t.nonNull.list.nonNull.field('metrics', {
       type: 'MetricSeries',
       description:
-        'A series of more than maxPoints is reduced to the lowest and highest point of equal sections, so that a plot shows every spike. Select fewer steps to get every point.',
+        'A series of more than maxPoints is reduced to the lowest and highest point of equal sections, so that a plot shows every spike. Select fewer steps to get every point. Of a series of more than about 24,000 points, the last 16,000 are kept, and of every 512 older ones the first, last, lowest and highest.',
       args: {
         names: list(nonNull(stringArg())),
         maxPoints: intArg({
@@ -141,7 +141,7 @@ export const Run = objectType({
     });
     t.field('environment', { type: 'JSON', description: 'Engine, device, versions, code revision.' });
     t.nonNull.int('eventCount', {
-      description: 'Number of events so far, which is the sequence of the latest one.',
+      description: 'The sequence of the latest event.',
       resolve: (run, _args, ctx) => ctx.loaders.runs.eventCount.load(run.id),
     });
     t.nonNull.field('queuedAt', { type: 'DateTime' });
@@ -216,7 +216,8 @@ export const RunMutations = extendType({
 export const RunEvent = objectType({
   name: 'RunEvent',
   sourceType: { module: records, export: 'RunEventRecord' },
-  description: 'Number of the event within its run, from 1 without gaps.',
+  description:
+    'An event of a run. Its sequence is its number within the run, from 1. The last 1,000 events are all kept; of every 500 older ones that differ only in numbers, the last one.',
   definition(t) {
     t.nonNull.int('sequence');
     t.nonNull.field('at', { type: 'DateTime' });
@@ -233,7 +234,7 @@ export const RunSubscription = subscriptionType({
     t.nonNull.field('runEvents', {
       type: 'RunEvent',
       description:
-        'Replays events after afterSequence, then continues live until the run has ended. A client that reconnects misses no event.',
+        'Replays the kept events after afterSequence, then continues live until the run has ended. A client that reconnects misses none of the last 1,000 events.',
       args: { runId: nonNull(idArg()), afterSequence: intArg() },
       subscribe: (_root, args, ctx) => ctx.runEvents.follow(ctx.viewer, args.runId, args.afterSequence ?? 0),
       resolve: (event) => event,

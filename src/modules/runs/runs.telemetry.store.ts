@@ -3,6 +3,7 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { RunStatus } from '../../generated/prisma/enums.ts';
 import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord } from './runs.records.ts';
+import { compactAsItGoes, EVENTS_PER_KEPT } from './runs.compaction.store.ts';
 import type { MetricWindow } from './runs.rules.ts';
 
 /** The channel on which a committed event of a run is announced; the payload is the run's id. */
@@ -27,15 +28,16 @@ export type RunTelemetryStore = ReturnType<typeof createRunTelemetryStore>;
 export function createRunTelemetryStore(db: Database) {
   return {
     /**
-     * Appends an event under the lock of the run's row, so that the numbers have no gaps, and notifies listeners at
-     * commit.
+     * Appends an event under the lock of the run's row, so that it gets the next number, and notifies listeners at
+     * commit. From time to time it compacts what has become old.
      */
     appendEvent: async (tx: Transaction, id: string, event: NewRunEvent): Promise<void> => {
       const last = await tx.runEvent.aggregate({ where: { runId: id }, _max: { sequence: true } });
+      const sequence = (last._max.sequence ?? 0) + 1;
       await tx.runEvent.create({
         data: {
           runId: id,
-          sequence: (last._max.sequence ?? 0) + 1,
+          sequence,
           kind: event.kind,
           status: event.status ?? null,
           progress: event.progress ?? null,
@@ -43,6 +45,7 @@ export function createRunTelemetryStore(db: Database) {
           metrics: event.metrics ?? Prisma.DbNull,
         },
       });
+      if (sequence % EVENTS_PER_KEPT === 0) await compactAsItGoes(tx, id, sequence);
       await tx.$queryRaw`SELECT pg_notify(${RUN_EVENTS_CHANNEL}, ${id})::text`;
     },
 
@@ -84,7 +87,8 @@ export function createRunTelemetryStore(db: Database) {
      * lowest and highest point of each part are kept, plus the first and last point of the series, so that a plot shows
      * every spike. If a series has more than about eight times the requested points (a chunk has 128 or slightly more),
      * only the extremes of each chunk are read: reading 25,000 points takes the database 60 ms, and a plot cannot show
-     * them.
+     * them. The older part of a very long series was compacted to the extremes of sections; up to sixteen times the
+     * requested points of it are read whole.
      */
     metrics: async (
       runId: string,
@@ -95,11 +99,12 @@ export function createRunTelemetryStore(db: Database) {
       const known = names?.filter((name) => !name.includes('\0'));
       const rows = await db.$queryRaw<{ name: string; step: number; value: number; at: Date }[]>`
         WITH chunk AS (
-          SELECT *, row_number() OVER (PARTITION BY name ORDER BY "firstStep") AS place, count(*) OVER (PARTITION BY name) AS chunks
+          SELECT *, row_number() OVER (PARTITION BY name ORDER BY "firstStep") AS place, count(*) OVER (PARTITION BY name) AS chunks,
+            sum(cardinality(steps)) FILTER (WHERE "isCompacted") OVER (PARTITION BY name) AS "compactedPoints"
           FROM "RunMetricChunk"
           WHERE "runId" = ${runId}::uuid AND (${known === undefined} OR name = ANY(${[...(known ?? [])]}::text[])) AND "lastStep" >= ${fromStep} AND "firstStep" <= ${toStep}
         ), sorted AS (
-          SELECT *, 16 * chunks <= ${maxPoints} OR place = 1 OR place = chunks AS "isRead" FROM chunk
+          SELECT *, 16 * chunks <= ${maxPoints} OR place = 1 OR place = chunks OR ("isCompacted" AND "compactedPoints" <= 16 * ${maxPoints}::int) AS "isRead" FROM chunk
         ), point AS (
           SELECT name, each.step, each.value, each.at FROM sorted, unnest(steps, "values", "recordedAts") AS each(step, value, at) WHERE "isRead" AND each.step BETWEEN ${fromStep} AND ${toStep}
           UNION ALL SELECT name, "minStep", "minValue", "minRecordedAt" FROM sorted WHERE NOT "isRead"
