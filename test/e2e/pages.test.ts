@@ -271,6 +271,20 @@ describe('a user of the pages', () => {
     made.evaluation = here();
   });
 
+  step('sees which intervals are too narrow because patients are unknown', async () => {
+    const { count } = await database.db.evaluation.updateMany({ data: { ungroupedImageCount: 24 } });
+    assert.equal(count, 1);
+    for (const address of ['/leaderboard', made.evaluation, '/models/page-encoder']) {
+      await page.goto(server.url + address);
+      await page.getByText('too narrow', { exact: true }).first().waitFor();
+      await page.getByText('The patient or slide of 24 images is not known: the intervals are too narrow').waitFor();
+      await page
+        .getByRole('img', { name: /95 % interval 0\.\d+ to 0\.\d+, too narrow/ })
+        .first()
+        .waitFor();
+    }
+  });
+
   step('finds the board of an older version under its own name, and it is the one that opens', async () => {
     const older = await database.db.datasetVersion.findFirstOrThrow({ where: { evaluations: { some: {} } } });
     const { datasetId, labelNames } = older;
