@@ -32,8 +32,8 @@ export type Fault =
 
 export interface S3Proxy {
   readonly endpoint: string;
-  /** Called for every request; the fault to make, if any. */
-  fault: (request: SeenRequest) => Fault | undefined;
+  /** Called for every request, which waits for it; the fault to make, if any. */
+  fault: (request: SeenRequest) => Fault | undefined | Promise<Fault | undefined>;
   /** All requests since the start. */
   readonly seen: readonly SeenRequest[];
   /** From now on, and until it is written again, the store reports this object as written at another time. */
@@ -45,7 +45,8 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
   const { hostname, port } = new URL(target);
   const seen: SeenRequest[] = [];
   const writtenAt = new Map<string, Date>();
-  const proxy = { fault: (_request: SeenRequest): Fault | undefined => undefined };
+  const noFault: S3Proxy['fault'] = () => undefined;
+  const proxy = { fault: noFault };
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const url = new URL(request.url ?? '/', target);
@@ -53,7 +54,7 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
     const path = decodeURIComponent(url.pathname.slice(1));
     const described: SeenRequest = { method, path, query: url.searchParams, headers };
     seen.push(described);
-    const fault = proxy.fault(described);
+    const fault = await proxy.fault(described);
     if (fault?.kind === 'ERROR') {
       request.resume();
       response.writeHead(fault.status, {

@@ -300,15 +300,14 @@ export function createS3Requests(place: S3Place, { stallTimeoutMs = STALL_TIMEOU
     },
     completeUpload: async (key, uploadId, parts) => {
       const Parts = parts.map(({ partNumber, etag }) => ({ PartNumber: partNumber, ETag: etag }));
-      await writing(
-        key,
-        client.send(
-          new CompleteMultipartUploadCommand({
-            ...{ ...inBucket, Key: key, UploadId: uploadId },
-            MultipartUpload: { Parts },
-          }),
-        ),
-      );
+      const command = new CompleteMultipartUploadCommand({
+        ...{ ...inBucket, Key: key, UploadId: uploadId },
+        MultipartUpload: { Parts },
+      });
+      await client.send(command).catch(async (error: unknown) => {
+        // The answer to the first attempt was lost, and some stores then no longer know the upload.
+        if (!isAbsent(error) || (await requests.head(key)) === undefined) throw failing(error, key, true);
+      });
     },
     abortUpload: async (key, uploadId) => {
       await ifPresent(key, client.send(new AbortMultipartUploadCommand({ ...inBucket, Key: key, UploadId: uploadId })));
