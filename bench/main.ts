@@ -13,11 +13,12 @@ import { readEnvironment } from '../src/env.ts';
 import { benchCatalogue } from './catalogue.ts';
 import { benchDownload } from './download.ts';
 import { benchImport } from './import.ts';
+import { benchS3 } from './s3.ts';
 import { measureServerMemory, withServer } from './server.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,import,catalogue,download,weights] [-- --json] [-- --rounds 5] [-- --grid]
+const HELP = `usage: npm run bench [-- --suite training,input,import,catalogue,download,s3,weights] [-- --s3-endpoint URL] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
@@ -26,10 +27,11 @@ Each suite measures our implementation and a peer in turn and prints medians, ra
   import     checking and packing JPEGs, against the decoder alone
   catalogue  50 rows over GraphQL, against a minimal Apollo server with hand-written SQL
   download   a 45 MB checkpoint, against plain Node streaming
+  s3         uploads to and downloads from the store of --s3-endpoint, 1 GB, against curl
   weights    importing a Lightning checkpoint, loading safetensors, embedding, against PyTorch, safetensors and ONNX Runtime in Python
 `;
 
-const SUITES = ['training', 'input', 'import', 'catalogue', 'download', 'weights'] as const;
+const SUITES = ['training', 'input', 'import', 'catalogue', 'download', 's3', 'weights'] as const;
 type Suite = (typeof SUITES)[number];
 
 const { values } = parseArgs({
@@ -37,6 +39,7 @@ const { values } = parseArgs({
     suite: { type: 'string' },
     json: { type: 'boolean' },
     grid: { type: 'boolean' },
+    's3-endpoint': { type: 'string' },
     rounds: { type: 'string', default: '5' },
     help: { type: 'boolean', short: 'h' },
   },
@@ -93,6 +96,14 @@ if (isWanted('catalogue')) {
 if (isWanted('download')) {
   report('download: ours and plain Node, in turn');
   results['download'] = await benchDownload();
+}
+if (isWanted('s3')) {
+  const endpoint = values['s3-endpoint'];
+  if (endpoint === undefined) report('s3: left out, because --s3-endpoint names no store');
+  else {
+    report('s3: ours and curl, in turn');
+    results['s3'] = await benchS3({ endpoint, rounds });
+  }
 }
 if (isWanted('weights')) {
   report('weights: ours and Python, in turn');

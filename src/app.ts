@@ -232,8 +232,12 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[],
   return postgres.url;
 }
 
-/** Names the server's unfinished files in the artifact store. A bucket may serve several servers of one registry. */
-function writerOf({ dataDir }: Environment): string {
+/**
+ * Names the server's unfinished files in the artifact store. A folder belongs to one server; a bucket may serve several
+ * servers of one registry.
+ */
+function writerOf({ artifacts, dataDir }: Environment): string {
+  if (typeof artifacts === 'string') return 'server';
   return `server-${createHash('sha256').update(`${hostname()}:${dataDir}`).digest('hex').slice(0, 16)}`;
 }
 
