@@ -254,7 +254,7 @@ describe('at the start, a server that cannot use its bucket learns why', () => {
   for (const [status, code, expected, message] of answers) {
     test(`${status} ${code}`, async () => {
       const { proxy, server } = s3();
-      proxy.fault = () => ({ kind: 'ERROR', status, code });
+      proxy.fault = ({ method }) => (method === 'PUT' ? { kind: 'ERROR', status, code } : undefined);
       const store = openS3Store(server.newPlace(proxy.endpoint));
       await assert.rejects(store.upkeep.requireUsable(), (error: unknown) => {
         assert.ok(error instanceof DomainError);

@@ -27,6 +27,8 @@ const WRONG_MD5 = '1B2M2Y8AsgTpgAmY7PhCfg==';
  */
 export async function probeStore(requests: S3Requests, place: S3Place, prefix: string): Promise<StoreAbilities> {
   const key = (what: string): string => `${prefix}probe/${randomUUID()}-${what}`;
+  // Some stores make a missing bucket at the first PUT, and a misspelt name would go unnoticed.
+  await requests.folders(prefix);
   const written = key('range');
   await requests.put(written, BYTES);
   try {
