@@ -21,6 +21,7 @@ import { embedInBrowser } from './browser.ts';
 import { compare, EXPORTS, IMPORTS, FLOAT32_BASELINE } from './compare.ts';
 import type { Comparison } from './compare.ts';
 import { COMPAT_CONTRACT, SMALL_SIZE_PX, writeSharedImages } from './images.ts';
+import { writeManifestSample } from './manifest-sample.ts';
 import { run } from './process.ts';
 import { compatCacheDir, preparePython } from './python-environment.ts';
 import { exportWeights, importCheckpoints } from './transfer.ts';
@@ -101,6 +102,13 @@ async function main(): Promise<number> {
         timeoutMs: STEP_TIMEOUT_MS,
       }),
     );
+    await step('The lines of docs/manifest.md run', async () => {
+      const manifest = path.join(workDir, 'manifest.parquet');
+      const { rowCount, ungroupedCount } = await writeManifestSample(manifest);
+      const page = path.join(docsDir, 'manifest.md');
+      const args = [here('documented_manifest.py'), manifest, page, String(rowCount), String(ungroupedCount)];
+      return run({ program: python, args, timeoutMs: STEP_TIMEOUT_MS });
+    });
     await step("The Python of a model's page runs", async () => {
       await writeFile(
         path.join(workDir, PAGE_ENCODER, 'model_page.txt'),

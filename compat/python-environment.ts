@@ -8,7 +8,17 @@ import { run } from './process.ts';
 const TORCH = '2.13.0';
 /** The CPU build is tried first, because it is a tenth of the size; not every index has it. */
 const TORCH_REQUIREMENTS = [`torch==${TORCH}+cpu`, `torch==${TORCH}`] as const;
-const OTHER_REQUIREMENTS = ['torchvision', 'onnxruntime', 'onnx', 'safetensors', 'numpy'] as const;
+const OTHER_REQUIREMENTS = [
+  'torchvision',
+  'onnxruntime',
+  'onnx',
+  'safetensors',
+  'numpy',
+  'pandas',
+  'pyarrow',
+  'duckdb',
+  'polars',
+] as const;
 const INSTALL_TIMEOUT_MS = 15 * 60_000;
 
 /** The path of a Python with all packages that the run needs. @throws Error when pip cannot install them. */

@@ -14,11 +14,12 @@ const evaluation: ReportedEvaluationRecord = {
 /** Six images of three files. */
 const IMAGES = ['a', 'a', 'b', 'b', 'c', 'c'].map((file, place) => ({ key: `${place}`, file, target: place }));
 
-function linesOf(groupOf: (file: string) => object, error: number): string {
-  return IMAGES.map(
+function linesOf(groupOf: (file: string) => object, error: number): Buffer {
+  const lines = IMAGES.map(
     ({ key, file, target }) =>
       `${JSON.stringify({ key, ...groupOf(file), target, predicted: target + error * (target - 2) })}\n`,
-  ).join('');
+  );
+  return Buffer.from(lines.join(''));
 }
 
 function compare(first: (file: string) => object, second: (file: string) => object) {

@@ -44,14 +44,14 @@ export interface Comparison {
 }
 
 /**
- * @param first, second evaluations with their stored predictions, JSON lines.
+ * @param first, second evaluations with their stored predictions, JSON lines in UTF-8.
  * @throws DomainError EVALUATIONS_NOT_COMPARABLE for other images, another split or another kind of prediction.
  */
 export function comparePredictions(
   first: ReportedEvaluationRecord,
-  firstLines: string,
+  firstLines: Buffer,
   second: ReportedEvaluationRecord,
-  secondLines: string,
+  secondLines: Buffer,
 ): Comparison {
   checkComparable(first, second);
   return first.protocol === 'REGRESSION'
@@ -73,9 +73,9 @@ function digestOf({ split }: ReportedEvaluationRecord): string {
 
 function compareLabels(
   first: ReportedEvaluationRecord,
-  firstLines: string,
+  firstLines: Buffer,
   second: ReportedEvaluationRecord,
-  secondLines: string,
+  secondLines: Buffer,
 ): Comparison {
   const labelNames = first.confusionMatrix?.labelNames ?? [];
   if (JSON.stringify(labelNames) !== JSON.stringify(second.confusionMatrix?.labelNames ?? []))
@@ -99,7 +99,7 @@ function compareLabels(
   );
 }
 
-function compareNumbers(firstLines: string, secondLines: string): Comparison {
+function compareNumbers(firstLines: Buffer, secondLines: Buffer): Comparison {
   const [left, right] = [firstLines, secondLines].map((lines) => parseLines(lines, regressedSchema));
   if (left === undefined || right === undefined) throw new Error('Give two evaluations.');
   checkSameImages(left, right);
@@ -159,8 +159,16 @@ function comparisonOf<Name extends string>(
   };
 }
 
-function parseLines<Line>(text: string, schema: z.ZodType<Line>): Line[] {
-  return text.split('\n').flatMap((line) => (line === '' ? [] : [schema.parse(JSON.parse(line))]));
+/** Line by line: the predictions of millions of images do not fit into one string. */
+function parseLines<Line>(bytes: Buffer, schema: z.ZodType<Line>): Line[] {
+  const lines: Line[] = [];
+  for (let start = 0; start < bytes.length;) {
+    const found = bytes.indexOf('\n', start);
+    const end = found < 0 ? bytes.length : found;
+    if (end > start) lines.push(schema.parse(JSON.parse(bytes.toString('utf8', start, end))));
+    start = end + 1;
+  }
+  return lines;
 }
 
 function checkSameImages(left: readonly { readonly key: string }[], right: readonly { readonly key: string }[]): void {

@@ -185,7 +185,7 @@ export function createEvaluationService({
         second,
         // Both have the same folds of the same images; only one of them may be new enough to have counted.
         ungroupedImageCount: ungroupedImageCountOf(first, version) ?? ungroupedImageCountOf(second, version),
-        ...comparePredictions(first, firstLines.toString('utf8'), second, secondLines.toString('utf8')),
+        ...comparePredictions(first, firstLines, second, secondLines),
       };
     },
     register: (tx, evaluation) => store.create(tx, evaluation),
