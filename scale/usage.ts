@@ -19,7 +19,7 @@ const PROGRAMS: readonly (readonly [string, ProcessKind])[] = [
   ['postgres', 'DATABASE'],
 ];
 /** What a process that ends between two looks used in its last moments is not seen. */
-const LOOK_EVERY_MS = 250;
+const LOOK_EVERY_MS = 500;
 
 export interface Usage {
   readonly peakBytes: PeakBytes;

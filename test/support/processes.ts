@@ -1,6 +1,7 @@
 /** Information from the kernel about our processes. */
 import { fork, type ChildProcess } from 'node:child_process';
-import { readFile, readdir } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { childEnvironment } from '../../src/env.ts';
 
@@ -62,11 +63,20 @@ async function parentAndState(pid: number): Promise<{ parentPid: number; groupId
 
 /** The fields of proc_pid_stat(5) from the third on, the state; undefined for a process that has ended. */
 async function statFieldsOf(pid: number): Promise<readonly string[] | undefined> {
-  const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  const line = statLineOf(pid);
   // The name in brackets may contain any character, so the fields are read after the last bracket.
   const fields = line.slice(line.lastIndexOf(')') + 2).split(' ');
   const [state = ''] = fields;
   return state === '' || state === 'Z' || state === 'X' ? undefined : fields;
+}
+
+/** Empty for a process that has ended. Read at once: it is memory, and a thread for each process costs far more. */
+function statLineOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/stat`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 export interface TestWorker {
