@@ -3,6 +3,7 @@
  * additionally reads, hashes, checks and packs the files. MB are compressed JPEG file bytes (10^6); decoded MB are RGB
  * bytes.
  */
+import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -17,6 +18,9 @@ import { decodeImage } from '../workers/imaging/decoder/decode.ts';
 import { openImageDecoders } from '../workers/imaging/decoder/image-decoders.ts';
 import { readImageHeader } from '../workers/imaging/formats/index.ts';
 import { mapInOrder } from '../workers/imaging/in-order.ts';
+import { isNearlyBlank } from '../workers/imaging/blankness.ts';
+import { perceptualHash } from '../workers/imaging/perceptual-hash.ts';
+import type { Pixels } from '../workers/imaging/pixels.ts';
 
 interface Rate {
   /** Medians over the rounds, with the slowest and the fastest round. */
@@ -41,6 +45,20 @@ export interface ImportBenchCase {
    */
   readonly ratio: number;
   readonly cpuRatio: number;
+  /** Where the processor time of an import goes, in milliseconds for each image. */
+  readonly importParts: ImportParts;
+}
+
+interface ImportParts {
+  /** Of what the decoders do, measured by itself. */
+  readonly decoding: number;
+  readonly pixelDigest: number;
+  readonly perceptualHash: number;
+  readonly blankness: number;
+  /** The rest of the decoders: their start, thumbnails, messages. */
+  readonly restOfDecoders: number;
+  /** Reading the files, messages, the shards, the manifest. */
+  readonly importProcess: number;
 }
 
 export interface ImportBenchResult {
@@ -61,6 +79,8 @@ const CASES = [
   { imageSizePx: 1024, imageCount: 240 },
 ] as const;
 const SHEET_SIZE_PX = 1536;
+/** Decoded images that are in memory at once to measure what else is done with their pixels. */
+const SAMPLED_IMAGES = 50;
 const JPEG_QUALITY = 92;
 /** Clock ticks per second in the statistics that Linux shows to programs. */
 const CLOCK_TICKS_PER_SECOND = 100;
@@ -128,7 +148,46 @@ async function measure(
     decoderAlone: rateOf(decoders),
     ratio: ratioOf((cost) => cost.seconds),
     cpuRatio: ratioOf((cost) => cost.cpuSeconds),
+    importParts: await partsOf(files, imports, decoders),
   };
+}
+
+async function partsOf(
+  files: readonly Buffer[],
+  imports: readonly Cost[],
+  decoders: readonly Cost[],
+): Promise<ImportParts> {
+  const sample = await Promise.all(files.slice(0, SAMPLED_IMAGES).map(pixelsOf));
+  const perSampled = (work: (pixels: Pixels) => unknown): number => {
+    // The first turn compiles it.
+    for (const pixels of sample) work(pixels);
+    const before = process.cpuUsage();
+    for (const pixels of sample) work(pixels);
+    const { user, system } = process.cpuUsage(before);
+    return (user + system) / 1000 / sample.length;
+  };
+  const perImage = (costs: readonly Cost[], secondsOf: (cost: Cost) => number): number =>
+    (median(costs.map(secondsOf)) * 1000) / files.length;
+  const decoding = perImage(decoders, ({ cpuSeconds }) => cpuSeconds);
+  const pixelDigest = perSampled(({ data }) => createHash('sha256').update(data).digest());
+  const perceptual = perSampled(perceptualHash);
+  const blankness = perSampled(isNearlyBlank);
+  const inDecoders = perImage(imports, ({ elsewhereSeconds }) => elsewhereSeconds);
+  return {
+    decoding: round2(decoding),
+    pixelDigest: round2(pixelDigest),
+    perceptualHash: round2(perceptual),
+    blankness: round2(blankness),
+    restOfDecoders: round2(inDecoders - decoding - pixelDigest - perceptual - blankness),
+    importProcess: round2(perImage(imports, ({ cpuSeconds, elsewhereSeconds }) => cpuSeconds - elsewhereSeconds)),
+  };
+}
+
+async function pixelsOf(bytes: Buffer): Promise<Pixels> {
+  const header = readImageHeader(bytes, 'JPEG');
+  const decoded = header === null || 'issue' in header ? null : await decodeImage(bytes, header);
+  if (decoded === null || 'issue' in decoded) throw new Error('A synthetic JPEG does not decode.');
+  return decoded.pixels;
 }
 
 /** @returns the processor time of the decoders, which are separate processes, in seconds. */
@@ -175,12 +234,7 @@ function cpuSecondsBelow(parentPid: number): number {
 
 /** The same decoder with the same settings, and as many images in flight. */
 async function decodeAll(files: readonly Buffer[]): Promise<number> {
-  const decode = async (bytes: Buffer): Promise<void> => {
-    const header = readImageHeader(bytes, 'JPEG');
-    if (header === null || 'issue' in header || 'issue' in (await decodeImage(bytes, header)))
-      throw new Error('A synthetic JPEG does not decode.');
-  };
-  const results = mapInOrder(files, { windowSize: availableParallelism() * 8, shared: {} }, decode);
+  const results = mapInOrder(files, { windowSize: availableParallelism() * 8, shared: {} }, pixelsOf);
   while ((await results.next()).done !== true);
   return 0;
 }
@@ -210,7 +264,10 @@ async function drawJpegs(folder: string, imageSizePx: number, imageCount: number
 
 interface Cost {
   readonly seconds: number;
+  /** Of all processes. */
   readonly cpuSeconds: number;
+  /** Of other processes than this one. */
+  readonly elsewhereSeconds: number;
 }
 
 /** @param work returns the processor time of other processes that it used, in seconds. */
@@ -222,6 +279,7 @@ async function costOf(work: () => Promise<number>): Promise<Cost> {
   return {
     seconds: (performance.now() - startedAtMs) / 1000,
     cpuSeconds: elsewhereSeconds + (used.user + used.system) / 1e6,
+    elsewhereSeconds,
   };
 }
 
@@ -249,6 +307,8 @@ if (import.meta.main) {
       console.log(`  import        ${text(each.import)}`);
       console.log(`  decoder alone ${text(each.decoderAlone)}`);
       console.log(`  ratio ${each.ratio}, ${each.cpuRatio} by processor time`);
+      const parts = Object.entries(each.importParts).map(([part, milliseconds]) => `${part} ${milliseconds}`);
+      console.log(`  processor ms of an import per image: ${parts.join(', ')}`);
     }
     console.log(`Peak memory ${result.peakMemoryMegabytes} MB on ${result.cores} cores.`);
   }
