@@ -42,8 +42,8 @@ interface Identity {
 }
 
 type Verdict = 'ALLOWED' | 'REFUSED';
-type Disguise = 'plain' | 'in a fragment' | 'beside another operation' | 'by GET' | 'over a socket';
-const DISGUISES: readonly [Disguise, ...Disguise[]] = [
+type Variant = 'plain' | 'in a fragment' | 'beside another operation' | 'by GET' | 'over a socket';
+const VARIANTS: readonly [Variant, ...Variant[]] = [
   'plain',
   'in a fragment',
   'beside another operation',
@@ -71,7 +71,7 @@ export const authorisation: Attack = {
     const server = await sharedServer();
     const schema = buildSchema(await readFile(SCHEMA, 'utf8'));
     const requests = openRequests();
-    const context: Place = { server, requests, identities: identitiesOf(server), findings: [], tryCount: 0 };
+    const context: AttackState = { server, requests, identities: identitiesOf(server), findings: [], tryCount: 0 };
     try {
       const objects = await makeObjects(server, quick);
       await tryOwnObject(context, objects);
@@ -98,7 +98,7 @@ export const authorisation: Attack = {
   },
 };
 
-interface Place {
+interface AttackState {
   readonly server: AttackedServer;
   readonly requests: Requests;
   readonly identities: Identities;
@@ -109,7 +109,7 @@ interface Place {
 interface Call {
   readonly sender: Sender;
   readonly operation: RootOperation;
-  readonly disguise: Disguise;
+  readonly variant: Variant;
   readonly expected: Verdict;
 }
 
@@ -120,16 +120,16 @@ function callsOf(schema: GraphQLSchema, quick: boolean, random: Random): Call[] 
     operations
       .filter(() => !quick || random() < 0.25)
       .flatMap((operation) => {
-        const possible = DISGUISES.filter(
-          (disguise) =>
-            (operation.kind !== 'subscription' || disguise === 'over a socket') &&
+        const possible = VARIANTS.filter(
+          (variant) =>
+            (operation.kind !== 'subscription' || variant === 'over a socket') &&
             // GET must not change anything, for any sender.
-            (operation.kind !== 'mutation' || disguise !== 'by GET'),
+            (operation.kind !== 'mutation' || variant !== 'by GET'),
         );
         const [first = 'plain', ...others] = possible;
         const wanted = quick ? [oneOf([first, ...others], random)] : possible;
         const expected = verdictBy(sender, FIELD_RULES[operation.name] ?? { role: 'ADMIN', action: 'ADMINISTER' });
-        return wanted.map((disguise) => ({ sender, operation, disguise, expected }));
+        return wanted.map((variant) => ({ sender, operation, variant, expected }));
       }),
   );
 }
@@ -142,25 +142,25 @@ function verdictBy({ role, actions }: Sender, rule: { role: NeededRole; action: 
   return mayDo && ACCESS_ROLES.indexOf(role) >= ACCESS_ROLES.indexOf(rule.role) ? 'ALLOWED' : 'REFUSED';
 }
 
-async function attempt(context: Place, { sender, operation, disguise, expected }: Call): Promise<void> {
+async function attempt(context: AttackState, { sender, operation, variant, expected }: Call): Promise<void> {
   context.tryCount += 1;
   const identity = await context.identities.of(sender, expected);
-  const [document, operationName] = disguised(operation, disguise);
+  const [document, operationName] = asVariant(operation, variant);
   const answer =
-    disguise === 'over a socket'
+    variant === 'over a socket'
       ? await overSocket(context.server, identity, document, operationName)
-      : await overHttp(context, identity, document, { operationName, isGet: disguise === 'by GET' });
+      : await overHttp(context, identity, document, { operationName, isGet: variant === 'by GET' });
   const verdict = verdictOf(answer);
   if (verdict !== expected)
     context.findings.push(
-      `${operation.name} ${disguise} was ${verdict} for ${sender.name}: ${document} was answered with ${JSON.stringify(answer).slice(0, 300)}`,
+      `${operation.name} ${variant} was ${verdict} for ${sender.name}: ${document} was answered with ${JSON.stringify(answer).slice(0, 300)}`,
     );
 }
 
-function disguised({ kind, document }: RootOperation, disguise: Disguise): [string, string | undefined] {
+function asVariant({ kind, document }: RootOperation, variant: Variant): [string, string | undefined] {
   const call = document.slice(document.indexOf('{') + 1, document.lastIndexOf('}'));
   const root = `${kind.charAt(0).toUpperCase()}${kind.slice(1)}`;
-  switch (disguise) {
+  switch (variant) {
     case 'plain':
     case 'by GET':
     case 'over a socket':
@@ -173,7 +173,7 @@ function disguised({ kind, document }: RootOperation, disguise: Disguise): [stri
 }
 
 async function overHttp(
-  { server, requests }: Place,
+  { server, requests }: AttackState,
   { headers, from }: Identity,
   query: string,
   {
@@ -381,7 +381,10 @@ function verdictOn(sender: Sender, route: string, role: NeededRole | 'KEY'): Ver
   return sender.role === 'NOBODY' || sender.role === 'HERE' ? 'REFUSED' : 'ALLOWED';
 }
 
-async function attemptRoute(context: Place, { sender, route, method, address, expected }: RouteCall): Promise<void> {
+async function attemptRoute(
+  context: AttackState,
+  { sender, route, method, address, expected }: RouteCall,
+): Promise<void> {
   context.tryCount += 1;
   const identity = await context.identities.of(sender, expected);
   const tus = route.startsWith('/uploads') ? { 'tus-resumable': '1.0.0', 'upload-length': '10' } : {};
@@ -400,7 +403,7 @@ async function attemptRoute(context: Place, { sender, route, method, address, ex
 }
 
 /** What a sender may change but not read must not be readable in the answer to a change. */
-async function tryPayloads(context: Place, schema: GraphQLSchema, count: number): Promise<void> {
+async function tryPayloads(context: AttackState, schema: GraphQLSchema, count: number): Promise<void> {
   const mutations = rootOperations(schema).filter(
     ({ name, kind }) => kind === 'mutation' && FIELD_RULES[name]?.role !== 'ADMIN',
   );
@@ -422,7 +425,11 @@ async function tryPayloads(context: Place, schema: GraphQLSchema, count: number)
 }
 
 /** A key for one dataset and one model changes nothing else, whichever argument of a mutation names the object. */
-async function tryForeignObjects(context: Place, schema: GraphQLSchema, { own, foreign }: Objects): Promise<void> {
+async function tryForeignObjects(
+  context: AttackState,
+  schema: GraphQLSchema,
+  { own, foreign }: Objects,
+): Promise<void> {
   for (const field of Object.values(schema.getMutationType()?.getFields() ?? {})) {
     const { touches = {} } = FIELD_RULES[`Mutation.${field.name}`] ?? {};
     const ways: (readonly [way: string, value: string] | undefined)[] = [
@@ -452,14 +459,14 @@ async function tryForeignObjects(context: Place, schema: GraphQLSchema, { own, f
 }
 
 /** Checks that a key for one dataset opens that dataset: if everything were refused, refusals would prove nothing. */
-async function tryOwnObject(context: Place, { own }: Objects): Promise<void> {
+async function tryOwnObject(context: AttackState, { own }: Objects): Promise<void> {
   const document = 'mutation($id: ID!) { updateDataset(input: { id: $id }) { __typename } }';
   const answer = await overHttp(context, await holderOf(context, own), document, { variables: { id: own.dataset } });
   if (verdictOf(answer) !== 'ALLOWED') context.findings.push('A key for one dataset may not change that dataset.');
 }
 
 /** A sender with a new key for one dataset and one model. */
-async function holderOf({ identities }: Place, { slug }: Names): Promise<Identity> {
+async function holderOf({ identities }: AttackState, { slug }: Names): Promise<Identity> {
   const key = await identities.keyWith({ role: 'ADMIN', resources: [`dataset:${slug}`, `model:${slug}`] });
   return { headers: { authorization: `Bearer ${key}` }, from: '127.0.0.1' };
 }
@@ -473,7 +480,7 @@ function differenceOf(before: string, after: string): string {
 }
 
 /** Keys that are revoked, almost correct, or invalid. */
-async function tryWrongKeys(context: Place): Promise<void> {
+async function tryWrongKeys(context: AttackState): Promise<void> {
   const { server, identities } = context;
   const revoked = await identities.keyWith({ role: 'ADMIN' });
   await server.ask('mutation($id: ID!) { revokeKey(id: $id) { userErrors { code } } }', { id: idOf(revoked) });

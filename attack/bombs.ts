@@ -32,7 +32,7 @@ export const bombs: Attack = {
     const server = quick ? await sharedServer() : await startServer({ env });
     const bodies = await tryBodies(server, quick);
     const checkpoints = await tryCheckpoints(server, random, quick ? 3 : 60, isTimeLeft);
-    const pictures = quick ? NOTHING : await tryPictures(server);
+    const pictures = quick ? NO_RESULTS : await tryPictures(server);
     const fault = await server.fault();
     const tried = [bodies, checkpoints, pictures];
     return {
@@ -47,7 +47,7 @@ interface Tried {
   readonly findings: readonly string[];
 }
 
-const NOTHING: Tried = { tryCount: 0, findings: [] };
+const NO_RESULTS: Tried = { tryCount: 0, findings: [] };
 
 async function tryBodies(server: AttackedServer, quick: boolean): Promise<Tried> {
   const opened = Buffer.alloc(quick ? OPENED_BYTES / 10 : OPENED_BYTES, ' ');

@@ -71,7 +71,7 @@ const OTHERS = [
 const VALUES: readonly [unknown, ...unknown[]] = ['', ...TEXTS, ...NUMBERS, ...OTHERS];
 
 /** A field with arguments, and the document around it. */
-interface Place {
+interface FieldCall {
   readonly args: readonly GraphQLArgument[];
   readonly kind: 'query' | 'mutation';
   /** @param calls fields with their arguments. */
@@ -83,13 +83,13 @@ interface Place {
 
 /** The path to one value within an argument. */
 interface Leaf {
-  readonly place: Place;
+  readonly fieldCall: FieldCall;
   readonly argument: GraphQLArgument;
   readonly valuePath: readonly string[];
 }
 
 /** One call of a field with one hostile value. */
-interface Try {
+interface Attempt {
   readonly leaf: Leaf;
   readonly value: unknown;
   readonly given: readonly GivenArgument[];
@@ -120,24 +120,24 @@ export const hostileValues: Attack = {
     if (first === undefined) throw new Error('The schema has no field with arguments.');
     // First every value at a number of places that the seed chooses, then generated values.
     const systematic = shuffled(
-      leaves.flatMap((leaf) => VALUES.map((value) => tryOf(leaf, value))),
+      leaves.flatMap((leaf) => VALUES.map((value) => attemptOf(leaf, value))),
       random,
     );
     const generatedValues = Array.from({ length: GENERATED_COUNT }, () =>
-      tryOf(oneOf([first, ...leaves], random), generated(random, 0)),
+      attemptOf(oneOf([first, ...leaves], random), generated(random, 0)),
     );
-    const tries = quick
+    const attempts = quick
       ? systematic.slice(0, QUICK_COUNT)
       : [...systematic.slice(0, SYSTEMATIC_COUNT), ...generatedValues];
     const findings = new Set<string>();
     let tryCount = 0;
-    const record = ({ leaf, value }: Try, fault: string | undefined): void => {
+    const record = ({ leaf, value }: Attempt, fault: string | undefined): void => {
       tryCount += 1;
       if (fault === undefined) return;
-      const place = `${leaf.place.name}(${leaf.argument.name}${leaf.valuePath.map((key) => `.${key}`).join('')}`;
-      findings.add(`${fault} for ${place}: ${(JSON.stringify(value) ?? 'nothing').slice(0, 200)})`);
+      const fieldCall = `${leaf.fieldCall.name}(${leaf.argument.name}${leaf.valuePath.map((key) => `.${key}`).join('')}`;
+      findings.add(`${fault} for ${fieldCall}: ${(JSON.stringify(value) ?? 'nothing').slice(0, 200)})`);
     };
-    const send = async (batch: readonly Try[]): Promise<void> => {
+    const send = async (batch: readonly Attempt[]): Promise<void> => {
       const answer = await attacked.ask(...operationOf(batch)).catch((error: unknown) => String(error));
       // The document was refused as a whole: the answer to each call is seen when it is sent alone.
       if (batch.length > 1 && (typeof answer === 'string' || at(answer, 'data') == null))
@@ -146,7 +146,7 @@ export const hostileValues: Attack = {
         for (const [index, each] of batch.entries())
           record(each, faultIn(answer, batch.length > 1 ? index : undefined));
     };
-    const waiting = batchesOf(tries);
+    const waiting = batchesOf(attempts);
     const work = async (): Promise<void> => {
       for (const batch of waiting) {
         if (!isTimeLeft() || findings.size > MAX_FINDINGS) return;
@@ -165,14 +165,14 @@ export const hostileValues: Attack = {
 };
 
 /** Values that are refused before execution take a request each; those that reach their resolver share one. */
-function* batchesOf(tries: readonly Try[]): Generator<readonly Try[]> {
-  const batches = new Map<string, Try[]>();
-  for (const each of tries) {
+function* batchesOf(attempts: readonly Attempt[]): Generator<readonly Attempt[]> {
+  const batches = new Map<string, Attempt[]>();
+  for (const each of attempts) {
     if (!each.given.every(({ argument, value }) => isTaken(argument.type, value))) {
       yield [each];
       continue;
     }
-    const { kind, around } = each.leaf.place;
+    const { kind, around } = each.leaf.fieldCall;
     const key = `${kind} ${around('')}`;
     const batch = [...(batches.get(key) ?? []), each];
     batches.set(key, batch);
@@ -216,19 +216,21 @@ function generated(random: Random, depth: number): unknown {
 }
 
 function leavesOf(schema: GraphQLSchema): Leaf[] {
-  return placesOf(schema).flatMap((place) =>
-    place.args.flatMap((argument) => pathsBelow(argument.type, 0).map((valuePath) => ({ place, argument, valuePath }))),
+  return fieldCallsOf(schema).flatMap((fieldCall) =>
+    fieldCall.args.flatMap((argument) =>
+      pathsBelow(argument.type, 0).map((valuePath) => ({ fieldCall, argument, valuePath })),
+    ),
   );
 }
 
 /** Root fields, and fields with arguments of objects that the catalogue certainly contains. */
-function placesOf(schema: GraphQLSchema): Place[] {
-  const placeOf = (
+function fieldCallsOf(schema: GraphQLSchema): FieldCall[] {
+  const fieldCallOf = (
     parent: string,
     field: GraphQLField<unknown, unknown>,
-    kind: Place['kind'],
-    around: Place['around'],
-  ): Place => ({
+    kind: FieldCall['kind'],
+    around: FieldCall['around'],
+  ): FieldCall => ({
     name: `${parent}.${field.name}`,
     args: field.args,
     kind,
@@ -241,12 +243,12 @@ function placesOf(schema: GraphQLSchema): Place[] {
     ['mutation', schema.getMutationType()],
   ] as const;
   const direct = roots.flatMap(([kind, root]) =>
-    Object.values(root?.getFields() ?? {}).map((field) => placeOf(root?.name ?? '', field, kind, (calls) => calls)),
+    Object.values(root?.getFields() ?? {}).map((field) => fieldCallOf(root?.name ?? '', field, kind, (calls) => calls)),
   );
   const dataset = schema.getType('Dataset');
   const nested = isObjectType(dataset)
     ? Object.values(dataset.getFields()).map((field) =>
-        placeOf('Dataset', field, 'query', (calls) => `datasets(first: 2) { nodes { ${calls} } }`),
+        fieldCallOf('Dataset', field, 'query', (calls) => `datasets(first: 2) { nodes { ${calls} } }`),
       )
     : [];
   return [...direct, ...nested].filter(({ args }) => args.length > 0);
@@ -263,9 +265,9 @@ function pathsBelow(type: GraphQLInputType, depth: number): string[][] {
   ];
 }
 
-function tryOf(leaf: Leaf, value: unknown): Try {
-  const { place, argument: hostile, valuePath } = leaf;
-  const given = place.args
+function attemptOf(leaf: Leaf, value: unknown): Attempt {
+  const { fieldCall, argument: hostile, valuePath } = leaf;
+  const given = fieldCall.args
     .filter((argument) => argument === hostile || isRequiredArgument(argument))
     .map((argument) => ({
       argument,
@@ -275,17 +277,17 @@ function tryOf(leaf: Leaf, value: unknown): Try {
 }
 
 /** @param batch calls of one kind in the same document: the one at n is called `cn`. */
-function operationOf(batch: readonly Try[]): [string, Record<string, unknown>] {
+function operationOf(batch: readonly Attempt[]): [string, Record<string, unknown>] {
   const given = batch.flatMap((each, index) =>
     each.given.map(({ argument, value }) => ({ argument, value, variable: `${argument.name}_${index}` })),
   );
-  const calls = batch.map(({ leaf: { place }, given: own }, index) => {
+  const calls = batch.map(({ leaf: { fieldCall }, given: own }, index) => {
     const args = own.map(({ argument }) => `${argument.name}: $${argument.name}_${index}`).join(', ');
-    return `c${index}: ${place.fieldName}(${args}) ${place.selection}`;
+    return `c${index}: ${fieldCall.fieldName}(${args}) ${fieldCall.selection}`;
   });
   const [first] = batch;
   const variables = given.map(({ argument, variable }) => `$${variable}: ${String(argument.type)}`).join(', ');
-  const { kind = 'query', around = (text: string) => text } = first?.leaf.place ?? {};
+  const { kind = 'query', around = (text: string) => text } = first?.leaf.fieldCall ?? {};
   return [
     `${kind}(${variables}) { ${around(calls.join(' '))} }`,
     Object.fromEntries(given.map(({ variable, value }) => [variable, value])),

@@ -12,7 +12,7 @@ import type { AttackedServer } from './attacked-server.ts';
 /** After this time a run has failed: an undisturbed one takes seconds, an expired lease half a minute. */
 const STUCK_MS = 300_000;
 /** The last kill comes before most of the work that it may hit is over. */
-const MOMENT_MS = 6_000;
+const KILL_WINDOW_MS = 6_000;
 const ENDED = ['SUCCEEDED', 'FAILED', 'CANCELED'];
 /** A worker whose server was killed ends its run first, and waits three minutes for the database. */
 const FOLLOW_MS = 300_000;
@@ -28,23 +28,23 @@ export const killedRuns: Attack = {
     const dataDir = await folder();
     const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: 'true', PARAFFIN_CPU_SLOTS: '2' };
     const start = (): Promise<AttackedServer> => startServer({ dataDir, env });
-    const stage: Stage = { server: await start(), start, findings: [], seen: new Map(), tryCount: 0 };
-    const subject = await prepare(stage.server, dataDir, quick);
+    const state: AttackState = { server: await start(), start, findings: [], seen: new Map(), tryCount: 0 };
+    const subject = await prepare(state.server, dataDir, quick);
     for (let round = 1; round === 1 || (!quick && isTimeLeft()); round += 1) {
-      const runIds = await launchAll(stage.server, subject, round);
+      const runIds = await launchAll(state.server, subject, round);
       for (let kills = quick ? 1 : 3; kills > 0; kills -= 1) {
-        await pause(random() * MOMENT_MS);
-        await kill(stage, victimOf(kills, random), random);
+        await pause(random() * KILL_WINDOW_MS);
+        await kill(state, victimOf(kills, random), random);
       }
-      for (const [kind, id] of runIds) await assertSucceeds(stage, kind, id);
-      await assertNothingLeft(stage);
-      if (stage.findings.length > 0) break;
+      for (const [kind, id] of runIds) await assertSucceeds(state, kind, id);
+      await assertNothingLeft(state);
+      if (state.findings.length > 0) break;
     }
-    return { tryCount: stage.tryCount, findings: stage.findings };
+    return { tryCount: state.tryCount, findings: state.findings };
   },
 };
 
-interface Stage {
+interface AttackState {
   server: AttackedServer;
   readonly start: () => Promise<AttackedServer>;
   readonly findings: string[];
@@ -141,17 +141,17 @@ function victimOf(killsLeft: number, random: Random): Victim {
   return killsLeft === 2 ? 'process of a run' : oneOf<Victim>(['server', 'worker'], random);
 }
 
-async function kill(stage: Stage, victim: Victim, random: Random): Promise<void> {
-  const { server } = stage;
+async function kill(state: AttackState, victim: Victim, random: Random): Promise<void> {
+  const { server } = state;
   for (const pid of await familyOf(server.pid)) {
     const identity = await identityOf(pid);
-    if (identity !== undefined) stage.seen.set(identity, pid);
+    if (identity !== undefined) state.seen.set(identity, pid);
   }
-  stage.tryCount += 1;
+  state.tryCount += 1;
   if (victim === 'server') {
     process.kill(server.pid, 'SIGKILL');
     await server.stop();
-    stage.server = await stage.start();
+    state.server = await state.start();
     return;
   }
   const worker = await workerOf(server);
@@ -186,14 +186,14 @@ async function endOf(server: AttackedServer, id: string): Promise<unknown> {
   );
 }
 
-async function assertSucceeds({ server, findings }: Stage, kind: string, id: string): Promise<void> {
+async function assertSucceeds({ server, findings }: AttackState, kind: string, id: string): Promise<void> {
   const answer = await endOf(server, id).catch((error: unknown) => String(error));
   if (at(answer, 'data.run.status') !== 'SUCCEEDED')
     findings.push(`After kills the ${kind} ${id} did not succeed: ${JSON.stringify(answer).slice(0, 500)}`);
 }
 
 /** What a killed process may leave behind: processes, work folders, and partial files in the artifact store. */
-async function assertNothingLeft({ server, findings, seen }: Stage): Promise<void> {
+async function assertNothingLeft({ server, findings, seen }: AttackState): Promise<void> {
   const left = async (): Promise<string[]> => {
     const family = new Set(await familyOf(server.pid));
     const orphans = await Promise.all(

@@ -11,8 +11,8 @@ import { oneOf, type Attack } from './attack.ts';
 
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 /** About the duration of a restore of a small registry. */
-const MOMENT_MS = 8_000;
-const GONE_MS = 60_000;
+const KILL_WINDOW_MS = 8_000;
+const CLEANUP_DEADLINE_MS = 60_000;
 const CONTRACT = ['--image-size', '64', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5'];
 
 export const kills: Attack = {
@@ -58,7 +58,7 @@ export const kills: Attack = {
         const command = start(...args);
         const gone = once(command, 'exit');
         const signal = oneOf<NodeJS.Signals>(['SIGKILL', 'SIGTERM', 'SIGINT'], random);
-        const ms = Math.round(random() * MOMENT_MS);
+        const ms = Math.round(random() * KILL_WINDOW_MS);
         await Promise.race([pause(ms), gone]);
         const isEnded = command.exitCode !== null || command.signalCode !== null;
         if (!isEnded) command.kill(signal);
@@ -69,7 +69,7 @@ export const kills: Attack = {
         const isClean = await eventually(
           'all processes and files to be removed',
           () => leavesNothing(place),
-          GONE_MS,
+          CLEANUP_DEADLINE_MS,
         ).catch(() => false);
         if (!isClean) findings.push(`${what} left ${await leftIn(place)}.`);
       }

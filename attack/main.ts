@@ -18,8 +18,8 @@ const SECURITY_PAGE = path.resolve(import.meta.dirname, '../docs/security.md');
 const HELP = `usage: npm run attack [-- --quick] [-- --only a,b] [-- --seed 1] [-- --json] [-- --write]
 
 Starts a registry of its own in a temporary folder and attacks it over loopback, as outsiders, holders of limited keys and
-accidents would. A finding is something that should not have happened. Everything that it started is stopped and deleted
-away, also by Ctrl-C.
+accidents would. A finding is something that should not have happened. At the end, also by Ctrl-C, everything that it
+started is stopped and deleted.
 
   --quick         a few seconds for each kind of attack
   --only <names>  only these kinds, separated by commas

@@ -74,7 +74,7 @@ const BODY = '{"query":"{ viewer { role } }"}';
 type Ending = 'RESET' | 'RESET_AT_ANSWER' | 'END';
 const ENDINGS = ['RESET', 'RESET_AT_ANSWER', 'END'] as const satisfies readonly Ending[];
 
-interface Try {
+interface Attempt {
   readonly bytes: Buffer;
   readonly ending: Ending;
 }
@@ -92,8 +92,8 @@ export const rawSockets: Attack = {
     const attacked = await server();
     const findings: string[] = [];
     let tryCount = 0;
-    const tryAll = async (tries: Iterable<Try>): Promise<void> => {
-      let batch: Try[] = [];
+    const sendAll = async (attempts: Iterable<Attempt>): Promise<void> => {
+      let batch: Attempt[] = [];
       const send = async (): Promise<void> => {
         const answers = await inParallel(batch, (each) => answerTo(attacked, each));
         tryCount += batch.length;
@@ -105,18 +105,18 @@ export const rawSockets: Attack = {
         if (fault !== undefined) findings.push(`${fault}; one of ${batch.map(shown).join(' | ').slice(0, 4_000)}`);
         batch = [];
       };
-      for (const each of tries) {
+      for (const each of attempts) {
         if (findings.length > 0 || !isTimeLeft()) break;
         batch.push(each);
         if (batch.length === CHECK_EVERY) await send();
       }
       if (batch.length > 0) await send();
     };
-    await tryAll(hostileUpgrades());
-    await tryAll(hostileRequests(quick ? 3 : 1));
+    await sendAll(hostileUpgrades());
+    await sendAll(hostileRequests(quick ? 3 : 1));
     // A prime stride covers every byte over several seeds, as each seed begins at another one.
-    await tryAll(cutOff(quick ? 29 : 1, random));
-    await tryAll(atRandom(random, quick ? 256 : 20_000));
+    await sendAll(cutOff(quick ? 29 : 1, random));
+    await sendAll(atRandom(random, quick ? 256 : 20_000));
     findings.push(...attacked.errors().map((line) => `logged as an error: ${line}`));
     return { tryCount, findings };
   },
@@ -129,7 +129,7 @@ function request(method: string, target: string, headers: string, body = ''): st
 
 const HOST = 'Host: 127.0.0.1\r\n';
 
-function* hostileUpgrades(): Generator<Try> {
+function* hostileUpgrades(): Generator<Attempt> {
   for (const target of [...TARGETS, ...ROUTES])
     for (const origin of ORIGINS)
       for (const ending of ENDINGS) yield { bytes: bytesOf(request('GET', target, HOST + UPGRADE + origin)), ending };
@@ -138,7 +138,7 @@ function* hostileUpgrades(): Generator<Try> {
       yield { bytes: bytesOf(request('GET', '/graphql', `Host: ${host}\r\n${upgrade}`)), ending: 'END' };
 }
 
-function* hostileRequests(stride: number): Generator<Try> {
+function* hostileRequests(stride: number): Generator<Attempt> {
   let count = 0;
   for (const method of METHODS) {
     for (const target of [...TARGETS, ...ROUTES]) {
@@ -156,7 +156,7 @@ function* hostileRequests(stride: number): Generator<Try> {
 }
 
 /** A valid request to every route, over a connection that is reset after this many bytes. */
-function* cutOff(stride: number, random: Random): Generator<Try> {
+function* cutOff(stride: number, random: Random): Generator<Attempt> {
   for (const route of ROUTES) {
     const sound = [
       request('GET', route, HOST),
@@ -172,7 +172,7 @@ function* cutOff(stride: number, random: Random): Generator<Try> {
 }
 
 /** Valid requests and frames, changed in a few places. */
-function* atRandom(random: Random, count: number): Generator<Try> {
+function* atRandom(random: Random, count: number): Generator<Attempt> {
   const frame = (text: string): Buffer =>
     Buffer.concat([Buffer.from([0x81, 0x80 | Math.min(text.length, 125), 0, 0, 0, 0]), bytesOf(text.slice(0, 125))]);
   const init = frame('{"type":"connection_init"}');
@@ -195,7 +195,7 @@ function* atRandom(random: Random, count: number): Generator<Try> {
 }
 
 /** What came back until either side closed the connection; never rejects. */
-function answerTo({ port }: AttackedServer, { bytes, ending }: Try): Promise<string> {
+function answerTo({ port }: AttackedServer, { bytes, ending }: Attempt): Promise<string> {
   return new Promise((resolve) => {
     const chunks: Buffer[] = [];
     const socket = connect(port, '127.0.0.1');
@@ -245,6 +245,6 @@ function bytesOf(text: string): Buffer {
   return Buffer.from(text, 'latin1');
 }
 
-function shown(each: Try | undefined): string {
+function shown(each: Attempt | undefined): string {
   return each === undefined ? '' : `${JSON.stringify(each.bytes.toString('latin1').slice(0, 200))} (${each.ending})`;
 }

@@ -28,40 +28,40 @@ const READERS = 8;
 /** Deadline for a cancelled run to end; the promise is ten seconds. */
 const CANCEL_PATIENCE_MS = 60_000;
 
-export interface Act {
+export interface FaultContext {
   readonly system: SystemUnderTest;
   readonly random: Random;
   readonly runIds: readonly string[];
   /** How long the run took to end after the cancel, if it ended. */
   readonly onCanceled: (tookMs: number) => void;
 }
-export type Fault = (act: Act) => Promise<boolean>;
+export type Fault = (context: FaultContext) => Promise<boolean>;
 
-async function killChild({ system, random }: Act): Promise<boolean> {
+async function killChild({ system, random }: FaultContext): Promise<boolean> {
   if (!(await untilAllHaveProgressed(system))) return false;
   const pid = await someChild(system, random);
   return pid !== undefined && signal(pid, 'SIGKILL');
 }
 
-async function killAgent({ system }: Act): Promise<boolean> {
+async function killAgent({ system }: FaultContext): Promise<boolean> {
   signal(system.agentPid(), 'SIGKILL');
   await system.restartAgent();
   return true;
 }
 
-async function killServer({ system }: Act): Promise<boolean> {
+async function killServer({ system }: FaultContext): Promise<boolean> {
   signal(system.serverPid(), 'SIGKILL');
   await system.restartServer();
   return true;
 }
 
 /** The server is running and restarts it. */
-async function killPostgres({ system }: Act): Promise<boolean> {
+async function killPostgres({ system }: FaultContext): Promise<boolean> {
   return signal(await system.postgresPid(), 'SIGKILL');
 }
 
 /** A fast shutdown (SIGINT ends every connection and writes a checkpoint) while trainings write and users read. */
-async function restartPostgres({ system }: Act): Promise<boolean> {
+async function restartPostgres({ system }: FaultContext): Promise<boolean> {
   const pid = await system.postgresPid();
   let isOver = false;
   const read = async (): Promise<void> => {
@@ -93,7 +93,7 @@ async function restartPostgres({ system }: Act): Promise<boolean> {
  * The agent is suspended until its run is taken back, and then resumes without knowing. Its children continue
  * meanwhile.
  */
-async function freezeAgent({ system, random }: Act): Promise<boolean> {
+async function freezeAgent({ system, random }: FaultContext): Promise<boolean> {
   const pid = system.agentPid();
   if ((await someChild(system, random)) === undefined) return false;
   signal(pid, 'SIGSTOP');
@@ -102,7 +102,7 @@ async function freezeAgent({ system, random }: Act): Promise<boolean> {
 }
 
 /** The agent and its children cannot reach the database, for less or for more than the duration of a lease. */
-async function disconnectDatabase({ system, random }: Act): Promise<boolean> {
+async function disconnectDatabase({ system, random }: FaultContext): Promise<boolean> {
   system.proxy.disconnect();
   await system.waiting.pause(1_000 + random() * FREEZE_MS);
   system.proxy.restore();
@@ -113,7 +113,7 @@ async function disconnectDatabase({ system, random }: Act): Promise<boolean> {
  * PostgreSQL is suspended for a minute, three times as long as a lease, and then resumes: no answer and no end of a
  * connection, for server and agent alike. Throws Error if a run that a living agent held is taken back.
  */
-async function freezePostgres({ system }: Act): Promise<boolean> {
+async function freezePostgres({ system }: FaultContext): Promise<boolean> {
   const held = await heldRuns(system);
   if (held.length === 0) return false;
   const family = await familyOf(await system.postgresPid());
@@ -177,7 +177,7 @@ async function heldRuns(
  * The next state that a child saves fails in the middle, because the disk is full (STORAGE_FULL) or, where none can be
  * mounted, because of a file size limit (EFBIG).
  */
-async function fillDisk({ system, random }: Act): Promise<boolean> {
+async function fillDisk({ system, random }: FaultContext): Promise<boolean> {
   if (!(await untilAllHaveProgressed(system))) return false;
   const { disk } = system;
   const refusals = (): Promise<number> =>
@@ -209,7 +209,7 @@ async function fillDisk({ system, random }: Act): Promise<boolean> {
 }
 
 /** The queue delivers every message a second time. */
-async function deliverTwice({ system, runIds }: Act): Promise<boolean> {
+async function deliverTwice({ system, runIds }: FaultContext): Promise<boolean> {
   const queue = await openQueue({
     url: await system.databaseUrl(),
     jobs: Object.values(RUN_JOBS),
@@ -231,8 +231,8 @@ async function deliverTwice({ system, runIds }: Act): Promise<boolean> {
  * The clock of every process here is set back by up to an hour; in half of the cases the agent dies at the same moment,
  * so that its lease now ends in the future.
  */
-async function setClockBack(act: Act): Promise<boolean> {
-  const { system, random } = act;
+async function setClockBack(context: FaultContext): Promise<boolean> {
+  const { system, random } = context;
   const { clock } = system;
   if (clock === undefined) return false;
   const agentDies = random() < 0.5;
@@ -254,7 +254,7 @@ async function setClockBack(act: Act): Promise<boolean> {
 }
 
 /** A running run is cancelled, by two simultaneous requests, and resumed. */
-async function cancelAndResume({ system, random, runIds, onCanceled }: Act): Promise<boolean> {
+async function cancelAndResume({ system, random, runIds, onCanceled }: FaultContext): Promise<boolean> {
   await system.waiting.until('an answer', () => answers(system), ANSWER_MS);
   await someChild(system, random);
   const underWay = await system.withDatabase((db) =>

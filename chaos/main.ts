@@ -14,10 +14,11 @@ import { runTrainings } from './trainings.ts';
 
 const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 25] [-- --seed 1] [-- --faults a,b] [-- --json]
 
-Small trainings run on a separate server while child, agent, server and PostgreSQL are killed with SIGKILL, PostgreSQL
-is started again under load and suspended for a minute, the agent is frozen, its network cut, the disk full, the clock set
-back, messages delivered twice and runs cancelled, at random moments; a checkpoint goes down and up over a bad network; a backup taken meanwhile is restored
-elsewhere and trained to its end. Every promise is checked, then everything is deleted, also by Ctrl-C.
+Runs small trainings on a separate server and injects faults at random moments: it kills child, agent, server and
+PostgreSQL with SIGKILL, restarts PostgreSQL under load, suspends it for a minute, suspends the agent, cuts its network,
+fills the disk, sets the clock back, delivers messages twice, and cancels runs. It downloads and uploads a checkpoint over
+a bad network, takes a backup during the trainings, and continues them from the restored backup. Then it checks every
+promise and deletes everything, also after Ctrl-C.
 
   --quick          six trainings and each kind of fault once
   --trainings <n>  how many (default 30)

@@ -9,7 +9,7 @@ import { checkAtEnd, faultsNow, checkNothingLeft } from './checks.ts';
 import { openClock } from './clock.ts';
 import { createRandom, type Random } from './random.ts';
 import { openDisk } from './disk.ts';
-import { backUpMidway, trainElsewhere } from './elsewhere.ts';
+import { backUpMidway, continueFromBackup } from './restored-backup.ts';
 import { cancelTwice, ENDED, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
 import type { ChaosPromise, ChaosReport } from './report.ts';
 import { startSystem, SLOTS, type SystemUnderTest } from './system-under-test.ts';
@@ -25,7 +25,7 @@ const KEEP_EVERY = 3;
 const STUCK_MS = 240_000;
 const CANCEL_MS = 10_000;
 
-export interface Wanted {
+export interface TrainingsOptions {
   readonly seed: number;
   readonly trainingCount: number;
   readonly faults: readonly FaultName[];
@@ -38,17 +38,17 @@ export interface Wanted {
   readonly onProgress: (text: string) => void;
 }
 
-interface Course extends Wanted {
+interface TestRun extends TrainingsOptions {
   readonly system: SystemUnderTest;
   readonly waiting: Waiting;
   readonly random: Random;
   readonly startedMs: number;
   readonly versionId: string;
-  readonly say: (text: string) => void;
+  readonly report: (text: string) => void;
 }
 
-export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
-  const { seed, signal } = wanted;
+export async function runTrainings(options: TrainingsOptions): Promise<ChaosReport> {
+  const { seed, signal } = options;
   const startedAt = new Date();
   const startedMs = performance.now();
   const loadBefore = os.loadavg();
@@ -56,8 +56,8 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
   const home = path.join(folder, 'system');
   const random = createRandom(seed);
   const waiting = createWaiting(signal);
-  const say = (text: string): void =>
-    wanted.onProgress(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}`);
+  const report = (text: string): void =>
+    options.onProgress(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}`);
   const disk = await openDisk(path.join(home, 'artifacts'));
   let system: SystemUnderTest | undefined;
   try {
@@ -71,27 +71,27 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
     const clock = await openClock(home);
     system = await startSystem(home, { waiting, clock, disk });
     const versionId = await importImages(system, path.join(home, 'imports', 'images'));
-    const course: Course = { ...wanted, system, waiting, random, startedMs, versionId, say };
-    const undisturbed = await trainUndisturbed(course);
+    const testRun: TestRun = { ...options, system, waiting, random, startedMs, versionId, report };
+    const undisturbed = await trainUndisturbed(testRun);
     const promises = [
-      await cancelAtStart(course),
+      await cancelAtStart(testRun),
       ...(await transferOverBadNetwork(system, random, undisturbed.runId)),
     ];
-    for (const { promise, seen } of promises.slice(1)) say(`${promise}: ${seen}`);
+    for (const { promise, seen } of promises.slice(1)) report(`${promise}: ${seen}`);
     // The backup contains only the first of them, so that the waiting ones are not trained twice.
-    const first = await launchSome(course, Math.min(SLOTS, wanted.trainingCount));
+    const first = await launchSome(testRun, Math.min(SLOTS, options.trainingCount));
     const backup = await backUpMidway(system, first);
-    say('a backup was taken during a training');
-    const launched = [...first, ...(await launchSome(course, wanted.trainingCount - first.length))];
-    const { runIds, faults, remarks, promises: broken } = await breakThings(course, undisturbed, launched);
-    promises.push(...broken);
+    report('a backup was taken during a training');
+    const launched = [...first, ...(await launchSome(testRun, options.trainingCount - first.length))];
+    const { runIds, faults, remarks, promises: injection } = await injectFaults(testRun, undisturbed, launched);
+    promises.push(...injection);
     promises.push(...(await checkAtEnd(system, undisturbed.runId, runIds)));
     await system.findOrphans();
     await system.stop();
     const closed = system;
     system = undefined;
     promises.push(
-      await trainElsewhere({
+      await continueFromBackup({
         file: backup,
         folder: path.join(folder, 'elsewhere'),
         keyFile: path.join(home, 'admin-key'),
@@ -138,7 +138,7 @@ interface Undisturbed {
 }
 
 /** The result that all others must match bit for bit. */
-async function trainUndisturbed({ system, versionId, waiting, say }: Course): Promise<Undisturbed> {
+async function trainUndisturbed({ system, versionId, waiting, report }: TestRun): Promise<Undisturbed> {
   const launchedMs = performance.now();
   const runId = await launch(system.client(), versionId);
   await waiting.until('an undisturbed training', async () => ENDED.includes(await statusOf(system, runId)), STUCK_MS);
@@ -153,11 +153,11 @@ async function trainUndisturbed({ system, versionId, waiting, say }: Course): Pr
   if (status !== 'SUCCEEDED')
     throw new Error(`An undisturbed training ended as ${status}: ${failure?.message ?? 'without a reason'}`);
   const seconds = (performance.now() - launchedMs) / 1000;
-  say(`one training went through undisturbed in ${seconds.toFixed(1)} s`);
+  report(`one training went through undisturbed in ${seconds.toFixed(1)} s`);
   return { runId, seconds };
 }
 
-async function cancelAtStart({ system, versionId, waiting, say }: Course): Promise<ChaosPromise> {
+async function cancelAtStart({ system, versionId, waiting, report }: TestRun): Promise<ChaosPromise> {
   const id = await launch(system.client(), versionId);
   await waiting.until('a start', async () => (await statusOf(system, id)) !== 'QUEUED', STUCK_MS);
   const tookMs = await cancelTwice(system, id);
@@ -166,7 +166,7 @@ async function cancelAtStart({ system, versionId, waiting, say }: Course): Promi
     tookMs === undefined
       ? await statusOf(system, id)
       : `CANCELED after ${(tookMs / 1000).toFixed(1)} s, at a load average of ${os.loadavg()[0]?.toFixed(1)}`;
-  say(`a training that started was cancelled: ${seen}`);
+  report(`a training that started was cancelled: ${seen}`);
   return {
     promise: 'a cancel during start, sent twice, within ten seconds',
     held: tookMs !== undefined && tookMs <= CANCEL_MS,
@@ -174,7 +174,7 @@ async function cancelAtStart({ system, versionId, waiting, say }: Course): Promi
   };
 }
 
-interface Broken {
+interface FaultInjection {
   /** Number of trainings that were started. */
   readonly runIds: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
@@ -182,15 +182,19 @@ interface Broken {
   readonly promises: readonly ChaosPromise[];
 }
 
-async function breakThings(course: Course, undisturbed: Undisturbed, runIds: readonly string[]): Promise<Broken> {
-  const { system, waiting, random, startedMs, deadlineMs, rounds, say } = course;
+async function injectFaults(
+  testRun: TestRun,
+  undisturbed: Undisturbed,
+  runIds: readonly string[],
+): Promise<FaultInjection> {
+  const { system, waiting, random, startedMs, deadlineMs, rounds, report } = testRun;
   const faults: Partial<Record<FaultName, number>> = {};
   const wrong: string[] = [];
   const cancelsMs: number[] = [];
-  const names = course.faults.filter((name) => name !== 'set clock back' || system.clock !== undefined);
+  const names = testRun.faults.filter((name) => name !== 'set clock back' || system.clock !== undefined);
   const planned = inRounds(names, rounds, random);
   const isLate = (): boolean => performance.now() > startedMs + deadlineMs;
-  let lookCount = 0;
+  let checkCount = 0;
   for (const [index, name] of planned.entries()) {
     // Spread over the trainings, so that the last of them meet as many faults as the first.
     const endedWanted = Math.floor((index * runIds.length) / planned.length) - SLOTS;
@@ -207,15 +211,15 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
       if (!(await fault({ system, random, runIds, onCanceled: (tookMs) => void cancelsMs.push(tookMs) }))) continue;
       faults[name] = (faults[name] ?? 0) + 1;
       const found = await faultsNow(system);
-      lookCount += 1;
+      checkCount += 1;
       wrong.push(...found.map((what) => `after ${name}: ${what}`));
-      say(
+      report(
         `${name}${found.length === 0 ? '' : `: ${found.join('; ')}`}   (${await endedCount(system, runIds).catch(() => '?')} of ${runIds.length} ended)`,
       );
     } catch (error) {
       if (waiting.isOver()) throw error;
       wrong.push(`${name}: ${String(error)}`);
-      say(`${name}: ${String(error)}`);
+      report(`${name}: ${String(error)}`);
     }
   }
   const begun = isLate() ? await giveUpWaiting(system, runIds) : runIds;
@@ -244,7 +248,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
       {
         promise: 'after each fault: no duplicates, no artifact without its bytes, no process without its parent',
         held: wrong.length === 0,
-        seen: wrong.length === 0 ? `${lookCount} looks` : wrong.join('; '),
+        seen: wrong.length === 0 ? `${checkCount} checks` : wrong.join('; '),
       },
     ],
   };
@@ -323,7 +327,7 @@ async function importImages(system: SystemUnderTest, images: string): Promise<st
   ).run.datasetVersion.id;
 }
 
-async function launchSome({ system, versionId }: Course, count: number): Promise<string[]> {
+async function launchSome({ system, versionId }: TestRun, count: number): Promise<string[]> {
   const ids: string[] = [];
   while (ids.length < count) ids.push(await launch(system.client(), versionId));
   return ids;

@@ -46,7 +46,7 @@ export async function importCheckpoints(folder: string, architecture: ResnetArch
     const { tensors } = await readTorchCheckpoint(accessFile(file, (await file.stat()).size));
     const mapped = mapToEncoder(tensors);
     if (mapped.outcome === 'REFUSED') throw new Error(`${fileName} is refused: ${mapped.reason}.`);
-    if (mapped.architecture !== architecture) throw new Error(`${fileName} is taken for ${mapped.architecture}.`);
+    if (mapped.architecture !== architecture) throw new Error(`${fileName} is recognised as ${mapped.architecture}.`);
     if ((mapped.projectionHead !== undefined) !== (name === 'lightning'))
       throw new Error(`${fileName}: the projection head was not separated from the encoder.`);
     const encoderTensors: SafetensorsTensor[] = [];

@@ -56,8 +56,8 @@ if (values.scale !== undefined) {
 const WHOLE_UP_TO_PX = 512;
 const TILE_PX = 256;
 const DISTANCES = [0, 2, NEAR_DUPLICATE_DISTANCE, 8, 12];
-/** Below this spread of brightness (of 255) a patch is nearly blank, which an import lists. */
-const BLANK_SPREAD = 6;
+/** A patch whose channels have lower standard deviations (of 255) is nearly blank, which an import lists. */
+const BLANK_STD_MAX = 6;
 
 /** The lowest compression level, because some ten thousand pictures are written and read again. */
 const LOSSLESS = { compressionLevel: 0 };
@@ -160,7 +160,7 @@ async function measured(dataset: string, file: string, tile: Buffer): Promise<Pa
     dataset,
     file,
     hash: own.hash,
-    isBlank: Math.max(...channels.map(({ stdev }) => stdev)) < BLANK_SPREAD,
+    isBlank: Math.max(...channels.map(({ stdev }) => stdev)) < BLANK_STD_MAX,
     changedHashes,
     changedDistances,
     pixelBytes: own.data,

@@ -40,7 +40,7 @@ export async function measureConstantArrival({
   requestsPerSecond,
   seconds,
 }: ArrivalOptions): Promise<ArrivalResult> {
-  const draw = mixOf(operations);
+  const draw = weightedDraw(operations);
   const total = Math.round(requestsPerSecond * seconds);
   const measured = new Map<string, number[]>();
   const errors: string[] = [];
@@ -88,7 +88,7 @@ export async function measureSaturation({
   connectionCount,
   seconds,
 }: Omit<ArrivalOptions, 'requestsPerSecond'> & { readonly connectionCount: number }): Promise<SaturationResult> {
-  const draw = mixOf(operations);
+  const draw = weightedDraw(operations);
   const startMs = performance.now();
   const endMs = startMs + seconds * 1000;
   const values: number[] = [];
@@ -125,11 +125,11 @@ export function faultOf({ status, body }: Answer): string | undefined {
   return body.startsWith('{"data":{') && !body.includes('"errors":[{') ? undefined : body.slice(0, 300);
 }
 
-/** Operations in the share of their weights. */
-function mixOf(operations: readonly Operation[]): () => Operation {
-  const urn = operations.flatMap((operation) => Array.from({ length: operation.weight }, () => operation));
+/** @returns a function that draws operations at random, in proportion to their weights. */
+function weightedDraw(operations: readonly Operation[]): () => Operation {
+  const weighted = operations.flatMap((operation) => Array.from({ length: operation.weight }, () => operation));
   return () => {
-    const operation = urn[Math.floor(Math.random() * urn.length)];
+    const operation = weighted[Math.floor(Math.random() * weighted.length)];
     if (operation === undefined) throw new Error('There are no operations.');
     return operation;
   };

@@ -25,9 +25,9 @@ import { withLoadedServer } from './server.ts';
 const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --runs 100000] [-- --json]
 
 Fills a separate database with runs, a million metric points and 5,000 datasets, starts the real server, and sends it
-every list and detail query of the contract over HTTP: for the plan that PostgreSQL chooses, for the processor time of server
-and database are at work on each, then mixed at a constant rate with requests over the limits between them, then as
-fast as it can. Everything is deleted afterwards.
+every list and detail query of the contract over HTTP: first one at a time, to read the plan that PostgreSQL chooses and
+the processor time of server and database, then mixed at a constant rate with requests over the limits between them, then
+as fast as it can. Everything is deleted afterwards.
 
 exit code: 0 every promise was kept; 1 broken promises, which are printed.
 `;

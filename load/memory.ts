@@ -49,11 +49,11 @@ export async function watchMemory({ pid, collect, everyMs, isOver }: MemoryWatch
     }
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
-  return judge(samples);
+  return summarise(samples);
 }
 
 /** @param samples in the order of time. */
-export function judge(samples: readonly MemorySample[]): MemoryResult {
+export function summarise(samples: readonly MemorySample[]): MemoryResult {
   const third = Math.floor(samples.length / 3);
   const warm = samples.slice(third);
   const slopes = warm

@@ -6,7 +6,7 @@ import { MAX_BODY_BYTES, MAX_DEPTH, MAX_FIELDS, MAX_TOKENS } from '../src/api/li
 import { latenciesOf, type Latencies } from './arrival.ts';
 import type { LoadClient } from './client.ts';
 
-interface Abuse {
+interface OverLimitRequest {
   readonly name: string;
   readonly body: string;
   readonly headers?: Readonly<Record<string, string>>;
@@ -25,7 +25,7 @@ const many = (count: number, part: (index: number) => string): string =>
   Array.from({ length: count }, (_, index) => part(index)).join(' ');
 const bodyOf = (query: string): string => JSON.stringify({ query });
 
-const ABUSES: readonly Abuse[] = [
+const OVER_LIMIT_REQUESTS: readonly OverLimitRequest[] = [
   { name: 'too deep', body: bodyOf(deepQuery()), status: 400, code: 'OPERATION_TOO_LARGE' },
   {
     name: 'lists within lists',
@@ -100,15 +100,15 @@ export async function sendOverLimits(
   const measured = new Map<string, number[]>();
   const wrong: string[] = [];
   for (let turn = 0; !isOver(); turn += 1) {
-    const abuse = ABUSES[turn % ABUSES.length];
-    if (abuse === undefined) break;
+    const request = OVER_LIMIT_REQUESTS[turn % OVER_LIMIT_REQUESTS.length];
+    if (request === undefined) break;
     const sentMs = performance.now();
     const answer = await client
-      .post(abuse.body, abuse.headers)
+      .post(request.body, request.headers)
       .catch((error: unknown) => ({ status: 0, body: String(error) }));
-    measured.set(abuse.name, [...(measured.get(abuse.name) ?? []), performance.now() - sentMs]);
-    if ((answer.status !== abuse.status || !answer.body.includes(`"${abuse.code}"`)) && wrong.length < 5)
-      wrong.push(`${abuse.name}: ${answer.status} ${answer.body.slice(0, 200)}`);
+    measured.set(request.name, [...(measured.get(request.name) ?? []), performance.now() - sentMs]);
+    if ((answer.status !== request.status || !answer.body.includes(`"${request.code}"`)) && wrong.length < 5)
+      wrong.push(`${request.name}: ${answer.status} ${answer.body.slice(0, 200)}`);
     await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
   return {

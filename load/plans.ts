@@ -100,7 +100,9 @@ export async function explainOperations(
       const fault = await ask(client, operation);
       if (fault !== undefined) throw new Error(`${operation.name}: ${fault}`);
       if (round < ROUNDS_BEFORE) continue;
-      plans.push(judge(operation, statementsIn((await readFile(logFile)).subarray(offset).toString('utf8')), large));
+      plans.push(
+        summarise(operation, statementsIn((await readFile(logFile)).subarray(offset).toString('utf8')), large),
+      );
     }
   }
   return plans;
@@ -134,7 +136,7 @@ function statementsIn(log: string): Statement[] {
   );
 }
 
-function judge(operation: Operation, statements: readonly Statement[], large: ReadonlySet<string>): OperationPlans {
+function summarise(operation: Operation, statements: readonly Statement[], large: ReadonlySet<string>): OperationPlans {
   const touched = statements.map((statement) => scansOf(statement.Plan).reduce((sum, node) => sum + rowsOf(node), 0));
   const rowsTouched = touched.reduce((sum, rows) => sum + rows, 0);
   const sequentialScans = [

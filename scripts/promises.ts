@@ -5,7 +5,7 @@ import path from 'node:path';
 /** The pages on which every promise needs a test. */
 export const PAGES_OF_PROMISES = ['docs/reliability.md', 'docs/security.md'] as const;
 
-export interface Promised {
+export interface PromiseTest {
   readonly page: string;
   /** Below the project's root. */
   readonly file: string;
@@ -22,7 +22,7 @@ export interface RanTest {
 }
 
 /** @returns every `` `test/file.test.ts`: title `` of a page's text. */
-export function promisesOf(page: string, text: string): readonly Promised[] {
+export function promisesOf(page: string, text: string): readonly PromiseTest[] {
   return [...text.matchAll(/`((?:test\/|\.)[\w./-]+)`: ([^|)\n]+)/g)].map(([, file = '', title = '']) => ({
     page,
     file,
@@ -30,7 +30,7 @@ export function promisesOf(page: string, text: string): readonly Promised[] {
   }));
 }
 
-export function promisesOfDocs(root: string): readonly Promised[] {
+export function promisesOfDocs(root: string): readonly PromiseTest[] {
   return PAGES_OF_PROMISES.flatMap((page) => promisesOf(page, readFileSync(path.join(root, page), 'utf8')));
 }
 
@@ -41,10 +41,10 @@ export function promisesOfDocs(root: string): readonly Promised[] {
  */
 export function promisesWithoutTest(
   root: string,
-  promises: readonly Promised[],
+  promises: readonly PromiseTest[],
   files: readonly string[],
   ran: readonly RanTest[],
-): readonly Promised[] {
+): readonly PromiseTest[] {
   const given = new Set(files.map((file) => path.resolve(root, file)));
   return promises.filter(({ file, title }) => {
     const absolute = path.resolve(root, file);

@@ -22,9 +22,9 @@ const { values, positionals } = parseArgs({ allowPositionals: true, options: { o
 // TypeScript 7 checks types in a third of the time; the linter's rules need the API of TypeScript 6, which stays
 // installed for them. The results of the last check are kept for each file until the file, or one that it imports,
 // changes: 2 seconds of processor time instead of 13 if nothing has changed.
-const typeCheck = (project: string, kept: string): readonly string[] => [
+const typeCheck = (project: string, cacheName: string): readonly string[] => [
   ...['--noEmit', '--project', project, '--incremental'],
-  ...['--tsBuildInfoFile', `node_modules/.cache/tsbuild/${kept}.tsbuildinfo`],
+  ...['--tsBuildInfoFile', `node_modules/.cache/tsbuild/${cacheName}.tsbuildinfo`],
 ];
 const CHECKS: readonly (readonly [string, string, readonly string[]])[] = [
   ['types', 'typescript-7/bin/tsc', typeCheck('.', 'programs')],
@@ -38,7 +38,7 @@ const CHECKS: readonly (readonly [string, string, readonly string[]])[] = [
   ],
 ];
 
-const RAN = z.object({ file: z.string(), names: z.array(z.string()) });
+const ranTestSchema = z.object({ file: z.string(), names: z.array(z.string()) });
 
 async function run(title: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<boolean> {
   const startedMs = performance.now();
@@ -75,22 +75,22 @@ async function runTests(): Promise<boolean> {
       ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
       ...['--test-reporter=./scripts/ran-tests-reporter.ts', `--test-reporter-destination=${report}`],
     ];
-    return (await run('tests', [...args, ...files], env)) && promisesAreHeld(files, report);
+    return (await run('tests', [...args, ...files], env)) && arePromisesVerified(files, report);
   } finally {
     await template.stop();
     rmSync(reportDir, { recursive: true });
   }
 }
 
-function promisesAreHeld(files: readonly string[], report: string): boolean {
+function arePromisesVerified(files: readonly string[], report: string): boolean {
   const ran = readFileSync(report, 'utf8')
     .split('\n')
     .filter(Boolean)
-    .map((line) => RAN.parse(JSON.parse(line)));
-  const unheld = promisesWithoutTest(root, promisesOfDocs(root), files, ran);
-  for (const { page, file, title } of unheld)
+    .map((line) => ranTestSchema.parse(JSON.parse(line)));
+  const unverified = promisesWithoutTest(root, promisesOfDocs(root), files, ran);
+  for (const { page, file, title } of unverified)
     console.error(`FAIL promises: ${page} names "${title}" in ${file}, which did not run: name a test that does.`);
-  return unheld.length === 0;
+  return unverified.length === 0;
 }
 
 let green = true;

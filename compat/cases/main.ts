@@ -9,7 +9,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { importFolder } from './imported.ts';
 import { readTruth, type Truth } from './truth.ts';
-import { judge, type Judged, type Verdict } from './verdict.ts';
+import { compareWithTruth, type ComparedFile, type Verdict } from './verdict.ts';
 
 const HELP = `Usage: npm run cases -- FOLDER [--truth FILE.npz] [--json]
 
@@ -29,7 +29,7 @@ Examples:
 `;
 const VERDICTS: readonly Verdict[] = ['equal', "within the codec's error", 'refused', 'no truth', 'wrong'];
 
-interface Row extends Judged {
+interface Row extends ComparedFile {
   readonly file: string;
 }
 
@@ -112,7 +112,7 @@ async function rowsOf(folder: string, truth: Truth): Promise<Row[]> {
     const duplicateOf = issues.find(({ kind }) => kind === 'DUPLICATE')?.relatedPath;
     // A duplicate is in the version under its first name, so that image is its result.
     const stored = imported.stored.get(duplicateOf ?? file);
-    const judged = judge(
+    const compared = compareWithTruth(
       {
         image: stored?.image ?? null,
         matchesDigest: stored?.matchesDigest ?? true,
@@ -121,7 +121,7 @@ async function rowsOf(folder: string, truth: Truth): Promise<Row[]> {
       },
       truth.images.get(file) ?? truth.images.get(path.basename(file)),
     );
-    rows.push({ file, ...judged });
+    rows.push({ file, ...compared });
   }
   return rows;
 }

@@ -27,7 +27,7 @@ export interface FileOutcome {
 
 export type Verdict = 'equal' | "within the codec's error" | 'refused' | 'no truth' | 'wrong';
 
-export interface Judged {
+export interface ComparedFile {
   readonly verdict: Verdict;
   readonly detail: string;
 }
@@ -38,7 +38,10 @@ const ROUNDING_MAX = 2;
 const LOSSY_MAX = 32;
 const LOSSY_MEAN_MAX = 2;
 
-export function judge({ image, matchesDigest, issues, isLossy }: FileOutcome, truth: RgbImage | undefined): Judged {
+export function compareWithTruth(
+  { image, matchesDigest, issues, isLossy }: FileOutcome,
+  truth: RgbImage | undefined,
+): ComparedFile {
   const issuesText = issues.map(({ kind, reason }) => `${kind}: ${reason}`).join(' ');
   if (image === null) {
     if (issues.length === 0) return { verdict: 'wrong', detail: 'left out, and no issue says why' };

@@ -9,7 +9,7 @@ import { verdictsOf } from './verdicts.ts';
 import { differenceOf, scoreOf, testedOf, type Predictions } from './statistics.ts';
 
 /** The part on which recipes are chosen; the test part is used only once, after the choice. */
-const HELD_BACK = 'pcam-mini test';
+const TEST_SET = 'pcam-mini test';
 
 export function reportOf(
   results: readonly Measured[],
@@ -64,7 +64,7 @@ ${rows.join('\n')}
 function reportOfSet(results: readonly Measured[], set: PixelSet): string {
   const own = results.filter(({ data }) => data === set.name);
   return set.probes
-    .filter(({ name }) => name !== HELD_BACK)
+    .filter(({ name }) => name !== TEST_SET)
     .map(
       (probe) => `\n## ${probe.name}\n\n${ablationTable(own, set.name, probe)}\n${parityTable(own, set.name, probe)}`,
     )
@@ -85,7 +85,7 @@ function ablationTable(results: readonly Measured[], data: DataName, probe: Prob
     const trainer = isEngineRecipe(recipe) ? 'ENGINE' : 'PYTORCH';
     const seeds = SEEDS.filter((seed) => predictionsOf(recipe, trainer, [seed]).length > 0);
     if (seeds.length === 0) continue;
-    const mine = predictionsOf(recipe, trainer, seeds);
+    const predictions = predictionsOf(recipe, trainer, seeds);
     const paired = (other: Recipe, otherTrainer: Trainer): string => {
       const both = seeds.filter((seed) => predictionsOf(other, otherTrainer, [seed]).length > 0);
       if (both.length === 0) return '';
@@ -95,7 +95,7 @@ function ablationTable(results: readonly Measured[], data: DataName, probe: Prob
     };
     const loss = mean(lossesOf(results, data, recipe, trainer, seeds));
     rows.push(
-      `| ${factor} | ${value} | ${seeds.length} | ${shown(scoreOf(tested, mine))} | ${paired(controlRecipe(recipe), 'ENGINE')} | ${recipe === BASE_RECIPE ? '' : paired(BASE_RECIPE, 'ENGINE')} | ${loss} |`,
+      `| ${factor} | ${value} | ${seeds.length} | ${shown(scoreOf(tested, predictions))} | ${paired(controlRecipe(recipe), 'ENGINE')} | ${recipe === BASE_RECIPE ? '' : paired(BASE_RECIPE, 'ENGINE')} | ${loss} |`,
     );
   }
   if (rows.length === 0) return 'No cell is measured yet.';

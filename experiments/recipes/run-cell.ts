@@ -9,7 +9,7 @@ import { resultSchema } from './cell-result.ts';
 import type { Measured } from './results.ts';
 import { z } from 'zod';
 
-export interface Workplace {
+export interface CellContext {
   readonly pixels: PixelSet;
   readonly pixelsPath: string;
   readonly workDir: string;
@@ -23,7 +23,7 @@ export interface Workplace {
 const peerSchema = z.object({ losses: z.array(z.number()), imagesPerSecond: z.number() });
 
 /** Throws Error with the last lines of output of a process that failed. */
-export async function runCell(cell: Cell, place: Workplace): Promise<Measured> {
+export async function runCell(cell: Cell, place: CellContext): Promise<Measured> {
   const { data, recipe, seed, trainer } = cell;
   const startedMs = performance.now();
   const embeddingsPath = path.join(place.workDir, `${cellKey(cell)}.f32`);
@@ -52,7 +52,7 @@ export async function runCell(cell: Cell, place: Workplace): Promise<Measured> {
 
 async function runPeer(
   { recipe, seed }: Cell,
-  place: Workplace,
+  place: CellContext,
   embeddingsPath: string,
 ): Promise<z.infer<typeof peerSchema>> {
   const { imageCount, sizePx, trainCount } = place.pixels;
@@ -73,7 +73,7 @@ async function runPeer(
 }
 
 /** Passes a program its job as JSON and parses its last line of output as JSON; its standard error shows progress. */
-function runJob(program: string, args: readonly string[], job: object, place: Workplace): Promise<unknown> {
+function runJob(program: string, args: readonly string[], job: object, place: CellContext): Promise<unknown> {
   const { promise, resolve, reject } = Promise.withResolvers<unknown>();
   const child = spawn(program, args, {
     // The process gets its own session, because a terminal's Ctrl-C must not reach it in the middle of a matrix

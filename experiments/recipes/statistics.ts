@@ -8,7 +8,7 @@ import type { ProbeSet } from './images.ts';
 /** The predictions of one arm for the tested images of a set, one string of digits for each seed. */
 export type Predictions = readonly string[];
 
-export interface Tested {
+export interface TestSet {
   readonly truth: Int32Array;
   readonly groups: readonly string[];
   readonly labelNames: readonly string[];
@@ -17,7 +17,7 @@ export interface Tested {
 const RESAMPLES = 1000;
 
 /** The tested images of a set: those of its test part, or all if it is evaluated in folds. */
-export function testedOf({ labels, groups, splits, labelNames }: ProbeSet): Tested {
+export function testedOf({ labels, groups, splits, labelNames }: ProbeSet): TestSet {
   const places = [...labels.keys()].filter((place) => splits === null || splits[place] === 'test');
   return {
     truth: Int32Array.from(places, (place) => labels[place] ?? 0),
@@ -27,23 +27,23 @@ export function testedOf({ labels, groups, splits, labelNames }: ProbeSet): Test
 }
 
 /** Mean macro-F1 over the seeds. */
-export function scoreOf(tested: Tested, predictions: Predictions): MetricEstimate {
+export function scoreOf(tested: TestSet, predictions: Predictions): MetricEstimate {
   return estimate(tested, (counts) => meanF1(tested, predictions, counts));
 }
 
 /** The first arm's mean minus the second's, both under the same resamples. */
-export function differenceOf(tested: Tested, first: Predictions, second: Predictions): MetricEstimate {
+export function differenceOf(tested: TestSet, first: Predictions, second: Predictions): MetricEstimate {
   return estimate(tested, (counts) => meanF1(tested, first, counts) - meanF1(tested, second, counts));
 }
 
-function estimate(tested: Tested, measure: (imageCounts: Int32Array) => number): MetricEstimate {
+function estimate(tested: TestSet, measure: (imageCounts: Int32Array) => number): MetricEstimate {
   const value = measure(new Int32Array(tested.truth.length).fill(1));
   const random = createRandom(1).fork('recipes');
   const values = Array.from(groupResamples(tested.groups, RESAMPLES, random), measure).filter(Number.isFinite);
   return { value, ...interval95(values) };
 }
 
-function meanF1({ truth, labelNames }: Tested, predictions: Predictions, imageCounts: Int32Array): number {
+function meanF1({ truth, labelNames }: TestSet, predictions: Predictions, imageCounts: Int32Array): number {
   const scores = predictions.map((digits) =>
     macroF1(
       confusionMatrix(

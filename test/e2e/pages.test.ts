@@ -572,13 +572,13 @@ describe('each page', () => {
     ['sign-in', '/sign-in', 'main form'],
     ['explorer', '/explorer', '.graphiql-query-editor .view-line'],
   ];
-  const looks = [
+  const screens = [
     [1280, 'light'],
     [390, 'dark'],
   ] as const;
 
   step(
-    `at ${looks.map((look) => look.join(' px, ')).join(' and ')}: axe finds nothing serious, and nothing hangs over the edge`,
+    `at ${screens.map((screen) => screen.join(' px, ')).join(' and ')}: axe finds nothing serious, and nothing hangs over the edge`,
     async () => {
       const axe = await readFile(AXE, 'utf8');
       if (PICTURES !== undefined) await mkdir(PICTURES, { recursive: true });
@@ -592,7 +592,7 @@ describe('each page', () => {
           await tab.locator(content).first().waitFor();
           // Run by the debugger, because the page's content security policy forbids such a script.
           await tab.evaluate(axe);
-          for (const [width, colours] of looks) {
+          for (const [width, colours] of screens) {
             await tab.setViewportSize({ width, height: 900 });
             await tab.emulateMedia({ colorScheme: colours });
             await tab.locator(content).first().waitFor();

@@ -283,9 +283,9 @@ describe('saved states and registered checkpoints', () => {
 
   test('a run that was stopped is probed and registered like an undisturbed one', async () => {
     const choice = { probe: { everySteps: 2 }, registerSteps: [2, 4, 2], registerBest: true };
-    let looks = 0;
+    let stopCheckCount = 0;
     // The task checks for a stop before every batch of a probe too, and is stopped within the probe of step 2.
-    const stopped = await launch(choice, () => ((looks += 1) > 8 ? 'DRAIN' : 'NO'));
+    const stopped = await launch(choice, () => ((stopCheckCount += 1) > 8 ? 'DRAIN' : 'NO'));
     await assert.rejects(stopped.execute(), TaskStopped);
     const kept = await database.db.trainingState.findMany({ where: { runId: stopped.runId } });
     assert.equal(kept.length, 1);

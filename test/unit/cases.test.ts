@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { readTruth } from '../../compat/cases/truth.ts';
-import { judge, type FileOutcome, type RgbImage } from '../../compat/cases/verdict.ts';
+import { compareWithTruth, type FileOutcome, type RgbImage } from '../../compat/cases/verdict.ts';
 import { writeNpy } from '../../src/formats/npy.ts';
 import { writeStoredZip } from '../../src/formats/stored-zip.ts';
 import { temporaryFolder } from '../support/shards.ts';
@@ -19,35 +19,35 @@ const outcome = (image: RgbImage | null, more: Partial<FileOutcome> = {}): FileO
 });
 const truncated = { kind: 'TRUNCATED', kept: false, reason: 'It ends early.', relatedPath: null };
 
-describe('judge', () => {
+describe('the comparison with the truth', () => {
   const truth = imageOf(10, 20, 30, 40, 50, 60);
   test('equal, within the error of rounding, and wrong beyond it', () => {
-    assert.equal(judge(outcome(truth), truth).verdict, 'equal');
-    assert.equal(judge(outcome(imageOf(12, 20, 30, 40, 50, 60)), truth).verdict, "within the codec's error");
-    assert.equal(judge(outcome(imageOf(13, 20, 30, 40, 50, 60)), truth).verdict, 'wrong');
+    assert.equal(compareWithTruth(outcome(truth), truth).verdict, 'equal');
+    assert.equal(compareWithTruth(outcome(imageOf(12, 20, 30, 40, 50, 60)), truth).verdict, "within the codec's error");
+    assert.equal(compareWithTruth(outcome(imageOf(13, 20, 30, 40, 50, 60)), truth).verdict, 'wrong');
   });
 
   test('a lossy codec may differ more in a few pixels, but not on average', () => {
     const few = outcome(imageOf(20, 20, 30, 40, 50, 60), { isLossy: true });
-    assert.equal(judge(few, truth).verdict, "within the codec's error");
-    assert.equal(judge(outcome(imageOf(15, 25, 35, 45, 55, 65), { isLossy: true }), truth).verdict, 'wrong');
-    assert.equal(judge(outcome(imageOf(43, 20, 30, 40, 50, 60), { isLossy: true }), truth).verdict, 'wrong');
+    assert.equal(compareWithTruth(few, truth).verdict, "within the codec's error");
+    assert.equal(compareWithTruth(outcome(imageOf(15, 25, 35, 45, 55, 65), { isLossy: true }), truth).verdict, 'wrong');
+    assert.equal(compareWithTruth(outcome(imageOf(43, 20, 30, 40, 50, 60), { isLossy: true }), truth).verdict, 'wrong');
   });
 
   test('a different size is wrong, and so are bytes that do not decode to the digest', () => {
-    assert.match(judge(outcome(imageOf(10, 20, 30)), truth).detail, /1 x 1 px instead of 2 x 1/);
-    assert.equal(judge(outcome(imageOf(10, 20, 30)), truth).verdict, 'wrong');
-    assert.equal(judge(outcome(truth, { matchesDigest: false }), truth).verdict, 'wrong');
+    assert.match(compareWithTruth(outcome(imageOf(10, 20, 30)), truth).detail, /1 x 1 px instead of 2 x 1/);
+    assert.equal(compareWithTruth(outcome(imageOf(10, 20, 30)), truth).verdict, 'wrong');
+    assert.equal(compareWithTruth(outcome(truth, { matchesDigest: false }), truth).verdict, 'wrong');
   });
 
   test('a file that is left out is refused if there is a reason, and wrong if there is none', () => {
-    const refused = judge(outcome(null, { issues: [truncated] }), truth);
+    const refused = compareWithTruth(outcome(null, { issues: [truncated] }), truth);
     assert.deepEqual(refused, { verdict: 'refused', detail: 'TRUNCATED: It ends early.' });
-    assert.equal(judge(outcome(null), truth).verdict, 'wrong');
+    assert.equal(compareWithTruth(outcome(null), truth).verdict, 'wrong');
   });
 
   test('without a truth the verdict is neither equal nor wrong', () => {
-    assert.equal(judge(outcome(truth), undefined).verdict, 'no truth');
+    assert.equal(compareWithTruth(outcome(truth), undefined).verdict, 'no truth');
   });
 });
 

@@ -7,9 +7,9 @@ import { test } from 'node:test';
 import { ablationCells, cellKey, controlRecipe, parityCells, SEEDS, variants } from '../../experiments/recipes/plan.ts';
 import { BASE_RECIPE, recipeSchema, stepsOf } from '../../experiments/recipes/recipe.ts';
 import { findResult, readResults, writeResults } from '../../experiments/recipes/results.ts';
-import { differenceOf, scoreOf, type Tested } from '../../experiments/recipes/statistics.ts';
+import { differenceOf, scoreOf, type TestSet } from '../../experiments/recipes/statistics.ts';
 
-const tested: Tested = {
+const tested: TestSet = {
   truth: Int32Array.of(0, 0, 0, 0, 1, 1, 1, 1),
   groups: ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'],
   labelNames: ['normal', 'tumour'],

@@ -75,13 +75,13 @@ describe('masks are found by examining a few files of each naming pattern', () =
   interface Found {
     readonly kept: readonly string[];
     readonly issues: readonly string[];
-    readonly lookedAt: number;
+    readonly examined: number;
   }
   async function find(files: Readonly<Record<string, Flatness | `${Flatness} of another size`>>): Promise<Found> {
     const recorded = recordIssues();
-    let lookedAt = 0;
+    let examined = 0;
     const examine = async (file: string): Promise<ImageTraits> => {
-      lookedAt += 1;
+      examined += 1;
       const [flatness = '', another] = (files[file] ?? '').split(' of ');
       assert.ok(flatness === 'PICTURE' || flatness === 'MASK' || flatness === 'CONSTANT');
       return { width: another === undefined ? 64 : 32, height: 64, flatness };
@@ -89,7 +89,7 @@ describe('masks are found by examining a few files of each naming pattern', () =
     const kept = await withoutMasks(Object.keys(files), examine, recorded);
     const issues: string[] = [];
     recorded.replay({ add: (kind, subject, { count = 1 } = {}) => void issues.push(`${kind} ${subject} ${count}`) });
-    return { kept, issues: issues.sort(), lookedAt };
+    return { kept, issues: issues.sort(), examined };
   }
 
   test("with any prefix or suffix of an image's name, or another extension", async () => {
@@ -148,9 +148,9 @@ describe('masks are found by examining a few files of each naming pattern', () =
 
   test('in a large folder of photographs only a few files are examined', async () => {
     const names = Array.from({ length: 5_000 }, (_, index) => [`${index % 7}/p_${index}_x.png`, 'PICTURE'] as const);
-    const { kept, issues, lookedAt } = await find(Object.fromEntries(names));
+    const { kept, issues, examined } = await find(Object.fromEntries(names));
     assert.deepEqual([kept.length, issues], [5_000, []]);
-    assert.ok(lookedAt <= 8, `${lookedAt}`);
+    assert.ok(examined <= 8, `${examined}`);
   });
 });
 

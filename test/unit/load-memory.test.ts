@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { judge } from '../../load/memory.ts';
+import { summarise } from '../../load/memory.ts';
 
 const samples = (live: (minute: number) => number, resident: (minute: number) => number) =>
   Array.from({ length: 21 }, (_, index) => ({
@@ -11,7 +11,7 @@ const samples = (live: (minute: number) => number, resident: (minute: number) =>
 
 describe('memory growth under load', () => {
   it('a leak is detected by its slope, whatever single samples are', () => {
-    const result = judge(
+    const result = summarise(
       samples(
         (minute) => 60 + 3 * minute + (minute === 5 ? 200 : 0),
         (minute) => 400 + 30 * minute,
@@ -22,7 +22,7 @@ describe('memory growth under load', () => {
   });
 
   it('growth during warm-up is not reported as a leak', () => {
-    const result = judge(
+    const result = summarise(
       samples(
         (minute) => Math.min(70, 50 + 10 * minute),
         (minute) => Math.min(500, 300 + 100 * minute),

@@ -3,7 +3,7 @@ import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { RouterProvider } from '@tanstack/react-router';
 import { StrictMode } from 'react';
 import { createRoot } from 'react-dom/client';
-import { isWorthRetrying } from './api/hooks.ts';
+import { shouldRetryRequest } from './api/hooks.ts';
 import { router } from './app/router.tsx';
 import { applyTheme, readTheme } from './app/theme.ts';
 import './styles.css';
@@ -11,7 +11,7 @@ import './styles.css';
 applyTheme(readTheme());
 
 const queryClient = new QueryClient({
-  defaultOptions: { queries: { retry: isWorthRetrying, staleTime: 5_000, refetchOnWindowFocus: true } },
+  defaultOptions: { queries: { retry: shouldRetryRequest, staleTime: 5_000, refetchOnWindowFocus: true } },
 });
 const root = document.getElementById('root');
 if (root !== null) {

@@ -17,7 +17,7 @@ export function useSessionNumber(): number {
   return useSyncExternalStore(onSessionChange, sessionNumber);
 }
 
-export interface AskOptions {
+export interface GraphQLQueryOptions {
   /** False sends no request. */
   readonly enabled?: boolean;
   /** Interval of repeated requests while the page is visible. */
@@ -25,10 +25,10 @@ export interface AskOptions {
 }
 
 /** The answer to a query. While variables change, the previous answer stays visible. */
-export function useAsk<Data, Variables>(
+export function useGraphQLQuery<Data, Variables>(
   document: TadaDocumentNode<Data, Variables>,
   variables: Variables,
-  { enabled = true, refetchMs = false }: AskOptions = {},
+  { enabled = true, refetchMs = false }: GraphQLQueryOptions = {},
 ): UseQueryResult<Data> {
   const session = useSessionNumber();
   return useQuery({
@@ -41,11 +41,11 @@ export function useAsk<Data, Variables>(
 }
 
 /** A paginated list. The hook sets `after` of the variables. */
-export function usePages<Data, Variables extends { readonly after?: string | null | undefined }>(
+export function usePaginatedQuery<Data, Variables extends { readonly after?: string | null | undefined }>(
   document: TadaDocumentNode<Data, Variables>,
   variables: Variables,
   pageInfoOf: (data: Data) => { readonly hasNextPage: boolean; readonly endCursor: string | null },
-  { refetchMs = false }: Pick<AskOptions, 'refetchMs'> = {},
+  { refetchMs = false }: Pick<GraphQLQueryOptions, 'refetchMs'> = {},
 ) {
   const session = useSessionNumber();
   const first: string | null = null;
@@ -63,7 +63,7 @@ export function usePages<Data, Variables extends { readonly after?: string | nul
 }
 
 /** A mutation; afterwards all cached data is fetched again. */
-export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Variables>) {
+export function useGraphQLMutation<Data, Variables>(document: TadaDocumentNode<Data, Variables>) {
   const client = useQueryClient();
   return useMutation<Data, Error, Variables>({
     mutationFn: (variables) => request(document, variables),
@@ -72,13 +72,13 @@ export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Vari
 }
 
 /** Invalidates all cached data: visible data is fetched again now, the rest when it is shown. */
-export function useForgetAnswers(): () => void {
+export function useInvalidateQueries(): () => void {
   const client = useQueryClient();
   return useCallback(() => void client.invalidateQueries(), [client]);
 }
 
 /** Whether a repeated request may succeed. */
-export function isWorthRetrying(failureCount: number, error: Error): boolean {
+export function shouldRetryRequest(failureCount: number, error: Error): boolean {
   return failureCount < 2 && error instanceof ApiError && error.code === 'UNREACHABLE';
 }
 

@@ -47,7 +47,7 @@ export function Layout() {
         </nav>
         <div className="who">
           <ThemeButton />
-          <Who />
+          <SignedInUser />
         </div>
       </header>
       <main id="main" tabIndex={-1} ref={main}>
@@ -92,7 +92,7 @@ function ThemeButton() {
   );
 }
 
-function Who() {
+function SignedInUser() {
   const viewer = useViewer();
   const [error, setError] = useState<Error>();
   const leave = async (): Promise<void> => {

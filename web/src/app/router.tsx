@@ -104,7 +104,7 @@ const newRoute = createRoute({
       checkpointId: textOf(search['checkpointId']),
       publishedCheckpoint: textOf(search['publishedCheckpoint']),
     }),
-  component: lazyRouteComponent(() => import('../pages/launch/page.tsx'), 'NewPage'),
+  component: lazyRouteComponent(() => import('../pages/launch/page.tsx'), 'NewRunPage'),
 });
 
 const explorerRoute = createRoute({

@@ -140,13 +140,13 @@ export function Snippet({ text, label }: { readonly text: string; readonly label
   );
 }
 
-const SAY_COPIED_MS = 1500;
+const COPIED_MESSAGE_MS = 1500;
 
 export function CopyButton({ text, children = 'Copy' }: { readonly text: string; readonly children?: ReactNode }) {
   const [copied, setCopied] = useState(false);
   useEffect(() => {
     if (!copied) return undefined;
-    const timer = setTimeout(() => setCopied(false), SAY_COPIED_MS);
+    const timer = setTimeout(() => setCopied(false), COPIED_MESSAGE_MS);
     return () => clearTimeout(timer);
   }, [copied]);
   return (

@@ -1,7 +1,7 @@
 /** The audit log, for an ADMIN: changes, failed and refused attempts, and the verification of the log. */
 import { getRouteApi } from '@tanstack/react-router';
 import { graphql, type ResultOf } from '../../api/graphql.ts';
-import { useAsk, usePages } from '../../api/hooks.ts';
+import { useGraphQLQuery, usePaginatedQuery } from '../../api/hooks.ts';
 import { AUDIT_OUTCOMES } from '../../app/choices.ts';
 import { oneOf } from '../../app/search.ts';
 import { FilterSelect } from '../../ui/filter-select.tsx';
@@ -57,7 +57,7 @@ export function AuditPage() {
   useTitle('Audit log');
   const { outcome, person } = auditRoute.useSearch();
   const navigate = auditRoute.useNavigate();
-  const pages = usePages(
+  const pages = usePaginatedQuery(
     AUDIT_LOG,
     {
       filter: { ...(outcome === undefined ? {} : { outcome }), ...(person === undefined ? {} : { person }) },
@@ -118,7 +118,7 @@ export function AuditPage() {
 
 /** The verification runs only on request, because it reads the whole log. */
 function Verification() {
-  const answer = useAsk(VERIFY_AUDIT, {}, { enabled: false });
+  const answer = useGraphQLQuery(VERIFY_AUDIT, {}, { enabled: false });
   return (
     <section className="sheet" aria-labelledby="whole">
       <h2 id="whole">Verification</h2>

@@ -1,7 +1,7 @@
 /** The page of one dataset: facts with their evidence, images, issues of the import, and checkpoints trained on it. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
-import { useAsk } from '../../api/hooks.ts';
+import { useGraphQLQuery } from '../../api/hooks.ts';
 import { bytes, count, counted, formatGroups, instant, words } from '../../ui/format.ts';
 import { CheckpointLink } from '../../ui/links.tsx';
 import { Bars, Digest, Empty, Fact, Facts, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
@@ -20,7 +20,7 @@ const DIGEST_RULE: Readonly<Record<DatasetVersionDetail['digestRule'], string>> 
 export function DatasetPage() {
   const { slug } = datasetRoute.useParams();
   const { version } = datasetRoute.useSearch();
-  const answer = useAsk(DATASET, { slug });
+  const answer = useGraphQLQuery(DATASET, { slug });
   useTitle(answer.data?.dataset?.name ?? slug);
   return (
     <Loaded of={answer}>
@@ -69,7 +69,7 @@ function Detail({
         <section className="sheet">
           <h2>Images</h2>
           <Empty title="No images have been imported">
-            <span>The catalogue knows of it; its images come in by an import.</span>
+            <span>The catalogue describes this dataset. Import its images to use it.</span>
             <Link to="/new" search={{ what: 'importDatasetVersion', datasetId: dataset.id }} className="button">
               Import images
             </Link>
@@ -298,7 +298,7 @@ function Source({ text }: { readonly text: string }) {
 }
 
 function TrainedOn({ datasetId }: { readonly datasetId: string }) {
-  const answer = useAsk(TRAINED_ON, { datasetId });
+  const answer = useGraphQLQuery(TRAINED_ON, { datasetId });
   return (
     <section className="sheet" aria-labelledby="trained">
       <h2 id="trained">Models trained on it</h2>

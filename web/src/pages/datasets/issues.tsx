@@ -1,6 +1,6 @@
 /** Issues of the import: by kind, and on request every file with its reason. */
 import { useState } from 'react';
-import { usePages } from '../../api/hooks.ts';
+import { usePaginatedQuery } from '../../api/hooks.ts';
 import { IssueList } from '../../ui/issues.tsx';
 import { Failure } from '../../ui/parts.tsx';
 import { ISSUE_ENTRIES, type DatasetVersionDetail, type IssueEntries, type ListedIssues } from './queries.ts';
@@ -40,7 +40,7 @@ export function Issues({ version, fileName }: { readonly version: DatasetVersion
 }
 
 function Entries({ versionId, kind }: { readonly versionId: string; readonly kind: string }) {
-  const pages = usePages(ISSUE_ENTRIES, { id: versionId, kind }, (data) => entriesOf(data.node).pageInfo);
+  const pages = usePaginatedQuery(ISSUE_ENTRIES, { id: versionId, kind }, (data) => entriesOf(data.node).pageInfo);
   const entries = (pages.data?.pages ?? []).flatMap((page) => entriesOf(page.node).nodes);
   return (
     <>

@@ -3,7 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import { useDeferredValue, useEffect, useState } from 'react';
 import { DATASET_ORDERS } from '../../app/choices.ts';
 import { oneOf } from '../../app/search.ts';
-import { useAsk, usePages } from '../../api/hooks.ts';
+import { useGraphQLQuery, usePaginatedQuery } from '../../api/hooks.ts';
 import type { VariablesOf } from '../../api/graphql.ts';
 import { count, counted, words } from '../../ui/format.ts';
 import { useMedia } from '../../ui/media.ts';
@@ -55,11 +55,11 @@ export function DatasetsPage() {
   useTitle('Datasets');
   const search = datasetsRoute.useSearch();
   const filter = filterOf(search);
-  const facets = useAsk(DATASET_FACETS, { filter });
+  const facets = useGraphQLQuery(DATASET_FACETS, { filter });
   const field = search.order ?? (search.q === undefined ? 'NAME' : 'RELEVANCE');
   const order = field === 'RELEVANCE' && search.q === undefined ? 'NAME' : field;
   const direction = search.direction ?? (order === 'RELEVANCE' ? 'DESC' : 'ASC');
-  const pages = usePages(
+  const pages = usePaginatedQuery(
     DATASETS,
     { filter, orderBy: { field: order, direction }, first: PAGE_SIZE },
     (data) => data.datasets.pageInfo,
@@ -75,7 +75,7 @@ export function DatasetsPage() {
       <div className="head">
         <h1>Datasets</h1>
         <p className="soft">
-          Each fact has a source; unknown facts are left empty. <em>Provenance</em> says how a dataset relates to the
+          Each fact has a source; unknown facts are left empty. <em>Provenance</em> states how a dataset relates to the
           paper.
         </p>
       </div>

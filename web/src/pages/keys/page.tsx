@@ -2,7 +2,7 @@
 import { useState, type SyntheticEvent } from 'react';
 import { USER_ERROR_FIELDS } from '../../api/fragments.ts';
 import { graphql, type ResultOf } from '../../api/graphql.ts';
-import { useAsk, useChange } from '../../api/hooks.ts';
+import { useGraphQLQuery, useGraphQLMutation } from '../../api/hooks.ts';
 import { oneOf } from '../../app/search.ts';
 import { instant } from '../../ui/format.ts';
 import { CopyButton, Failure, Loaded, Refusals, Tag, useTitle } from '../../ui/parts.tsx';
@@ -89,7 +89,7 @@ type AccessKey = ResultOf<typeof KEYS>['keys']['nodes'][number];
 
 export function KeysPage() {
   useTitle('Keys');
-  const keys = useAsk(KEYS, {});
+  const keys = useGraphQLQuery(KEYS, {});
   return (
     <>
       <div className="head">
@@ -115,7 +115,7 @@ export function KeysPage() {
 }
 
 function KeyTable({ keys }: { readonly keys: readonly AccessKey[] }) {
-  const revoke = useChange(REVOKE_KEY);
+  const revoke = useGraphQLMutation(REVOKE_KEY);
   return (
     <>
       {revoke.isError && <Failure error={revoke.error} />}
@@ -171,8 +171,8 @@ function KeyTable({ keys }: { readonly keys: readonly AccessKey[] }) {
 }
 
 function Sessions() {
-  const sessions = useAsk(SESSIONS, {});
-  const revoke = useChange(REVOKE_SESSION);
+  const sessions = useGraphQLQuery(SESSIONS, {});
+  const revoke = useGraphQLMutation(REVOKE_SESSION);
   // The page already shows why the keys cannot be listed.
   if (sessions.isError && sessions.data === undefined) return null;
   return (
@@ -237,7 +237,7 @@ function Sessions() {
 }
 
 function NewKey() {
-  const create = useChange(CREATE_KEY);
+  const create = useGraphQLMutation(CREATE_KEY);
   const [role, setRole] = useState<(typeof ROLES)[number]>('READER');
   const submit = (event: SyntheticEvent<HTMLFormElement>): void => {
     event.preventDefault();
@@ -265,7 +265,7 @@ function NewKey() {
         </select>
       </div>
       <button type="submit" className="primary" disabled={create.isPending}>
-        Make it
+        Create key
       </button>
       {create.isError && <Failure error={create.error} />}
       <Refusals errors={create.data?.createKey.userErrors ?? []} />

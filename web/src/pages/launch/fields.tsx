@@ -1,7 +1,7 @@
 /** One field of an input, with a control that suits its type: a select, checkboxes, a number, or nested fields. */
 import { Link } from '@tanstack/react-router';
 import { graphql } from '../../api/graphql.ts';
-import { useAsk } from '../../api/hooks.ts';
+import { useGraphQLQuery } from '../../api/hooks.ts';
 import { useViewer } from '../../api/viewer.ts';
 import { counted, words } from '../../ui/format.ts';
 import { innerFields, isPlainList, labelOf, pathOf, shapeOf, type InputField, type InputTypes } from './schema.ts';
@@ -209,7 +209,7 @@ function optional(type: InputField['type']): InputField['type'] {
 
 function ImportRoots() {
   const viewer = useViewer();
-  const answer = useAsk(IMPORT_ROOTS, {}, { enabled: viewer != null });
+  const answer = useGraphQLQuery(IMPORT_ROOTS, {}, { enabled: viewer != null });
   return answer.data === undefined ? null : (
     <>
       {' '}
@@ -255,7 +255,7 @@ function VocabularyCheckboxes({
   of,
   ...props
 }: Omit<CheckboxGroupProps, 'choices'> & { readonly of: 'organs' | 'stains' }) {
-  const answer = useAsk(VOCABULARY, {});
+  const answer = useGraphQLQuery(VOCABULARY, {});
   return (
     <CheckboxGroup {...props} choices={(answer.data?.[of] ?? []).map(({ code, name }) => ({ value: code, name }))} />
   );
@@ -274,7 +274,7 @@ interface PickerProps {
 
 /** Ids are chosen by name. */
 function Picker({ name, label, attributes, change }: PickerProps) {
-  const answer = useAsk(CHOICES, {});
+  const answer = useGraphQLQuery(CHOICES, {});
   const datasets = answer.data?.datasets.nodes ?? [];
   const versions = datasets.flatMap((dataset) =>
     dataset.latestVersion === null

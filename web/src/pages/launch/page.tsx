@@ -4,7 +4,7 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState, type SyntheticEvent } from 'react';
 import { LAUNCHES } from '../../app/choices.ts';
 import { send } from '../../api/client.ts';
-import { useForgetAnswers } from '../../api/hooks.ts';
+import { useInvalidateQueries } from '../../api/hooks.ts';
 import { useViewer } from '../../api/viewer.ts';
 import { Failure, Loaded, Refusals, Snippet, useTitle, type UserErrorFacts } from '../../ui/parts.tsx';
 import { Field } from './fields.tsx';
@@ -19,22 +19,22 @@ interface Launch {
   readonly input: string;
   readonly meaning: string;
   /** The payload's field that the mutation returns; `fields` selects from it. */
-  readonly gives: 'run' | 'dataset' | 'checkpoint';
+  readonly resultField: 'run' | 'dataset' | 'checkpoint';
   readonly fields: string;
   /** Fields that are shown first; all others are under "More". */
   readonly first: readonly string[];
   /** The API has defaults for these fields. If the form leaves them empty, it sends null, and the server chooses. */
-  readonly leftToServer?: readonly string[];
+  readonly nullWhenEmpty?: readonly string[];
 }
 
 const RUN_FIELDS = 'run { id }';
 
-const WAYS: Readonly<Record<LaunchName, Launch>> = {
+const LAUNCH_FORMS: Readonly<Record<LaunchName, Launch>> = {
   launchPretraining: {
     title: 'Pretrain',
     input: 'LaunchPretrainingInput',
     meaning: 'Train an encoder on images without labels (SimCLR).',
-    gives: 'run',
+    resultField: 'run',
     fields: RUN_FIELDS,
     first: [
       'modelSlug',
@@ -48,13 +48,13 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
       'batchSize',
       'optimizer',
     ],
-    leftToServer: ['imageSizePx', 'batchSize', 'temperature', 'precision'],
+    nullWhenEmpty: ['imageSizePx', 'batchSize', 'temperature', 'precision'],
   },
   launchEvaluation: {
     title: 'Evaluate',
     input: 'LaunchEvaluationInput',
     meaning: 'Measure an encoder on labelled images, with intervals and baselines.',
-    gives: 'run',
+    resultField: 'run',
     fields: RUN_FIELDS,
     first: ['checkpointId', 'datasetVersionId', 'protocol', 'folds'],
   },
@@ -62,7 +62,7 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
     title: 'Import images',
     input: 'ImportDatasetVersionInput',
     meaning: 'Import a folder of the server as a sealed version of a dataset.',
-    gives: 'run',
+    resultField: 'run',
     fields: RUN_FIELDS,
     first: ['datasetId', 'path', 'layout', 'patchSizePx', 'labelsCsvPath', 'dryRun'],
   },
@@ -70,7 +70,7 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
     title: 'New dataset',
     input: 'CreateDatasetInput',
     meaning: 'Add a dataset to the catalogue; import its images afterwards.',
-    gives: 'dataset',
+    resultField: 'dataset',
     fields: 'dataset { slug }',
     first: ['name', 'imageKind', 'organs', 'stains', 'tasks', 'synthetic'],
   },
@@ -78,13 +78,13 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
     title: 'Import weights',
     input: 'ImportCheckpointInput',
     meaning: 'Import external weights with strict mapping of names, without executing the file.',
-    gives: 'checkpoint',
+    resultField: 'checkpoint',
     fields: 'checkpoint { version model { slug } }',
     first: ['publishedCheckpoint', 'modelSlug', 'path', 'url', 'inputContract'],
   },
 };
 
-export function NewPage() {
+export function NewRunPage() {
   useTitle('New run');
   const search = newRoute.useSearch();
   const what = search.what ?? 'launchPretraining';
@@ -115,7 +115,7 @@ export function NewPage() {
             className={name === what ? 'active' : ''}
             aria-current={name === what ? 'page' : undefined}
           >
-            {WAYS[name].title}
+            {LAUNCH_FORMS[name].title}
           </Link>
         ))}
       </nav>
@@ -140,34 +140,36 @@ function Form({
   readonly types: InputTypes;
   readonly preset: Readonly<Record<string, string | undefined>>;
 }) {
-  const way = WAYS[name];
-  const fields = (types.get(way.input)?.inputFields ?? [])
+  const launch = LAUNCH_FORMS[name];
+  const fields = (types.get(launch.input)?.inputFields ?? [])
     .filter((field) => field.name !== 'idempotencyKey')
     .map((field) =>
-      way.leftToServer?.includes(field.name) === true ? { ...field, defaultValue: null, isNullWhenEmpty: true } : field,
+      launch.nullWhenEmpty?.includes(field.name) === true
+        ? { ...field, defaultValue: null, isNullWhenEmpty: true }
+        : field,
     );
   const rank = (field: InputField): number =>
-    way.first.includes(field.name) ? way.first.indexOf(field.name) : way.first.length;
+    launch.first.includes(field.name) ? launch.first.indexOf(field.name) : launch.first.length;
   const [texts, setTexts] = useState<Readonly<Record<string, string>>>(() => presetTexts(name, preset));
   const [refusals, setRefusals] = useState<readonly UserErrorFacts[]>([]);
   const [failure, setFailure] = useState<Error>();
   const [isSending, setSending] = useState(false);
   const navigate = newRoute.useNavigate();
-  const forgetAnswers = useForgetAnswers();
+  const invalidateQueries = useInvalidateQueries();
 
   const { values, lines, faults } = fill(fields, texts, types);
-  const document = `mutation {\n  ${name}(input: {${lines.length === 0 ? '' : `\n${lines.map((line) => `    ${line}`).join('\n')}\n  `}}) {\n    ${way.fields}\n    userErrors { code field message hint }\n  }\n}`;
+  const document = `mutation {\n  ${name}(input: {${lines.length === 0 ? '' : `\n${lines.map((line) => `    ${line}`).join('\n')}\n  `}}) {\n    ${launch.fields}\n    userErrors { code field message hint }\n  }\n}`;
 
   const submit = async (event: SyntheticEvent): Promise<void> => {
     event.preventDefault();
     setSending(true);
     setFailure(undefined);
     try {
-      const query = `mutation ($input: ${way.input}!) { ${name}(input: $input) { ${way.fields} userErrors { code field message hint } } }`;
+      const query = `mutation ($input: ${launch.input}!) { ${name}(input: $input) { ${launch.fields} userErrors { code field message hint } } }`;
       const answer = await send<Readonly<Record<string, Done>>>(query, { input: values });
       const done = answer[name];
       setRefusals(done?.userErrors ?? []);
-      forgetAnswers();
+      invalidateQueries();
       if (done?.run != null) await navigate({ to: '/runs/$id', params: { id: done.run.id } });
       else if (done?.dataset != null) await navigate({ to: '/datasets/$slug', params: { slug: done.dataset.slug } });
       else if (done?.checkpoint != null)
@@ -200,14 +202,14 @@ function Form({
     />
   );
   const sorted = [...fields].sort((a, b) => rank(a) - rank(b));
-  const more = sorted.filter((field) => !way.first.includes(field.name));
+  const more = sorted.filter((field) => !launch.first.includes(field.name));
   return (
     <form className="columns" onSubmit={(event) => void submit(event)}>
       <div className="sheet">
         <h2>
-          {way.title} <span className="soft small">{way.meaning}</span>
+          {launch.title} <span className="soft small">{launch.meaning}</span>
         </h2>
-        {sorted.filter((field) => way.first.includes(field.name)).map(show)}
+        {sorted.filter((field) => launch.first.includes(field.name)).map(show)}
         {more.length > 0 && (
           <details>
             <summary>More: {more.map((field) => labelOf(field.name)).join(' · ')}</summary>
@@ -219,7 +221,7 @@ function Form({
         <Refusals errors={refusals} />
         {failure !== undefined && <Failure error={failure} />}
         <button type="submit" className="primary" disabled={isSending || Object.keys(faults).length > 0}>
-          {way.title}
+          {launch.title}
         </button>
       </div>
       <div className="sheet">

@@ -4,7 +4,7 @@ import type { PROTOCOLS } from '../../app/choices.ts';
 type Protocol = (typeof PROTOCOLS)[number];
 
 /** The fields of an evaluation that identify its leaderboard. */
-interface Happening {
+interface EvaluationReference {
   readonly protocol: Protocol;
   readonly datasetVersion: { readonly id: string };
 }
@@ -20,18 +20,18 @@ interface Happening {
 export function versionOf(
   latestIds: readonly string[],
   chosen: string | undefined,
-  newest: Happening | undefined,
+  newest: EvaluationReference | undefined,
 ): string | undefined {
   return chosen ?? newest?.datasetVersion.id ?? latestIds[0];
 }
 
 /** The chosen protocol, or the one of the version's latest evaluation. */
-export function protocolOf(chosen: Protocol | undefined, newestOnVersion: Happening | undefined): Protocol {
+export function protocolOf(chosen: Protocol | undefined, newestOnVersion: EvaluationReference | undefined): Protocol {
   return chosen ?? newestOnVersion?.protocol ?? 'LINEAR_PROBE';
 }
 
 /** Other boards that are not empty, each once, in the order of their newest evaluation. */
-export function otherBoards<Evaluation extends Happening>(
+export function otherBoards<Evaluation extends EvaluationReference>(
   evaluations: readonly Evaluation[],
   shown: { readonly versionId: string; readonly protocol: Protocol },
 ): Evaluation[] {

@@ -1,11 +1,11 @@
 /** One evaluation: metrics beside baselines, the confusion matrix, each class. */
 import { getRouteApi, Link } from '@tanstack/react-router';
-import { useAsk } from '../../api/hooks.ts';
+import { useGraphQLQuery } from '../../api/hooks.ts';
 import { count, counted, formatGroups, instant, score, words } from '../../ui/format.ts';
 import { CheckpointLink, DatasetVersionLink } from '../../ui/links.tsx';
 import { Caveats } from '../../ui/issues.tsx';
 import { Empty, Fact, Facts, Loaded, Snippet, Synthetic, useTitle } from '../../ui/parts.tsx';
-import { Leakage, Unbeaten } from '../models/findings.tsx';
+import { Leakage, UnbeatenBaselines } from '../models/findings.tsx';
 import { Golden } from '../models/golden.tsx';
 import { LearningCurve } from '../models/learning-curve.tsx';
 import { MetricTable } from '../models/metrics.tsx';
@@ -15,7 +15,7 @@ const evaluationRoute = getRouteApi('/evaluations/$id');
 
 export function EvaluationPage() {
   const { id } = evaluationRoute.useParams();
-  const answer = useAsk(EVALUATION, { id });
+  const answer = useGraphQLQuery(EVALUATION, { id });
   useTitle('Evaluation');
   return (
     <Loaded of={answer}>
@@ -51,7 +51,7 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
       <Caveats issues={evaluation.caveats} />
       <section className="sheet" aria-labelledby="metrics">
         <h2 id="metrics">Metrics and baselines</h2>
-        <Unbeaten kinds={evaluation.unbeatenBaselines} />
+        <UnbeatenBaselines kinds={evaluation.unbeatenBaselines} />
         <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} groups={evaluation} />
       </section>
       {evaluation.learningCurve.length > 0 && (

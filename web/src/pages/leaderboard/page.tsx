@@ -1,13 +1,13 @@
 /** The leaderboard of a labelled version under a protocol: intervals drawn, baselines as lines, overlap marked. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { PROTOCOLS } from '../../app/choices.ts';
-import { useAsk } from '../../api/hooks.ts';
+import { useGraphQLQuery } from '../../api/hooks.ts';
 import { counted, score, words } from '../../ui/format.ts';
 import { CheckpointLink } from '../../ui/links.tsx';
 import { Caveats } from '../../ui/issues.tsx';
 import { AxisNote, axisOf, IntervalMark, IntervalPicture } from '../../ui/intervals.tsx';
 import { Empty, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
-import { Unbeaten } from '../models/findings.tsx';
+import { UnbeatenBaselines } from '../models/findings.tsx';
 import { baselinesFor, intervalOf } from '../models/metrics.tsx';
 import {
   DATASET_EVALUATIONS,
@@ -26,7 +26,7 @@ const leaderboardRoute = getRouteApi('/leaderboard');
 export function LeaderboardPage() {
   useTitle('Leaderboard');
   const search = leaderboardRoute.useSearch();
-  const choices = useAsk(LABELLED_VERSIONS, {});
+  const choices = useGraphQLQuery(LABELLED_VERSIONS, {});
   return (
     <>
       <div className="head">
@@ -79,7 +79,7 @@ function VersionBoard({
 }) {
   const search = leaderboardRoute.useSearch();
   return (
-    <Loaded of={useAsk(LEADERBOARD_VERSION, { id: versionId })}>
+    <Loaded of={useGraphQLQuery(LEADERBOARD_VERSION, { id: versionId })}>
       {({ node, evaluations }) =>
         node?.__typename === 'DatasetVersion' ? (
           <>
@@ -176,7 +176,7 @@ function Choices({
 }
 
 function Board({ version, protocol }: { readonly version: LeaderboardVersion; readonly protocol: Protocol }) {
-  const answer = useAsk(LEADERBOARD, { datasetVersionId: version.id, protocol });
+  const answer = useGraphQLQuery(LEADERBOARD, { datasetVersionId: version.id, protocol });
   return (
     <Loaded of={answer}>
       {({ leaderboard: rows }) =>
@@ -207,7 +207,7 @@ function Board({ version, protocol }: { readonly version: LeaderboardVersion; re
  */
 function OtherBoards({ version, protocol }: { readonly version: LeaderboardVersion; readonly protocol: Protocol }) {
   return (
-    <Loaded of={useAsk(DATASET_EVALUATIONS, { datasetId: version.dataset.id })}>
+    <Loaded of={useGraphQLQuery(DATASET_EVALUATIONS, { datasetId: version.dataset.id })}>
       {({ evaluations }) =>
         otherBoards(evaluations.nodes, { versionId: version.id, protocol }).map((each) => (
           <p key={each.id}>
@@ -255,7 +255,8 @@ function Rows({ rows }: { readonly rows: readonly LeaderboardRow[] }) {
                   <CheckpointLink checkpoint={row.checkpoint} />{' '}
                   <span className="soft small">{row.checkpoint.encoder}</span>
                   <div>
-                    <Overlap overlaps={row.overlapsPretraining} /> <Unbeaten kinds={row.evaluation.unbeatenBaselines} />
+                    <Overlap overlaps={row.overlapsPretraining} />{' '}
+                    <UnbeatenBaselines kinds={row.evaluation.unbeatenBaselines} />
                   </div>
                 </td>
                 <td>

@@ -1,11 +1,11 @@
 /** The page of one model: its encoders, their use, training data and scores. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
-import { useAsk } from '../../api/hooks.ts';
+import { useGraphQLQuery } from '../../api/hooks.ts';
 import { bytes, count, counted, instant, short, words } from '../../ui/format.ts';
 import { CheckpointLink, DatasetVersionLink } from '../../ui/links.tsx';
 import { Digest, Empty, Fact, Facts, Loaded, Snippet, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
-import { leakageInWords, Unbeaten } from './findings.tsx';
+import { leakageInWords, UnbeatenBaselines } from './findings.tsx';
 import { Golden } from './golden.tsx';
 import { LearningCurve } from './learning-curve.tsx';
 import { ProbeVerdict } from '../../ui/probe.tsx';
@@ -19,7 +19,7 @@ const modelRoute = getRouteApi('/models/$slug');
 export function ModelPage() {
   const { slug } = modelRoute.useParams();
   const { version } = modelRoute.useSearch();
-  const answer = useAsk(MODEL, { slug });
+  const answer = useGraphQLQuery(MODEL, { slug });
   useTitle(answer.data?.model?.name ?? slug);
   return (
     <Loaded of={answer}>
@@ -87,7 +87,7 @@ function Detail({ model, version }: { readonly model: ModelDetail; readonly vers
 
 function Version({ id, model }: { readonly id: string; readonly model: ModelDetail }) {
   return (
-    <Loaded of={useAsk(CHECKPOINT, { id })}>
+    <Loaded of={useGraphQLQuery(CHECKPOINT, { id })}>
       {({ checkpoint }) =>
         checkpoint === null ? (
           <Empty title="This version has been deleted" />
@@ -283,7 +283,7 @@ function Evaluations({ checkpoint }: { readonly checkpoint: CheckpointDetail }) 
             </Link>{' '}
             {evaluation.datasetVersion.dataset.synthetic && <Synthetic />}
           </h3>
-          <Unbeaten kinds={evaluation.unbeatenBaselines} />
+          <UnbeatenBaselines kinds={evaluation.unbeatenBaselines} />
           <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} groups={evaluation} />
           <p className="soft">{leakageInWords(evaluation.leakage)}</p>
           <LearningCurve learningCurve={evaluation.learningCurve} groups={evaluation} />

@@ -4,7 +4,7 @@ import { Fact, Facts, Tag } from '../../ui/parts.tsx';
 import type { EvaluationDetail } from '../leaderboard/queries.ts';
 
 /** Shows nothing if the result beats all baselines. */
-export function Unbeaten({ kinds }: { readonly kinds: EvaluationDetail['unbeatenBaselines'] }) {
+export function UnbeatenBaselines({ kinds }: { readonly kinds: EvaluationDetail['unbeatenBaselines'] }) {
   if (kinds.length === 0) return null;
   return (
     <span>

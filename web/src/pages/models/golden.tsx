@@ -1,6 +1,6 @@
 /** The golden image and embedding, with which users verify their own preprocessing. */
 import { useEffect, useRef } from 'react';
-import { useAsk } from '../../api/hooks.ts';
+import { useGraphQLQuery } from '../../api/hooks.ts';
 import { short } from '../../ui/format.ts';
 import { Loaded } from '../../ui/parts.tsx';
 import { GOLDEN } from './queries.ts';
@@ -9,7 +9,7 @@ const SHOWN_COMPONENTS = 8;
 
 export function Golden({ checkpointId }: { readonly checkpointId: string }) {
   return (
-    <Loaded of={useAsk(GOLDEN, { id: checkpointId })}>
+    <Loaded of={useGraphQLQuery(GOLDEN, { id: checkpointId })}>
       {({ checkpoint }) => {
         const golden = goldenOf(checkpoint?.golden);
         const [embedding] = golden?.embeddings ?? [];

@@ -1,6 +1,6 @@
 /** The list of models: named series of encoders. */
 import { getRouteApi, Link } from '@tanstack/react-router';
-import { usePages } from '../../api/hooks.ts';
+import { usePaginatedQuery } from '../../api/hooks.ts';
 import { count, counted } from '../../ui/format.ts';
 import { Empty, Failure, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { columnsOf, DataTable } from '../../ui/table.tsx';
@@ -12,7 +12,7 @@ export function ModelsPage() {
   useTitle('Models');
   const { q } = modelsRoute.useSearch();
   const navigate = modelsRoute.useNavigate();
-  const pages = usePages(
+  const pages = usePaginatedQuery(
     MODELS,
     { filter: q === undefined ? {} : { search: q }, first: 50 },
     (data) => data.models.pageInfo,

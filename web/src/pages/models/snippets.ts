@@ -1,4 +1,4 @@
-/** Code to copy that fetches a checkpoint and prepares an image as its input contract says. */
+/** Code to copy that fetches a checkpoint and prepares an image by its input contract. */
 
 /** The facts of a checkpoint that the code depends on. */
 export interface Facts {

@@ -36,12 +36,12 @@ const PROBE_CHARTS = [
   },
 ] as const;
 
-export interface Watched {
+export interface WatchedRun {
   readonly run: RunDetail;
   readonly series: ReadonlyMap<string, Series>;
 }
 
-export function Charts({ runs }: { readonly runs: readonly Watched[] }) {
+export function Charts({ runs }: { readonly runs: readonly WatchedRun[] }) {
   if (runs.every(({ series }) => series.size === 0)) return null;
   const labelOf = (index: number, name: string): string =>
     runs.length === 1 ? name : index === 0 ? 'first' : 'second';

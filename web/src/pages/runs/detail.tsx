@@ -1,7 +1,7 @@
 /** The page of one run, live; or of two side by side. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useEffect, useRef } from 'react';
-import { useAsk, useChange } from '../../api/hooks.ts';
+import { useGraphQLQuery, useGraphQLMutation } from '../../api/hooks.ts';
 import type { RunEvent } from '../../api/live.ts';
 import { clock, count, duration, instant, score, words } from '../../ui/format.ts';
 import { CheckpointLink, DatasetVersionLink } from '../../ui/links.tsx';
@@ -58,8 +58,8 @@ export function RunPage() {
 }
 
 function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
-  const cancel = useChange(CANCEL_RUN);
-  const resume = useChange(RESUME_RUN);
+  const cancel = useGraphQLMutation(CANCEL_RUN);
+  const resume = useGraphQLMutation(RESUME_RUN);
   const status = live.status ?? run.status;
   const progress = status === 'SUCCEEDED' ? 1 : (live.progress ?? run.progress);
   const elapsed = elapsedMs(run, Date.now());
@@ -81,7 +81,7 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
           <Status status={status} queuePosition={status === 'QUEUED' ? run.queuePosition : null} />
         </div>
         <div className="row">
-          <Compare run={run} />
+          <CompareSelect run={run} />
           {(status === 'QUEUED' || status === 'RUNNING') && (
             <button
               type="button"
@@ -121,7 +121,7 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
           </span>
         </div>
       )}
-      <Made run={run} />
+      <RunResults run={run} />
     </div>
   );
 }
@@ -139,9 +139,9 @@ const FAILURE_CAUSES: Readonly<Record<string, string>> = {
 /** The newest pretrainings; any other is selected by its id. */
 const OFFERED_RUNS = 30;
 
-function Compare({ run }: { readonly run: RunDetail }) {
+function CompareSelect({ run }: { readonly run: RunDetail }) {
   const navigate = runRoute.useNavigate();
-  const others = useAsk(
+  const others = useGraphQLQuery(
     RUNS,
     { filter: { kinds: ['PRETRAINING'] }, first: OFFERED_RUNS },
     { enabled: run.kind === 'PRETRAINING' },
@@ -178,7 +178,7 @@ function Compare({ run }: { readonly run: RunDetail }) {
   );
 }
 
-function Made({ run }: { readonly run: RunDetail }) {
+function RunResults({ run }: { readonly run: RunDetail }) {
   const { datasetVersion, checkpoints, evaluation } = run;
   return (
     <>

@@ -97,7 +97,8 @@ function Verdict({ run, report }: { readonly run: RunDetail; readonly report: Re
       <div className="notice warn" role="note">
         <span>
           {isDryRun ? 'An import would be refused' : 'The import was refused'} for{' '}
-          <strong>{questions.map((question) => words(question)).join(', ')}</strong>. Mend it, or accept what is meant:
+          <strong>{questions.map((question) => words(question)).join(', ')}</strong>. Correct the folder, or accept what
+          is intended:
         </span>
         <Snippet label="Value for the field accept" text={questions.join(', ')} />
       </div>

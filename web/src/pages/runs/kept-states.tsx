@@ -1,5 +1,5 @@
 /** The training states that a pretraining keeps. */
-import { useChange } from '../../api/hooks.ts';
+import { useGraphQLMutation } from '../../api/hooks.ts';
 import { count, instant, score } from '../../ui/format.ts';
 import { CheckpointLink } from '../../ui/links.tsx';
 import { Failure, Refusals, Tag } from '../../ui/parts.tsx';
@@ -7,7 +7,7 @@ import { REGISTER_STATE, type RunDetail } from './queries.ts';
 
 /** The table of kept states: each can become a checkpoint of the model. */
 export function KeptStates({ run }: { readonly run: RunDetail }) {
-  const register = useChange(REGISTER_STATE);
+  const register = useGraphQLMutation(REGISTER_STATE);
   if (run.trainingStates.length === 0) return null;
   return (
     <section className="sheet" aria-labelledby="states">

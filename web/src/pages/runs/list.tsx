@@ -1,7 +1,7 @@
 /** The list of runs: running, queued and ended. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { oneOf } from '../../app/search.ts';
-import { useAsk, usePages } from '../../api/hooks.ts';
+import { useGraphQLQuery, usePaginatedQuery } from '../../api/hooks.ts';
 import { FilterSelect } from '../../ui/filter-select.tsx';
 import { count, duration, instant, words } from '../../ui/format.ts';
 import { Empty, Failure, Loaded, Progress, useTitle } from '../../ui/parts.tsx';
@@ -22,7 +22,11 @@ export function RunsPage() {
   const search = runsRoute.useSearch();
   const kinds = (search.kind ?? []).flatMap((kind) => oneOf(KINDS, kind) ?? []);
   const statuses = (search.status ?? []).flatMap((status) => oneOf(STATUSES, status) ?? []);
-  const pages = usePages(RUNS, { filter: { kinds, statuses }, first: PAGE_SIZE }, (data) => data.runs.pageInfo);
+  const pages = usePaginatedQuery(
+    RUNS,
+    { filter: { kinds, statuses }, first: PAGE_SIZE },
+    (data) => data.runs.pageInfo,
+  );
   const rows = pages.data?.pages.flatMap((page) => page.runs.nodes);
   return (
     <>
@@ -59,7 +63,7 @@ export function RunsPage() {
 }
 
 function Active() {
-  const active = useAsk(ACTIVE_RUNS, { first: ACTIVE_SHOWN }, { refetchMs: POLL_EVERY_MS });
+  const active = useGraphQLQuery(ACTIVE_RUNS, { first: ACTIVE_SHOWN }, { refetchMs: POLL_EVERY_MS });
   return (
     <section className="sheet" aria-labelledby="active">
       <h2 id="active">Running and waiting</h2>
@@ -137,10 +141,10 @@ const COLUMNS = column.columns([
     header: 'Queued',
     cell: ({ row }) => <span className="small">{instant(row.original.queuedAt)}</span>,
   }),
-  column.display({ id: 'took', header: 'Took', cell: ({ row }) => <Took run={row.original} /> }),
+  column.display({ id: 'took', header: 'Took', cell: ({ row }) => <DurationCell run={row.original} /> }),
 ]);
 
-function Took({ run }: { readonly run: RunRow }) {
+function DurationCell({ run }: { readonly run: RunRow }) {
   const ms = elapsedMs(run, Date.now());
   return <span className="small">{ms === undefined ? '' : duration(ms)}</span>;
 }

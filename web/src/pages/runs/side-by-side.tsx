@@ -1,10 +1,10 @@
 /** Two runs side by side: their charts, and where their configs differ. */
 import { Link } from '@tanstack/react-router';
 import { inside, short } from '../../ui/format.ts';
-import { Charts, type Watched } from './charts.tsx';
+import { Charts, type WatchedRun } from './charts.tsx';
 import { Status } from './words.tsx';
 
-export function SideBySide({ first, second }: { readonly first: Watched; readonly second: Watched }) {
+export function SideBySide({ first, second }: { readonly first: WatchedRun; readonly second: WatchedRun }) {
   const rows = differences(first.run.config, second.run.config);
   return (
     <>

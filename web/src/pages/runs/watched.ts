@@ -1,6 +1,6 @@
 /** The current state of a run: the server's answer, updated with later events. */
 import { useEffect, useMemo } from 'react';
-import { useAsk, useForgetAnswers } from '../../api/hooks.ts';
+import { useGraphQLQuery, useInvalidateQueries } from '../../api/hooks.ts';
 import { useRunEvents, type RunEvent } from '../../api/live.ts';
 import { inside } from '../../ui/format.ts';
 import type { Series } from '../../ui/series.tsx';
@@ -17,11 +17,11 @@ export interface Live {
 
 /** The server's answer for a run, and the events since. */
 export function useWatched(id: string | undefined) {
-  const answer = useAsk(RUN, { id: id ?? '' }, { enabled: id !== undefined });
+  const answer = useGraphQLQuery(RUN, { id: id ?? '' }, { enabled: id !== undefined });
   const known = answer.data?.run;
   const { events, isOver: isEnded } = useRunEvents(id, known !== undefined && known !== null && isOver(known.status));
   const { refetch } = answer;
-  const forgetAnswers = useForgetAnswers();
+  const invalidateQueries = useInvalidateQueries();
   // Only the query gives the attempt and the results, and the pages of the dataset and the model show them too: cached
   // answers would lack them. Data is fetched again only on a change of status, because a request at every metric would
   // cancel the previous one before its answer arrives.
@@ -34,8 +34,8 @@ export function useWatched(id: string | undefined) {
     lastStatusEvent !== undefined &&
     lastStatusEvent.sequence > known.eventCount;
   useEffect(() => {
-    if (isBehind) forgetAnswers();
-  }, [isBehind, lastStatusEvent?.sequence, forgetAnswers]);
+    if (isBehind) invalidateQueries();
+  }, [isBehind, lastStatusEvent?.sequence, invalidateQueries]);
   // Some changes send no event of this run: its position in the queue, and all changes after the connection has failed.
   const needsPolling =
     known !== undefined &&

@@ -36,7 +36,7 @@ export async function backUpMidway(system: SystemUnderTest, runIds: readonly str
   return file;
 }
 
-export interface Elsewhere {
+export interface RestoredBackup {
   /** The backup. */
   readonly file: string;
   /** An empty folder. */
@@ -48,13 +48,13 @@ export interface Elsewhere {
   readonly waiting: Waiting;
 }
 
-export async function trainElsewhere({
+export async function continueFromBackup({
   file,
   folder,
   keyFile,
   undisturbedRunId,
   waiting,
-}: Elsewhere): Promise<ChaosPromise> {
+}: RestoredBackup): Promise<ChaosPromise> {
   await paraffin(['restore', file, '--data-dir', folder], {});
   const system = await startSystem(folder, { waiting, keyFile });
   try {
@@ -74,7 +74,8 @@ export async function trainElsewhere({
     const same = outcomes.filter((outcome) => isDeepStrictEqual(outcome, wanted));
     const steps = midway.map(({ trainingStates }) => Math.max(0, ...trainingStates.map(({ step }) => step)));
     return {
-      promise: 'trainings in a backup taken midway and restored elsewhere reach the same result there',
+      promise:
+        'trainings in a backup that was taken midway and restored into another folder reach the same result there',
       held: midway.length > 0 && same.length === midway.length && steps.some((step) => step > 0),
       seen: `${midway.length} unfinished, with saved states at step ${steps.join(' and ')}; ${same.length} with the same weights and losses`,
     };
