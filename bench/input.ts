@@ -87,16 +87,16 @@ async function measure(
     // reads later ones from its cache, so neither is counted.
     let batch = await reading.next();
     let decodedCount = 0;
-    const decoding = performance.now();
+    const decodingStartMs = performance.now();
     for (let step = 3; step < stepsPerEpoch; step += 1) {
       batch = await reading.next();
       decodedCount += batch.decodedCount;
     }
-    const decodedSeconds = secondsSince(decoding);
+    const decodedSeconds = secondsSince(decodingStartMs);
     for (let step = 0; step < 4; step += 1) batch = await reading.next();
-    const caching = performance.now();
+    const cachedStartMs = performance.now();
     for (let step = 0; step < stepsPerEpoch * 2; step += 1) batch = await reading.next();
-    const cachedSeconds = secondsSince(caching);
+    const cachedSeconds = secondsSince(cachedStartMs);
     return {
       ...wanted,
       meanImageBytes: Math.round(byteSize / imageCount),
@@ -115,19 +115,19 @@ function measureViews(pixels: Uint8Array, sourceSizePx: number, viewSizePx: numb
   const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSizePx);
   const random = createRandom(1);
   const speeds = Array.from({ length: rounds + 1 }, () => {
-    const started = performance.now();
+    const startMs = performance.now();
     tf.tidy(() => {
       const images = asRank4(tf.tensor(pixels, [BATCH_SIZE, sourceSizePx, sourceSizePx, 3], 'int32'));
       augmenter.views(images, random).dataSync();
     });
-    return (2 * BATCH_SIZE) / secondsSince(started);
+    return (2 * BATCH_SIZE) / secondsSince(startMs);
   });
   const sorted = speeds.slice(1).sort((left, right) => left - right);
   return sorted[Math.floor(sorted.length / 2)] ?? 0;
 }
 
-function secondsSince(started: number): number {
-  return (performance.now() - started) / 1000;
+function secondsSince(startMs: number): number {
+  return (performance.now() - startMs) / 1000;
 }
 
 if (import.meta.main) {

@@ -1,4 +1,4 @@
-/** Every list and detail query of the contract, as tools ask them, with new random arguments for each request. */
+/** Every list and detail query of the API, as tools send them, with new random arguments for each request. */
 import { Client } from 'pg';
 
 export interface Operation {

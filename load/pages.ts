@@ -46,7 +46,7 @@ nothing in the browser's cache and five times with it, and prints after how many
 Everything is deleted afterwards.
 
 Examples:
-  npm run load:pages                   the whole of it, about three minutes on two cores
+  npm run load:pages                   everything, about three minutes on two cores
   npm run load:pages -- --runs 5000    a small registry, for a quick look
   npm run load:pages -- --json         one JSON document on standard output, progress on standard error
 
@@ -149,11 +149,11 @@ async function visit(page: Page, address: string): Promise<number> {
   await page.goto('about:blank');
   await page.goto(address, { waitUntil: 'commit', timeout: TIMEOUT_MS });
   // Read by the debugger, because the page's content security policy allows no other script.
-  const look = async (): Promise<number | undefined> => {
+  const firstRow = async (): Promise<number | undefined> => {
     const seen: unknown = await page.evaluate('window.firstRowAtMs');
     return typeof seen === 'number' ? Math.round(seen) : undefined;
   };
-  return eventually(`the first row of ${address}`, look, TIMEOUT_MS);
+  return eventually(`the first row of ${address}`, firstRow, TIMEOUT_MS);
 }
 
 function median(sorted: readonly number[]): number {

@@ -8,13 +8,13 @@ import { copyCountOf, TRAINING, type ScaleSize, type StageName } from './plan.ts
 import { EMBEDDING_SHARE } from '../workers/tasks/evaluation/progress-shares.ts';
 import { checkpointOf, importedVersion, launch, leakageOf, type ScaleRegistry } from './registry.ts';
 
-/** A measured part of a stage: most have one. */
+/** A measured part of a stage; most stages have one part. */
 export interface MeasuredPart extends Usage {
   readonly name: string;
   readonly durationMs: number;
-  /** Images that its cost may grow with: those that it went through, or those of the version that it draws from. */
+  /** The images that its cost may grow with: those that it processed, or all those of the version. */
   readonly imageCount: number;
-  /** Bytes of files that it wrote and left. */
+  /** Bytes of the files that it wrote and did not delete. */
   readonly storedBytes: number;
 }
 
@@ -35,7 +35,7 @@ interface DrawingContext {
 /** A stage that works in the registry. */
 export interface StageContext extends Omit<DrawingContext, 'signal'> {
   readonly registry: ScaleRegistry;
-  /** An id of a stage before. @throws Error if it is missing. */
+  /** An id from an earlier stage. @throws Error if it is missing. */
   id(name: string): string;
   /** Measures one part. If another part follows within the same work, the work calls `next` where that one begins. */
   measure(name: string, imageCount: number, work: (next: NextPart) => Promise<void>): Promise<MeasuredPart[]>;
@@ -152,5 +152,5 @@ async function evaluate({ registry, measure, id, onProgress, size }: StageContex
 }
 
 function requireEqual(found: number | null, expected: number, what: string): void {
-  if (found !== expected) throw new Error(`Wrong: ${found} ${what}, and not ${expected}.`);
+  if (found !== expected) throw new Error(`Expected ${expected} ${what}, got ${found}.`);
 }

@@ -182,7 +182,7 @@ export function createAgent(parts: AgentParts): Agent {
     const renew = async (): Promise<void> => {
       const renewal = await ledger.renew(lease, stopwatch.lapSeconds());
       // Another worker holds the run, or the child has settled it and is about to exit.
-      if (renewal === undefined) child.exitOrKill();
+      if (renewal === undefined) child.killAfterDelay();
       else if (renewal.status === 'CANCELING') cancel();
       else if (run.maxDurationSeconds !== null && renewal.busySeconds > run.maxDurationSeconds) {
         verdict ??= TIMED_OUT_RUN;

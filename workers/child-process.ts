@@ -41,8 +41,10 @@ export interface Child {
   /** Time since it last made progress. */
   silentForMs(): number;
   kill(): void;
-  /** Ends a child whose run is no longer ours: asks it to exit, and kills it a moment later. */
-  exitOrKill(): void;
+  /**
+   * Kills the child after a delay unless it exits first: its lease has ended, or it has settled the run and is exiting.
+   */
+  killAfterDelay(): void;
 }
 
 const STDERR_TAIL_LENGTH = 4_000;
@@ -50,7 +52,7 @@ const STDERR_TAIL_LENGTH = 4_000;
 const LOG_ENTRY = '{"level":';
 const KILL_DELAY_MS = 3_000;
 
-/** If nothing would be lost, a child ends as soon as it checks for a stop. */
+/** Node with this process's options, started by a wrapper that ends it when this process dies. */
 const [execPath = process.execPath, ...execArgv] = [...PARENT_DEATH_SIGNAL, process.execPath, ...process.execArgv];
 
 /**
@@ -128,7 +130,7 @@ export function startChild(
     silentForMs: () => performance.now() - aliveMs,
     askToStop: (reason) => send({ kind: 'STOP', reason }),
     kill: () => void child.kill('SIGKILL'),
-    exitOrKill: () => {
+    killAfterDelay: () => {
       killTimer ??= setTimeout(() => void child.kill('SIGKILL'), KILL_DELAY_MS);
     },
   };

@@ -118,7 +118,7 @@ export function drawStain(draw: Draw): Stain {
  * The picture, RGB uint8 `[sizePx, sizePx, 3]`. Stain amounts are drawn towards the laboratory's means, so that the
  * mean colour of an image contains little information about its content.
  */
-export function develop(canvas: Canvas, stain: Stain, draw: Draw): Buffer {
+export function renderTissue(canvas: Canvas, stain: Stain, draw: Draw): Buffer {
   const strength = (amounts: Float32Array, target: number): number => {
     const mean = amounts.reduce((sum, amount) => sum + amount, 0) / amounts.length;
     return Math.min(1.5, Math.max(0.62, target / Math.max(mean, 1e-3))) * between(draw, 0.93, 1.07);

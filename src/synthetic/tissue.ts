@@ -10,7 +10,7 @@ import {
   createCanvas,
   createDraw,
   createNoise,
-  develop,
+  renderTissue,
   drawStain,
   fillBlob,
   type Canvas,
@@ -81,7 +81,7 @@ export function drawImage(label: TissueLabel, imageSizePx: number, stain: Stain,
   const noise = createNoise(draw);
   PAINTERS[label](canvas, draw, noise);
   if (draw() < 0.5) drawCleft(canvas, draw, noise);
-  return develop(canvas, stain, draw);
+  return renderTissue(canvas, stain, draw);
 }
 
 type Painter = (canvas: Canvas, draw: Draw, noise: Noise) => void;

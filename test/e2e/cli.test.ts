@@ -53,17 +53,17 @@ after(() => registry.close());
 interface Started {
   readonly pid: number;
   /** Output so far. */
-  readonly said: { stdout: string; stderr: string };
+  readonly output: { stdout: string; stderr: string };
   readonly outcome: Promise<Outcome>;
   interrupt(): void;
 }
 
 function started(child: ChildProcessByStdio<null, Readable, Readable>): Started {
-  const said = { stdout: '', stderr: '' };
+  const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const)
-    child[name].setEncoding('utf8').on('data', (words: string) => void (said[name] += words));
-  const outcome = new Promise<Outcome>((resolve) => child.on('close', (code) => resolve({ code, ...said })));
-  return { pid: child.pid ?? assert.fail('not started'), said, outcome, interrupt: () => void child.kill('SIGINT') };
+    child[name].setEncoding('utf8').on('data', (words: string) => void (output[name] += words));
+  const outcome = new Promise<Outcome>((resolve) => child.on('close', (code) => resolve({ code, ...output })));
+  return { pid: child.pid ?? assert.fail('not started'), output, outcome, interrupt: () => void child.kill('SIGINT') };
 }
 
 /** Environment variables that control colours in addition to the terminal: with CI set, Node shows none. */
@@ -472,10 +472,10 @@ describe('from images to weights', () => {
       '--batch-size',
       '8',
     ]);
-    const id = await eventually('the run', () => /^run (\S+)$/m.exec(pretraining.said.stderr)?.[1], RUN_MS);
-    await eventually('its first step', () => /loss \d/.exec(pretraining.said.stderr) ?? undefined, RUN_MS);
+    const id = await eventually('the run', () => /^run (\S+)$/m.exec(pretraining.output.stderr)?.[1], RUN_MS);
+    await eventually('its first step', () => /loss \d/.exec(pretraining.output.stderr) ?? undefined, RUN_MS);
     const log = start(['runs', 'logs', '-f', id]);
-    await eventually('its log', () => /STARTED/.exec(log.said.stdout) ?? undefined, RUN_MS);
+    await eventually('its log', () => /STARTED/.exec(log.output.stdout) ?? undefined, RUN_MS);
     for (const watching of [pretraining, log]) {
       watching.interrupt();
       const { code, stderr } = await watching.outcome;
@@ -598,8 +598,8 @@ describe('from images to weights', () => {
     );
     assert.deepEqual([imported.encoder, imported.model.slug], ['RESNET18', 'brought']);
     assert.match(await done('models', 'show', 'brought'), /imported from/);
-    const unsaid = await paraffin(['models', 'import', file, '--model', 'brought']);
-    assert.equal(unsaid.code, 2);
+    const withoutContract = await paraffin(['models', 'import', file, '--model', 'brought']);
+    assert.equal(withoutContract.code, 2);
 
     const uploads = (): Promise<string[]> => readdir(path.join(server.folder, 'uploads'));
     const uploadsBefore = await uploads();
@@ -699,7 +699,7 @@ describe('worker', () => {
       PARAFFIN_DATA_DIR: server.folder,
       PARAFFIN_LOG_LEVEL: 'info',
     });
-    await eventually('the worker', () => /the worker waits for runs/.exec(second.said.stderr) ?? undefined, RUN_MS);
+    await eventually('the worker', () => /the worker waits for runs/.exec(second.output.stderr) ?? undefined, RUN_MS);
     const [process = assert.fail('no worker process')] = await childrenOf(second.pid);
     second.interrupt();
     const { code, stderr } = await second.outcome;

@@ -12,7 +12,7 @@ import type { FloatDtype } from '../../workers/engine/tensorflow.ts';
 import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
 import { formulaHead, formulaImages, formulaViews, formulaWeights, noise } from './formula.ts';
 
-/** Half the distance between neighbours among numbers with eight bits of fraction. */
+/** Half the distance between adjacent numbers with eight significant bits. */
 const ROUNDING = 2 ** -9;
 const expectedFile = z.object({
   oracle: z.string(),
@@ -50,7 +50,7 @@ function describeSupported(what: string, tests: () => void): void {
     describe(what, tests);
     return;
   }
-  test(`${what}: the engine says that this processor has no bfloat16, and it has none`, () => {
+  test(`${what}: the engine refuses, because this processor has no bfloat16`, () => {
     const encoder = encoderFromWeights('RESNET18', formulaWeights('RESNET18'), 'bfloat16');
     assert.throws(() => encoder.forward(formulaImages(expected.count, expected.sidePx, expected.sidePx)));
   });
@@ -125,8 +125,8 @@ describeSupported(`an encoder that computes in bfloat16, beside ${expected.oracl
     assert.equal(liveTensorCount(), before);
   });
 
-  // Held to autocast and not to a bound that somebody chose: a training amplifies roundings, and after the first step
-  // of eight images gradients differ by 40 % in either library.
+  // Compared with autocast instead of a fixed bound, because training amplifies rounding errors: after the first step
+  // of eight images the gradients differ by 40 % in either library.
   test("trains SimCLR with losses as near to float32's as autocast's are", async () => {
     const { training, count } = expected;
     const lossesIn = async (computeDtype: FloatDtype): Promise<number[]> => {

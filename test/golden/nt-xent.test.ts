@@ -52,7 +52,7 @@ describe('NT-Xent', () => {
     [16, 0.1],
     [16, 5],
   ] as const) {
-    test(`is the slow definition for ${imageCount} images at temperature ${temperature}`, () => {
+    test(`equals the slow definition for ${imageCount} images at temperature ${temperature}`, () => {
       const rows = randomRows(2 * imageCount, 7, `rows ${imageCount}`);
       near(run(rows, temperature).loss, slowNtXent(rows, temperature), 2e-5);
     });

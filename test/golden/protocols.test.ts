@@ -1,4 +1,7 @@
-/** The protocols against scikit-learn and SciPy: what is chosen on inner folds, and what is said of other groups. */
+/**
+ * The protocols against scikit-learn and SciPy: what is chosen on inner folds, and how far results hold for other
+ * groups.
+ */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
@@ -61,7 +64,7 @@ function partsOf(groups: readonly number[]): { readonly train: Int32Array; reado
   };
 }
 
-const MAKERS = { linearProbes: linearProbe, nearestNeighbours, ridgeClassifiers: ridgeClassifier } as const;
+const CLASSIFIERS = { linearProbes: linearProbe, nearestNeighbours, ridgeClassifiers: ridgeClassifier } as const;
 
 for (const kind of ['linearProbes', 'nearestNeighbours', 'ridgeClassifiers'] as const) {
   describe(`${kind} equal scikit-learn`, () => {
@@ -74,7 +77,7 @@ for (const kind of ['linearProbes', 'nearestNeighbours', 'ridgeClassifiers'] as 
           groups: wanted.groups.map(String),
           labelNames: Array.from({ length: wanted.labelCount }, (_, label) => `label ${label}`),
         };
-        const classifier: Classifier<object> = MAKERS[kind](embedded, images, 1);
+        const classifier: Classifier<object> = CLASSIFIERS[kind](embedded, images, 1);
         const { train, test: tested } = partsOf(wanted.groups);
         const { probabilities, facts } = await classifier.classify(train, tested, () => Promise.resolve());
         assert.equal(
@@ -138,7 +141,7 @@ describe('metrics of numbers equal scikit-learn and SciPy', () => {
       });
     }
   }
-  test('a constant has no correlation, and equal numbers no spread', () => {
+  test('a constant prediction has no correlation, and a constant truth no R squared', () => {
     const pooled = { truth: Float64Array.of(1, 2, 3), predicted: Float64Array.of(5, 5, 5) };
     assert.ok(Number.isNaN(spearmanCorrelation(pooled)));
     assert.ok(Number.isNaN(rSquared({ truth: pooled.predicted, predicted: pooled.truth })));

@@ -128,13 +128,16 @@ async function stepsKept(runId: string): Promise<number[]> {
   );
 }
 
-/** Resolves when the training has saved more states than `count`, and is therefore busy with the next steps. */
-async function untilMoreStatesThan(runId: string, count: number): Promise<number> {
+/**
+ * Resolves when the training has saved a state of a later step, and is therefore busy with the next steps. Earlier
+ * states may be deleted meanwhile.
+ */
+async function untilStateAfter(runId: string, step: number): Promise<number> {
   return eventually(
-    'one more training state',
+    `a training state after step ${step}`,
     async () => {
-      const { length } = await stepsKept(runId);
-      return length > count ? length : undefined;
+      const latest = (await stepsKept(runId)).at(-1) ?? 0;
+      return latest > step ? latest : undefined;
     },
     RUN_DEADLINE_MS,
   );
@@ -236,7 +239,7 @@ function stepsOfKeeping(): number[] {
 test('a training that is killed between two saved states reaches the same losses and weights, bit for bit', async () => {
   const step = KEEP_EVERY + Math.ceil(KEEP_EVERY / 2);
   const run = await launchPretraining();
-  await untilMoreStatesThan(run.id, 0);
+  await untilStateAfter(run.id, 0);
   backup = { file: path.join(base, 'meanwhile.tar'), runId: run.id };
   const { damaged } = await writeBackup({
     databaseUrl: database.url,
@@ -297,18 +300,18 @@ async function noneAlive(pids: readonly number[]): Promise<void> {
 
 describe('one training that is interrupted in every way', () => {
   let run: RunRecord;
-  let kept = 0;
+  let keptStep = 0;
 
   test('continues from its last state when its child is killed', async () => {
     run = await launchPretraining();
-    kept = await untilMoreStatesThan(run.id, kept);
+    keptStep = await untilStateAfter(run.id, keptStep);
     process.kill(await busyChild(), 'SIGKILL');
     await eventually('the second attempt', async () => ((await runOf(run.id)).attempt === 2 ? true : undefined));
-    kept = await untilMoreStatesThan(run.id, kept);
+    keptStep = await untilStateAfter(run.id, keptStep);
     assert.deepEqual(await stepsKept(run.id), [KEEP_EVERY, 2 * KEEP_EVERY]);
   });
 
-  test('leaves no child if its worker is killed, and continues when the lease lapses', async () => {
+  test('leaves no child if its worker is killed, and continues when the lease expires', async () => {
     const child = await busyChild();
     assert.equal(
       await processGroupOf(child),
@@ -324,7 +327,7 @@ describe('one training that is interrupted in every way', () => {
     // Otherwise the lease would expire only after half a minute.
     await database.db.run.update({ where: { id: run.id }, data: { leaseExpiresAt: new Date(0) } });
     await nextWorker();
-    kept = await untilMoreStatesThan(run.id, kept);
+    keptStep = await untilStateAfter(run.id, keptStep);
   });
 
   test('waits in the queue if its worker is asked to end, and the next worker takes it', async () => {
@@ -335,10 +338,10 @@ describe('one training that is interrupted in every way', () => {
     assert.equal((await runOf(run.id)).status, 'QUEUED');
     assert.equal(await isAlive(child), false);
     await noneAlive(family);
-    assert.ok((await stepsKept(run.id)).length > kept, 'it kept where it was');
-    kept = (await stepsKept(run.id)).length;
+    assert.ok(((await stepsKept(run.id)).at(-1) ?? 0) > keptStep, 'it saved a state before it ended');
+    keptStep = (await stepsKept(run.id)).at(-1) ?? 0;
     await nextWorker();
-    await untilMoreStatesThan(run.id, kept);
+    await untilStateAfter(run.id, keptStep);
   });
 
   test('is CANCELED within ten seconds, and finishes when it is resumed', async () => {

@@ -245,15 +245,15 @@ describe('a backup or restore that is interrupted leaves nothing behind', () => 
     test(`a restore by ${signal}: no folder's content and no PostgreSQL`, async () => {
       const dataDir = path.join(base, `ended-by-${signal}`);
       const restoring = command('restore', backup, '--data-dir', dataDir);
-      let said = '';
-      restoring.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')));
+      let output = '';
+      restoring.stderr.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
       const ended = once(restoring, 'exit');
       await eventually('the cluster to be made', () => isThere(path.join(dataDir, 'postgres', 'cluster')), 60_000);
       restoring.kill(signal);
       const [code] = await ended;
       if (signal !== 'SIGKILL') {
         assert.equal(code, 130);
-        assert.match(said, /all temporary files were removed/);
+        assert.match(output, /all temporary files were removed/);
       }
       await eventually('PostgreSQL to be gone', () => processesOn(dataDir), 60_000);
       await eventually(

@@ -265,8 +265,8 @@ describe('a model card', () => {
   }
 
   async function cardOf(checkpointId: string): Promise<string> {
-    const asked = await server.ask('query ($id: ID!) { checkpoint(id: $id) { cardUrl } }', { id: checkpointId });
-    const response = await fetch(server.url + String(at(asked, 'data.checkpoint.cardUrl')));
+    const answer = await server.ask('query ($id: ID!) { checkpoint(id: $id) { cardUrl } }', { id: checkpointId });
+    const response = await fetch(server.url + String(at(answer, 'data.checkpoint.cardUrl')));
     assert.equal(response.status, 200);
     assert.equal(response.headers.get('content-type'), 'text/markdown; charset=utf-8');
     return response.text();

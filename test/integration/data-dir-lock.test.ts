@@ -54,7 +54,7 @@ test('the next holder finds the note of the last one, unless that released the l
   killed.kill('SIGKILL');
   await once(killed, 'exit');
   // A read-only command does not remove the note for the next server.
-  for (let look = 0; look < 2; look += 1) {
+  for (let attempt = 0; attempt < 2; attempt += 1) {
     const lock = await lockDataDir(folder);
     assert.equal(lock.leftBehind, 'began at one');
     await lock.release();

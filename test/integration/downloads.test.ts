@@ -146,7 +146,7 @@ describe('a checkpoint', () => {
 
 describe('missing downloads', () => {
   const cases: readonly [string, () => string, number, string][] = [
-    ['a format that nobody knows', () => `/checkpoints/${checkpointId}/download?format=pickle`, 400, 'BAD_INPUT'],
+    ['an unknown format', () => `/checkpoints/${checkpointId}/download?format=pickle`, 400, 'BAD_INPUT'],
     [
       'two formats at once',
       () => `/checkpoints/${checkpointId}/download?format=onnx&format=safetensors`,
@@ -161,7 +161,7 @@ describe('missing downloads', () => {
     ],
     ['an invalid id', () => '/checkpoints/champion/download', 404, 'CHECKPOINT_NOT_FOUND'],
     ['an unknown artifact', () => `/artifacts/${'0'.repeat(64)}`, 404, 'ARTIFACT_NOT_FOUND'],
-    ['a path that climbs', () => '/artifacts/..%2f..%2fadmin-key', 404, 'ARTIFACT_NOT_FOUND'],
+    ['a path that leaves the folder', () => '/artifacts/..%2f..%2fadmin-key', 404, 'ARTIFACT_NOT_FOUND'],
     [
       'a thumbnail of nothing',
       () => '/datasets/00000000-0000-7000-8000-000000000000/thumbnails/0.webp',

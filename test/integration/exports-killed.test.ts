@@ -1,6 +1,6 @@
 /**
- * A worker, a server or a command line is killed while it makes, serves or fetches an export: nothing of that is left,
- * and the next try gives the whole file.
+ * A worker, a server or a command line is killed while it creates, serves or downloads an export: no unfinished file
+ * remains, and the next attempt delivers the whole file.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -25,9 +25,9 @@ const ROOT = path.resolve(import.meta.dirname, '../..');
 const PROGRAM = path.join(ROOT, 'src/cli/main.ts');
 /** Deadline of a run on two busy cores, including the time to load TensorFlow. */
 const RUN_MS = 120_000;
-/** Attempts to stop a process while it stores a file, which takes a fraction of a second. */
-const CATCHES = 8;
-/** Looks at the folder in a row, without waiting in between. */
+/** Attempts to freeze a process while it stores a file, which takes a fraction of a second. */
+const FREEZE_ATTEMPTS = 8;
+/** Consecutive checks of the folder without a wait. */
 const CHECKS_PER_TURN = 100;
 /** Bytes of a download before it stalls. */
 const FIRST_BYTES = 1_000_000;
@@ -62,8 +62,8 @@ const startServer = (): Promise<ServerProcess> =>
   });
 
 /**
- * A connection for each request: on a busy machine a kept one would be taken up in the very moment in which it is
- * closed for idling.
+ * A connection for each request: on a busy machine a client might reuse a connection just when it is closed because it
+ * is idle.
  */
 const headers = (): Record<string, string> => ({ connection: 'close', authorization: `Bearer ${key}` });
 
@@ -91,7 +91,7 @@ async function importWeights(seed: number): Promise<unknown> {
   );
 }
 
-/** What a download gives, once it is what was registered as proven. */
+/** The downloaded bytes, once they equal those that are registered as verified. */
 async function downloaded(format: Format): Promise<Buffer> {
   const bytes = await eventually(
     `a download of ${format}`,
@@ -111,13 +111,13 @@ async function downloaded(format: Format): Promise<Buffer> {
 const urlOf = (format: Format): string => `${server.url}/checkpoints/${checkpointId}/download?format=${format}`;
 const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-/** What is unfinished: folders of work, and files on their way into the artifact store. */
+/** Unfinished files and folders: those of runs, of downloads, and those not yet moved into the artifact store. */
 async function unfinished(): Promise<string[]> {
   const folders = [path.join(dataDir, 'work'), path.join(dataDir, 'artifacts', 'tmp'), path.join(dataDir, 'downloads')];
   const entries = await Promise.all(
     folders.map((folder) => readdir(folder, { recursive: true, withFileTypes: true }).catch(() => [])),
   );
-  // The server's own folder stays for its next file; a run's goes with it.
+  // The server's own folder is kept for its next file; that of a run is deleted with the run.
   return entries
     .flat()
     .filter((entry) => entry.isFile() || entry.name !== 'server')
@@ -128,7 +128,7 @@ async function nothingIsLeft(): Promise<void> {
   await eventually('nothing unfinished to be left', async () =>
     (await unfinished()).length === 0 ? true : undefined,
   ).catch(async () => assert.deepEqual(await unfinished(), []));
-  // Every artifact that is there is registered: a second try has made the same bytes as the one that was killed.
+  // Every stored artifact is registered: the second attempt wrote the same bytes as the killed one.
   const stored = (
     await readdir(path.join(dataDir, 'artifacts', 'sha256'), { recursive: true, withFileTypes: true })
   ).filter((entry) => entry.isFile());
@@ -136,7 +136,7 @@ async function nothingIsLeft(): Promise<void> {
   assert.deepEqual(stored.map(({ name }) => name).sort(), rows.map(({ sha256 }) => sha256).sort());
 }
 
-/** The files that the server, or any run, has half-stored. */
+/** The files that the server, or any run, has only partly stored. */
 async function halfStored(writer: 'server' | 'run'): Promise<string[]> {
   const folder = path.join(dataDir, 'artifacts', 'tmp');
   return (await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []))
@@ -151,8 +151,9 @@ async function processOf(program: string): Promise<number | undefined> {
 }
 
 /**
- * Freezes a process while it has a file half-stored, so that what is killed then has certainly left one.
- * @param begin starts work that stores something, and says when that is over; called again when the moment was missed.
+ * Freezes a process while it stores a file, so that killing it certainly leaves an unfinished one.
+ * @param begin starts work that stores a file, and returns a check of whether it has ended; called again if the moment
+ * was missed.
  * @returns the frozen process.
  */
 async function frozenWhileStoring(
@@ -160,12 +161,12 @@ async function frozenWhileStoring(
   program: string,
   begin: () => Promise<() => Promise<boolean>>,
 ): Promise<number> {
-  for (let attempt = 1; attempt <= CATCHES; attempt += 1) {
+  for (let attempt = 1; attempt <= FREEZE_ATTEMPTS; attempt += 1) {
     const isOver = await begin();
     const caught = await eventually(
       'something to be stored',
       async () => {
-        for (let look = 1; look <= CHECKS_PER_TURN; look += 1) {
+        for (let check = 1; check <= CHECKS_PER_TURN; check += 1) {
           if ((await halfStored(writer)).length === 0) continue;
           const pid = await processOf(program);
           if (pid === undefined) continue;
@@ -179,10 +180,10 @@ async function frozenWhileStoring(
     );
     if (caught !== 'MISSED') return caught;
   }
-  throw new Error(`It was not caught while it stores, in ${CATCHES} tries.`);
+  throw new Error(`It was never frozen while storing a file, in ${FREEZE_ATTEMPTS} attempts.`);
 }
 
-/** Makes a format anew, whatever is known of it. */
+/** Exports a format again, even if an export of it exists. */
 async function launchExport(format: Format): Promise<() => Promise<boolean>> {
   const answer = await ask(
     'mutation ($input: ExportCheckpointInput!) { exportCheckpoint(input: $input) { run { id } userErrors { code } } }',
@@ -238,8 +239,8 @@ test('a server that is killed while a download waits for its file leaves no proc
   await nothingIsLeft();
 });
 
-/** Otherwise they would only after a while. */
-async function leasesLapse(): Promise<void> {
+/** Without waiting for the end of their term. */
+async function expireLeases(): Promise<void> {
   await database.db.run.updateMany({ where: { status: 'RUNNING' }, data: { leaseExpiresAt: new Date(0) } });
 }
 
@@ -249,7 +250,7 @@ test('server, worker and child that are killed at once leave nothing after the n
   for (const pid of family) process.kill(pid, 'SIGKILL');
   await untilAllEnded([...family, child]);
   assert.ok((await halfStored('run')).length > 0, 'as after a power cut');
-  await leasesLapse();
+  await expireLeases();
   server = await startServer();
   await downloaded('TFJS');
   await nothingIsLeft();
@@ -268,7 +269,7 @@ test('a server that is killed while it stores weights itself leaves nothing afte
   for (const pid of family) process.kill(pid, 'SIGKILL');
   await untilAllEnded(family);
   assert.ok((await halfStored('server')).length > 0, 'as after a power cut');
-  await leasesLapse();
+  await expireLeases();
   server = await startServer();
   assert.deepEqual(await halfStored('server'), []);
   assert.deepEqual(at(await importWeights(2), 'data.importCheckpoint.userErrors'), []);
@@ -277,13 +278,13 @@ test('a server that is killed while it stores weights itself leaves nothing afte
 
 interface GatedServer {
   readonly url: string;
-  /** The ranges that were asked for. */
+  /** The requested ranges. */
   readonly ranges: readonly string[];
   open(): void;
   close(): Promise<void>;
 }
 
-/** A proxy that, until it is opened, lets the first bytes of a file through and then stands still. */
+/** A proxy that, until it is opened, passes only the first bytes of a file and then stalls. */
 async function startGatedServer(): Promise<GatedServer> {
   let isOpen = false;
   const ranges: string[] = [];
@@ -326,12 +327,12 @@ async function startGatedServer(): Promise<GatedServer> {
   };
 }
 
-test('a download to --out that is killed leaves no file of that name; the same command continues and tidies up', async (context) => {
+test('a download to --out that is killed leaves no file of that name; the same command continues and deletes the partial files', async (context) => {
   const [door, folder] = [await startGatedServer(), path.join(dataDir, 'desk')];
   context.after(door.close);
   await mkdir(folder);
   const out = path.join(folder, 'encoder.bin');
-  await writeFile(`${out}.part`, 'of somebody else');
+  await writeFile(`${out}.part`, 'of another program');
   const download = (format: Format): { child: ChildProcess; ended: Promise<unknown[]> } => {
     const child = spawn(process.execPath, [PROGRAM, 'download', checkpointId, '--format', format, '--out', out], {
       env: childEnvironment({ PARAFFIN_DATA_DIR: folder, PARAFFIN_URL: door.url, PARAFFIN_API_KEY: key }),
@@ -356,12 +357,12 @@ test('a download to --out that is killed leaves no file of that name; the same c
     );
     child.kill('SIGKILL');
     await ended;
-    assert.ok(!(await readdir(folder)).includes('encoder.bin'), 'half a file has no name that somebody would load');
+    assert.ok(!(await readdir(folder)).includes('encoder.bin'), 'an incomplete file does not have the requested name');
   }
   door.open();
   const { ended } = download('ONNX');
   assert.deepEqual(await ended, [0, null]);
-  assert.equal(door.ranges.at(-1), `bytes=${FIRST_BYTES}-`, 'it continues');
+  assert.equal(door.ranges.at(-1), `bytes=${FIRST_BYTES}-`, 'the download continues');
   assert.deepEqual(await readdir(folder), ['encoder.bin', 'encoder.bin.part'], 'neither part is left');
   assert.ok((await readFile(out)).equals(await downloaded('ONNX')));
 });

@@ -93,7 +93,7 @@ describe('GraphQL', () => {
       JSON.stringify({ query: 'query a { viewer { role } }', operationName: 'b' }),
       { code: 'OPERATION_RESOLUTION_FAILURE', status: 400 },
     ],
-    ['a body that is no JSON', '{"query": ', { code: 'BAD_REQUEST', status: 400 }],
+    ['a body that is not JSON', '{"query": ', { code: 'BAD_REQUEST', status: 400 }],
     ['a batch', `[${query('{ viewer { role } }')}]`, { code: 'BAD_REQUEST', status: 400 }],
     [
       'a body over a megabyte',
@@ -321,15 +321,15 @@ describe('draining', () => {
     const held = new Promise<boolean>((resolve) => {
       release = () => resolve(true);
     });
-    const asked = Promise.withResolvers<undefined>();
+    const statusRequested = Promise.withResolvers<undefined>();
     const other = await startTestServer(database, {
       isReady: () => {
-        asked.resolve(undefined);
+        statusRequested.resolve(undefined);
         return held;
       },
     });
     const pending = fetch(`${other.url}/readyz`);
-    await asked.promise;
+    await statusRequested.promise;
     // Far longer than this test may take: an idle connection that is not closed at once fails it.
     const drained = other.http.drain(3_600_000);
     await assert.rejects(fetch(`${other.url}/healthz`));
@@ -340,12 +340,12 @@ describe('draining', () => {
   });
 
   test('closes connections that do not end in time', async () => {
-    const asked = Promise.withResolvers<undefined>();
+    const statusRequested = Promise.withResolvers<undefined>();
     const other = await startTestServer(database, {
-      runCounts: () => (asked.resolve(undefined), new Promise(() => undefined)),
+      runCounts: () => (statusRequested.resolve(undefined), new Promise(() => undefined)),
     });
     const pending = assert.rejects(fetch(`${other.url}/metrics`));
-    await asked.promise;
+    await statusRequested.promise;
     await other.http.drain(100);
     await pending;
     await other.close();

@@ -116,8 +116,16 @@ describe('a decoder that', () => {
   };
   const orders: readonly (readonly [string, HostileOrder, RegExp])[] = [
     ['crashes', { do: 'CRASH' }, /SIG(ABRT|ILL|TRAP)/],
-    ['sends what is no frame', { do: 'TALK', base64: Buffer.alloc(64, 255).toString('base64') }, /an invalid message/],
-    ['sends no JSON', { do: 'TALK', base64: Buffer.from('\x02\0\0\0ab').toString('base64') }, /an invalid message/],
+    [
+      'sends bytes that are not a frame',
+      { do: 'TALK', base64: Buffer.alloc(64, 255).toString('base64') },
+      /an invalid message/,
+    ],
+    [
+      'sends a header that is not JSON',
+      { do: 'TALK', base64: Buffer.from('\x02\0\0\0ab').toString('base64') },
+      /an invalid message/,
+    ],
     ['answers out of turn', { do: 'TALK', base64: frame({ kind: 'READY', bodyByteSize: 0 }) }, /READY/],
     [
       'names an issue that is not one',
@@ -137,8 +145,8 @@ describe('a decoder that', () => {
       { do: 'TALK', base64: frame({ ...image, pixelDigest: '../..' }) },
       /an invalid message/,
     ],
-    ['sends more than it asked room for', { do: 'SEND_TOO_MUCH' }, /an invalid message/],
-    ['asks for more room than there is', { do: 'ASK_TOO_MUCH' }, /RESERVE/],
+    ['sends more bytes than it reserved', { do: 'SEND_TOO_MUCH' }, /an invalid message/],
+    ['reserves more memory than allowed', { do: 'ASK_TOO_MUCH' }, /RESERVE/],
   ];
   let box: Box;
   before(async () => {
@@ -146,7 +154,7 @@ describe('a decoder that', () => {
   });
   after(() => box.close());
   for (const [what, hostile, reason] of orders) {
-    test(`${what} costs that one image, once a fresh one has done it too`, async () => {
+    test(`${what} loses only that image, after a new decoder has failed on it too`, async () => {
       const failuresBefore = box.failures.length;
       const failed = await box.prepare(order(hostile));
       assert.ok(failed.outcome === 'REFUSED');
@@ -203,8 +211,8 @@ describe('an import', () => {
     const crashing: ImageDecoders = {
       ...{ processCount: 1, thumbnail: box.decoders.thumbnail, [Symbol.asyncDispose]: async () => undefined },
       prepare: async (request) => {
-        const isPoison = request.file.byteSize < 100;
-        return (isPoison ? hostile : box).decoders.prepare(request);
+        const crashesDecoder = request.file.byteSize < 100;
+        return (crashesDecoder ? hostile : box).decoders.prepare(request);
       },
     };
     const disturbed = await importWith(context, box, { decoders: crashing });

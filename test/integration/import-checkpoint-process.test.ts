@@ -68,7 +68,7 @@ test('the process returns the same bytes as the reader in-process', async () => 
   const { bytes, ...factsHere } = here;
   assert.deepEqual(facts, factsHere);
   assert.equal(kept, createHash('sha256').update(bytes).digest('hex'));
-  assert.ok(turns > 10, `the event loop was left to others ${turns} times`);
+  assert.ok(turns > 10, `the event loop ran ${turns} timers meanwhile`);
 });
 
 test('a file that takes too long is abandoned, and its process killed', async () => {
@@ -136,7 +136,7 @@ describe('a hostile file is refused, and none of its code runs', () => {
       archive(pickle(op.dict(op.text('weight'), op.reduce(op.global('builtins', 'eval'), op.text('process.exit(1)'))))),
     ],
     [
-      'a nest that is too deep',
+      'lists nested too deeply',
       archive(
         pickle(
           Buffer.concat([

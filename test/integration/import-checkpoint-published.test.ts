@@ -283,11 +283,11 @@ describe('the published checkpoints', () => {
   });
 
   for (const [what, input, field] of [
-    ["contract of one's own", { inputContract: CONTRACT }, 'input.inputContract'],
-    ['model beside it', { modelSlug: 'mine' }, 'input.modelSlug'],
-    ["licence of one's own", { licence: 'MIT' }, 'input.licence'],
+    ["a contract of the user's", { inputContract: CONTRACT }, 'input.inputContract'],
+    ['another model', { modelSlug: 'mine' }, 'input.modelSlug'],
+    ["a licence of the user's", { licence: 'MIT' }, 'input.licence'],
   ] as const) {
-    test(`takes no ${what}`, async () => {
+    test(`is refused with ${what}`, async () => {
       assert.deepEqual(await faultOf({ publishedCheckpoint: 'ciga-resnet18', ...input }), ['BAD_INPUT', field]);
     });
   }

@@ -320,7 +320,7 @@ describe('importCheckpoint refuses', () => {
     ['a cut PyTorch file', inFile('torn.ckpt'), 'FORMAT_INVALID', 'input.path'],
     ['another network', inFile('foreign.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /transformer\.weight/],
     [
-      'an unusual prefix that nobody stated',
+      'an unusual prefix that was not stated',
       inFile('odd-prefix.safetensors'),
       'CHECKPOINT_KEYS_MISMATCH',
       'input.path',

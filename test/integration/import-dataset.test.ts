@@ -167,8 +167,8 @@ test('a dry run succeeds with the questions that would stop an import', async ()
 });
 
 test('a cancelled import leaves no version', async () => {
-  let asked = 0;
-  const run = await launch({ accept: ['FEWER_THAN_BEFORE'] }, () => ((asked += 1) > 3 ? 'CANCEL' : 'NO'));
+  let stopChecks = 0;
+  const run = await launch({ accept: ['FEWER_THAN_BEFORE'] }, () => ((stopChecks += 1) > 3 ? 'CANCEL' : 'NO'));
   await assert.rejects(run.execute(), (error: unknown) => error instanceof TaskStopped && error.reason === 'CANCEL');
   assert.equal(await versionsOf(run.runId), 0);
 });

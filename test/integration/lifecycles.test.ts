@@ -15,22 +15,22 @@ import { dropSupersededStates } from '../../src/modules/runs/index.ts';
 import { withStoredBytesLock } from '../../src/platform/advisory-lock.ts';
 import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { ADMIN } from '../support/registry.ts';
-import { FAULT, openRunStage } from '../support/run-stage.ts';
+import { FAULT, openRunFixture } from '../support/run-fixture.ts';
 
 const OLD = new Date('2020-01-01T00:00:00Z');
 const CUTOFF = new Date('2021-01-01T00:00:00Z');
 
-const stage = await openRunStage();
-const { database, registry, claim } = stage;
+const fixture = await openRunFixture();
+const { database, registry, claim } = fixture;
 const { db, transact } = database;
 let store: LocalArtifactStore;
 
 before(() => {
-  store = openArtifactStore(path.join(stage.base, 'artifacts'));
+  store = openArtifactStore(path.join(fixture.base, 'artifacts'));
 });
-after(() => stage.close());
+after(() => fixture.close());
 beforeEach(async () => {
-  await stage.emptyQueue();
+  await fixture.emptyQueue();
   await db.trainingState.deleteMany();
   await db.embeddingSet.deleteMany();
 });
@@ -66,7 +66,7 @@ describe('the training states of a run', () => {
     const difference = { value: 0.1, ci95Low: 0, ci95High: 0.2 };
     return {
       ...scores,
-      datasetVersionId: stage.versionId,
+      datasetVersionId: fixture.versionId,
       datasetVersionName: 'runs-test@1',
       imageCount: 40,
       groupCount: 40,
@@ -87,7 +87,7 @@ describe('the training states of a run', () => {
     steps: readonly number[],
     macroF1: Readonly<Record<number, number>> = {},
   ): Promise<{ runId: string; lease: Awaited<ReturnType<typeof claim>>['lease']; states: Map<number, string> }> {
-    const { id } = await stage.launchPretraining({ probe: { enabled: false }, ...changes });
+    const { id } = await fixture.launchPretraining({ probe: { enabled: false }, ...changes });
     const { lease } = await claim();
     const states = new Map<number, string>();
     for (const step of steps) {
@@ -150,7 +150,7 @@ describe('the training states of a run', () => {
 
   test('are refused in a number that is not sensible', async () => {
     for (const keepStates of [0, -1, 1001, 1.5])
-      await assert.rejects(stage.launchPretraining({ keepStates }), { code: 'BAD_INPUT', field: 'input.keepStates' });
+      await assert.rejects(fixture.launchPretraining({ keepStates }), { code: 'BAD_INPUT', field: 'input.keepStates' });
   });
 
   test('free their bytes while the run goes on, but not while a backup reads them', async () => {
@@ -222,7 +222,7 @@ describe('embedding sets', () => {
       ({ source, datasetDigest }) => `${source} ${datasetDigest.slice(0, 4)}`,
     );
   const version = async (datasetDigest: string): Promise<string> => {
-    const { id } = await transact((tx) => registry.datasets.createDraftVersion(tx, { datasetId: stage.datasetId }));
+    const { id } = await transact((tx) => registry.datasets.createDraftVersion(tx, { datasetId: fixture.datasetId }));
     await db.datasetVersion.update({ where: { id }, data: { status: 'SEALED', digest: datasetDigest } });
     return id;
   };
@@ -232,8 +232,8 @@ describe('embedding sets', () => {
     const ours = digest('ours');
     await version(ours);
     const [first, second] = [
-      await stage.makeCheckpoint('RESNET18', 'shared'),
-      await stage.makeCheckpoint('RESNET18', 'shared'),
+      await fixture.makeCheckpoint('RESNET18', 'shared'),
+      await fixture.makeCheckpoint('RESNET18', 'shared'),
     ];
     for (const source of ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'] as const)
       await makeSet(source, source === 'CHECKPOINT' ? digest('shared') : digest(source), ours);
@@ -248,7 +248,7 @@ describe('embedding sets', () => {
     const [shared, other] = [digest('two versions'), digest('another')];
     const [first, second] = [await version(shared), await version(shared)];
     await version(other);
-    await stage.makeCheckpoint('RESNET18', 'kept');
+    await fixture.makeCheckpoint('RESNET18', 'kept');
     for (const datasetDigest of [shared, other]) {
       await makeSet('CHECKPOINT', digest('kept'), datasetDigest);
       await makeSet('RANDOM_ENCODER', digest('random'), datasetDigest);

@@ -210,8 +210,11 @@ describe('a busy server', () => {
 
   test('says so with 503, OVERLOADED and Retry-After, in GraphQL and on every route that uses the database', async () => {
     const held = Promise.withResolvers<Readonly<Record<string, number>>>();
-    const asked = Promise.withResolvers<undefined>();
-    const runCounts = (): Promise<Readonly<Record<string, number>>> => (asked.resolve(undefined), held.promise);
+    const statusRequested = Promise.withResolvers<undefined>();
+    const runCounts = (): Promise<Readonly<Record<string, number>>> => (
+      statusRequested.resolve(undefined),
+      held.promise
+    );
     const other = await startTestServer(database, { queueLimits, runCounts });
     const routes: readonly (readonly [path: string, statusBefore: number])[] = [
       ['/metrics', 200],
@@ -226,7 +229,7 @@ describe('a busy server', () => {
     ];
     try {
       const holder = fetch(`${other.url}/metrics`);
-      await asked.promise;
+      await statusRequested.promise;
       const refused = await post(other, '{ datasets { totalCount } }');
       assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '1']);
       const body: unknown = await refused.json();

@@ -176,7 +176,7 @@ describe('refused without a change', () => {
     assert.deepEqual(
       await applyMigrations(url, [CREATE_A, migration('2_broken', 'CREATE TABLE b (id int)')]),
       ['2_broken'],
-      'a mended one can be applied',
+      'a corrected migration can be applied',
     );
   });
 });

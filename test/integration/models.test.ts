@@ -95,7 +95,7 @@ describe('model and models', () => {
     ['neither id nor slug', '{ model { id } }'],
     ['both', '{ model(id: "x", slug: "y") { id } }'],
   ] as const) {
-    test(`${what} is no question`, async () => {
+    test(`${what} is refused`, async () => {
       const answer = await server.ask(text);
       assert.equal(at(answer, 'errors.0.extensions.code'), 'BAD_INPUT');
       assert.equal(at(answer, 'errors.0.extensions.field'), 'id');

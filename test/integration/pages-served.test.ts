@@ -21,7 +21,7 @@ before(async () => {
   await mkdir(path.join(folder, 'assets'));
   await writeFile(path.join(folder, 'index.html'), '<!doctype html><title>built pages</title>');
   await writeFile(path.join(folder, 'assets', 'index-abc123.js'), 'export {};');
-  await writeFile(path.join(folder, '.digest'), 'not for anybody');
+  await writeFile(path.join(folder, '.digest'), 'not to be served');
   database = await openTestDatabase();
   server = await startTestServer(database, { pagesDir: folder });
 });

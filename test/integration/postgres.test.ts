@@ -171,7 +171,7 @@ test('runs from a clone in a folder that only its owner can read', async (contex
 
 test('a root without all capabilities, as in a container, lets the server use a closed data directory', async (context) => {
   if (process.getuid?.() !== 0) {
-    context.diagnostic('Only root runs PostgreSQL as somebody else.');
+    context.diagnostic('Only root runs PostgreSQL as another user.');
     return;
   }
   const dataDir = await temporaryFolder(context);
@@ -185,9 +185,9 @@ test('a root without all capabilities, as in a container, lets the server use a 
   const child = spawn('setpriv', ['--bounding-set=-dac_read_search', '--inh-caps=-dac_read_search', '--', ...node], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
-  let said = '';
-  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')));
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
   const [code] = await once(child, 'exit');
-  assert.deepEqual([code, said.trim()], [0, 'started']);
+  assert.deepEqual([code, output.trim()], [0, 'started']);
   assert.equal((await stat(dataDir)).mode & 0o777, 0o710);
 });

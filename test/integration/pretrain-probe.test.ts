@@ -186,7 +186,7 @@ test('a labelled training is probed by default: series, baselines, a verdict wit
   assert.match(probe.overlap ?? '', /32 of the probe's 32 images and 4 of its 4 groups/);
   assert.ok(
     watched.events.some((event) => event.includes('groups are also in the training')),
-    'told at the start',
+    'reported at the start',
   );
   const last = await database.db.runEvent.findFirstOrThrow({
     where: { runId: watched.runId },

@@ -7,19 +7,19 @@ import { listenForAnnouncements } from '../../src/platform/announcements.ts';
 import { eventually } from '../support/eventually.ts';
 import { assertTakenSince } from '../support/instants.ts';
 import { ADMIN } from '../support/registry.ts';
-import { openRunStage } from '../support/run-stage.ts';
+import { openRunFixture } from '../support/run-fixture.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 
-const stage = await openRunStage();
-const { database, registry, launchPretraining, launchImport, claim } = stage;
+const fixture = await openRunFixture();
+const { database, registry, launchPretraining, launchImport, claim } = fixture;
 const announcements = await listenForAnnouncements(database.url, RUN_EVENTS_CHANNEL, () => undefined);
 after(async () => {
   await announcements.close();
-  await stage.close();
+  await fixture.close();
 });
 // Each test starts with an empty queue.
-beforeEach(stage.emptyQueue);
+beforeEach(fixture.emptyQueue);
 
 describe('the reports of a run', () => {
   test('events are numbered 1, 2, 3 even with simultaneous writers', async () => {
@@ -201,7 +201,7 @@ describe('following a run', () => {
       const seen = fromStart.length;
       await registry.ledger.report(lease, { progress });
       await eventually(
-        'a live event, long before the next look',
+        'a live event, long before the next poll',
         () => (fromStart.length > seen ? true : undefined),
         2_000,
       );

@@ -12,7 +12,7 @@ import {
 } from '../../src/modules/runs/index.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN } from '../support/registry.ts';
-import { FAULT, openRunStage } from '../support/run-stage.ts';
+import { FAULT, openRunFixture } from '../support/run-fixture.ts';
 
 const DIED: RunFailureRecord = {
   class: 'INFRASTRUCTURE',
@@ -22,7 +22,7 @@ const DIED: RunFailureRecord = {
 };
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
-const stage = await openRunStage();
+const fixture = await openRunFixture();
 const {
   database,
   registry,
@@ -32,14 +32,14 @@ const {
   launchPretraining,
   launchEvaluation,
   statusOf,
-  lapse,
+  expireLease,
   claim,
   eventKinds,
   runThatIs,
-} = stage;
-after(stage.close);
+} = fixture;
+after(fixture.close);
 // Each test starts with an empty queue.
-beforeEach(stage.emptyQueue);
+beforeEach(fixture.emptyQueue);
 
 describe('a lease', () => {
   test('that was lost allows no write', async () => {
@@ -97,20 +97,20 @@ describe('a lease', () => {
     return row;
   }
 
-  test('that lapsed returns the run to the queue; one that was renewed does not', async () => {
+  test('that expired returns the run to the queue; one that was renewed does not', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
-    await lapse(run.id);
+    await expireLease(run.id);
     assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING');
     assert.equal(await registry.ledger.requeueExpired(), 0);
-    await lapse(run.id);
+    await expireLease(run.id);
     assert.equal(await registry.ledger.requeueExpired(), 1);
     assert.equal(await statusOf(run.id), 'QUEUED');
     assert.equal(await registry.ledger.renew(lease), undefined);
     assert.equal((await claim()).lease.epoch, lease.epoch + 1);
   });
 
-  test('that lapsed while the database was unavailable gets the time of a lease to be renewed', async () => {
+  test('that expired while the database was unavailable gets the time of a lease to be renewed', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     let isUnavailable = true;
@@ -118,11 +118,11 @@ describe('a lease', () => {
       isUnavailable ? Promise.reject(new Error('connect ECONNREFUSED 127.0.0.1:5432')) : database.transact(work),
     );
     await assert.rejects(ledger.requeueExpired(), /ECONNREFUSED/);
-    await lapse(run.id);
+    await expireLease(run.id);
     isUnavailable = false;
     assert.equal(await ledger.requeueExpired(), 0);
     assert.notEqual(await ledger.renew(lease), undefined);
-    assert.equal(await registry.ledger.requeueExpired(), 0, 'it has come back');
+    assert.equal(await registry.ledger.requeueExpired(), 0, 'the renewed run keeps its lease');
   });
 
   test('shows what would be lost with its holder: the steps since the last saved state', async () => {
@@ -140,19 +140,19 @@ describe('a lease', () => {
     assert.deepEqual(await registry.runs.unfinishedWork(), { runCount: 0, unkeptStepCount: 0 });
   });
 
-  test('that lapses while the run is CANCELING makes it CANCELED', async () => {
+  test('that expires while the run is CANCELING makes it CANCELED', async () => {
     const id = await runThatIs('CANCELING');
-    await lapse(id);
+    await expireLease(id);
     await registry.ledger.requeueExpired();
     assert.equal(await statusOf(id), 'CANCELED');
   });
 
-  test('that lapses again and again ends the run as FAILED, but not as soon as a run that fails through its own fault', async () => {
+  test('that expires again and again ends the run as FAILED, but not as soon as a run that fails through its own fault', async () => {
     const run = await launchPretraining();
     for (let attempt = 1; attempt <= MAX_ATTEMPTS_WITHOUT_PROGRESS; attempt += 1) {
       assert.equal(await statusOf(run.id), 'QUEUED', `before attempt ${attempt}`);
       await claim();
-      await lapse(run.id);
+      await expireLease(run.id);
       await registry.ledger.requeueExpired();
     }
     const failed = await registry.runs.get(ADMIN, run.id);
@@ -165,8 +165,8 @@ describe('a lease', () => {
   test("identifies the folders in use: those of the run's last lease, while it is running", async () => {
     await launchPretraining();
     const first = await claim();
-    await lapse(first.lease.runId);
-    assert.deepEqual(await registry.ledger.held([first.lease]), [first.lease], 'nobody took it back yet');
+    await expireLease(first.lease.runId);
+    assert.deepEqual(await registry.ledger.held([first.lease]), [first.lease], 'its lease is not requeued yet');
     await registry.ledger.requeueExpired();
     const second = await claim();
     assert.deepEqual(await registry.ledger.held([first.lease, second.lease]), [second.lease]);
@@ -219,7 +219,7 @@ describe('a lease', () => {
   test('that two servers check is reaped once', async () => {
     const run = await launchPretraining();
     await claim();
-    await lapse(run.id);
+    await expireLease(run.id);
     const counts = await Promise.all([
       registry.ledger.requeueExpired(),
       registry.ledger.requeueExpired(),
@@ -408,7 +408,7 @@ describe('a run whose process dies', () => {
       for (let count = 0; count < MAX_FRUITLESS_ATTEMPTS; count += 1) {
         await registry.ledger.fail((await claim()).lease, unreachable);
         await claim();
-        await lapse(run.id);
+        await expireLease(run.id);
         await registry.ledger.requeueExpired();
         assert.equal(await statusOf(run.id), 'QUEUED');
       }

@@ -10,7 +10,7 @@ import {
   type RunStatus,
 } from '../../src/modules/runs/index.ts';
 import { ADMIN } from '../support/registry.ts';
-import { openRunStage } from '../support/run-stage.ts';
+import { openRunFixture } from '../support/run-fixture.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 const DIED: RunFailureRecord = {
@@ -20,7 +20,7 @@ const DIED: RunFailureRecord = {
   hint: null,
 };
 
-const stage = await openRunStage();
+const fixture = await openRunFixture();
 const {
   database,
   registry,
@@ -31,10 +31,10 @@ const {
   claim,
   eventKinds,
   runThatIs,
-} = stage;
-after(stage.close);
+} = fixture;
+after(fixture.close);
 // Each test starts with an empty queue.
-beforeEach(stage.emptyQueue);
+beforeEach(fixture.emptyQueue);
 
 describe('cancelling', () => {
   const expected: readonly (readonly [RunStatus, RunStatus | 'RUN_NOT_CANCELABLE'])[] = [

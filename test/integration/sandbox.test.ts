@@ -73,8 +73,8 @@ test('a process in the sandbox can be ended, whatever user it has become', async
         stdio: ['ignore', 'pipe', 'inherit', 'pipe'],
       });
       assert.ok(child.pid !== undefined && child.stdout !== null);
-      const [said]: unknown[] = await once(child.stdout, 'data');
-      assert.match(String(said), /busy/);
+      const [output]: unknown[] = await once(child.stdout, 'data');
+      assert.match(String(output), /busy/);
       const family = await familyOf(child.pid);
       child.kill('SIGKILL');
       await once(child, 'close');
@@ -85,7 +85,7 @@ test('a process in the sandbox can be ended, whatever user it has become', async
   }
 });
 
-test('its end is told without a signal to the process that started it', async (context) => {
+test('its exit is reported even though the process that started it gets no signal', async (context) => {
   for (const kind of await supportedKinds(context)) {
     const child = await startSandboxed({
       ...{ program: path.resolve(import.meta.dirname, '../support/stays-busy.ts'), reads: ['test/support/*'] },

@@ -159,7 +159,7 @@ describe('signing in', () => {
       );
       const cookie = cookieOf(response);
       assert.equal(await roleOf(cookie, fromPage, behindProxy), 'READER');
-      // What a neighbour could have set by http counts for nothing.
+      // A cookie without the prefix is ignored, because another site of the domain could have set it by http.
       assert.equal(await roleOf(cookie.replace('__Host-', ''), fromPage, behindProxy), 'ANONYMOUS');
       const plain = await signIn(secret, { ...secure, 'x-forwarded-proto': 'http' }, behindProxy);
       assert.doesNotMatch(String(plain.headers.getSetCookie()), /Secure|__Host/);
@@ -229,7 +229,7 @@ describe('signing in', () => {
 });
 
 describe('a session', () => {
-  /** Whatever they answer with, it is not a refusal; plainly, as `<img>` and `<a download>` ask. */
+  /** Routes that are requested without further headers, as by `<img>` and `<a download>`; a 404 is not a refusal. */
   const reads = (): readonly string[] => [
     '/metrics',
     `/artifacts/${SHA256}`,
@@ -350,7 +350,7 @@ describe('a session', () => {
 });
 
 describe('the end of a session', () => {
-  /** Refused from now on, at once, and the browser is told to forget it. */
+  /** The cookie is refused at once, and the response deletes it in the browser. */
   async function assertEnded(cookie: string): Promise<void> {
     const response = await fetch(`${server.url}/artifacts/${SHA256}`, { headers: { cookie } });
     assert.equal(response.status, 401);
@@ -500,7 +500,7 @@ describe('the end of a session', () => {
 
   for (const [what, token] of [
     ['a token that was never given out', 'x'.repeat(43)],
-    ['a token that is none', 'x'.repeat(42)],
+    ['a token of the wrong length', 'x'.repeat(42)],
     ['an empty one', ''],
     ['a long one', 'x'.repeat(4_000)],
     ['one with NUL and quotes', '%00"\'\\'],

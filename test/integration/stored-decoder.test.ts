@@ -74,7 +74,7 @@ test('the pixels are those of the decoder, byte by byte', async (context) => {
   const shardPath = await writeShard(box.folder, 's.tar', members);
   const { images } = indexShard(shardPath);
   // More than one request, of places in any order.
-  const asked = Array.from({ length: 150 }, (_, place) => ({ image: images[(place * 3) % 4], place: 149 - place }));
+  const requests = Array.from({ length: 150 }, (_, place) => ({ image: images[(place * 3) % 4], place: 149 - place }));
   const rules: readonly (readonly [number, DecodeQuality, ResizeRule])[] = [
     [64, 'FAST', 'SHORT_SIDE_THEN_CENTRE_CROP'],
     [64, 'EXACT', 'STRETCH'],
@@ -84,7 +84,7 @@ test('the pixels are those of the decoder, byte by byte', async (context) => {
     const decoder = await box.openDecoder({ ...rule, batchSize: 150, batchesAtOnce: 2 });
     const imageBytes = sizePx * sizePx * 3;
     const target = new Uint8Array(150 * imageBytes);
-    const wanted = asked.flatMap(({ image, place }) => {
+    const wanted = requests.flatMap(({ image, place }) => {
       if (image === undefined) return [];
       const read = async (bytes: Uint8Array): Promise<string> => {
         bytes.set(await storedBytes(shardPath, image));
@@ -156,7 +156,7 @@ describe('a decoder that', () => {
     ['refuses', { do: 'REFUSE' }, /cannot be decoded: refused/],
   ];
   for (const [what, hostile, words] of orders) {
-    test(`${what} fails the image that it had, by name, after a try alone`, async (context) => {
+    test(`${what} fails the image that it decoded, by name, after a second attempt on that image alone`, async (context) => {
       const box = await openBox(context, { program: PROGRAM });
       // The pixels of another image would make the file long again.
       const others = hostile.do === 'LEAVE_NO_PIXELS' ? [] : [grey(1), grey(2), grey(3)];
@@ -170,7 +170,7 @@ describe('a decoder that', () => {
     });
   }
 
-  test('hangs is given up', async (context) => {
+  test('hangs is ended after its time limit', async (context) => {
     const box = await openBox(context, { program: PROGRAM, timeoutMs: 1_000 });
     const reading = await readingOf(box, [grey(1), order({ do: 'HANG' })]);
     context.after(() => reading.close());
@@ -179,7 +179,7 @@ describe('a decoder that', () => {
     assert.deepEqual(await childrenOf(process.pid), []);
   });
 
-  test('does not come up ends the reading: no image is to blame', async (context) => {
+  test('does not start ends the reading without blaming an image', async (context) => {
     const box = await openBox(context, { program: path.resolve(PROGRAM, '../no-such-program.ts') });
     const reading = await readingOf(box, [grey(1)]);
     context.after(() => reading.close());
@@ -253,8 +253,8 @@ describe('a training', () => {
     const program = path.resolve(import.meta.dirname, '../support/reads-images.ts');
     const child = spawn(process.execPath, [program, shardPath, folder], { stdio: ['ignore', 'pipe', 'inherit'] });
     assert.ok(child.pid !== undefined);
-    const [said]: unknown[] = await once(child.stdout, 'data');
-    assert.match(String(said), /reading/);
+    const [output]: unknown[] = await once(child.stdout, 'data');
+    assert.match(String(output), /reading/);
     const family = await familyOf(child.pid);
     assert.ok(family.length > 2, `${family.length} processes`);
     child.kill('SIGKILL');

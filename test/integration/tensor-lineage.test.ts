@@ -204,9 +204,9 @@ describe('lineage by identical weights', () => {
         },
         signal,
       );
-    assert.equal(await fill(AbortSignal.abort()), 0, 'it ends when it is told to');
+    assert.equal(await fill(AbortSignal.abort()), 0, 'it ends when its signal is aborted');
     assert.equal(await fill(), 3, 'the trained one, its copy and the other weights');
-    assert.equal(unreadable.length, 2, 'of two of this test there are no bytes');
+    assert.equal(unreadable.length, 2, 'two checkpoints of this test have no bytes');
     assert.deepEqual(await lineageOf(ids.copy), asTrained(ids.trained));
     assert.deepEqual(at(await lineageOf(ids.child), 'trainedOn'), [{ id: ids.version }]);
     assert.equal(await fill(), 0);

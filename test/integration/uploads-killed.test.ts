@@ -89,8 +89,8 @@ async function sendHalf(address: string): Promise<void> {
   );
 }
 
-/** Does what a client does after an interruption: asks for the offset, and sends the rest. */
-async function goOn(address: string, file: Buffer<ArrayBuffer>): Promise<number> {
+/** Continues as a client does after an interruption: requests the offset and sends the remaining bytes. */
+async function resumeUpload(address: string, file: Buffer<ArrayBuffer>): Promise<number> {
   const head = await fetch(`${server.url}${address}`, { method: 'HEAD', headers: tusHeaders({}) });
   const offset = Number(head.headers.get('upload-offset'));
   const response = await fetch(`${server.url}${address}`, {
@@ -124,20 +124,20 @@ async function importUpload(address: string): Promise<unknown> {
 test('a killed server finds its uploads again: they continue from the bytes on disk, and are verified by sha256', async () => {
   const [address, confused] = [await begin(), await begin()];
   await Promise.all([sendHalf(address), sendHalf(confused)]);
-  assert.ok(!server.log().includes('was killed'), 'nobody was, before');
+  assert.ok(!server.log().includes('was killed'), 'no server was killed before');
   server.child.kill('SIGKILL');
   await server.gone;
   server = await startServer();
-  await eventually('the cost to be told', () => (server.log().includes('was killed') ? true : undefined));
+  await eventually('the report of what the kill cost', () => (server.log().includes('was killed') ? true : undefined));
   assert.match(
     server.log(),
     /The server that started at \d{4}-\S+Z was killed: 0 runs were running .*\(0 training steps .*0 downloads and 0 imports/,
   );
 
   const onDisk = await readFile(pathOf(address));
-  assert.ok(onDisk.equals(FILE.subarray(0, onDisk.length)), 'what came is a beginning of the file');
+  assert.ok(onDisk.equals(FILE.subarray(0, onDisk.length)), 'the received bytes are the beginning of the file');
   assert.deepEqual(await importUpload(address), { checkpoint: null, userErrors: [{ code: 'UPLOAD_INCOMPLETE' }] });
-  const offset = await goOn(address, FILE);
+  const offset = await resumeUpload(address, FILE);
   assert.ok(offset === onDisk.length && offset > 0 && offset <= HALF_BYTES, `continued from ${offset}`);
   assert.deepEqual(await importUpload(address), {
     checkpoint: {
@@ -147,8 +147,8 @@ test('a killed server finds its uploads again: they continue from the bytes on d
     userErrors: [],
   });
 
-  await goOn(confused, OTHER_FILE);
+  await resumeUpload(confused, OTHER_FILE);
   assert.deepEqual(await importUpload(confused), { checkpoint: null, userErrors: [{ code: 'DIGEST_MISMATCH' }] });
-  assert.deepEqual(await readdir(path.join(dataDir, 'uploads')), ['consumed'], 'neither is left behind');
+  assert.deepEqual(await readdir(path.join(dataDir, 'uploads')), ['consumed'], 'neither upload remains');
   assert.equal(await database.db.checkpoint.count({ where: { model: { slug: 'survived' } } }), 1);
 });

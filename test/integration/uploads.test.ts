@@ -373,8 +373,8 @@ describe('the upload routes', () => {
       ]);
     }
     const own = await begin(10, {}, keys.other);
-    const sly = await send(`${own}?/${idOf(address)}`, 0, new Uint8Array(10), keys.other);
-    assert.equal(sly.status, 204);
+    const withOtherId = await send(`${own}?/${idOf(address)}`, 0, new Uint8Array(10), keys.other);
+    assert.equal(withOtherId.status, 204);
     assert.equal(await offsetOf(address), 0, 'the query names no upload');
     assert.equal((await ask('DELETE', own, {}, undefined, keys.other)).status, 204);
     assert.equal((await ask('DELETE', address)).status, 204);

@@ -13,7 +13,7 @@ export type HostileOrder =
   | { readonly do: 'CRASH' | 'HANG' | 'SEND_TOO_MUCH' | 'ASK_TOO_MUCH' | 'REFUSE' };
 
 /** More than a decoder may use without a request. */
-const ROOM_BYTES = 2 * FREE_DECODING_BYTES;
+const RESERVED_BYTES = 2 * FREE_DECODING_BYTES;
 
 dropPrivilegesIfRequested();
 await serveDecoder(process.stdin, process.stdout, {
@@ -30,9 +30,9 @@ await serveDecoder(process.stdin, process.stdout, {
         process.stdout.write(Buffer.from(order.base64, 'base64'));
         return new Promise(() => undefined);
       case 'SEND_TOO_MUCH':
-        await reserve(ROOM_BYTES);
+        await reserve(RESERVED_BYTES);
         await emit({
-          ...{ bytes: Buffer.alloc(ROOM_BYTES + 1), extension: 'png', pixelDigest: Buffer.alloc(32) },
+          ...{ bytes: Buffer.alloc(RESERVED_BYTES + 1), extension: 'png', pixelDigest: Buffer.alloc(32) },
           ...{ perceptualHash: Buffer.alloc(8), width: 1, height: 1, cutFrom: null, profile: null },
           ...{ nearlyBlank: false, flatness: null },
         });

@@ -1,4 +1,7 @@
-/** A database that is away is told from a wrong statement, whoever words it: kernel, driver, PostgreSQL, Prisma. */
+/**
+ * An unreachable database is distinguished from a faulty statement, whether kernel, driver, PostgreSQL or Prisma
+ * reports it.
+ */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
@@ -9,7 +12,7 @@ const coded = (code: string, message: string = code): Error => Object.assign(new
 describe('isDatabaseFault', () => {
   for (const [what, error, expected] of [
     ['a refused connection', coded('ECONNREFUSED'), true],
-    ['an address that leads nowhere for a while', coded('EHOSTUNREACH'), true],
+    ['an address without a route', coded('EHOSTUNREACH'), true],
     ['a name that moves to another address', coded('EAI_AGAIN'), true],
     ['PostgreSQL that stops', coded('57P01', 'terminating connection due to administrator command'), true],
     ['PostgreSQL that starts', new Error('the database system is not yet accepting connections'), true],
@@ -22,9 +25,9 @@ describe('isDatabaseFault', () => {
       true,
     ],
     ['a write to a socket that was closed', coded('ERR_STREAM_DESTROYED'), true],
-    ['what the adapter makes of a broken connection', new Error('ConnectionClosed'), true],
+    ["the adapter's error for a broken connection", new Error('ConnectionClosed'), true],
     ['a broken one, wrapped', new Error('Failed', { cause: new Error('Connection terminated unexpectedly') }), true],
-    ['no connection in time, as the services word it', overloaded(), true],
+    ['no connection in time, as the services report it', overloaded(), true],
     ['a statement that was wrong', coded('P2002', 'Unique constraint failed'), false],
     ['two transactions that met', coded('40001', 'could not serialize access'), false],
     ['a full disk', coded('ENOSPC'), false],
@@ -42,7 +45,7 @@ function overloaded(): DomainError {
   });
 }
 
-test('a client is told to come again, and nothing of the cause', () => {
+test('a client is asked to retry, and does not learn the cause', () => {
   const error = databaseUnreachable(coded('ECONNREFUSED', 'connect ECONNREFUSED 127.0.0.1:5432'));
   assert.deepEqual([error.code, error.retryable], ['DATABASE_UNREACHABLE', true]);
   assert.ok((error.retryAfterSeconds ?? 0) > 0);

@@ -137,9 +137,9 @@ describeSupported('SimCLR in bfloat16', () => {
     ['bfloat16', undefined],
     ['bfloat16', 4],
   ] as const) {
-    test(`the same twice, bit for bit: ${computeDtype}, ${microBatchSize === undefined ? 'the batch whole' : `in parts of ${microBatchSize}`}`, async () => {
+    test(`gives the same result twice, bit for bit: ${computeDtype}, ${microBatchSize === undefined ? 'whole batches' : `micro-batches of ${microBatchSize}`}`, async () => {
       const digests: string[] = [];
-      for (let time = 0; time < 2; time += 1) {
+      for (let attempt = 0; attempt < 2; attempt += 1) {
         const training = trainer(computeDtype, microBatchSize);
         await lossesOf(training, 3);
         digests.push(digestOf(training));
@@ -150,12 +150,12 @@ describeSupported('SimCLR in bfloat16', () => {
   }
 
   test('a state continues in the same precision, bit for bit', async () => {
-    const [through, resumed] = [trainer('bfloat16'), trainer('bfloat16')];
-    await lossesOf(through, 1);
-    resumed.restoreState(through.saveState());
-    assert.deepEqual(await lossesOf(resumed, 2), await lossesOf(through, 2));
-    assert.equal(digestOf(resumed), digestOf(through));
-    through.dispose();
+    const [uninterrupted, resumed] = [trainer('bfloat16'), trainer('bfloat16')];
+    await lossesOf(uninterrupted, 1);
+    resumed.restoreState(uninterrupted.saveState());
+    assert.deepEqual(await lossesOf(resumed, 2), await lossesOf(uninterrupted, 2));
+    assert.equal(digestOf(resumed), digestOf(uninterrupted));
+    uninterrupted.dispose();
     resumed.dispose();
   });
 });

@@ -1,4 +1,4 @@
-/** The manifest of a version: what is written is read again, by row groups, and nothing that lies is believed. */
+/** The manifest of a version: what is written is read back by row groups, and invalid files are refused. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
@@ -145,7 +145,7 @@ describe('manifest 2', () => {
   });
 });
 
-describe('manifest 2 that lies', () => {
+describe('an invalid manifest 2', () => {
   const lies: readonly [string, (rows: ManifestRow[]) => void, RegExp][] = [
     [
       'an offset outside its shard',

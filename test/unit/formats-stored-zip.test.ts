@@ -63,11 +63,11 @@ describe('a stored zip', () => {
           64,
         ),
       );
-      assert.equal(file.indexOf('DATA') % 64, 0, `a name of ${length}`);
+      assert.equal(file.indexOf('DATA') % 64, 0, `a name of ${length} characters`);
     }
   });
 
-  test('is the same each time', () => assert.deepEqual(writeStoredZip(entries, 64), writeStoredZip(entries, 64)));
+  test('is identical each time', () => assert.deepEqual(writeStoredZip(entries, 64), writeStoredZip(entries, 64)));
 
   test('refuses a name that is duplicated, absolute, outside the folder or not ASCII', () => {
     for (const name of ['/etc/passwd', '../up', 'a/../b', 'a//b', '', 'é', 'a\\b']) {

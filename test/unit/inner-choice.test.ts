@@ -69,7 +69,7 @@ describe('isBetter', () => {
   });
 
   test('among classifiers of equal accuracy the better calibrated one is better, and none is better than itself', () => {
-    const [timid, sure] = [scoreOf([0.6, 0.6, 0.4, 0.4, 0.6, 0.4]), scoreOf([0.9, 0.9, 0.1, 0.1, 0.9, 0.1])];
-    assert.ok(isBetter(sure, timid) && !isBetter(timid, sure) && !isBetter(sure, sure));
+    const [hesitant, confident] = [scoreOf([0.6, 0.6, 0.4, 0.4, 0.6, 0.4]), scoreOf([0.9, 0.9, 0.1, 0.1, 0.9, 0.1])];
+    assert.ok(isBetter(confident, hesitant) && !isBetter(hesitant, confident) && !isBetter(confident, confident));
   });
 });

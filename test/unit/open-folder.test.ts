@@ -149,5 +149,5 @@ test('a folder that is swapped with a link while it is opened never leads outsid
     }
   }
   assert.deepEqual([...new Set(read)], ['inside']);
-  assert.ok(refused.length > 0, 'the exchange was met');
+  assert.ok(refused.length > 0, 'no open failed because of the exchange');
 });

@@ -50,7 +50,7 @@ describe('an address of the public internet', () => {
     ['2001:db8::1', 'documentation'],
     ['localhost', 'a name'],
     ['', 'nothing'],
-    ['127.1', 'no address as a computer writes it'],
+    ['127.1', 'not an address in its usual notation'],
     ['0x7f000001', 'neither'],
   ];
   for (const [address, what] of closed) {

@@ -55,7 +55,7 @@ describe('a sender', () => {
     ['of a server that listens beyond this machine', { host: '0.0.0.0' }],
     ['that reached us under a name of its own', { headers: { host: 'attacker.example' } }],
     ['behind a proxy that leaves a header', { headers: { 'x-forwarded-host': 'paraffin.example' } }],
-    ['behind nginx as it comes, which speaks HTTP/1.0', { httpVersion: '1.0' }],
+    ['behind nginx with its default configuration, which speaks HTTP/1.0', { httpVersion: '1.0' }],
     ['behind a proxy without any trace, which runs as another user', { owners: [SOMEBODY_ELSE] }],
     ['whose connection the kernel does not know', { owners: [] }],
     ['behind a declared proxy on this machine that says nothing', { proxies }],
@@ -67,24 +67,24 @@ describe('a sender', () => {
   for (const [what, given] of others) test(`${what} is not local`, () => assert.equal(senderOf(given).isLocal, false));
 
   const addresses: readonly [string, Case, string][] = [
-    ['through no proxy is who it is', { headers: { 'x-forwarded-for': '198.51.100.7' } }, '127.0.0.1'],
+    ['without a proxy is the peer of the connection', { headers: { 'x-forwarded-for': '198.51.100.7' } }, '127.0.0.1'],
     [
       'that claims to be this machine is not',
       { proxies, from: '203.0.113.9', headers: { 'x-forwarded-for': '127.0.0.1' } },
       '203.0.113.9',
     ],
     [
-      'behind a proxy is who the proxy says',
+      'behind a proxy is the address that the proxy reports',
       { proxies, from: '10.1.2.3', headers: { 'x-forwarded-for': '198.51.100.7' } },
       '198.51.100.7',
     ],
     [
-      'behind two proxies is who the far one says',
+      'behind two proxies is the address that the outer one reports',
       { proxies, headers: { 'x-forwarded-for': '198.51.100.7, 10.9.9.9' } },
       '198.51.100.7',
     ],
     [
-      'cannot make itself another in front of the proxies',
+      'cannot change its address by a header of its own',
       { proxies, from: '10.1.2.3', headers: { 'x-forwarded-for': '127.0.0.1, 198.51.100.7' } },
       '198.51.100.7',
     ],
@@ -97,10 +97,10 @@ describe('a sender', () => {
   for (const [what, given, address] of addresses) test(what, () => assert.equal(senderOf(given).address, address));
 
   const schemes: readonly [string, Case, boolean][] = [
-    ['that comes as it is', {}, false],
-    ['behind a proxy that took it by https', { proxies, headers: { 'x-forwarded-proto': 'https' } }, true],
-    ['behind a proxy that took a socket by https', { proxies, headers: { 'x-forwarded-proto': 'wss' } }, true],
-    ['behind a proxy that took it by http', { proxies, headers: { 'x-forwarded-proto': 'http' } }, false],
+    ['that came directly by http', {}, false],
+    ['that a proxy received by https', { proxies, headers: { 'x-forwarded-proto': 'https' } }, true],
+    ['that a proxy received as a socket by https', { proxies, headers: { 'x-forwarded-proto': 'wss' } }, true],
+    ['that a proxy received by http', { proxies, headers: { 'x-forwarded-proto': 'http' } }, false],
     ['behind a proxy whose client claims https', { proxies, headers: { 'x-forwarded-proto': 'https, http' } }, false],
     ['behind no declared proxy that claims https', { headers: { 'x-forwarded-proto': 'https' } }, false],
   ];

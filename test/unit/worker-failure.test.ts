@@ -70,10 +70,10 @@ describe('failureOf', () => {
 
   for (const [what, thrown] of [
     ['an error', new TypeError('undefined is not a function at /secret/file.ts')],
-    ['no error at all', 'a string'],
+    ['not an error', 'a string'],
     ['nothing', undefined],
   ] as const) {
-    test(`the unexpected keeps its words to itself: ${what}`, () => {
+    test(`the message of an unexpected error is not shown: ${what}`, () => {
       const failure = failureOf(thrown);
       assert.deepEqual([failure.class, failure.code], ['INTERNAL', 'INTERNAL']);
       assert.doesNotMatch(JSON.stringify(failure), /undefined is not|secret|a string/);
@@ -90,16 +90,16 @@ describe('a process that ended without an error message', () => {
       'OUT_OF_MEMORY',
       'OUT_OF_MEMORY',
     ],
-    ['somebody ended it', { ...end, signal: 'SIGKILL' }, 'INFRASTRUCTURE', 'CHILD_DIED'],
+    ['a signal ended it', { ...end, signal: 'SIGKILL' }, 'INFRASTRUCTURE', 'CHILD_DIED'],
     [
-      'somebody or the kernel, which gives no reason',
+      'a signal or the kernel ended it, without a reason',
       { ...end, signal: 'SIGKILL', kernelWasOutOfMemory: undefined },
       'OUT_OF_MEMORY',
       'OUT_OF_MEMORY',
     ],
     ['it crashed', { ...end, signal: 'SIGSEGV', kernelWasOutOfMemory: true }, 'INFRASTRUCTURE', 'CHILD_DIED'],
     [
-      'V8 ran out',
+      'V8 ran out of memory',
       {
         ...end,
         signal: 'SIGABRT',
@@ -109,7 +109,7 @@ describe('a process that ended without an error message', () => {
       'OUT_OF_MEMORY',
     ],
     [
-      'C++ ran out',
+      'C++ ran out of memory',
       { ...end, code: 134, stderrTail: "terminate called after throwing an instance of 'std::bad_alloc'" },
       'OUT_OF_MEMORY',
       'OUT_OF_MEMORY',
@@ -120,7 +120,7 @@ describe('a process that ended without an error message', () => {
       'INFRASTRUCTURE',
       'DATABASE_UNREACHABLE',
     ],
-    ['it left', { ...end, code: 1 }, 'INFRASTRUCTURE', 'CHILD_DIED'],
+    ['it exited', { ...end, code: 1 }, 'INFRASTRUCTURE', 'CHILD_DIED'],
   ] as const;
   for (const [what, facts, failureClass, code] of cases) {
     test(what, () => {

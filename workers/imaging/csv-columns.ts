@@ -6,7 +6,7 @@ import { normaliseText } from './label-text.ts';
 export const CSV_ROLES = ['path', 'label', 'group', 'split'] as const;
 export type CsvRole = (typeof CSV_ROLES)[number];
 
-/** Length up to which an error repeats a header. */
+/** Only headers like this are repeated in an error. */
 const COLUMN_NAME = /^\p{L}[\p{L}\p{N}_ -]{0,29}$/u;
 
 /** The names of the columns that the user assigns to roles; an empty name means that the CSV has no such column. */

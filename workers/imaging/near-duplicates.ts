@@ -18,7 +18,7 @@ const ORIENTATION_COUNT = 2 * MIRRORS.length;
 const HASHES_PER_SEARCH = Math.min(2 ** 20, QUERIES_MAX / ORIENTATION_COUNT);
 /** Hashes that are prepared before the event loop gets a turn: some 10 ms. */
 const HASHES_PER_TURN = 2 ** 16;
-/** Share of the time that preparing the hashes takes, for an honest progress bar. */
+/** Share of the time that preparing the hashes takes, for the progress bar. */
 const PREPARING_SHARE = 0.1;
 
 export interface SearchTurns {

@@ -301,8 +301,8 @@ async function beginUpload(registry: Registry, fileName: string, size: number, s
 async function offsetAt(registry: Registry, at: string): Promise<number | undefined> {
   for (let attempt = 1; attempt <= MAX_ATTEMPTS_WITHOUT_PROGRESS; attempt += 1) {
     // The first request may still use a connection that is being closed.
-    const asked = await registry.send(at, { method: 'HEAD', headers: TUS }).catch(() => undefined);
-    const offset = asked?.headers.get('upload-offset');
+    const answer = await registry.send(at, { method: 'HEAD', headers: TUS }).catch(() => undefined);
+    const offset = answer?.headers.get('upload-offset');
     if (offset != null) return Number(offset);
     await pause(RETRY_MS * attempt);
   }

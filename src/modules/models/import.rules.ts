@@ -155,7 +155,7 @@ function ownModel({ modelSlug, inputContract }: ImportCheckpointInput): {
       'Give at least imageSizePx, channelMean and channelStd, as the training used them.',
     );
   }
-  checkContractIsKept(inputContract);
+  checkContractIsSupported(inputContract);
   checkNormalisation(inputContract);
   return { modelSlug, inputContract };
 }
@@ -197,7 +197,7 @@ function checkNormalisation({ valueRange: [low, high], channelMean, channelStd }
 }
 
 /** The engine has one way to prepare images; under another contract its embeddings would be wrong without any error. */
-function checkContractIsKept(contract: InputContract): void {
+function checkContractIsSupported(contract: InputContract): void {
   const [low, high] = contract.valueRange;
   const refuse = (field: string, message: string, hint: string): never => {
     throw new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message, field: `input.inputContract.${field}`, hint });

@@ -24,7 +24,7 @@ const WIDTH = 240;
 const HEIGHT = 22;
 const PAD = 8;
 
-/** An axis of tenths that holds all of them. */
+/** An axis from one tenth to another that contains all intervals. */
 export function axisOf(intervals: readonly Interval[]): Axis {
   const lows = intervals.map((each) => each.low ?? each.value);
   const highs = intervals.map((each) => each.high ?? each.value);
@@ -107,7 +107,7 @@ export function IntervalMark({ groups }: { readonly groups: GroupKnowledge }) {
   );
 }
 
-/** @param caveats of the results that are drawn; equal ones are said once. */
+/** @param caveats of the results that are drawn; repeated ones are shown once. */
 export function AxisNote({
   axis,
   hasBaselines,
@@ -117,13 +117,13 @@ export function AxisNote({
   readonly hasBaselines: boolean;
   readonly caveats: readonly (string | null)[];
 }) {
-  const said = [...new Set(caveats.flatMap((caveat) => caveat ?? []))];
+  const uniqueCaveats = [...new Set(caveats.flatMap((caveat) => caveat ?? []))];
   return (
     <p className="soft small">
       Axis from {axis.min.toFixed(1)} to {axis.max.toFixed(1)}. Dot: value; bar: 95 % interval of the bootstrap over
-      groups{said.length === 0 ? '' : ', dashed where it is too narrow'}
+      groups{uniqueCaveats.length === 0 ? '' : ', dashed where it is too narrow'}
       {hasBaselines ? '; vertical lines: a random encoder (solid) and colour statistics (dashed)' : ''}.{' '}
-      {said.join(' ')}
+      {uniqueCaveats.join(' ')}
     </p>
   );
 }

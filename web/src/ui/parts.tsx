@@ -167,7 +167,7 @@ export function useTitle(title: string): void {
   }, [title]);
 }
 
-/** Horizontal bars with a number each, longest first as given. */
+/** Horizontal bars, each with its number, in the given order. */
 export function Bars({
   items,
   unit,
@@ -175,14 +175,14 @@ export function Bars({
   readonly items: readonly { readonly label: string; readonly value: number }[];
   readonly unit: string;
 }) {
-  const most = Math.max(1, ...items.map((item) => item.value));
+  const largest = Math.max(1, ...items.map((item) => item.value));
   return (
     <ul className="stack" style={{ gap: '0.3rem' }}>
       {items.map(({ label, value }) => (
         <li key={label} className="bar">
           <span className="wrap">{label}</span>
           <span className="track" aria-hidden="true">
-            <span style={{ width: `${(100 * value) / most}%` }} />
+            <span style={{ width: `${(100 * value) / largest}%` }} />
           </span>
           <span className="number">
             {value.toLocaleString('en-GB')}

@@ -36,8 +36,8 @@ export interface DataTableProps<Row extends object> {
   readonly order?: { readonly sorting: Sorting; readonly change: (sorting: Sorting) => void };
 }
 
-/** Number of rows that fill a window. */
-const ROWS_AT_FIRST = 15;
+/** As many rows as fill a browser window; they are rendered first. */
+const INITIAL_ROW_COUNT = 15;
 
 export function DataTable<Row extends object>({
   caption,
@@ -47,8 +47,8 @@ export function DataTable<Row extends object>({
   numbers = [],
   order,
 }: DataTableProps<Row>) {
-  // The rows that fill the window are rendered first; the rest follows once they are visible.
-  const drawn = useDeferredValue(rows, rows.slice(0, ROWS_AT_FIRST));
+  // The other rows follow once the first ones are visible.
+  const drawn = useDeferredValue(rows, rows.slice(0, INITIAL_ROW_COUNT));
   const table = useTable({
     features,
     columns: [...columns],

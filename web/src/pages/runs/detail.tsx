@@ -12,7 +12,7 @@ import { ImportReport } from './import-report.tsx';
 import { KeptStates } from './kept-states.tsx';
 import { CANCEL_RUN, RESUME_RUN, RUNS, type RunDetail } from './queries.ts';
 import { SideBySide } from './side-by-side.tsx';
-import { useWatched, type Live } from './watched.ts';
+import { useWatchedRun, type LiveState } from './watched-run.ts';
 import { elapsedMs, isOver, Status } from './words.tsx';
 
 const runRoute = getRouteApi('/runs/$id');
@@ -20,8 +20,8 @@ const runRoute = getRouteApi('/runs/$id');
 export function RunPage() {
   const { id } = runRoute.useParams();
   const { beside } = runRoute.useSearch();
-  const run = useWatched(id);
-  const other = useWatched(beside);
+  const run = useWatchedRun(id);
+  const other = useWatchedRun(beside);
   const shown = run.answer.data?.run;
   useTitle(shown === undefined || shown === null ? 'Run' : shown.title);
   return (
@@ -57,7 +57,7 @@ export function RunPage() {
   );
 }
 
-function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
+function Head({ run, live }: { readonly run: RunDetail; readonly live: LiveState }) {
   const cancel = useGraphQLMutation(CANCEL_RUN);
   const resume = useGraphQLMutation(RESUME_RUN);
   const status = live.status ?? run.status;
@@ -206,7 +206,7 @@ function RunResults({ run }: { readonly run: RunDetail }) {
   );
 }
 
-function Details({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
+function Details({ run, live }: { readonly run: RunDetail; readonly live: LiveState }) {
   return (
     <div className="columns">
       <section className="sheet" aria-labelledby="log">

@@ -9,14 +9,14 @@ import { isOver } from './words.tsx';
 
 const POLL_EVERY_MS = 5_000;
 
-export interface Live {
+export interface LiveState {
   readonly events: readonly RunEvent[];
   readonly status: string | undefined;
   readonly progress: number | undefined;
 }
 
 /** The server's answer for a run, and the events since. */
-export function useWatched(id: string | undefined) {
+export function useWatchedRun(id: string | undefined) {
   const answer = useGraphQLQuery(RUN, { id: id ?? '' }, { enabled: id !== undefined });
   const known = answer.data?.run;
   const { events, isOver: isEnded } = useRunEvents(id, known !== undefined && known !== null && isOver(known.status));

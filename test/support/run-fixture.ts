@@ -18,7 +18,7 @@ export const FAULT: RunFailureRecord = {
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 /** The caller closes it. */
-export async function openRunStage() {
+export async function openRunFixture() {
   const base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-runs-')));
   await mkdir(path.join(base, 'images'));
   await writeFile(path.join(base, 'labels.csv'), 'path\n');
@@ -137,7 +137,7 @@ export async function openRunStage() {
     return (await registry.runs.get(ADMIN, id))?.status;
   }
 
-  async function lapse(runId: string): Promise<void> {
+  async function expireLease(runId: string): Promise<void> {
     await database.db.run.update({ where: { id: runId }, data: { leaseExpiresAt: new Date(0) } });
   }
 
@@ -194,7 +194,7 @@ export async function openRunStage() {
     launchImport,
     launchEvaluation,
     statusOf,
-    lapse,
+    expireLease,
     claim,
     eventKinds,
     runThatIs,
