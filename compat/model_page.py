@@ -4,7 +4,7 @@ usage: python compat/model_page.py WORK_DIR ENCODER
 
 Reads   WORK_DIR/<encoder>/model_page.txt          the code
         WORK_DIR/<encoder>/plain.safetensors       as Paraffin serves the weights
-        WORK_DIR/<encoder>/engine-plain-224.f32    what Paraffin's engine makes of the images
+        WORK_DIR/<encoder>/engine-plain-224.f32    the embeddings that Paraffin's engine computes
 """
 import os
 import pathlib

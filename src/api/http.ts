@@ -263,11 +263,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
           // Raised when one connection cannot be accepted, e.g. without free file descriptors; later ones may succeed.
           server.on('error', (error) => logger.error({ err: error }, 'a connection could not be accepted'));
           const address = server.address();
-          const taken = typeof address === 'object' && address !== null ? address.port : port;
-          const url = (name: string): string => `http://${name.includes(':') ? `[${name}]` : name}:${taken}`;
+          const boundPort = typeof address === 'object' && address !== null ? address.port : port;
+          const url = (name: string): string => `http://${name.includes(':') ? `[${name}]` : name}:${boundPort}`;
           // 0.0.0.0 and :: mean "every address of this machine", to which a client cannot connect.
           ownUrl = url(['0.0.0.0', '::'].includes(host) ? hostname() : host);
-          resolve({ port: taken, url: url(host) });
+          resolve({ port: boundPort, url: url(host) });
         });
       }),
     drain: (deadlineMs) => {
@@ -407,8 +407,8 @@ function logStreamErrors(logger: Logger): RequestHandler {
 
 /** Keeps the client's X-Request-Id if it is well-formed, so that a request can be traced through several programs. */
 const assignRequestId: RequestHandler = (request, response, next) => {
-  const given = request.get('x-request-id');
-  const requestId = given !== undefined && /^[\w.-]{8,64}$/.test(given) ? given : randomUUID();
+  const requestedId = request.get('x-request-id');
+  const requestId = requestedId !== undefined && /^[\w.-]{8,64}$/.test(requestedId) ? requestedId : randomUUID();
   response.locals.requestId = requestId;
   response.setHeader('X-Request-Id', requestId);
   next();

@@ -46,7 +46,7 @@ function asText(
       kinds.map(({ kind, deleted, kept }) => [kind, ...sum(deleted), ...sum(kept)]),
     ),
     `${dryRun ? 'Would delete' : 'Deleted'} ${files.count} files, ${formatByteSize(files.byteSize)}; ${rows.count} unreferenced artifacts.`,
-    `Files stay for ${graceHours} hours after they were written, and while a run that is older goes on.`,
+    `Files stay for ${graceHours} hours after they were written, and while an older run is active.`,
     '',
   ].join('\n');
 }

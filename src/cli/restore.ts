@@ -44,9 +44,9 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
   if (typeof artifacts !== 'string') await requireEmpty(store);
   const status = createStatusLine(process.stderr);
   const report = await interruptible(async (signal) => {
-    const place = await lockForRestore(dataDir);
+    const folder = await lockForRestore(dataDir);
     const postgresDir = path.join(dataDir, 'postgres');
-    const guard = removeIfKilled(place.paths, path.join(postgresDir, 'lock'));
+    const guard = removeIfKilled(folder.paths, path.join(postgresDir, 'lock'));
     try {
       const postgres = databaseUrl === undefined ? await startPostgres(postgresDir) : undefined;
       let restored: RestoreReport & { readonly requeuedRunCount: number };
@@ -66,17 +66,17 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
       } finally {
         await postgres?.stop();
       }
-      await place.finish();
+      await folder.finish();
       return restored;
     } catch (error) {
       status.end();
-      await place.clear();
+      await folder.clear();
       if (databaseUrl !== undefined) await dropEverything(databaseUrl);
       if (typeof artifacts !== 'string') await deleteAll(store);
       throw error;
     } finally {
       guard.disarm();
-      await place.release();
+      await folder.release();
     }
   });
   status.end();
@@ -128,7 +128,7 @@ async function deleteAll(store: ArtifactStore): Promise<void> {
 }
 
 async function requireNoTables(databaseUrl: string): Promise<void> {
-  const rows = await ask(
+  const rows = await countRows(
     databaseUrl,
     `SELECT 1 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') LIMIT 1`,
   );
@@ -142,10 +142,10 @@ async function requireNoTables(databaseUrl: string): Promise<void> {
 }
 
 async function dropEverything(databaseUrl: string): Promise<void> {
-  await ask(databaseUrl, 'DROP SCHEMA public CASCADE; CREATE SCHEMA public');
+  await countRows(databaseUrl, 'DROP SCHEMA public CASCADE; CREATE SCHEMA public');
 }
 
-async function ask(databaseUrl: string, sql: string): Promise<number> {
+async function countRows(databaseUrl: string, sql: string): Promise<number> {
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {

@@ -44,9 +44,9 @@ export function interval95(values: readonly number[]): ConfidenceInterval {
 
 /** Between the two nearest of ascending values, linearly (numpy's default). `fraction` is 0..1. */
 export function percentile(sorted: Float64Array, fraction: number): number {
-  const place = (sorted.length - 1) * fraction;
-  const low = sorted[Math.floor(place)];
-  const high = sorted[Math.ceil(place)];
+  const position = (sorted.length - 1) * fraction;
+  const low = sorted[Math.floor(position)];
+  const high = sorted[Math.ceil(position)];
   if (low === undefined || high === undefined) throw new RangeError('A percentile needs at least one value.');
-  return low + (high - low) * (place - Math.floor(place));
+  return low + (high - low) * (position - Math.floor(position));
 }

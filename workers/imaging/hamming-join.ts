@@ -144,7 +144,7 @@ function masksFor({ queries, entries, distanceMax }: HammingJoin): Mask[] | null
 
 /**
  * For each bit its collision entropy, 0..1: two words agree in it with probability 2^-entropy. A bit that is the same
- * in all words tells nothing.
+ * in all words carries no information.
  */
 function informationOf(entries: Words): number[] {
   const entryCount = entries.length / 2;
@@ -161,7 +161,7 @@ function informationOf(entries: Words): number[] {
   });
 }
 
-/** Deals the bits to the pieces, the most telling first, so that every piece tells about equally much. */
+/** Deals the bits to the pieces, the most informative first, so that all pieces carry about the same information. */
 function piecesOf(information: readonly number[], pieceCount: number): Mask[] {
   const pieces = Array.from({ length: pieceCount }, () => ({ low: 0, high: 0, bits: 0 }));
   const bits = information.map((_, bit) => bit).sort((a, b) => (information[b] ?? 0) - (information[a] ?? 0));

@@ -287,9 +287,9 @@ export function createIssueLog({ cutsPatches, keepConflicts, workDir }: IssueLog
   const entryOf = (kind: IssueKind): Found => {
     const known = found.get(kind);
     if (known !== undefined) return known;
-    const fresh = { count: 0, examples: [], entryCount: 0, byteSize: 0, waiting: '', isOnDisk: false };
-    found.set(kind, fresh);
-    return fresh;
+    const newEntry = { count: 0, examples: [], entryCount: 0, byteSize: 0, waiting: '', isOnDisk: false };
+    found.set(kind, newEntry);
+    return newEntry;
   };
   const inOrder = (): [IssueKind, Found][] => {
     const kinds: readonly IssueKind[] = typedKeys(ISSUE_KINDS);

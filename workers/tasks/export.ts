@@ -47,9 +47,9 @@ export const exportTask: Task = {
       await context.progress((index + 0.5) / (config.formats.length + 1), `Writing and checking ${format}.`);
       const file = path.join(context.workDir, `encoder.${format.toLowerCase()}`);
       await writeFile(file, writeExport(format, source));
-      const made = await provenExport(format, file, reference, context.artifacts);
-      if (made.status === 'REFUSED') context.logger.error(made, 'an export failed its check');
-      exports.push(made);
+      const exported = await provenExport(format, file, reference, context.artifacts);
+      if (exported.status === 'REFUSED') context.logger.error(exported, 'an export failed its check');
+      exports.push(exported);
     }
     return {
       message: ['Measured the golden embedding.', ...exports.map(describe)].join(' '),
@@ -80,8 +80,8 @@ export async function provenExport(
   };
 }
 
-function describe(made: NewExport): string {
-  return made.status === 'AVAILABLE'
-    ? `${made.format} differs by ${made.maxRelativeDifference.toExponential(1)}.`
-    : `${made.format} is refused: ${made.reason}`;
+function describe(exported: NewExport): string {
+  return exported.status === 'AVAILABLE'
+    ? `${exported.format} differs by ${exported.maxRelativeDifference.toExponential(1)}.`
+    : `${exported.format} is refused: ${exported.reason}`;
 }

@@ -42,12 +42,12 @@ type OptimizerInput = NonNullable<Input['optimizer']>;
 const OPTIMIZERS: Readonly<Record<OptimizerInput['name'], true>> = { LARS: true, SGD: true, ADAM: true, ADAMW: true };
 
 /** `bach@2:5000` is at most 5,000 images of version 2. */
-interface WantedDataset {
+interface DatasetChoice {
   readonly reference: string;
   readonly maxImages: number | undefined;
 }
 
-const wanted = listOf((text): WantedDataset => {
+const parseDatasets = listOf((text): DatasetChoice => {
   const [reference = '', count] = text.split(':');
   return { reference, maxImages: count === undefined ? undefined : wholeNumberFrom(1)(count) };
 });
@@ -66,7 +66,11 @@ export const pretrainCommand = clientCommand('pretrain', {
   ],
 })
   .requiredOption('-m, --model <slug>', 'the model that gets a new version; created if it does not exist')
-  .requiredOption('-d, --data <datasets>', 'dataset, dataset@version, or either with :N for at most N images', wanted)
+  .requiredOption(
+    '-d, --data <datasets>',
+    'dataset, dataset@version, or either with :N for at most N images',
+    parseDatasets,
+  )
   .option('--encoder <name>', namesOf(ENCODERS).join(', '), oneOf(ENCODERS))
   .option('--budget <duration>', 'time for the training: 45m, 1h, 1h30m, 2d; or give --epochs or --steps')
   .option('--epochs <count>', 'number of passes over the images; or give --budget or --steps', numberFrom(0))
@@ -246,7 +250,7 @@ async function probeOf(
 
 /** Leaves out options that were not given, so that the server chooses. */
 function given<Name extends string, Value>(name: Name, value: Value | undefined): Partial<Record<Name, Value>> {
-  const made: Partial<Record<Name, Value>> = {};
-  if (value !== undefined) made[name] = value;
-  return made;
+  const fields: Partial<Record<Name, Value>> = {};
+  if (value !== undefined) fields[name] = value;
+  return fields;
 }

@@ -27,7 +27,7 @@ export async function ensureDataset(client: RegistryClient, dataset: DemoDataset
     { slug: dataset.slug },
   );
   if (found.dataset !== null) return found.dataset.id;
-  const made = await client.request(
+  const created = await client.request(
     z.object({ createDataset: z.object({ dataset: z.object({ id: z.string() }).nullable(), userErrors }) }),
     `mutation ($input: CreateDatasetInput!) { createDataset(input: $input) { dataset { id } ${USER_ERRORS} } }`,
     {
@@ -42,7 +42,7 @@ export async function ensureDataset(client: RegistryClient, dataset: DemoDataset
       },
     },
   );
-  return objectOf(made.createDataset.dataset, made.createDataset.userErrors).id;
+  return objectOf(created.createDataset.dataset, created.createDataset.userErrors).id;
 }
 
 export async function launchImport(

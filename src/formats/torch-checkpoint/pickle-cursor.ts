@@ -58,7 +58,7 @@ export class PickleCursor {
     return value > BigInt(Number.MAX_SAFE_INTEGER) ? Infinity : Number(value);
   }
 
-  /** Big-endian, as the format has it. */
+  /** Big-endian, as the format requires. */
   float64(): number {
     return this.#view.getFloat64(this.#advance(8), false);
   }

@@ -228,6 +228,6 @@ export function hashSecret(salt: string, secret: string): string {
 /** Compares in constant time, so that the duration does not reveal how many characters match. */
 export function secretMatches(secret: string, salt: string, hash: string): boolean {
   const wanted = Buffer.from(hash, 'hex');
-  const given = Buffer.from(hashSecret(salt, secret), 'hex');
-  return wanted.length === given.length && timingSafeEqual(wanted, given);
+  const presentedHash = Buffer.from(hashSecret(salt, secret), 'hex');
+  return wanted.length === presentedHash.length && timingSafeEqual(wanted, presentedHash);
 }

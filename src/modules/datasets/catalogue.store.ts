@@ -28,27 +28,27 @@ export function seedCatalogue(db: Database, catalogue: readonly CatalogueDataset
       select: { id: true, slug: true, catalogueDigest: true, editedAt: true },
     });
     const existing = new Map(rows.map((row) => [row.slug, row]));
-    const fresh: CatalogueDataset[] = [];
+    const missing: CatalogueDataset[] = [];
     const changed: { id: string; dataset: CatalogueDataset }[] = [];
     const unchanged: string[] = [];
     const kept: string[] = [];
     for (const dataset of catalogue) {
       const row = existing.get(dataset.slug);
-      if (row === undefined) fresh.push(dataset);
+      if (row === undefined) missing.push(dataset);
       else if (row.catalogueDigest === null || row.editedAt !== null) kept.push(dataset.slug);
       else if (row.catalogueDigest === digestOf(dataset)) unchanged.push(dataset.slug);
       else changed.push({ id: row.id, dataset });
     }
-    if (fresh.length + changed.length > 0) {
-      const written = [...fresh, ...changed.map((each) => each.dataset)];
+    if (missing.length + changed.length > 0) {
+      const written = [...missing, ...changed.map((each) => each.dataset)];
       await tx.organ.createMany({ data: distinct(written.flatMap((dataset) => dataset.organs)), skipDuplicates: true });
       await tx.stain.createMany({ data: distinct(written.flatMap((dataset) => dataset.stains)), skipDuplicates: true });
-      await writeParts(tx, [...(await insertAll(tx, fresh)), ...(await updateAll(tx, changed))]);
+      await writeParts(tx, [...(await insertAll(tx, missing)), ...(await updateAll(tx, changed))]);
       // Until autovacuum analyses the tables, the planner assumes that they are empty and scans them sequentially.
       await tx.$executeRaw`ANALYZE "Dataset", "Organ", "Stain", "DatasetOrgan", "DatasetStain", "DatasetResolution", "DatasetFactSource"`;
     }
     return {
-      created: fresh.map((dataset) => dataset.slug),
+      created: missing.map((dataset) => dataset.slug),
       updated: changed.map((each) => each.dataset.slug),
       unchanged,
       kept,

@@ -198,7 +198,7 @@ export function createExportService({
     }
   };
 
-  const made = async (
+  const ensureExport = async (
     viewer: Viewer,
     checkpoint: UsableCheckpointRecord,
     format: ExportFormat,
@@ -240,7 +240,7 @@ export function createExportService({
       if (format === 'SAFETENSORS') return models.weightsFile(viewer, checkpointId);
       authorise(viewer, 'READER');
       const checkpoint = await models.checkpointForUse(checkpointId, 'id');
-      const { sha256, byteSize } = servable(await made(viewer, checkpoint, format, clientGone, onWait));
+      const { sha256, byteSize } = servable(await ensureExport(viewer, checkpoint, format, clientGone, onWait));
       return {
         sha256,
         byteSize,
@@ -261,19 +261,19 @@ export function createExportService({
 
 export interface ExportRegister {
   /** For the export task, in the transaction that ends its run. Replaces earlier results of these formats. */
-  register(tx: Transaction, made: NewExports): Promise<void>;
+  register(tx: Transaction, created: NewExports): Promise<void>;
 }
 
 export function createExportRegister(store: ExportStore): ExportRegister {
   return {
-    register: async (tx, made) => {
-      const files = made.exports.flatMap((each) =>
+    register: async (tx, created) => {
+      const files = created.exports.flatMap((each) =>
         each.status === 'AVAILABLE'
           ? [{ sha256: each.sha256, byteSize: each.byteSize, mediaType: mediaTypeOf(each.format) }]
           : [],
       );
       await recordArtifacts(tx, files);
-      await store.put(tx, made);
+      await store.put(tx, created);
     },
   };
 }

@@ -106,13 +106,13 @@ export function createCheckpointImports({
         inputContract,
       },
       async (tx, read, stored, file) => {
-        const made = await models.create(tx, {
+        const created = await models.create(tx, {
           slug: modelSlug,
           name: input.name ?? modelSlug,
           description: input.description ?? null,
           licence,
         });
-        const model = made ?? (await models.findBy({ slug: modelSlug }, tx));
+        const model = created ?? (await models.findBy({ slug: modelSlug }, tx));
         if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor created.`);
         await models.lock(tx, model.id);
         await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);

@@ -162,10 +162,10 @@ export function createModelService(parts: ModelServiceParts): ModelService {
     create: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
       const input = parseInput(createModelSchema, raw);
-      const made = await transact((tx) =>
+      const created = await transact((tx) =>
         models.create(tx, { ...input, description: input.description ?? null, licence: input.licence ?? null }),
       );
-      if (made !== undefined) return made;
+      if (created !== undefined) return created;
       throw new DomainError({
         code: 'SLUG_TAKEN',
         message: `A model "${input.slug}" exists already.`,

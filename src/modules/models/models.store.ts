@@ -72,8 +72,8 @@ export function createModelStore(db: Database) {
       model: Pick<ModelRecord, 'slug' | 'name' | 'description' | 'licence'>,
     ): Promise<ModelRecord | undefined> => {
       // ON CONFLICT DO NOTHING: a failed INSERT would end the caller's transaction.
-      const [made] = await tx.model.createManyAndReturn({ data: [model], skipDuplicates: true });
-      return made;
+      const [created] = await tx.model.createManyAndReturn({ data: [model], skipDuplicates: true });
+      return created;
     },
 
     /** Locks the row until the transaction ends, so that versions are numbered one at a time. */

@@ -109,8 +109,8 @@ export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
 }
 
 function checkExtent({ epochs, steps, budget }: LaunchPretrainingInput): void {
-  const given = [epochs, steps, budget].filter((value) => value != null).length;
-  if (given !== 1)
+  const extentCount = [epochs, steps, budget].filter((value) => value != null).length;
+  if (extentCount !== 1)
     throw badInput(
       budget != null ? 'budget' : 'steps',
       'Give exactly one of budget, epochs and steps.',

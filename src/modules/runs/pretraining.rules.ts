@@ -199,7 +199,7 @@ function budgetTooSmall(
   const minutes = Math.ceil(((imageCount / fits.imagesPerSecond) * (4 / 3)) / 60) + 1;
   const fewer =
     seenCount < 2 * batchSize ? '' : `, or use at most ${seenCount.toLocaleString('en')} images (maxImages)`;
-  const smaller = fits.imageSizePx > 32 ? ', or take a smaller imageSizePx' : '';
+  const smaller = fits.imageSizePx > 32 ? ', or use a smaller imageSizePx' : '';
   return new DomainError({
     code: 'BUDGET_TOO_SMALL',
     message: `${formatDuration(budget.seconds)} at ${fits.imagesPerSecond.toPrecision(3)} images/s are ${seenCount.toLocaleString('en')} images, less than one epoch of ${imageCount.toLocaleString('en')}.`,

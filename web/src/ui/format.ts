@@ -80,6 +80,6 @@ export function inside(value: unknown, ...names: readonly string[]): unknown {
 }
 
 function once<Value>(make: () => Value): () => Value {
-  let made: Value | undefined;
-  return () => (made ??= make());
+  let cached: Value | undefined;
+  return () => (cached ??= make());
 }

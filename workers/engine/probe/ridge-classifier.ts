@@ -1,7 +1,7 @@
 /**
- * Classification by ridge regression on standardised embeddings: one regression for each label, of +1 where an image
- * has it and -1 where not, as scikit-learn's RidgeClassifier. All labels share one factorisation, which makes it the
- * cheapest linear probe; it is solved on the device in float32, which the penalties below keep well conditioned.
+ * Classification by ridge regression on standardised embeddings: one regression for each label, of +1 for an image with
+ * the label and -1 for any other, as scikit-learn's RidgeClassifier. All labels share one factorisation, which makes it
+ * the cheapest linear probe; it is solved on the device in float32, which the penalties below keep well conditioned.
  */
 import { asRank2, boolAttr, readFloats, runOp, scoped, T_FLOAT, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D } from '../tensorflow.ts';

@@ -82,9 +82,9 @@ export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders 
     // Other idle decoders may have been killed from outside too, for which no image is to blame.
     const known = attempt === 1 ? idle.pop() : undefined;
     if (known !== undefined) return known;
-    const fresh = await startDecoder(options);
-    all.add(fresh);
-    return fresh;
+    const newDecoder = await startDecoder(options);
+    all.add(newDecoder);
+    return newDecoder;
   };
 
   /** @throws DecoderFailedError if `work` failed with two decoders, or took too long with one. */

@@ -101,13 +101,13 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
   const fault = faults[path] ?? Object.entries(faults).find(([where]) => where.startsWith(`${path}.`))?.[1];
   const isList = isPlainList(shape, type?.enumValues != null);
   const isVocabulary = field.name === 'organs' || field.name === 'stains';
-  const isTicked = isVocabulary || (isList && type?.enumValues != null);
+  const isCheckboxGroup = isVocabulary || (isList && type?.enumValues != null);
   const note = [
     isVocabulary ? null : field.description,
     field.defaultValue === null || type?.enumValues != null || shape.typeName === 'Boolean'
       ? null
       : `Default ${field.defaultValue}.`,
-    isList && !isTicked ? 'Several values, separated by commas.' : null,
+    isList && !isCheckboxGroup ? 'Several values, separated by commas.' : null,
   ]
     .filter((part) => part !== null)
     .join(' ');
@@ -131,7 +131,7 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
           change={setText}
         />
       );
-    if (isTicked)
+    if (isCheckboxGroup)
       return (
         <CheckboxGroup
           id={id}
@@ -182,7 +182,7 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
       />
     );
   };
-  const isGroup = isTicked || field.name === 'datasets';
+  const isGroup = isCheckboxGroup || field.name === 'datasets';
   return (
     <div className="field">
       {isGroup ? (
