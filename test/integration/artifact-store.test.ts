@@ -135,7 +135,7 @@ for (const kind of STORE_KINDS) {
         assert.equal(await stage.store.stat(sha256), undefined);
       });
 
-      test('takes no path for a name', async (context) => {
+      test('refuses a name that is not a digest', async (context) => {
         const { store } = await open(context);
         const names = [
           '',
