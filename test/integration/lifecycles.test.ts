@@ -15,12 +15,12 @@ import { dropSupersededStates } from '../../src/modules/runs/index.ts';
 import { withStoredBytesLock } from '../../src/platform/advisory-lock.ts';
 import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { ADMIN } from '../support/registry.ts';
-import { FAULT, openRunFixture } from '../support/run-fixture.ts';
+import { FAULT, openRunStage } from '../support/run-stage.ts';
 
 const OLD = new Date('2020-01-01T00:00:00Z');
 const CUTOFF = new Date('2021-01-01T00:00:00Z');
 
-const fixture = await openRunFixture();
+const fixture = await openRunStage();
 const { database, registry, claim } = fixture;
 const { db, transact } = database;
 let store: LocalArtifactStore;

@@ -7,11 +7,11 @@ import { listenForAnnouncements } from '../../src/platform/announcements.ts';
 import { eventually } from '../support/eventually.ts';
 import { assertTakenSince } from '../support/instants.ts';
 import { ADMIN } from '../support/registry.ts';
-import { openRunFixture } from '../support/run-fixture.ts';
+import { openRunStage } from '../support/run-stage.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 
-const fixture = await openRunFixture();
+const fixture = await openRunStage();
 const { database, registry, launchPretraining, launchImport, claim } = fixture;
 const announcements = await listenForAnnouncements(database.url, RUN_EVENTS_CHANNEL, () => undefined);
 after(async () => {

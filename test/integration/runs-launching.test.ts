@@ -4,13 +4,13 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { after, beforeEach, describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
-import { openRunFixture } from '../support/run-fixture.ts';
+import { openRunStage } from '../support/run-stage.ts';
 import { keyHolder } from '../support/viewers.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
-const fixture = await openRunFixture();
+const fixture = await openRunStage();
 const {
   base,
   database,

@@ -12,7 +12,7 @@ import {
 } from '../../src/modules/runs/index.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN } from '../support/registry.ts';
-import { FAULT, openRunFixture } from '../support/run-fixture.ts';
+import { FAULT, openRunStage } from '../support/run-stage.ts';
 
 const DIED: RunFailureRecord = {
   class: 'INFRASTRUCTURE',
@@ -22,7 +22,7 @@ const DIED: RunFailureRecord = {
 };
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
-const fixture = await openRunFixture();
+const fixture = await openRunStage();
 const {
   database,
   registry,

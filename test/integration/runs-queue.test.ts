@@ -10,7 +10,7 @@ import {
   type RunStatus,
 } from '../../src/modules/runs/index.ts';
 import { ADMIN } from '../support/registry.ts';
-import { openRunFixture } from '../support/run-fixture.ts';
+import { openRunStage } from '../support/run-stage.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 const DIED: RunFailureRecord = {
@@ -20,7 +20,7 @@ const DIED: RunFailureRecord = {
   hint: null,
 };
 
-const fixture = await openRunFixture();
+const fixture = await openRunStage();
 const {
   database,
   registry,

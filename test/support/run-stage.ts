@@ -18,7 +18,7 @@ export const FAULT: RunFailureRecord = {
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 /** The caller closes it. */
-export async function openRunFixture() {
+export async function openRunStage() {
   const base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-runs-')));
   await mkdir(path.join(base, 'images'));
   await writeFile(path.join(base, 'labels.csv'), 'path\n');
