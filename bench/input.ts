@@ -74,7 +74,7 @@ async function measure(
   const byteSize = await writeShard(shardPath, wanted, imageCount);
   const stepsPerEpoch = imageCount / BATCH_SIZE;
   const reading = openTrainingBatches({
-    datasets: [{ shards: [sourceOf(shardPath)] }],
+    datasets: [{ shards: [await sourceOf(shardPath)] }],
     sampling: 'EVEN',
     windowShards: 64,
     batchSize: BATCH_SIZE,

@@ -13,17 +13,20 @@ import { readEnvironment } from '../src/env.ts';
 import { benchCatalogue } from './catalogue.ts';
 import { benchDownload } from './download.ts';
 import { benchImport } from './import.ts';
+import { benchMixing } from './mixing.ts';
+import { benchReading } from './reading.ts';
 import { benchS3 } from './s3.ts';
 import { measureServerMemory, withServer } from './server.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,import,catalogue,download,s3,weights] [-- --s3-endpoint URL] [-- --json] [-- --rounds 5] [-- --grid]
+const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights] [-- --s3-endpoint URL] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
   training   a whole SimCLR step, against one in PyTorch 2.13, channels-last, in a virtual environment that pip fills (--grid: ResNet-50, large batches)
   input      decoding and augmenting, against the speed of a training
+  reading    shuffled batches of shards, against torch's DataLoader; how well the window of shards mixes
   import     checking and packing JPEGs, against the decoder alone
   catalogue  50 rows over GraphQL, against a minimal Apollo server with hand-written SQL
   download   a 45 MB checkpoint, against plain Node streaming
@@ -31,7 +34,7 @@ Each suite measures our implementation and a peer in turn and prints medians, ra
   weights    importing a Lightning checkpoint, loading safetensors, embedding, against PyTorch, safetensors and ONNX Runtime in Python
 `;
 
-const SUITES = ['training', 'input', 'import', 'catalogue', 'download', 's3', 'weights'] as const;
+const SUITES = ['training', 'input', 'reading', 'import', 'catalogue', 'download', 's3', 'weights'] as const;
 type Suite = (typeof SUITES)[number];
 
 const { values } = parseArgs({
@@ -81,6 +84,17 @@ if (isWanted('input')) {
   // Imported here, after the variable is set, because TensorFlow otherwise prints a greeting on standard error.
   process.env['TF_CPP_MIN_LOG_LEVEL'] = '2';
   results['input'] = await (await import('./input.ts')).benchInput();
+}
+if (isWanted('reading')) {
+  report('reading: ours and torch DataLoader, in turn');
+  results['reading'] = {
+    speed: await benchReading({
+      pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'),
+      rounds,
+      onProgress: report,
+    }),
+    mixing: benchMixing(),
+  };
 }
 if (isWanted('import')) {
   report('import: ours and the decoder alone, in turn');

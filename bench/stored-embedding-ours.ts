@@ -11,11 +11,10 @@ import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { readSafetensors } from '../src/formats/safetensors.ts';
 import { openEvaluationImages } from '../workers/engine/data/batches.ts';
-import { indexShard } from '../workers/engine/data/shards.ts';
 import { embeddingBatchSize, embedPixels, HALF_NORMALISATION } from '../workers/engine/embed.ts';
 import { encoderFromWeights } from '../workers/engine/models/resnet.ts';
 import { engineInfo } from '../workers/engine/tensorflow.ts';
-import { sourceOf } from '../test/support/shards.ts';
+import { imagesOf, sourceOf } from '../test/support/shards.ts';
 import { storedDecoders } from '../workers/imaging/decoder/stored-decoder.ts';
 
 const [weightsPath = '', shardPath = '', side] = process.argv.slice(2);
@@ -27,12 +26,12 @@ const embed = (images: Uint8Array, count: number): Float32Array =>
 
 // The first batch is not counted, because it allocates memory and compiles code.
 embed(new Uint8Array(batchSize * imageSizePx ** 2 * 3), batchSize);
-const images = indexShard(shardPath).images.map((image) => ({ ...image, shard: 0 }));
+const images = (await imagesOf(shardPath)).map(({ key }, indexInShard) => ({ key, shard: 0, indexInShard }));
 const cpuBefore = process.cpuUsage();
 const startedMs = performance.now();
 const scratchFolder = path.dirname(shardPath);
 const openDecoder = storedDecoders({ hiddenFolder: scratchFolder, scratchFolder });
-const reading = openEvaluationImages({ shards: [sourceOf(shardPath)], images, batchSize, imageSizePx, openDecoder });
+const reading = openEvaluationImages({ shards: [await sourceOf(shardPath)], images, batchSize, imageSizePx, openDecoder });
 for (let batch = await reading.next(); batch !== null; batch = await reading.next())
   embed(batch.images, batch.imageCount);
 const durationMs = performance.now() - startedMs;

@@ -3,7 +3,7 @@
  * length: its shards are one small real shard again and again.
  */
 import { createWriteStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import {
@@ -11,14 +11,15 @@ import {
   openManifest,
   PERCEPTUAL_HASH_BYTES,
   PIXEL_DIGEST_BYTES,
+  walkShard,
 } from '../src/formats/manifest/index.ts';
 import type { ColumnName, Manifest } from '../src/formats/manifest/index.ts';
 import { accessFile } from '../src/formats/random-access.ts';
 import { DEFAULT_SHUFFLE } from '../src/protocol/pretraining/shuffle.ts';
 import { openTrainingBatches } from '../workers/engine/data/batches.ts';
 import { createSampleOrder } from '../workers/engine/data/sampling.ts';
-import { openShard, walkShard } from '../workers/engine/data/shards.ts';
 import { storedDecoders } from '../workers/imaging/decoder/stored-decoder.ts';
+import { openShardSources } from '../workers/tasks/shard-sources.ts';
 import { createDigestMatcher, findNearDuplicates } from '../workers/imaging/near-duplicates.ts';
 import { createShardWriter } from '../workers/imaging/shard-writer.ts';
 import { createTissueImages } from './images.ts';
@@ -66,8 +67,8 @@ function manifestPathIn(folder: string): string {
 
 async function write({ folder, imageCount, seed, onProgress }: ManifestPartOptions): Promise<number> {
   await writeShard(shardPathIn(folder), seed);
-  const shard = openShard(shardPathIn(folder));
-  const places = walkShard(shard, shardPathIn(folder));
+  await using shard = await open(shardPathIn(folder));
+  const places = await walkShard(accessFile(shard, (await shard.stat()).size), 'the shard');
   const file = await open(manifestPathIn(folder), 'w');
   try {
     const writer = createManifestWriter(async (bytes) => file.appendFile(bytes));
@@ -187,16 +188,25 @@ async function order({ imageCount, seed }: ManifestPartOptions): Promise<number>
   return 0;
 }
 
-/** Shards are verified by the run that reads them, once for each shard and machine; that is not a part of this. */
+/** As a run starts; but shards are verified once for each shard and machine, which is not a part of this. */
 async function batch({ folder, imageCount, seed }: ManifestPartOptions): Promise<number> {
   const { batchSize, imageSizePx } = TRAINING;
-  const shard = {
-    imageCount: IMAGES_PER_SHARD,
-    open: async () => ({ path: shardPathIn(folder), places: null, release: async () => undefined }),
+  const manifestSha256 = 'manifest';
+  const release = (): Promise<void> => Promise.resolve();
+  const context = {
+    throwIfStopped: () => undefined,
+    localFile: async (sha256: string) => ({
+      path: sha256 === manifestSha256 ? manifestPathIn(folder) : shardPathIn(folder),
+      release,
+      [Symbol.asyncDispose]: release,
+    }),
   };
+  const shard = { sha256: 'shard', byteSize: (await stat(shardPathIn(folder))).size, imageCount: IMAGES_PER_SHARD };
+  const shards = Array.from({ length: imageCount / IMAGES_PER_SHARD }, () => shard);
+  await using sources = openShardSources(context, { manifestSha256, imageHashesSha256: null, imageCount, shards });
   const batches = openTrainingBatches({
     ...{ sampling: 'EVEN', batchSize, seed, windowShards: DEFAULT_SHUFFLE.windowShards },
-    datasets: [{ shards: Array.from({ length: imageCount / IMAGES_PER_SHARD }, () => shard) }],
+    datasets: [{ shards: sources.shards }],
     sourceSizePx: 2 * imageSizePx,
     openDecoder: storedDecoders({ hiddenFolder: folder, scratchFolder: folder }),
   });

@@ -12,7 +12,7 @@ export const IMAGES_PER_SHARD = 10_000;
 /** Of an image in its shard, in bytes. */
 export interface PlaceInShard {
   readonly byteOffset: number;
-  readonly byteSize: number;
+  readonly byteLength: number;
 }
 
 /** @param places of the images of every shard, `[IMAGES_PER_SHARD]`. */
@@ -30,7 +30,7 @@ export function rowOf(row: number, seed: number, places: readonly PlaceInShard[]
     mediaType: 'image/jpeg',
     shard: Math.floor(row / IMAGES_PER_SHARD),
     byteOffset: place.byteOffset,
-    byteLength: place.byteSize,
+    byteLength: place.byteLength,
     sourcePath: `${groupOf(row)}/${keyOf(row)}.jpg`,
   };
 }

@@ -93,11 +93,9 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
       };
     case 'SHARD_UNREADABLE':
     case 'SHARD_TRUNCATED':
-    case 'SHARD_CORRUPT':
     case 'MANIFEST_INVALID':
     case 'IMAGE_COUNT_MISMATCH':
     case 'IMAGE_MISSING':
-    case 'IMAGE_DUPLICATE':
     case 'IMAGE_UNREADABLE':
       return {
         class: 'INFRASTRUCTURE',

@@ -27,7 +27,6 @@ import { extract } from 'tar-stream';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
-import { indexShard } from '../../workers/engine/data/shards.ts';
 import { splitUnitOf } from '../../workers/engine/data/manifest.ts';
 import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
@@ -43,7 +42,7 @@ import {
   tissuePng,
 } from '../fixtures/hostile-images.ts';
 import { readRows, type ReadRow } from '../support/manifests.ts';
-import { temporaryFolder } from '../support/shards.ts';
+import { imagesOf, temporaryFolder } from '../support/shards.ts';
 
 type PlaceOptions = Partial<Omit<ImportOptions, 'folder' | 'labelsCsv'>> & { readonly labelsCsvPath?: string };
 
@@ -185,7 +184,7 @@ describe('the result of an import', () => {
         assert.deepEqual(sidecar, { label: image.label, group: image.group, split: image.split });
       }
       // Our own reader, and tar itself.
-      assert.equal(indexShard(store.pathOf(shard.sha256)).images.length, shard.imageCount);
+      assert.equal((await imagesOf(store.pathOf(shard.sha256))).length, shard.imageCount);
       assert.equal(
         execFileSync('tar', ['tf', store.pathOf(shard.sha256)], { encoding: 'utf8' })
           .trim()

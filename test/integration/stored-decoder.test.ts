@@ -17,7 +17,6 @@ import {
 } from '../../workers/engine/data/batches.ts';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
 import type { DecodeQuality, ResizeRule } from '../../workers/engine/data/stored-decoder.ts';
-import { indexShard } from '../../workers/engine/data/shards.ts';
 import { decodeSquare } from '../../workers/imaging/decoder/decode-square.ts';
 import type { DecoderFailure } from '../../workers/imaging/decoder/image-decoders.ts';
 import { storedDecoders, type StoredDecoderSettings } from '../../workers/imaging/decoder/stored-decoder.ts';
@@ -25,7 +24,7 @@ import { picture, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostil
 import { eventually } from '../support/eventually.ts';
 import type { HostileStoredOrder } from '../support/hostile-stored-decoder.ts';
 import { childrenOf, familyOf, isAlive } from '../support/processes.ts';
-import { plainImages, sourceOf, storedBytes, temporaryFolder, writeShard, type TarMember } from '../support/shards.ts';
+import { imagesOf, plainImages, sourceOf, storedBytes, temporaryFolder, writeShard, type TarMember } from '../support/shards.ts';
 
 const PROGRAM = path.resolve(import.meta.dirname, '../support/hostile-stored-decoder.ts');
 
@@ -54,8 +53,8 @@ const isFault =
 async function readingOf(box: Box, members: readonly TarMember[]): Promise<EvaluationImages> {
   const shardPath = await writeShard(box.folder, 's.tar', members);
   return openEvaluationImages({
-    shards: [sourceOf(shardPath)],
-    images: indexShard(shardPath).images.map((image) => ({ ...image, shard: 0 })),
+    shards: [await sourceOf(shardPath)],
+    images: (await imagesOf(shardPath)).map(({ key }, indexInShard) => ({ key, shard: 0, indexInShard })),
     ...{ batchSize: members.length, imageSizePx: 8, openDecoder: box.openDecoder },
   });
 }
@@ -72,7 +71,7 @@ test('the pixels are those of the decoder, byte by byte', async (context) => {
     { name: 'webp.webp', bytes: await picture(tissuePixels(96, 4), 96).webp().toBuffer() },
   ];
   const shardPath = await writeShard(box.folder, 's.tar', members);
-  const { images } = indexShard(shardPath);
+  const images = await imagesOf(shardPath);
   // More than one request, of places in any order.
   const requests = Array.from({ length: 150 }, (_, place) => ({ image: images[(place * 3) % 4], place: 149 - place }));
   const rules: readonly (readonly [number, DecodeQuality, ResizeRule])[] = [
@@ -90,7 +89,7 @@ test('the pixels are those of the decoder, byte by byte', async (context) => {
         bytes.set(await storedBytes(shardPath, image));
         return image.key;
       };
-      return [{ key: image.key, byteSize: image.byteSize, place, read }];
+      return [{ key: image.key, byteSize: image.byteLength, place, read }];
     });
     assert.equal(wanted.length, 150);
     await decoder.decode(wanted, target);
@@ -126,7 +125,7 @@ for (const kind of SANDBOX_KINDS) {
     const reach = order({ do: 'REACH', port: address.port, pid: process.pid, secretFile });
     const shardPath = await writeShard(box.folder, 's.tar', [reach]);
     const training = openTrainingBatches({
-      datasets: [{ shards: [sourceOf(shardPath)] }],
+      datasets: [{ shards: [await sourceOf(shardPath)] }],
       ...{ sampling: 'EVEN', windowShards: 64, batchSize: 1, sourceSizePx: 8, seed: 1, openDecoder: box.openDecoder },
     });
     context.after(() => training.close());
@@ -199,7 +198,7 @@ describe('a training', () => {
     const box = await openBox(context);
     const shardPath = await writeShard(box.folder, 's.tar', await plainImages('a', 24));
     const training = openTrainingBatches({
-      datasets: [{ shards: [sourceOf(shardPath)] }],
+      datasets: [{ shards: [await sourceOf(shardPath)] }],
       ...{
         sampling: 'EVEN',
         windowShards: 64,

@@ -5,7 +5,7 @@ import { sourceOf } from './shards.ts';
 
 const [shardPath = '', folder = ''] = process.argv.slice(2);
 const batches = openTrainingBatches({
-  datasets: [{ shards: [sourceOf(shardPath)] }],
+  datasets: [{ shards: [await sourceOf(shardPath)] }],
   ...{ sampling: 'EVEN', windowShards: 64, batchSize: 4, sourceSizePx: 16, seed: 1, cacheByteLimit: 0 },
   openDecoder: storedDecoders({ hiddenFolder: folder, scratchFolder: folder }),
 });

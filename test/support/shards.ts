@@ -6,8 +6,9 @@ import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import sharp from 'sharp';
 import { pack } from 'tar-stream';
+import { walkShard, type ShardImage } from '../../src/formats/manifest/index.ts';
+import { accessBytes } from '../../src/formats/random-access.ts';
 import type { ImagePlaces, ShardSource } from '../../workers/engine/data/opened-shard.ts';
-import { indexShard, type ShardImage } from '../../workers/engine/data/shards.ts';
 import { storedDecoders } from '../../workers/imaging/decoder/stored-decoder.ts';
 
 export interface TarMember {
@@ -39,26 +40,32 @@ export async function writeShard(folder: string, fileName: string, members: read
   return path;
 }
 
+/** The images of a shard in the order of the file. */
+export async function imagesOf(shardPath: string): Promise<ShardImage[]> {
+  return walkShard(accessBytes(await readFile(shardPath)), 'the test');
+}
+
 /** Where the images of a shard lie, as the manifest of its version lists them. */
-export function placesOf(shardPath: string): ImagePlaces {
-  const { images } = indexShard(shardPath);
+export async function placesOf(shardPath: string): Promise<ImagePlaces> {
+  const images = await imagesOf(shardPath);
   return {
     byteOffset: Float64Array.from(images, ({ byteOffset }) => byteOffset),
-    byteLength: Uint32Array.from(images, ({ byteSize }) => byteSize),
+    byteLength: Uint32Array.from(images, ({ byteLength }) => byteLength),
   };
 }
 
-/** A shard as a reading opens it. @param places null: as in a version whose manifest has no offsets. */
-export function sourceOf(shardPath: string, places: ImagePlaces | null = placesOf(shardPath)): ShardSource {
+/** A shard as a reading opens it. @param changed places that a manifest gives instead of the true ones. */
+export async function sourceOf(shardPath: string, changed?: ImagePlaces): Promise<ShardSource> {
+  const places = changed ?? (await placesOf(shardPath));
   return {
-    imageCount: (places ?? placesOf(shardPath)).byteOffset.length,
+    imageCount: places.byteOffset.length,
     open: async () => ({ path: shardPath, places, release: async () => undefined }),
   };
 }
 
 /** The bytes at an image's place. */
-export async function storedBytes(shardPath: string, { byteOffset, byteSize }: ShardImage): Promise<Buffer> {
-  return (await readFile(shardPath)).subarray(byteOffset, byteOffset + byteSize);
+export async function storedBytes(shardPath: string, { byteOffset, byteLength }: ShardImage): Promise<Buffer> {
+  return (await readFile(shardPath)).subarray(byteOffset, byteOffset + byteLength);
 }
 
 /** Not the folder of all temporary files: that may contain the project itself, which the decoder must read. */

@@ -9,7 +9,6 @@ import {
 } from '../../workers/engine/data/batches.ts';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
 import type { EvaluationImage } from '../../workers/engine/data/reading-plan.ts';
-import { indexShard } from '../../workers/engine/data/shards.ts';
 import {
   openDecoder,
   plainImages,
@@ -35,7 +34,7 @@ async function twoDatasets(context: TestContext): Promise<TrainingBatchOptions> 
   ];
   const other = await writeShard(folder, 's2.tar', await plainImages('b', 4, 100));
   return {
-    datasets: [{ shards: shardPaths.map((shardPath) => sourceOf(shardPath)) }, { shards: [sourceOf(other)] }],
+    datasets: [{ shards: await Promise.all(shardPaths.map((shardPath) => sourceOf(shardPath))) }, { shards: [await sourceOf(other)] }],
     sampling: 'EVEN',
     windowShards: 64,
     batchSize: 4,
@@ -114,7 +113,7 @@ describe('openTrainingBatches', () => {
     const broken = { name: 'broken.png', bytes: (await plainPng(1, 300)).subarray(0, 200) };
     const shardPath = await writeShard(folder, 's.tar', [...(await plainImages('a', 3)), broken]);
     const options = {
-      datasets: [{ shards: [sourceOf(shardPath)] }],
+      datasets: [{ shards: [await sourceOf(shardPath)] }],
       sampling: 'EVEN',
       windowShards: 64,
       batchSize: 4,
@@ -165,34 +164,25 @@ describe('openTrainingBatches', () => {
 });
 
 describe('openEvaluationImages', () => {
-  /** Images a0..a5: four in the first shard, two in the second. */
-  async function openImages(context: TestContext, hasOffsets: boolean) {
-    const { datasets } = await twoDatasets(context);
-    const locals = await Promise.all((datasets[0]?.shards ?? []).map((shard) => shard.open()));
-    const indexes = locals.map(({ path }) => indexShard(path).images);
-    const imageOf = (key: string): EvaluationImage => {
-      const shard = Number(key.slice(1)) < 4 ? 0 : 1;
-      const found = indexes[shard]?.find((image) => image.key === key);
-      return { key, shard, ...(hasOffsets ? found : {}) };
-    };
-    return { shards: locals.map(({ path }) => sourceOf(path, hasOffsets ? placesOf(path) : null)), imageOf };
-  }
   const SETTINGS = { imageSizePx: 16, openDecoder };
+  /** Images a0..a5: four in the first shard, two in the second. */
+  const shardsOf = async (context: TestContext) => (await twoDatasets(context)).datasets[0]?.shards ?? [];
+  const imageOf = (key: string): EvaluationImage => {
+    const number = Number(key.slice(1));
+    return { key, shard: number < 4 ? 0 : 1, indexInShard: number % 4 };
+  };
 
-  for (const hasOffsets of [true, false]) {
-    const version = hasOffsets ? 'a version with offsets' : 'a version without offsets';
-    test(`delivers the images of ${version} in the requested order, with a smaller last batch`, async (context) => {
-      const { shards, imageOf } = await openImages(context, hasOffsets);
-      const images = ['a5', 'a0', 'a3', 'a4', 'a1'].map(imageOf);
-      const reds: number[][] = [];
-      for await (const batch of openEvaluationImages({ ...SETTINGS, shards, images, batchSize: 2 }))
-        reds.push(Array.from({ length: batch.imageCount }, (_, index) => redOf(batch, index) ?? -1));
-      assert.deepEqual(reds, [[5, 0], [3, 4], [1]]);
-    });
-  }
+  test('delivers the images in the requested order, with a smaller last batch', async (context) => {
+    const shards = await shardsOf(context);
+    const images = ['a5', 'a0', 'a3', 'a4', 'a1'].map(imageOf);
+    const reds: number[][] = [];
+    for await (const batch of openEvaluationImages({ ...SETTINGS, shards, images, batchSize: 2 }))
+      reds.push(Array.from({ length: batch.imageCount }, (_, index) => redOf(batch, index) ?? -1));
+    assert.deepEqual(reds, [[5, 0], [3, 4], [1]]);
+  });
 
   test('returns null after the last batch, every time', async (context) => {
-    const { shards, imageOf } = await openImages(context, true);
+    const shards = await shardsOf(context);
     const reading = openEvaluationImages({ ...SETTINGS, shards, images: [imageOf('a0')], batchSize: 4 });
     assert.equal((await reading.next())?.imageCount, 1);
     assert.equal(await reading.next(), null);
@@ -201,11 +191,11 @@ describe('openEvaluationImages', () => {
   });
 
   test('an image that is not in the shards', async (context) => {
-    const { shards } = await openImages(context, false);
+    const shards = await shardsOf(context);
     for (const image of [
-      { key: 'zz', shard: 0 },
-      { key: 'a0', shard: 1 },
-      { key: 'a0', shard: 7 },
+      { ...imageOf('a0'), indexInShard: 4 },
+      { ...imageOf('a0'), shard: 1 },
+      { ...imageOf('a0'), shard: 7 },
     ]) {
       const reading = openEvaluationImages({ ...SETTINGS, shards, images: [image], batchSize: 1 });
       await assert.rejects(reading.next(), isFault('IMAGE_MISSING'));
@@ -214,7 +204,7 @@ describe('openEvaluationImages', () => {
   });
 
   test('a manifest that gives an image the place of another', async (context) => {
-    const { shards, imageOf } = await openImages(context, true);
+    const shards = await shardsOf(context);
     const images = [imageOf('a0'), { ...imageOf('a1'), key: 'a2' }];
     const reading = openEvaluationImages({ ...SETTINGS, shards, images, batchSize: 1 });
     assert.equal((await reading.next())?.imageCount, 1);

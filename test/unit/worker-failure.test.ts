@@ -54,8 +54,8 @@ describe('failureOf', () => {
   test("images: damage is a machine failure, too few images are the user's, a crashed reader is internal", () => {
     assert.deepEqual(
       [
-        failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).class,
-        failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).code,
+        failureOf(new ImageDataError('SHARD_TRUNCATED', 'x.')).class,
+        failureOf(new ImageDataError('SHARD_TRUNCATED', 'x.')).code,
       ],
       ['INFRASTRUCTURE', 'ARTIFACT_CORRUPT'],
     );

@@ -14,7 +14,7 @@ import {
   type SimclrTrainer,
 } from '../engine/train/simclr.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
-import { shardSourcesOf, type FetchedShards } from './shard-sources.ts';
+import { openShardSources, type FetchedShards } from './shard-sources.ts';
 import { storedDecoderOf } from './stored-decoder.ts';
 import type { TaskContext } from './task.ts';
 
@@ -80,8 +80,9 @@ export async function openTrainingSteps(
     config.datasets.map((dataset) => dataset.datasetVersionId),
   );
   const fetched: FetchedShards = { pendingCount: 0, readyCount: 0 };
+  await using opened = new AsyncDisposableStack();
   const datasets = versions.map((version, index) => ({
-    shards: shardSourcesOf(context, version, fetched),
+    shards: opened.use(openShardSources(context, version, fetched)).shards,
     weight: config.datasets[index]?.weight,
     maxImages: config.datasets[index]?.maxImages ?? undefined,
   }));
@@ -95,6 +96,7 @@ export async function openTrainingSteps(
     startStep: trainer.stepIndex,
     openDecoder: storedDecoderOf(context),
   });
+  const sources = opened.move();
   const augmenter = createAugmenter(config.augmentation, config.viewSizePx);
   const random = createRandom(config.seed);
   return {
@@ -120,7 +122,10 @@ export async function openTrainingSteps(
         },
       });
     },
-    close: batches.close,
+    close: async () => {
+      await batches.close();
+      await sources.disposeAsync();
+    },
   };
 }
 

@@ -43,16 +43,23 @@ export async function imagesOfVersion(
 ): Promise<ManifestImage[]> {
   await using manifest = await openVersionManifest(context, version);
   const images: ManifestImage[] = [];
+  /** Of the first image of each shard. */
+  const firstRows = new Map<number, number>();
   for await (const { rowCount, columns } of manifest.rows(['key', 'label', 'group', 'split', 'shard', 'sourcePath']))
-    for (let row = 0; row < rowCount; row += 1)
+    for (let row = 0; row < rowCount; row += 1) {
+      const shard = columns.shard[row] ?? 0;
+      const firstRow = firstRows.get(shard) ?? images.length;
+      firstRows.set(shard, firstRow);
       images.push({
         key: columns.key.at(row) ?? '',
         label: columns.label.at(row),
         group: columns.group.at(row),
         split: columns.split.at(row),
-        shard: columns.shard[row] ?? 0,
+        shard,
+        indexInShard: images.length - firstRow,
         sourcePath: columns.sourcePath.at(row),
       });
+    }
   return images;
 }
 

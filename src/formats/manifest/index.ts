@@ -13,6 +13,7 @@ import type { ColumnName } from './schema.ts';
 export type { CodedColumn, ManifestColumns, TextColumn } from './columns.ts';
 export { ManifestError, type ManifestErrorCode } from './errors.ts';
 export { PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES, type ColumnName } from './schema.ts';
+export { walkShard, type ShardImage } from './shard-walk.ts';
 export { createManifestWriter, type ManifestRow, type ManifestWriter } from './write.ts';
 
 /** The columns with these names. */
@@ -35,8 +36,11 @@ export interface Manifest {
   readonly hasImageHashes: boolean;
   /** The named columns of all rows. Throws ManifestError. */
   read<Name extends ColumnName>(names: readonly Name[]): Promise<Columns<Name>>;
-  /** The same in blocks of rows, so that memory does not grow with the version. Throws ManifestError. */
-  rows<Name extends ColumnName>(names: readonly Name[]): AsyncGenerator<ManifestRows<Name>, void>;
+  /**
+   * The same in blocks of rows, so that memory does not grow with the version. Throws ManifestError.
+   * @param fromRow the first block is the one that holds this row [0]; a Parquet file is not read before it.
+   */
+  rows<Name extends ColumnName>(names: readonly Name[], fromRow?: number): AsyncGenerator<ManifestRows<Name>, void>;
 }
 
 export interface ManifestOfVersion {
@@ -68,7 +72,7 @@ export async function openManifest(source: RandomAccess, version: ManifestOfVers
       const builders = createColumns(wanted, imageCount);
       const check = createRowCheck(wanted, shardByteSizes);
       let row = 0;
-      for await (const { rowCount, values } of raw.blocks([...wanted])) {
+      for await (const { rowCount, values } of raw.blocks([...wanted], 0)) {
         if (row + rowCount > imageCount) throw countMismatch(imageCount, row + rowCount);
         fill(builders, values, row, row);
         check(builders.columns, row, row + rowCount, row);
@@ -77,19 +81,20 @@ export async function openManifest(source: RandomAccess, version: ManifestOfVers
       if (row !== imageCount) throw countMismatch(imageCount, row);
       return builders.columns;
     },
-    async *rows(names) {
+    async *rows(names, fromRow = 0) {
       const wanted = new Set<ColumnName>(names);
       const check = createRowCheck(wanted, shardByteSizes);
-      let firstRow = 0;
-      for await (const { rowCount, values } of raw.blocks([...wanted])) {
-        if (firstRow + rowCount > imageCount) throw countMismatch(imageCount, firstRow + rowCount);
+      let endRow = 0;
+      for await (const { firstRow, rowCount, values } of raw.blocks([...wanted], fromRow)) {
+        endRow = firstRow + rowCount;
+        if (endRow > imageCount) throw countMismatch(imageCount, endRow);
+        if (endRow <= fromRow) continue;
         const builders = createColumns(wanted, rowCount);
         fill(builders, values, 0, firstRow);
         check(builders.columns, 0, rowCount, firstRow);
         yield { firstRow, rowCount, columns: builders.columns };
-        firstRow += rowCount;
       }
-      if (firstRow !== imageCount) throw countMismatch(imageCount, firstRow);
+      if (endRow !== imageCount) throw countMismatch(imageCount, endRow);
     },
   };
 }

@@ -71,11 +71,11 @@ export function openJsonLinesManifest(
         row += 1;
         rowCount += 1;
         if (rowCount < BLOCK_ROWS) continue;
-        yield rawBlockOf(block, rowCount);
+        yield rawBlockOf(block, row - rowCount, rowCount);
         block = emptyBlock(names);
         rowCount = 0;
       }
-      if (rowCount > 0) yield rawBlockOf(block, rowCount);
+      if (rowCount > 0) yield rawBlockOf(block, row - rowCount, rowCount);
     },
   };
 }
@@ -87,10 +87,10 @@ function emptyBlock(names: readonly ColumnName[]): OpenBlock {
   return new Map(names.map((name) => [name, []]));
 }
 
-function rawBlockOf(block: OpenBlock, rowCount: number): RawBlock {
+function rawBlockOf(block: OpenBlock, firstRow: number, rowCount: number): RawBlock {
   const values = new Map<ColumnName, readonly RawValues[]>();
   for (const [name, column] of block) values.set(name, [column]);
-  return { rowCount, values };
+  return { firstRow, rowCount, values };
 }
 
 function valueOf(fields: Fields, name: ColumnName): unknown {

@@ -31,6 +31,7 @@ const CHUNK_BYTES_MAX = 512 * 1024 * 1024;
 
 /** Rows of one row group, with the decoded values of each column that was asked for. */
 export interface RawBlock {
+  readonly firstRow: number;
   readonly rowCount: number;
   readonly values: ReadonlyMap<ColumnName, readonly RawValues[]>;
 }
@@ -38,8 +39,8 @@ export interface RawBlock {
 export interface RawManifest {
   readonly rowCount: number;
   readonly hasImageHashes: boolean;
-  /** Blocks in the order of the file. */
-  blocks(names: readonly ColumnName[]): AsyncGenerator<RawBlock>;
+  /** Blocks in the order of the file, from the one that holds `fromRow` on; blocks before it may come too. */
+  blocks(names: readonly ColumnName[], fromRow: number): AsyncGenerator<RawBlock>;
 }
 
 /** @throws ManifestError for a file whose footer is not that of a manifest. */
@@ -53,11 +54,15 @@ export async function openParquetManifest(source: RandomAccess): Promise<RawMani
   return {
     rowCount,
     hasImageHashes: true,
-    async *blocks(names) {
+    async *blocks(names, fromRow) {
+      let endRow = 0;
       for (const group of groups) {
+        const firstRow = endRow;
+        endRow += group.rowCount;
+        if (endRow <= fromRow) continue;
         const values = new Map<ColumnName, readonly RawValues[]>();
         for (const name of names) values.set(name, await readChunk(source, footer, group, name));
-        yield { rowCount: group.rowCount, values };
+        yield { firstRow, rowCount: group.rowCount, values };
       }
     },
   };

@@ -165,14 +165,14 @@ function openReader({ plan, rule, datasetCount, ...reading }: Reading): Reader {
   let failure: { readonly error: unknown } | null = null;
   let closing: Promise<void> | null = null;
 
-  const storedImageOf = async ({ shard, image }: ImageRef, place: number): Promise<StoredImage> => {
-    const placed = await shards.use(shard, (opened) => opened.place(image));
+  const storedImageOf = async ({ shard, indexInShard, key }: ImageRef, place: number): Promise<StoredImage> => {
+    const placed = await shards.use(shard, (opened) => opened.place(indexInShard, key));
     return {
       byteSize: placed.byteSize,
       place,
       read: async (target) => {
-        const key = await shards.use(shard, (opened) => opened.read(placed, target));
-        return key ?? `at byte ${placed.byteOffset} of shard ${shard}`;
+        const found = await shards.use(shard, (opened) => opened.read(placed, target));
+        return found ?? `at byte ${placed.byteOffset} of shard ${shard}`;
       },
     };
   };

@@ -10,6 +10,8 @@ export interface ManifestImage {
   readonly split: string | null;
   /** Index of the shard that holds it. */
   readonly shard: number;
+  /** Its index among the images of that shard. */
+  readonly indexInShard: number;
   /** Path within the imported folder; null in manifests without paths. */
   readonly sourcePath: string | null;
 }

@@ -1,5 +1,5 @@
 /** Which images each batch of a reading holds, and which shards it will need. */
-import type { NamedImage, ManifestPlace, ShardSource } from './opened-shard.ts';
+import type { ShardSource } from './opened-shard.ts';
 import { createSampleOrder, type SampleOrderOptions } from './sampling.ts';
 import type { SampledDataset } from './shares.ts';
 
@@ -14,7 +14,9 @@ export interface ImageRef {
   readonly id: number;
   /** Index into the shards of the reading. */
   readonly shard: number;
-  readonly image: NamedImage;
+  readonly indexInShard: number;
+  /** Null in a training, which does not read keys from the manifest. */
+  readonly key: string | null;
   readonly datasetIndex: number;
 }
 
@@ -27,9 +29,13 @@ export interface PlannedBatch {
 
 export type ReadingPlan = Iterator<PlannedBatch, void>;
 
-/** An image of an evaluation: `shard` is an index into the shards of the reading. */
-export interface EvaluationImage extends ManifestPlace {
+/** An image of an evaluation. */
+export interface EvaluationImage {
+  readonly key: string;
+  /** Index into the shards of the reading. */
   readonly shard: number;
+  /** Among the images of that shard, in the order of the manifest. */
+  readonly indexInShard: number;
 }
 
 export interface TrainingPlanOptions extends Omit<SampleOrderOptions, 'datasets'> {
@@ -88,7 +94,12 @@ function locatorsOf(datasets: readonly ShardedDataset[]): Locator[] {
           if ((starts[middle] ?? 0) <= imageIndex) low = middle;
           else high = middle;
         }
-        return { id: firstImage + imageIndex, shard: firstShard + low, image: imageIndex - (starts[low] ?? 0) };
+        return {
+          id: firstImage + imageIndex,
+          shard: firstShard + low,
+          indexInShard: imageIndex - (starts[low] ?? 0),
+          key: null,
+        };
       },
     };
   });
@@ -99,7 +110,7 @@ export function* evaluationPlan(images: readonly EvaluationImage[], batchSize: n
   for (let start = 0; start < images.length; start += batchSize) {
     const refs = images
       .slice(start, start + batchSize)
-      .map((image, index) => ({ id: start + index, shard: image.shard, image, datasetIndex: 0 }));
+      .map(({ shard, indexInShard, key }, index) => ({ id: start + index, shard, indexInShard, key, datasetIndex: 0 }));
     yield { refs, shardsAhead: [...new Set(refs.map(({ shard }) => shard))] };
   }
 }

@@ -26,7 +26,7 @@ import type { NamedTensor } from '../../engine/named-tensor.ts';
 import { COLOUR_STATISTICS_DIM, colourStatistics } from '../../engine/probe/colour-statistics.ts';
 import { createRandom } from '../../engine/rng.ts';
 import { engineInfo } from '../../engine/tensorflow.ts';
-import { shardSourcesOf } from '../shard-sources.ts';
+import { openShardSources } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
 import type { TaskContext } from '../task.ts';
 
@@ -195,6 +195,8 @@ async function computeBlocks(
   if (done > 0) await onProgress(done / images.length, `Continues after ${done} of ${images.length} images.`);
   if (done === images.length) return blocks;
 
+  await using sources = openShardSources(context, version);
+  const { shards } = sources;
   const open: (OpenDescriber & Pick<Describer, 'embeddingDim'>)[] = [];
   try {
     for (const describer of describers)
@@ -206,7 +208,7 @@ async function computeBlocks(
     let rows = emptyBlocks();
     let filled = 0;
     for await (const batch of openEvaluationImages({
-      shards: shardSourcesOf(context, version),
+      shards,
       images: images.slice(done),
       batchSize,
       imageSizePx,

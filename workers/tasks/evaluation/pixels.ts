@@ -10,7 +10,7 @@ import type { InputContract } from '../../../src/modules/models/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import type { ManifestImage } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize } from '../../engine/embed.ts';
-import { shardSourcesOf } from '../shard-sources.ts';
+import { openShardSources } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
 import type { TaskContext } from '../task.ts';
 
@@ -38,11 +38,13 @@ export async function openPixels(
   const { imageSizePx, resizeRule } = inputContract;
   const imageBytes = imageSizePx * imageSizePx * 3;
   const filePath = path.join(context.workDir, 'pixels.u8');
+  await using sources = openShardSources(context, version);
+  const { shards } = sources;
   const file = await open(filePath, 'wx');
   try {
     let done = 0;
     for await (const batch of openEvaluationImages({
-      shards: shardSourcesOf(context, version),
+      shards,
       images,
       batchSize: embeddingBatchSize(imageSizePx),
       imageSizePx,
