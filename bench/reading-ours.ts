@@ -1,7 +1,7 @@
 /**
  * Our side of bench/reading.ts, in a separate process. Prints one JSON line.
  *
- *   node bench/reading-ours.ts FOLDER SIDE BATCH BATCHES      shuffled batches of the shards of a folder, without a cache
+ *   node bench/reading-ours.ts FOLDER SIDE BATCH BATCHES      shuffled batches of a folder of shards, without a cache
  */
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';

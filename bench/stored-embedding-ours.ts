@@ -31,7 +31,8 @@ const cpuBefore = process.cpuUsage();
 const startedMs = performance.now();
 const scratchFolder = path.dirname(shardPath);
 const openDecoder = storedDecoders({ hiddenFolder: scratchFolder, scratchFolder });
-const reading = openEvaluationImages({ shards: [await sourceOf(shardPath)], images, batchSize, imageSizePx, openDecoder });
+const shards = [await sourceOf(shardPath)];
+const reading = openEvaluationImages({ shards, images, batchSize, imageSizePx, openDecoder });
 for (let batch = await reading.next(); batch !== null; batch = await reading.next())
   embed(batch.images, batch.imageCount);
 const durationMs = performance.now() - startedMs;

@@ -9,15 +9,7 @@ import {
 } from '../../workers/engine/data/batches.ts';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
 import type { EvaluationImage } from '../../workers/engine/data/reading-plan.ts';
-import {
-  openDecoder,
-  plainImages,
-  placesOf,
-  plainPng,
-  sourceOf,
-  temporaryFolder,
-  writeShard,
-} from '../support/shards.ts';
+import { openDecoder, plainImages, plainPng, sourceOf, temporaryFolder, writeShard } from '../support/shards.ts';
 
 const isFault =
   (code: ImageDataErrorCode) =>
@@ -34,7 +26,10 @@ async function twoDatasets(context: TestContext): Promise<TrainingBatchOptions> 
   ];
   const other = await writeShard(folder, 's2.tar', await plainImages('b', 4, 100));
   return {
-    datasets: [{ shards: await Promise.all(shardPaths.map((shardPath) => sourceOf(shardPath))) }, { shards: [await sourceOf(other)] }],
+    datasets: [
+      { shards: await Promise.all(shardPaths.map((shardPath) => sourceOf(shardPath))) },
+      { shards: [await sourceOf(other)] },
+    ],
     sampling: 'EVEN',
     windowShards: 64,
     batchSize: 4,

@@ -20,8 +20,8 @@ export interface FetchedShards {
 
 /**
  * A shard is fetched and verified as a whole before any image is read from it, because a run must not use bytes that
- * have changed; its part of the manifest is read then, too. Both happen when its images are needed, not before the first
- * step, so that a large dataset starts as fast as a small one.
+ * have changed; its part of the manifest is read then, too. Both happen when its images are needed, not before the
+ * first step, so that a large dataset starts as fast as a small one.
  *
  * @param fetched is kept up to date.
  */
