@@ -24,7 +24,15 @@ import { picture, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostil
 import { eventually } from '../support/eventually.ts';
 import type { HostileStoredOrder } from '../support/hostile-stored-decoder.ts';
 import { childrenOf, familyOf, isAlive } from '../support/processes.ts';
-import { imagesOf, plainImages, sourceOf, storedBytes, temporaryFolder, writeShard, type TarMember } from '../support/shards.ts';
+import {
+  imagesOf,
+  plainImages,
+  sourceOf,
+  storedBytes,
+  temporaryFolder,
+  writeShard,
+  type TarMember,
+} from '../support/shards.ts';
 
 const PROGRAM = path.resolve(import.meta.dirname, '../support/hostile-stored-decoder.ts');
 
