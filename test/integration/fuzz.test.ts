@@ -22,7 +22,6 @@ import { readTorchCheckpoint, TorchCheckpointError } from '../../src/formats/tor
 import { claimedKeyId } from '../../src/modules/access/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { decodeCursor } from '../../src/platform/page.ts';
-import { ImageDataError } from '../../workers/engine/data/errors.ts';
 import { recordIssues } from '../../workers/imaging/issues.ts';
 import { readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
 import { bmpOf, picture, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
