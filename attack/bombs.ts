@@ -17,7 +17,7 @@ import { openRequests } from './requests.ts';
 const OPENED_BYTES = 200_000_000;
 /** The total of server, database, worker and decoders; the largest image below has 1.2 GB of pixels. */
 const MEMORY_BYTES = 3_000_000_000;
-/** After this time no answer is expected; a busy machine takes long to import a few pictures. */
+/** An import that takes longer has failed; generous, because a busy machine is slow. */
 const IMPORT_MS = 240_000;
 const REFUSALS = ['FORMAT_INVALID', 'FILE_TOO_LARGE', 'CHECKPOINT_KEYS_MISMATCH', 'BAD_INPUT', 'OUT_OF_MEMORY'];
 const CONTRACT = { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
@@ -56,6 +56,7 @@ async function tryBodies(server: AttackedServer, quick: boolean): Promise<Tried>
   const bodies: readonly (readonly [what: string, encoding: string | undefined, body: Buffer | string])[] = [
     ['a gzip body', 'gzip', gzipSync(opened)],
     ['a deflate body', 'deflate', deflateSync(opened)],
+    // Smaller, because Brotli compresses slowly.
     ['a Brotli body', 'br', brotliCompressSync(opened.subarray(0, OPENED_BYTES / 10))],
     ['a body compressed twice', 'gzip, gzip', gzipSync(gzipSync(opened))],
     ['endless brackets', undefined, '['.repeat(deep)],
@@ -116,6 +117,7 @@ async function tryCheckpoints(
     header(99_000_000n, '{'),
     header(BigInt(tensors.length), tensors),
     header(100n, '{"a":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,4]}}'.padEnd(100)),
+    // The others are hostile only under lowered limits, which a server does not have.
     ...hostileFiles()
       .filter(({ limits }) => limits === undefined)
       .map(({ bytes }) => bytes),

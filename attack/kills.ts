@@ -7,6 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { childEnvironment } from '../src/env.ts';
 import { lightningFile, someEncoder } from '../test/support/encoder-files.ts';
 import { eventually } from '../test/support/eventually.ts';
+import { familyOf, identityOf } from '../test/support/processes.ts';
 import { oneOf, type Attack } from './attack.ts';
 
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
@@ -43,7 +44,8 @@ export const kills: Attack = {
     if (code !== 0) return { tryCount: 1, findings: [`A backup of a running server ended with ${code}.`] };
 
     for (let round = quick ? 1 : 20; round > 0 && (quick || isTimeLeft()) && findings.length === 0; round -= 1) {
-      // A separate folder for each, because an operation that finished before the kill leaves its result.
+      // Only a backup and a restore write files here, a separate folder for each, because an operation that finished
+      // before the kill leaves its result. What the others do to the registry is checked at the end.
       const placeOf = (operation: string): string => path.join(home, `${operation}-${round}`);
       const operations = [
         ['backup', path.join(placeOf('backup'), 'registry.tar')],
@@ -61,6 +63,7 @@ export const kills: Attack = {
         const ms = Math.round(random() * KILL_WINDOW_MS);
         await Promise.race([pause(ms), gone]);
         const isEnded = command.exitCode !== null || command.signalCode !== null;
+        const family = isEnded ? new Map<number, string>() : await identitiesOfFamily(command.pid);
         if (!isEnded) command.kill(signal);
         await gone;
         // It finished before the kill, so its result is complete, and is not examined.
@@ -68,13 +71,13 @@ export const kills: Attack = {
         const what = `A ${args[0]} that was ended by ${signal} after ${ms} ms`;
         const isClean = await eventually(
           'all processes and files to be removed',
-          () => leavesNothing(place),
+          async () => ((await leftBy(place, family)).length === 0 ? true : undefined),
           CLEANUP_DEADLINE_MS,
         ).catch(() => false);
-        if (!isClean) findings.push(`${what} left ${await leftIn(place)}.`);
+        if (!isClean) findings.push(`${what} left ${(await leftBy(place, family)).join(', ')}.`);
       }
     }
-    // The operation that was killed must succeed when it is run again undisturbed.
+    // After all kills an import, a garbage collection and a check of the same registry must succeed.
     for (const args of quick
       ? []
       : [['models', 'import', weights, ...CONTRACT, '--model', 'killed'], ['gc'], ['fsck']]) {
@@ -88,8 +91,28 @@ export const kills: Attack = {
   },
 };
 
+/** Identities of a process and of all that it started. */
+async function identitiesOfFamily(pid: number | undefined): Promise<ReadonlyMap<number, string>> {
+  const family = new Map<number, string>();
+  for (const member of pid === undefined ? [] : await familyOf(pid)) {
+    const identity = await identityOf(member);
+    if (identity !== undefined) family.set(member, identity);
+  }
+  return family;
+}
+
+/** Files of a killed backup or restore, command lines that name its folder, and living processes of its family. */
+async function leftBy(place: string, family: ReadonlyMap<number, string>): Promise<string[]> {
+  const living: string[] = [];
+  for (const [pid, identity] of family) if ((await identityOf(pid)) === identity) living.push(`process ${pid}`);
+  return [...(await filesIn(place)), ...(await processesOn(place)), ...living].slice(0, 6);
+}
+
 async function filesIn(place: string): Promise<string[]> {
-  return (await readdir(place, { recursive: true }).catch(() => [])).filter((name) => name !== 'restored');
+  const names = await readdir(place, { recursive: true }).catch(() => []);
+  // The target of a restore may stay as an empty folder, and a backup that was complete at that moment has its final
+  // name already.
+  return names.filter((name) => name !== 'restored' && name !== 'registry.tar');
 }
 
 /** Command lines of living processes that contain the path. */
@@ -97,14 +120,4 @@ async function processesOn(place: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
   return lines.filter((line) => line.includes(place)).map((line) => line.replaceAll('\0', ' ').slice(0, 80));
-}
-
-async function leavesNothing(place: string): Promise<true | undefined> {
-  // A backup that was complete at that moment has its final name already.
-  const files = (await filesIn(place)).filter((name) => name !== 'registry.tar');
-  return files.length === 0 && (await processesOn(place)).length === 0 ? true : undefined;
-}
-
-async function leftIn(place: string): Promise<string> {
-  return [...(await filesIn(place)).slice(0, 3), ...(await processesOn(place)).slice(0, 3)].join(', ');
 }

@@ -50,7 +50,7 @@ export interface ImportBenchCase {
 }
 
 interface ImportParts {
-  /** Of what the decoders do, measured by itself. */
+  /** Decoding alone, measured by itself. This and the next four add up to the time of the decoders. */
   readonly decoding: number;
   readonly pixelDigest: number;
   readonly perceptualHash: number;
@@ -79,7 +79,7 @@ const CASES = [
   { imageSizePx: 1024, imageCount: 240 },
 ] as const;
 const SHEET_SIZE_PX = 1536;
-/** Decoded images that are in memory at once to measure what else is done with their pixels. */
+/** Images that are kept decoded to measure hashing and the check for blank images apart from decoding. */
 const SAMPLED_IMAGES = 50;
 const JPEG_QUALITY = 92;
 /** Clock ticks per second in the statistics that Linux shows to programs. */
@@ -232,7 +232,10 @@ function cpuSecondsBelow(parentPid: number): number {
   return below(parentPid);
 }
 
-/** The same decoder with the same settings, and as many images in flight. */
+/**
+ * The same decoder with the same settings, and as many images in flight.
+ * @returns 0, because no other process is used.
+ */
 async function decodeAll(files: readonly Buffer[]): Promise<number> {
   const results = mapInOrder(files, { windowSize: availableParallelism() * 8, shared: {} }, pixelsOf);
   while ((await results.next()).done !== true);
@@ -242,12 +245,11 @@ async function decodeAll(files: readonly Buffer[]): Promise<number> {
 /** Crops of a few large drawn images: drawing every image would take longer than the measurement. */
 async function drawJpegs(folder: string, imageSizePx: number, imageCount: number): Promise<void> {
   await mkdir(folder);
+  // The size serves as the seed alone.
   const draw: Draw = createDraw(imageSizePx);
   const sheets = TISSUE_LABELS.map((label) => drawImage(label, SHEET_SIZE_PX, drawStain(draw), draw));
-  for (const [index, sheet] of Array.from(
-    { length: imageCount },
-    (_, position) => [position, sheets[position % sheets.length]] as const,
-  )) {
+  for (let index = 0; index < imageCount; index += 1) {
+    const sheet = sheets[index % sheets.length];
     if (sheet === undefined) continue;
     const room = SHEET_SIZE_PX - imageSizePx;
     await sharp(sheet, { raw: { width: SHEET_SIZE_PX, height: SHEET_SIZE_PX, channels: 3 } })
@@ -266,7 +268,7 @@ interface Cost {
   readonly seconds: number;
   /** Of all processes. */
   readonly cpuSeconds: number;
-  /** Of other processes than this one. */
+  /** Of processes other than this one. */
   readonly elsewhereSeconds: number;
 }
 

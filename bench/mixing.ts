@@ -49,20 +49,23 @@ export function benchMixing(): MixingResult {
   };
 }
 
-/** Batches at equal distances over the first epoch. */
+/** Measures batches at equal distances over the first epoch. */
 function measure(windowShards: number): Mixing {
   const order = createSampleOrder({
     datasets: [{ shardImageCounts: Array.from({ length: SHARDS }, () => IMAGES_PER_SHARD) }],
-    ...{ sampling: 'EVEN', batchSize: BATCH_SIZE, seed: 1, windowShards },
+    sampling: 'EVEN',
+    batchSize: BATCH_SIZE,
+    seed: 1,
+    windowShards,
   });
   const distance = Math.floor(IMAGES / BATCH_SIZE / BATCHES);
   let [shard, label, patient, squares] = [0, 0, 0, 0];
   for (let batch = 0; batch < BATCHES; batch += 1) {
     const images = order.imagesOf(batch * distance).map(({ imageIndex }) => imageIndex);
-    shard += pairs(partsOf(images, SHARDS));
-    patient += pairs(partsOf(images, PATIENTS));
+    shard += pairCount(partsOf(images, SHARDS));
+    patient += pairCount(partsOf(images, PATIENTS));
     const labels = partsOf(images, LABELS);
-    label += pairs(labels);
+    label += pairCount(labels);
     squares += labels.reduce((sum, count) => sum + (count / BATCH_SIZE - 1 / LABELS) ** 2, 0);
   }
   const allPairs = (BATCHES * BATCH_SIZE * (BATCH_SIZE - 1)) / 2;
@@ -85,7 +88,8 @@ function partsOf(images: readonly number[], partCount: number): Float64Array {
   return counts;
 }
 
-function pairs(counts: Float64Array): number {
+/** The number of pairs of images within the same part. */
+function pairCount(counts: Float64Array): number {
   return counts.reduce((sum, count) => sum + (count * (count - 1)) / 2, 0);
 }
 

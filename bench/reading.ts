@@ -1,5 +1,5 @@
 /**
- * Measures shuffled reading: images of WebDataset shards as batches of decoded squares, by our training's reader and by
+ * Measures shuffled reading of WebDataset shards into batches of decoded squares, by our training's reader and by
  * torch's DataLoader with as many workers as there are cores. Both take turns with the same shards.
  *
  * To run it alone: `node scripts/run.mjs bench/reading.ts --json [--rounds 5]`. Part of the suite `reading`.
@@ -39,10 +39,10 @@ export interface ReadingResult {
   readonly dataLoaderFirstBatchMs: Summary;
 }
 
-const CASES: readonly (DrawnImages & { readonly sourceSizePx: number })[] = [
-  { imageSizePx: 224, format: 'jpeg', sourceSizePx: 128 },
-  { imageSizePx: 224, format: 'jpeg', sourceSizePx: 224 },
-  { imageSizePx: 256, format: 'png', sourceSizePx: 128 },
+const CASES: readonly (DrawnImages & { readonly decodedSizePx: number })[] = [
+  { imageSizePx: 224, format: 'jpeg', decodedSizePx: 128 },
+  { imageSizePx: 224, format: 'jpeg', decodedSizePx: 224 },
+  { imageSizePx: 256, format: 'png', decodedSizePx: 128 },
 ];
 const SHARDS = 16;
 const IMAGES_PER_SHARD = 512;
@@ -52,7 +52,7 @@ const BATCHES = 42;
 const TIMEOUT_MS = 300_000;
 const here = (name: string): string => path.join(import.meta.dirname, name);
 
-const facts = z.object({ imagesPerSecond: z.number(), firstBatchMs: z.number(), pixelSum: z.number() });
+const facts = z.object({ imagesPerSecond: z.number(), firstBatchMs: z.number() });
 type Facts = z.infer<typeof facts>;
 
 /** @throws Error if the peer cannot be installed or a side fails. */
@@ -65,14 +65,14 @@ export async function benchReading({
   const workDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-bench-reading-'));
   try {
     const results: ReadingResult[] = [];
-    for (const { sourceSizePx, ...drawn } of CASES) {
-      const stored = `${drawn.imageSizePx} px ${drawn.format.toUpperCase()}, read at ${sourceSizePx} px`;
+    for (const { decodedSizePx, ...drawn } of CASES) {
+      const stored = `${drawn.imageSizePx} px ${drawn.format.toUpperCase()}, read at ${decodedSizePx} px`;
       onProgress(`reading, ${stored}: drawing ${SHARDS} shards`);
-      const folder = path.join(workDir, `${drawn.imageSizePx}-${drawn.format}-${sourceSizePx}`);
+      const folder = path.join(workDir, `${drawn.imageSizePx}-${drawn.format}-${decodedSizePx}`);
       await mkdir(folder);
       for (let shard = 0; shard < SHARDS; shard += 1)
         await writeShard(path.join(folder, `${String(shard).padStart(3, '0')}.tar`), drawn, IMAGES_PER_SHARD);
-      const sizes = [sourceSizePx, BATCH_SIZE, BATCHES].map(String);
+      const sizes = [decodedSizePx, BATCH_SIZE, BATCHES].map(String);
       const [own, theirs]: [Facts[], Facts[]] = [[], []];
       for (let round = 0; round < rounds; round += 1) {
         onProgress(`reading, ${stored}: round ${round + 1}`);

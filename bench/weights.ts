@@ -143,8 +143,8 @@ async function onnxOf(file: string): Promise<Uint8Array> {
 }
 
 /**
- * Each round imports into a new model. The weights are stored again each time, because the input contract in the file
- * contains the round.
+ * Each round imports into a new model with another image size: the input contract is part of the stored file, so the
+ * bytes differ, and are really stored again.
  */
 function measureImport(
   file: string,

@@ -1,4 +1,7 @@
-/** Joins frequent progress reports into few writes without losing any. */
+/**
+ * Joins frequent progress reports into few writes: every metric is written, and of several fractions and messages the
+ * last.
+ */
 import type { MetricPoints, ProgressReport } from '../src/modules/runs/index.ts';
 
 /** Often enough for a progress bar, rarely enough that a fast training does not wait for its database. */
@@ -7,6 +10,7 @@ const WRITE_EVERY_MS = 300;
 export interface ProgressReporter {
   progress(fraction: number, message?: string): Promise<void>;
   recordMetrics(fraction: number, points: MetricPoints): Promise<void>;
+  /** Writes what is pending; called at the end. */
   flush(): Promise<void>;
 }
 
@@ -31,6 +35,7 @@ export function createProgressReporter(write: (report: ProgressReport) => Promis
   return {
     progress: async (fraction, message) => {
       pending = {
+        ...pending,
         points: pending?.points ?? [],
         progress: clamp(fraction),
         ...(message === undefined ? {} : { message }),

@@ -4,7 +4,7 @@
 
 Made with tifffile, Pillow, imagecodecs and numpy. Every file holds 12 x 10 pixels. `rgb` is what an independent reader
 decodes, brought to 8 bits by the documented rule; `issue` is the kind under which a file is refused; `notes` are the
-kinds of what is told of a file that is imported all the same.
+kinds of warnings about a file that is imported.
 """
 
 import base64
@@ -24,7 +24,7 @@ rng = np.random.default_rng(7)
 
 
 def picture():
-    """Smooth, coloured, without symmetry; bright enough at 16 bits, and another one at each call."""
+    """Smooth, coloured, without symmetry, different at each call; scaled to 16 bits it passes 32768, so it is not dark."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     shift = rng.integers(0, 40, 3)
     planes = [(17 * x + 3 * y + shift[0]) % 256, (11 * y + 5 * x + 90 + shift[1]) % 256, 255 - (7 * x + 9 * y + shift[2]) % 256]
@@ -142,9 +142,8 @@ def segment_offsets(data):
 
 
 ROW = 'JPEG: stray bytes between scans or restart intervals'
-# Longer than the 8 bytes that libjpeg reads ahead, of which it does not warn.
+# Longer than 8 bytes: libjpeg reads that many ahead, and does not warn of stray bytes among them.
 STRAYS = (b'\x11\x22\x33' * 5, b'\0' * 16, b'\xff\0' * 12, b'\0' * 700, bytes(range(200)), b'\x55' * 9 + b'\xff\x01', b'\xaa' * 12 + b'\xff\xff')
-# libvips looks at warnings before it reads the last 16 rows, not after: there it keeps stray bytes, as viewers do.
 tall = np.concatenate([picture() for _ in range(5)])
 for name, image, options in (
     ('progressive', Image.fromarray(picture()), {}),
@@ -154,11 +153,12 @@ for name, image, options in (
 ):
     clean = saved(image, 'JPEG', **{'quality': 92, 'progressive': True, **options})
     offsets = segment_offsets(clean)
+    # libvips does not check for warnings after the last 16 rows, so stray bytes there are not reported.
     if name == 'baseline-restarts':
         offsets = offsets[:6]
     for index, at in enumerate(offsets[:: 1 if name == 'progressive' else 5]):
         stray = STRAYS[(index + len(name)) % len(STRAYS)]
-        # TEM is a marker too: another one than the restart mark that a decoder looks for.
+        # FF 01 (TEM) is itself a marker; before a restart mark a decoder would stop at it.
         if 0xD0 <= clean[at + 1] <= 0xD7 and b'\xff\x01' in stray:
             stray = b'\x55' * 12
         dirty = clean[:at] + stray + clean[at:]

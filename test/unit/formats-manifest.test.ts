@@ -176,7 +176,7 @@ describe('an invalid manifest 2', () => {
       (rows) => set(rows, 12, { label: '' }),
       /Row 12 .* label must be a text, or null, not ""/,
     ],
-    ['a negative place', (rows) => set(rows, 13, { x: -1 }), /Row 13 .* x must be a number from 0/],
+    ['a negative place', (rows) => set(rows, 13, { x: -1 }), /Row 13 .* x must be a number of at least 0/],
   ];
   function set(rows: ManifestRow[], row: number, change: Partial<ManifestRow>): void {
     rows[row] = { ...manifestRow(row), ...change };

@@ -59,6 +59,15 @@ describe('progress reporter', () => {
     });
   });
 
+  test('a message is kept while progress without one joins it', async () => {
+    const { written, reporter } = record();
+    await reporter.progress(0);
+    await reporter.progress(0.1, 'Continues from step 5.');
+    await reporter.progress(0.2);
+    await reporter.flush();
+    assert.deepEqual(written.at(-1), { progress: 0.2, message: 'Continues from step 5.' });
+  });
+
   test('a write that fails is reported to the caller', async () => {
     const reporter = createProgressReporter(() => Promise.reject(new Error('LEASE_LOST')));
     await assert.rejects(reporter.progress(0.5), /LEASE_LOST/);

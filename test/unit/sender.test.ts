@@ -118,6 +118,10 @@ describe('a sender', () => {
 });
 
 describe('the kernel', () => {
+  /**
+   * /proc/net/tcp and tcp6. Ports: 0FA0 is 4000, C350 is 50000, 1F90 is 8080. States: 0A listens, 01 is connected, 06
+   * has ended, and its owner 0 means nothing.
+   */
   const TABLES = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:0FA0 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 101 1
    1: 0100007F:C350 0100007F:0FA0 01 00000000:00000000 00:00000000 00000000    33        0 102 1

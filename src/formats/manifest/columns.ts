@@ -46,7 +46,7 @@ export interface ManifestColumns {
   readonly sourceWidth: Float64Array;
   readonly sourceHeight: Float64Array;
   readonly sourceProfileSha256: CodedColumn;
-  /** 1: yes, 0: no. */
+  /** 1: yes, 0: no, NaN: unknown. */
   readonly profileChangedPixels: Float64Array;
 }
 
@@ -55,11 +55,12 @@ export type RawValues = ArrayLike<unknown>;
 
 export interface ColumnBuilder {
   /**
-   * Takes the values of the rows from `row` on; rows are filled in order.
-   * @param firstRow the number of the first of these rows in the file, for messages.
+   * Stores values at `start`, `start + 1` and so on of the column; calls come in order.
+   * @param rowInFile the number of the first value's row in the file, for messages. It differs from `start` where a
+   * file is read in blocks.
    * @throws ManifestError MANIFEST_ROW_INVALID for a value that the column cannot have.
    */
-  fill(row: number, values: RawValues, firstRow: number): void;
+  fill(start: number, values: RawValues, rowInFile: number): void;
 }
 
 export interface ColumnBuilders {
@@ -145,12 +146,12 @@ function integerBuilder<Column extends Uint32Array | Float64Array>(
 ): Builder<Column> {
   return {
     column,
-    fill: (row, values, firstRow) => {
+    fill: (start, values, rowInFile) => {
       for (let index = 0; index < values.length; index += 1) {
         const value = numberOf(values[index]);
         if (!(Number.isInteger(value) && value >= 0 && value <= largest))
-          throw invalid(firstRow + index, name, `an integer of 0..${largest}`, values[index]);
-        column[row + index] = value;
+          throw invalid(rowInFile + index, name, `an integer of 0..${largest}`, values[index]);
+        column[start + index] = value;
       }
     },
   };
@@ -160,13 +161,13 @@ function numberBuilder(name: ColumnName, rowCount: number): Builder<Float64Array
   const column = new Float64Array(rowCount);
   return {
     column,
-    fill: (row, values, firstRow) => {
+    fill: (start, values, rowInFile) => {
       for (let index = 0; index < values.length; index += 1) {
         const value = values[index] ?? null;
         const number = value === null ? NaN : numberOf(value);
         if (value !== null && !(number >= 0 && number <= Number.MAX_SAFE_INTEGER))
-          throw invalid(firstRow + index, name, 'a number from 0, or null', value);
-        column[row + index] = number;
+          throw invalid(rowInFile + index, name, 'a number of at least 0, or null', value);
+        column[start + index] = number;
       }
     },
   };
@@ -181,12 +182,12 @@ function bytesBuilder(name: ColumnName, rowCount: number, width: number): Builde
   const column = new Uint8Array(rowCount * width);
   return {
     column,
-    fill: (row, values, firstRow) => {
+    fill: (start, values, rowInFile) => {
       for (let index = 0; index < values.length; index += 1) {
         const value = values[index];
         if (!(value instanceof Uint8Array && value.length === width))
-          throw invalid(firstRow + index, name, `${width} bytes`, value);
-        column.set(value, (row + index) * width);
+          throw invalid(rowInFile + index, name, `${width} bytes`, value);
+        column.set(value, (start + index) * width);
       }
     },
   };
@@ -204,22 +205,22 @@ function codedBuilder(name: ColumnName, rowCount: number): Builder<CodedColumn> 
       codes,
       at: (row) => values[codes[row] ?? -1] ?? null,
     },
-    fill: (row, texts, firstRow) => {
+    fill: (start, texts, rowInFile) => {
       for (let index = 0; index < texts.length; index += 1) {
         const text = texts[index] ?? null;
         if (text === null && nullable) {
-          codes[row + index] = -1;
+          codes[start + index] = -1;
           continue;
         }
         if (typeof text !== 'string' || text === '')
-          throw invalid(firstRow + index, name, describeText(nullable), text);
+          throw invalid(rowInFile + index, name, describeText(nullable), text);
         let code = codeOf.get(text);
         if (code === undefined) {
           code = values.length;
           codeOf.set(text, code);
           values.push(text);
         }
-        codes[row + index] = code;
+        codes[start + index] = code;
       }
     },
   };
@@ -227,7 +228,7 @@ function codedBuilder(name: ColumnName, rowCount: number): Builder<CodedColumn> 
 
 /** UTF-8 of the rows that one call of `fill` brought. */
 interface PackedTexts {
-  readonly firstRow: number;
+  readonly start: number;
   readonly bytes: Buffer;
   /** End of each row in `bytes`; an empty text is null, because no column allows an empty one. */
   readonly ends: Uint32Array;
@@ -242,7 +243,7 @@ function textBuilder(name: ColumnName, rowCount: number): Builder<TextColumn> {
     let high = parts.length;
     while (high - low > 1) {
       const middle = (low + high) >> 1;
-      if ((parts[middle]?.firstRow ?? Infinity) <= row) low = middle;
+      if ((parts[middle]?.start ?? Infinity) <= row) low = middle;
       else high = middle;
     }
     return parts[low];
@@ -253,13 +254,13 @@ function textBuilder(name: ColumnName, rowCount: number): Builder<TextColumn> {
       at: (row) => {
         const part = partOf(row);
         if (part === undefined) return null;
-        const place = row - part.firstRow;
-        const start = place === 0 ? 0 : (part.ends[place - 1] ?? 0);
-        const end = part.ends[place] ?? start;
-        return end === start ? null : part.bytes.toString('utf8', start, end);
+        const place = row - part.start;
+        const startByte = place === 0 ? 0 : (part.ends[place - 1] ?? 0);
+        const endByte = part.ends[place] ?? startByte;
+        return endByte === startByte ? null : part.bytes.toString('utf8', startByte, endByte);
       },
     },
-    fill: (row, texts, firstRow) => {
+    fill: (start, texts, rowInFile) => {
       const pieces: Uint8Array[] = [];
       const ends = new Uint32Array(texts.length);
       let end = 0;
@@ -270,11 +271,11 @@ function textBuilder(name: ColumnName, rowCount: number): Builder<TextColumn> {
           pieces.push(piece);
           end += piece.length;
         } else if (!(piece === null && nullable)) {
-          throw invalid(firstRow + index, name, describeText(nullable), text);
+          throw invalid(rowInFile + index, name, describeText(nullable), text);
         }
         ends[index] = end;
       }
-      parts.push({ firstRow: row, bytes: Buffer.concat(pieces, end), ends });
+      parts.push({ start, bytes: Buffer.concat(pieces, end), ends });
     },
   };
 }

@@ -65,8 +65,8 @@ const DTYPES: readonly (readonly [string, TorchDtype])[] = [
 ];
 
 /**
- * `module` and `name` apart, so that no dot can move from one to the other. Builtins are under their names in Python 2
- * and 3.
+ * By `module name` with a space: with a dot, module `a.b` and name `c` could pass for module `a` and name `b.c`.
+ * Builtins are under their names in Python 2 and 3.
  */
 const KNOWN_GLOBALS: ReadonlyMap<string, PickleNode> = new Map<string, PickleNode>([
   ['collections OrderedDict', builder('DICT')],
@@ -154,10 +154,10 @@ export class TorchHost implements PickleHost {
    */
   persistent(id: PickleValue, operands: PickleOperands): PickleValue {
     const invalid = (what: string): TorchCheckpointError =>
-      this.#fault('PERSISTENT_ID_INVALID', operands, `The pickle refers to something outside of itself ${what}.`);
+      this.#fault('PERSISTENT_ID_INVALID', operands, `The pickle refers to something outside itself ${what}.`);
     if (typeof id !== 'object' || id === null || id.kind !== 'TUPLE') throw invalid('by something that is not a tuple');
     const [what, type = null, key, location, size, view = null] = id.items;
-    // A container's class with its source code, which PyTorch kept with whole modules before 1.6.
+    // Before 1.6 PyTorch saved a whole module as its class with the source code.
     if (what === 'module') return isPlaceholder(type) ? type : this.#leftInert('torch.nn.Module', operands);
     if (what !== 'storage' || id.items.length < 5 || id.items.length > 6) throw invalid('that is not a storage');
     if (typeof key !== 'string' || typeof location !== 'string' || key.length > this.#limits.maxNameLength)

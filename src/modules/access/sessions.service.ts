@@ -45,7 +45,7 @@ export interface SessionService {
   signOut(token: string): Promise<void>;
   /** Open sessions, newest first. */
   list(viewer: Viewer, page: PageArguments, filter: SessionFilter): Promise<Page<SessionRecord>>;
-  /** Ends any session, on this server at once. Throws NOT_FOUND. */
+  /** Ends any session: on this server at once, on others when their cache expires. Throws NOT_FOUND. */
   revoke(viewer: Viewer, id: string): Promise<SessionRecord>;
 }
 
@@ -83,6 +83,7 @@ export function createSessionService({
       await Promise.all([store.touch(session.id, now(), since), keys.touch(session.key.id, now(), since)]);
       const viewer = viewerOfKey(session.key);
       trusted.remember(digest, viewer, {
+        // The earlier of the two.
         endsAt: sessionEnd(session.expiresAt, 0, session.key.expiresAt),
         sessionId: session.id,
       });
@@ -99,6 +100,7 @@ export function createSessionService({
         if (key === undefined || faultOfKey(key, now()) !== undefined) throw needsKey();
         await store.removeExpired(tx, now());
         if (replaced !== undefined) await store.remove(tx, { tokenDigest: digestOfSessionToken(replaced) });
+        // A session that ends here may be accepted from a cache for some seconds more.
         await store.removeOldest(tx, key.id, SESSIONS_PER_KEY_MAX - 1);
         const expiresAt = sessionEnd(now(), lifetimeMs, key.expiresAt);
         return store.create(tx, { keyId: key.id, tokenDigest, address, expiresAt });

@@ -83,7 +83,7 @@ export function createEvaluationService({
       authorise(viewer, 'READER');
       return isId(id) ? store.find(id) : undefined;
     },
-    list: (viewer, page, filter) => {
+    list: async (viewer, page, filter) => {
       authorise(viewer, 'READER');
       for (const [field, id] of Object.entries({
         checkpointId: filter.checkpointId,
@@ -147,6 +147,8 @@ export function createEvaluationService({
         candidates.map(({ evaluation }) => evaluation.checkpointId),
         datasetVersionId,
       );
+      // True if the pretraining saw this dataset, by lineage or by measured leakage; null if nothing was measured and
+      // the training of imported weights is unknown.
       const overlapsOf = ({ evaluation, leakage }: CandidateRecord): boolean | null => {
         const known = pretrainingOverlaps.get(evaluation.checkpointId);
         if (known?.overlaps === true) return true;
@@ -183,7 +185,7 @@ export function createEvaluationService({
       return {
         first,
         second,
-        // Both have the same folds of the same images; only one of them may be new enough to have counted.
+        // Both have the same folds of the same images; the older one may have been made before they were counted.
         ungroupedImageCount: ungroupedImageCountOf(first, version) ?? ungroupedImageCountOf(second, version),
         ...comparePredictions(first, firstLines, second, secondLines),
       };

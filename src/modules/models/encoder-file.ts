@@ -51,7 +51,7 @@ export interface EncoderFile extends EncoderFacts {
 interface OpenedFile {
   readonly format: ImportedContentsRecord['format'];
   readonly tensors: readonly SourceTensor[];
-  /** See `CheckpointContents`. */
+  /** For example `state_dict.`, if the file has such a part, even if the names of its tensors do not begin with it. */
   readonly statePrefix: string | undefined;
   readonly inertGlobals: readonly string[];
   readonly ignoredParts: readonly string[];
@@ -63,7 +63,7 @@ const MAX_FILE_BYTES = 4 * 1024 ** 3;
 /** A safetensors file is read whole. */
 const MAX_SAFETENSORS_BYTES = 1024 ** 3;
 const HASH_CHUNK_BYTES = 1024 * 1024;
-/** Limits of the recorded other contents of a file: enough to identify it without bloating the row. */
+/** Entries that are recorded of each list of a file's other contents: enough to identify it in a small row. */
 const MAX_LISTED = 200;
 
 /**
@@ -84,8 +84,8 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
   if (byteSize > MAX_FILE_BYTES) throw tooLarge(byteSize, MAX_FILE_BYTES);
   checkExpected('size', task.expectedByteSize === null ? null : `${task.expectedByteSize} bytes`, `${byteSize} bytes`);
   // The whole file is hashed before parsing only if a sha256 is expected, because hashing gigabytes takes long.
-  const statedSha256 = task.expectedSha256 === null ? undefined : await sha256Of(fd, byteSize);
-  if (statedSha256 !== undefined) checkExpected('sha256', task.expectedSha256, statedSha256);
+  const checkedSha256 = task.expectedSha256 === null ? undefined : await sha256Of(fd, byteSize);
+  if (checkedSha256 !== undefined) checkExpected('sha256', task.expectedSha256, checkedSha256);
   const source = accessFile(
     { read: (buffer, offset, length, position) => readAt(fd, buffer, offset, length, position) },
     byteSize,
@@ -107,7 +107,7 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
   const bytes = await storedEncoder(mapped.architecture, mapped.tensors, metadata).catch((error: unknown) => {
     throw explained(error);
   });
-  const sourceSha256 = statedSha256 ?? (await sha256Of(fd, byteSize));
+  const sourceSha256 = checkedSha256 ?? (await sha256Of(fd, byteSize));
   const after = await statOf(fd, { bigint: true });
   if (after.mtimeNs !== before.mtimeNs || after.size !== before.size)
     throw new DomainError({
@@ -190,8 +190,8 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
 }
 
 /**
- * Resolves a stated prefix to the form in the tensor names: users give it either from the top level of the file or
- * within its state dict.
+ * Users give a prefix from the top level of the file (`state_dict.encoder.`) or within its state dict (`encoder.`). The
+ * names of the tensors have one of these forms too, so `state_dict.` is added or removed to match them.
  */
 function prefixInFile(keyPrefix: string, { tensors, statePrefix }: OpenedFile): string {
   const isThere = (prefix: string): boolean => prefix !== '' && tensors.some(({ name }) => name.startsWith(prefix));

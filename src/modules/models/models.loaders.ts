@@ -54,7 +54,7 @@ export function createModelLoaders(db: Database) {
   );
   return {
     modelById: new DataLoader<string, ModelRecord>(async (ids) => inOrder(ids, await models.findMany(ids), 'Model')),
-    /** Reads the fields that a mention of a checkpoint leaves out. */
+    /** Most lists read a few columns of a checkpoint (`MentionedCheckpointRecord`); this reads the rest. */
     wholeCheckpoint: async (checkpoint: CheckpointSource): Promise<CheckpointRecord> =>
       'sha256' in checkpoint ? checkpoint : checkpointById.load(checkpoint.id),
     mentionedById: new DataLoader<string, MentionedCheckpointRecord>(async (ids) =>
@@ -65,7 +65,8 @@ export function createModelLoaders(db: Database) {
       return ids.map((id) => found.get(id) ?? []);
     }),
     /**
-     * The first page of a model's checkpoints, newest first: a list of models asks for as many of them as it has rows.
+     * The first page of a model's checkpoints, newest first. Batched, because a list of models asks for one such page
+     * per row.
      * @throws DomainError BAD_INPUT for a page size out of range.
      */
     firstCheckpointsOfModel: (modelId: string, page: PageArguments): Promise<Page<CheckpointRecord>> =>
@@ -83,6 +84,7 @@ export function createModelLoaders(db: Database) {
       const found = Map.groupBy(await lineage.sameWeights(digests), ({ tensorDigest }) => tensorDigest);
       return digests.map((digest) => found.get(digest) ?? []);
     }),
+    /** Whether it is known what the checkpoint was trained on. */
     isTrainingKnown: new DataLoader<string, boolean>(async (ids) => {
       const known = await lineage.withKnownTraining(ids);
       return ids.map((id) => known.has(id));

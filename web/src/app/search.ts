@@ -4,12 +4,13 @@ export type Search = Readonly<Record<string, string | readonly string[] | undefi
 
 /** A name that appears twice gives a list. */
 export function parseSearch(text: string): Record<string, string | string[]> {
-  const found: Record<string, string | string[]> = {};
+  // Not a plain object, which would already have a value for a parameter called `toString`.
+  const found = new Map<string, string | string[]>();
   for (const [name, value] of new URLSearchParams(text)) {
-    const before = found[name];
-    found[name] = before === undefined ? value : [...(typeof before === 'string' ? [before] : before), value];
+    const before = found.get(name);
+    found.set(name, before === undefined ? value : [...(typeof before === 'string' ? [before] : before), value]);
   }
-  return found;
+  return Object.fromEntries(found);
 }
 
 /** Empty values are left out. */
@@ -38,7 +39,7 @@ export function oneOf<Value extends string>(values: readonly Value[], value: unk
   return values.find((known) => known === value);
 }
 
-/** A link may leave out any part of the query string. */
+/** Changes only the type: the router then lets a link leave out any part of the query string. */
 export function optional<Parts extends object>(parts: Parts): Partial<Parts> {
   return parts;
 }

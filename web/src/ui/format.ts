@@ -33,6 +33,7 @@ export function formatGroups({
   return `${counted(groupCount, 'group')}, and ${counted(ungroupedImageCount, 'image')} whose patient or slide is not known`;
 }
 
+/** A number of at least 10,000 without decimals, a smaller one with at most four digits. */
 export function short(value: number): string {
   return Math.abs(value) >= 10_000 ? whole().format(Math.round(value)) : shortened().format(value);
 }
@@ -43,7 +44,11 @@ export function score(value: number): string {
 }
 
 export function bytes(value: number): string {
-  const power = Math.min(BYTE_UNITS.length - 1, value < 1 ? 0 : Math.floor(Math.log10(value) / 3));
+  // From 999.5 on, three digits would round up to 1.00e+3, so the next unit begins there.
+  const power = Math.max(
+    0,
+    BYTE_UNITS.findLastIndex((_, each) => value / 1000 ** each >= 0.9995),
+  );
   return `${power === 0 ? value : (value / 1000 ** power).toPrecision(3)} ${BYTE_UNITS[power] ?? ''}`;
 }
 
@@ -62,7 +67,10 @@ export function duration(durationMs: number): string {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
-/** LINEAR_PROBE as `linear probe`, macroF1 unchanged. */
+/**
+ * LINEAR_PROBE as `linear probe` and QUEUED as `queued`; abbreviations of up to four letters, RESNET18 and macroF1
+ * unchanged.
+ */
 export function words(name: string): string {
   return /^[A-Z0-9_]+$/.test(name) && name.includes('_')
     ? name.toLowerCase().replaceAll('_', ' ')
@@ -71,7 +79,7 @@ export function words(name: string): string {
       : name;
 }
 
-/** The value in JSON at a path of names, e.g. `config.steps`. */
+/** The value in JSON at a path of names: `inside(run, 'config', 'steps')`. */
 export function inside(value: unknown, ...names: readonly string[]): unknown {
   return names.reduce<unknown>(
     (within, name) => (typeof within === 'object' && within !== null ? Reflect.get(within, name) : undefined),

@@ -12,7 +12,10 @@ import { multiplyMatrices } from '../kernels/elementwise.ts';
  * A projection shorter than this is divided by it instead of by its own length, so that a zero row gives no infinity.
  */
 const MIN_LENGTH = 1e-12;
-/** Replaces minus infinity on the diagonal: its exponential is 0 in float32, and infinity times zero would be NaN. */
+/**
+ * Added to the similarity of a row to itself, so that its exponential is 0 in float32. It is finite, because minus
+ * infinity would give NaN where it is multiplied by 0.
+ */
 const EXCLUDED = -1e30;
 
 export interface NtXent {
@@ -73,8 +76,8 @@ export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells
     // log-sum-exp minus the partner's logit.
     const rowLosses = tf.sub(concatRows(logSums), tf.div(similarities, temperature));
 
-    // d loss / d logit = (softmax - partner) / 2N. Because the matrix is symmetric, a logit receives the gradients of
-    // both its row and its column.
+    // d loss / d logit = (softmax - partner) / 2N. Each unit vector is once the row and once the column of a
+    // similarity, so both gradients count, and its partner counts twice.
     const gradients = tf.add(concatRows(rowGradients), columnGradients);
     const toUnits = tf.div(tf.sub(gradients, tf.mul(partners, 2)), temperature * viewCount);
     // The gradient of the division by length keeps only the component orthogonal to the unit vector.
