@@ -78,7 +78,8 @@ test('the plan follows from the measured speed, is explained, and is the same fo
   const id = await launched(15);
   let visits = 0;
   const stopSoon = (): StopRequest => {
-    if (!first.events.some((event) => event.startsWith('15 seconds at '))) return 'NO';
+    // Earlier work, which is polled as well, leaves nothing to continue from.
+    if (!first.events.some((event) => event.startsWith('Probe at step 0 '))) return 'NO';
     visits += 1;
     return visits > 3 ? 'DRAIN' : 'NO';
   };
@@ -95,6 +96,7 @@ test('the plan follows from the measured speed, is explained, and is the same fo
   assert.ok(planned.steps >= 4, `${planned.steps} steps`);
   assert.equal(planned.epochs, planned.steps / 4);
   assert.ok(first.events.includes(planned.explanation.join(' ')));
+  assert.match(planned.explanation[0] ?? '', /^15 seconds at /);
 
   await database.db.run.update({ where: { id }, data: { status: 'QUEUED', leaseExpiresAt: null } });
   const second = await runner.claim(pretrainTask, id);
