@@ -80,7 +80,8 @@ export function formatByteSize(byteSize: number): string {
   const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
   let amount = byteSize;
   let unit = 0;
-  while (amount >= 1000 && unit < units.length - 1) {
+  // From 999.5 kB on, three digits would round up to 1.00e+3, so the next unit begins there; bytes are whole.
+  while (amount >= (unit === 0 ? 1000 : 999.5) && unit < units.length - 1) {
     amount /= 1000;
     unit += 1;
   }

@@ -24,6 +24,7 @@ import {
   replanned,
 } from '../../src/modules/runs/pretraining.rules.ts';
 import { smallerMicroBatch } from '../../src/modules/runs/runs.rules.ts';
+import { shortNumber } from '../../src/protocol/pretraining/explanation.ts';
 import { reserveSeconds } from '../../src/protocol/pretraining/budget.ts';
 import { OPTIMIZER_NAMES, OPTIMIZER_PARAMETERS } from '../../src/protocol/pretraining/optimizer.ts';
 import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
@@ -420,6 +421,10 @@ describe('a budget', () => {
     assert.ok((sizes[0] ?? 0) < (sizes.at(-1) ?? 0));
   });
 
+  test('speeds are shown without an exponent', () => {
+    assert.deepEqual([0.12345, 60, 1234.5, 999_999].map(shortNumber), ['0.123', '60', '1230', '1000000']);
+  });
+
   test('too small for one epoch is refused, and the hint says what would fit', () => {
     const open = unplanned({ budget: '1m' });
     assert.throws(
@@ -427,7 +432,7 @@ describe('a budget', () => {
       (error: unknown) => {
         assert.ok(error instanceof DomainError);
         assert.deepEqual([error.code, error.field], ['BUDGET_TOO_SMALL', 'input.budget']);
-        assert.match(error.message, /^1 minute at 60\.0 images\/s are [\d,]+ images, less than one epoch of 12,881\.$/);
+        assert.match(error.message, /^1 minute at 60 images\/s are [\d,]+ images, less than one epoch of 12,881\.$/);
         const minutes = /at least (\d+)m/.exec(error.hint ?? '')?.[1];
         const images = Number(/at most ([\d,]+) images/.exec(error.hint ?? '')?.[1]?.replaceAll(',', ''));
         // The value that the hint names is accepted.

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
-import { printable, progressBar, table } from '../../src/cli/terminal.ts';
+import { formatByteSize, printable, progressBar, table } from '../../src/cli/terminal.ts';
 
 describe('progress bar', () => {
   test('has the same length for any fraction, and stays within its frame', () => {
@@ -12,6 +12,12 @@ describe('progress bar', () => {
     );
     assert.equal(progressBar(0.3).length, 26);
   });
+});
+
+test('a size in bytes has at most three digits and no exponent, also just below the next unit', () => {
+  assert.deepEqual([0, 999, 1000].map(formatByteSize), ['0 bytes', '999 bytes', '1.00 kB']);
+  for (const byteSize of [12_345, 999_499, 999_500, 999_999, 999_999_999, 1e12 - 1, 5e14])
+    assert.match(formatByteSize(byteSize), /^\d{1,3}(\.\d{1,3})? [kMGT]B$/, String(byteSize));
 });
 
 test('text of other users moves no cursor and reorders nothing', () => {

@@ -4,7 +4,12 @@
  */
 import { DomainError } from '../../errors.ts';
 import { formatDuration, stepsWithin } from '../../protocol/pretraining/budget.ts';
-import { explainPretraining, type MeasuredSpeed, type Precision } from '../../protocol/pretraining/explanation.ts';
+import {
+  explainPretraining,
+  shortNumber,
+  type MeasuredSpeed,
+  type Precision,
+} from '../../protocol/pretraining/explanation.ts';
 import { checkpointEveryStepsFor, RECIPES } from '../../protocol/pretraining/recipes.ts';
 import { DEFAULT_SHUFFLE } from '../../protocol/pretraining/shuffle.ts';
 import {
@@ -202,7 +207,7 @@ function budgetTooSmall(
   const smaller = fits.imageSizePx > 32 ? ', or use a smaller imageSizePx' : '';
   return new DomainError({
     code: 'BUDGET_TOO_SMALL',
-    message: `${formatDuration(budget.seconds)} at ${fits.imagesPerSecond.toPrecision(3)} images/s are ${seenCount.toLocaleString('en')} images, less than one epoch of ${imageCount.toLocaleString('en')}.`,
+    message: `${formatDuration(budget.seconds)} at ${shortNumber(fits.imagesPerSecond)} images/s are ${seenCount.toLocaleString('en')} images, less than one epoch of ${imageCount.toLocaleString('en')}.`,
     field: 'input.budget',
     hint: `Give at least ${minutes}m${fewer}${smaller}.`,
   });

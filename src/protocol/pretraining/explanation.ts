@@ -51,7 +51,8 @@ const OPTIMIZER_WORDS: Readonly<Record<OptimizerName, string>> = {
 const PRECISION_WORDS: Readonly<Record<Precision, string>> = { FLOAT32: 'float32', BFLOAT16: 'bfloat16' };
 
 const count = (value: number): string => Math.round(value).toLocaleString('en');
-const short = (value: number): string => String(Number(value.toPrecision(3)));
+/** A number rounded to three significant digits, without an exponent: 1,234.5 as `1230`. */
+export const shortNumber = (value: number): string => String(Number(value.toPrecision(3)));
 
 /** @returns two to four sentences; none for a run without training steps. */
 export function explainPretraining(run: ExplainedPretraining): string[] {
@@ -61,10 +62,10 @@ export function explainPretraining(run: ExplainedPretraining): string[] {
 
 function sentenceOfSteps({ budget, steps, batchSize, imageSizePx, viewSizePx, ...run }: ExplainedPretraining) {
   const views = viewSizePx === imageSizePx ? '' : ` by views of ${viewSizePx} px`;
-  const work = `${count(steps)} steps of ${count(batchSize)} images at ${imageSizePx} px${views}, ${short(run.epochs)} epochs of ${count(run.imageCount)} images`;
+  const work = `${count(steps)} steps of ${count(batchSize)} images at ${imageSizePx} px${views}, ${shortNumber(run.epochs)} epochs of ${count(run.imageCount)} images`;
   if (budget === null) return `${work}.`;
   const speed = speedOf(budget.speeds, run.precision, imageSizePx);
-  return `${formatDuration(budget.seconds)} at ${short(speed ?? 0)} images/s: ${work}; ${formatDuration(reserveSeconds(budget.seconds))} are reserved for storing and registering the encoder.`;
+  return `${formatDuration(budget.seconds)} at ${shortNumber(speed ?? 0)} images/s: ${work}; ${formatDuration(reserveSeconds(budget.seconds))} are reserved for storing and registering the encoder.`;
 }
 
 function sentencesOfSpeed({ budget, precision, imageSizePx, named, recipe }: ExplainedPretraining): string[] {
@@ -77,7 +78,7 @@ function sentencesOfSpeed({ budget, precision, imageSizePx, named, recipe }: Exp
     sentences.push(
       bfloat16 === undefined
         ? 'float32, because this device cannot train in bfloat16.'
-        : `${PRECISION_WORDS[precision]}, because float32 trained ${short(float32)} images/s here and bfloat16 ${short(bfloat16)}.`,
+        : `${PRECISION_WORDS[precision]}, because float32 trained ${shortNumber(float32)} images/s here and bfloat16 ${shortNumber(bfloat16)}.`,
     );
   if (!named.imageSizePx && recipe === 'DEFAULT')
     sentences.push(`Images of ${imageSizePx} px: larger images would be seen too few times within the budget.`);
@@ -85,7 +86,7 @@ function sentencesOfSpeed({ budget, precision, imageSizePx, named, recipe }: Exp
 }
 
 function sentenceOfOptimizer({ optimizer, learningRate, batchSize, warmupSteps, named, recipe }: ExplainedPretraining) {
-  const rate = `a peak learning rate of ${short(learningRate)}`;
+  const rate = `a peak learning rate of ${shortNumber(learningRate)}`;
   const by = [
     named.optimizer ? 'the optimizer as given' : `the optimizer of the recipe ${recipe}`,
     named.learningRate ? 'the rate as given' : `the rate of the recipe ${recipe} for batches of ${count(batchSize)}`,
