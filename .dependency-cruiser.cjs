@@ -61,7 +61,7 @@ module.exports = {
       name: 'engine-only-engine-and-tfjs',
       severity: 'error',
       from: path('^workers/engine/'),
-      to: { path: '^src/(?!statistics/|formats/tensor-check\\.ts$)|^workers/(?!engine/)' },
+      to: { path: '^src/(?!statistics/|formats/(tensor-check|tar-header)\\.ts$)|^workers/(?!engine/)' },
     },
     {
       name: 'statistics-import-nothing-of-ours',

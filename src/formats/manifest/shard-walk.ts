@@ -3,6 +3,7 @@
  * read. tar-stream would read every byte of the archive, and accepts one without an end mark.
  */
 import type { RandomAccess } from '../random-access.ts';
+import { splitTarName, TAR_BLOCK_BYTES, tarHeaderFault, tarNameOf, tarSizeOf } from '../tar-header.ts';
 import { ManifestError } from './errors.ts';
 
 /** Where the bytes of one image lie. */
@@ -13,7 +14,6 @@ export interface ShardImage {
   readonly byteLength: number;
 }
 
-const BLOCK_BYTES = 512;
 /** Headers of small images lie close together, and are then read by one request. */
 const WINDOW_BYTES = 32 * 1024;
 /** A pax header holds a path and a few numbers; a larger one was not written by our packer. */
@@ -39,19 +39,18 @@ export async function walkShard(file: RandomAccess, name: string): Promise<Shard
   let pax: ReadonlyMap<string, string> = new Map();
   let offset = 0;
   for (;;) {
-    const header = await read(offset, BLOCK_BYTES);
-    if (header.length < BLOCK_BYTES) throw invalid('it has no end mark');
+    const header = await read(offset, TAR_BLOCK_BYTES);
+    if (header.length < TAR_BLOCK_BYTES) throw invalid('it has no end mark');
     if (header.every((byte) => byte === 0)) {
       if (pax.size > 0) throw invalid(`an extended header without its member at byte ${offset}`);
       return images;
     }
-    if (octalOf(header, 148, 8) !== checksumOf(header))
-      throw invalid(`a header with a wrong checksum at byte ${offset}`);
-    if (header.toString('latin1', 257, 262) !== 'ustar')
-      throw invalid(`a header without the ustar magic at byte ${offset}`);
+    const fault = tarHeaderFault(header);
+    if (fault === 'CHECKSUM') throw invalid(`a header with a wrong checksum at byte ${offset}`);
+    if (fault === 'MAGIC') throw invalid(`a header without the ustar magic at byte ${offset}`);
     const byteLength = sizeOf(header, pax);
     if (byteLength === null) throw invalid(`a size that is not a number at byte ${offset}`);
-    const byteOffset = offset + BLOCK_BYTES;
+    const byteOffset = offset + TAR_BLOCK_BYTES;
     if (byteOffset + byteLength > file.byteSize)
       throw invalid(`a member of ${byteLength} bytes where ${file.byteSize - byteOffset} are left`);
     const memberType = header.toString('latin1', 156, 157);
@@ -63,13 +62,13 @@ export async function walkShard(file: RandomAccess, name: string): Promise<Shard
     } else {
       if (memberType !== '0' && memberType !== '\0')
         throw invalid(`a member of type ${JSON.stringify(memberType)} at byte ${offset}`);
-      const memberName = pax.get('path') ?? nameOf(header);
+      const member = splitTarName(pax.get('path') ?? tarNameOf(header));
       pax = new Map();
-      const dot = memberName.lastIndexOf('.');
-      const mediaType = dot > 0 ? MEDIA_TYPES.get(memberName.slice(dot + 1).toLowerCase()) : undefined;
-      if (mediaType !== undefined) images.push({ key: memberName.slice(0, dot), mediaType, byteOffset, byteLength });
+      const mediaType = member === null ? undefined : MEDIA_TYPES.get(member.extension);
+      if (member !== null && mediaType !== undefined)
+        images.push({ key: member.key, mediaType, byteOffset, byteLength });
     }
-    offset = byteOffset + Math.ceil(byteLength / BLOCK_BYTES) * BLOCK_BYTES;
+    offset = byteOffset + Math.ceil(byteLength / TAR_BLOCK_BYTES) * TAR_BLOCK_BYTES;
   }
 }
 
@@ -86,39 +85,11 @@ function windowOver(file: RandomAccess): (offset: number, length: number) => Pro
   };
 }
 
-function nameOf(header: Buffer): string {
-  const name = textOf(header, 0, 100);
-  const prefix = textOf(header, 345, 155);
-  return prefix === '' ? name : `${prefix}/${name}`;
-}
-
-function textOf(header: Buffer, start: number, byteCount: number): string {
-  const field = header.subarray(start, start + byteCount);
-  const end = field.indexOf(0);
-  return field.toString('utf8', 0, end < 0 ? byteCount : end);
-}
-
 function sizeOf(header: Buffer, pax: ReadonlyMap<string, string>): number | null {
   const paxSize = pax.get('size');
-  if (paxSize === undefined) return octalOf(header, 124, 12);
+  if (paxSize === undefined) return tarSizeOf(header);
   const size = /^\d+$/.test(paxSize) ? Number(paxSize) : null;
   return size !== null && Number.isSafeInteger(size) ? size : null;
-}
-
-/** The value of an octal field, or null for anything else, also a base-256 size above 8 GiB: shards are smaller. */
-function octalOf(header: Buffer, start: number, byteCount: number): number | null {
-  const text = header
-    .toString('latin1', start, start + byteCount)
-    .replace(/[\0 ]+$/, '')
-    .trimStart();
-  return /^[0-7]+$/.test(text) ? Number.parseInt(text, 8) : null;
-}
-
-/** The sum of a header's bytes with its checksum field read as blanks. */
-function checksumOf(header: Buffer): number {
-  let sum = 8 * 32;
-  for (let index = 0; index < BLOCK_BYTES; index += 1) if (index < 148 || index >= 156) sum += header[index] ?? 0;
-  return sum;
 }
 
 /** Records of `length key=value\n`, or null. */

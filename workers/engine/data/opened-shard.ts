@@ -1,8 +1,9 @@
 /** One shard while it is open: where the bytes of its images lie, and their reading. */
 import { open, type FileHandle } from 'node:fs/promises';
 import { basename } from 'node:path';
+import { TAR_BLOCK_BYTES } from '../../../src/formats/tar-header.ts';
 import { ImageDataError } from './errors.ts';
-import { checkImageHeader, HEADER_BYTES, type PlacedImage } from './image-header.ts';
+import { checkImageHeader, type PlacedImage } from './image-header.ts';
 
 /** A shard of a sealed version, which may have to be fetched or verified first. */
 export interface ShardSource {
@@ -92,7 +93,7 @@ function placeIn({ path, shardBytes, places }: PlacesInFile, index: number, key:
   }
   const placed = { byteOffset, byteSize, key };
   // Checked before memory is reserved for its bytes.
-  const isWithin = byteOffset >= HEADER_BYTES && byteOffset + byteSize <= shardBytes;
+  const isWithin = byteOffset >= TAR_BLOCK_BYTES && byteOffset + byteSize <= shardBytes;
   if (!isWithin) {
     const bytes = `${byteSize} bytes from byte ${byteOffset}`;
     const message = `By the manifest, ${nameOf(placed)} has ${bytes}, and shard ${basename(path)} has ${shardBytes}.`;
@@ -107,9 +108,9 @@ async function readImage(
   image: PlacedImage,
   target: Uint8Array,
 ): Promise<string | null> {
-  const header = Buffer.allocUnsafe(HEADER_BYTES);
-  const byteCount = await readFully(file, [header, target], image.byteOffset - HEADER_BYTES);
-  if (byteCount < HEADER_BYTES + target.length) {
+  const header = Buffer.allocUnsafe(TAR_BLOCK_BYTES);
+  const byteCount = await readFully(file, [header, target], image.byteOffset - TAR_BLOCK_BYTES);
+  if (byteCount < TAR_BLOCK_BYTES + target.length) {
     const message = `Shard ${basename(shardPath)} ends within ${nameOf(image)}.`;
     throw new ImageDataError('SHARD_TRUNCATED', message, { shardPath, key: image.key ?? undefined });
   }
