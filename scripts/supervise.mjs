@@ -25,7 +25,8 @@ export async function supervise(command, args, { env, restart }) {
   let endPause = () => undefined;
   // A terminal's Ctrl-C reaches both processes; a signal to this process alone does not reach the program. Forwarding
   // both is safe: the program treats a repeated signal within a second as the same one.
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  // SIGUSR1 is for a one-shot worker whose job comes near its time limit.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1']) {
     process.on(signal, () => {
       asked = true;
       child.kill(signal);

@@ -1,7 +1,9 @@
 /** The only module that reads process.env. One error lists every invalid variable. */
 import { isIP } from 'node:net';
+import { readFileSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import path from 'node:path';
+import { parseEnv } from 'node:util';
 import { z } from 'zod';
 import { isBucketUrl, parseArtifactPlace, type ArtifactPlace, type S3Access } from './platform/artifact-store/place.ts';
 
@@ -16,6 +18,17 @@ const countSchema = z
   .string()
   .regex(/^[1-9]\d{0,8}$/, 'must be a whole number above 0')
   .transform(Number);
+const kindsSchema = z
+  .string()
+  .transform((text) => text.split(',').map((kind) => kind.trim().toUpperCase()))
+  .pipe(
+    z.array(
+      z.enum(
+        ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'],
+        'must be among import, pretraining, evaluation and export, joined by commas',
+      ),
+    ),
+  );
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
 /** One year; browsers keep a cookie for at most 400 days. */
@@ -95,6 +108,7 @@ const environmentSchema = z.object({
   PARAFFIN_LANDING_PAGE: flagSchema.default(true),
   PARAFFIN_WORKER: flagSchema.default(true),
   PARAFFIN_WORKER_NAME: z.string().min(1).optional(),
+  PARAFFIN_WORKER_KINDS: kindsSchema.optional(),
   PARAFFIN_CODE_REVISION: z.string().min(1).optional(),
   PARAFFIN_CPU_SLOTS: countSchema.default(1),
   PARAFFIN_STUCK_AFTER_SECONDS: countSchema.default(900),
@@ -212,6 +226,11 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_LANDING_PAGE: { fallback: '`true`', meaning: '`false`: no pages at `/`.' },
   PARAFFIN_WORKER: { fallback: '`true`', meaning: '`false`: the server starts no worker.' },
   PARAFFIN_WORKER_NAME: { fallback: 'host and process id', meaning: 'Name of the worker in run events.' },
+  PARAFFIN_WORKER_KINDS: {
+    fallback: 'all',
+    meaning:
+      'The kinds of runs that the worker takes, joined by commas, such as `import,export` where a cluster carries the others.',
+  },
   PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
   PARAFFIN_CPU_SLOTS: {
     fallback: '`1`',
@@ -279,6 +298,8 @@ export interface Environment {
   /** If false, the server starts no worker. */
   readonly withWorker: boolean;
   readonly workerName: string | undefined;
+  /** The kinds of runs that the worker takes; undefined: all. */
+  readonly workerKinds: readonly ('IMPORT' | 'PRETRAINING' | 'EVALUATION' | 'EXPORT')[] | undefined;
   /** Revision of the running code, if the deployment provides it. */
   readonly codeRevision: string | undefined;
   /** Number of concurrent trainings and evaluations on a machine without a GPU. */
@@ -346,12 +367,34 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     landingPage: values.PARAFFIN_LANDING_PAGE,
     withWorker: values.PARAFFIN_WORKER,
     workerName: values.PARAFFIN_WORKER_NAME,
+    workerKinds: values.PARAFFIN_WORKER_KINDS,
     codeRevision: values.PARAFFIN_CODE_REVISION,
     cpuSlots: values.PARAFFIN_CPU_SLOTS,
     stuckAfterSeconds: values.PARAFFIN_STUCK_AFTER_SECONDS,
     url: values.PARAFFIN_URL,
     apiKey: values.PARAFFIN_API_KEY,
   };
+}
+
+/**
+ * As `readEnvironment`, with the variables of a settings file before those of the process: a secret in a file that only
+ * its owner can read is not passed on to other programs, as the environment would be.
+ * @param file lines such as `NAME=value`; undefined: the environment alone.
+ * @throws EnvironmentError for a file that cannot be read or that others may read, and for wrong values.
+ */
+export function environmentOf(file: string | undefined): Environment {
+  return readEnvironment({ ...process.env, ...(file === undefined ? {} : settingsIn(file)) });
+}
+
+function settingsIn(file: string): Record<string, string | undefined> {
+  try {
+    if ((statSync(file).mode & 0o077) !== 0)
+      throw new EnvironmentError([`${file}: other users may read it; run "chmod 600 ${file}"`]);
+    return parseEnv(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if (error instanceof EnvironmentError) throw error;
+    throw new EnvironmentError([`${file}: cannot be read (${error instanceof Error ? error.message : String(error)})`]);
+  }
 }
 
 /** The environment that one of our programs passes to a child process. */

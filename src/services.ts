@@ -10,6 +10,7 @@ import { createEmbeddingService, dropSetsWithoutOwner } from './modules/embeddin
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
 import { createExportLoaders, createExports, type ExportPatience } from './modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService } from './modules/models/index.ts';
+import { createPlacementLoaders, createPlacements } from './modules/placements/index.ts';
 import { createRunLoaders, createRuns, createTrainingStates } from './modules/runs/index.ts';
 import type { Announcements } from './platform/announcements.ts';
 import type { ArtifactStore } from './platform/artifact-store/index.ts';
@@ -79,6 +80,7 @@ export function createServices(parts: ServiceParts): Services {
     }),
     exports,
     runs,
+    placements: createPlacements(db, { transact }),
     trainingStates: createTrainingStates(db, {
       transact,
       artifacts: store,
@@ -97,6 +99,7 @@ export function createLoaders(db: Database): Loaders {
     datasets: createDatasetLoaders(db),
     models: createModelLoaders(db),
     runs: createRunLoaders(db),
+    placements: createPlacementLoaders(db),
     evaluations: createEvaluationLoaders(db),
     exports: createExportLoaders(db),
   };

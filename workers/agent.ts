@@ -15,6 +15,8 @@ import {
   type RunKind,
   type RunLease,
   type RunLedger,
+  type RunRecord,
+  type RunStatus,
 } from '../src/modules/runs/index.ts';
 import type { ArtifactStore } from '../src/platform/artifact-store/index.ts';
 import type { Queue } from '../src/platform/queue.ts';
@@ -28,7 +30,6 @@ import { oomKillCount } from './oom-kills.ts';
 
 export interface AgentParts {
   readonly ledger: RunLedger;
-  readonly queue: Queue;
   readonly store: ArtifactStore;
   readonly logger: Logger;
   readonly workerName: string;
@@ -37,14 +38,25 @@ export interface AgentParts {
   readonly child: Omit<ChildSettings, 'workDir'>;
   /** False while TensorFlow is missing: then only imports are claimed. */
   readonly engineReady: () => boolean;
+  /** The kinds of runs that it takes. */
+  readonly kinds: readonly RunKind[];
   /** The devices on which trainings and evaluations are placed. */
   readonly devices: Devices;
   /** A child that makes no progress for this long is killed. */
   readonly stuckAfterMs: number;
 }
 
+/** How the only run of a one-shot worker ended. */
+export type CarriedRun =
+  | { readonly isTaken: true; readonly status: RunStatus }
+  /** One sentence. */
+  | { readonly isTaken: false; readonly reason: string };
+
 export interface Agent {
-  start(): Promise<void>;
+  /** Takes runs as they come. */
+  start(queue: Pick<Queue, 'listen'>): Promise<void>;
+  /** Takes this run and no other. @returns when its attempt is over. */
+  carry(runId: string): Promise<CarriedRun>;
   /** Asks running children to save their state and end, then resolves. Unfinished runs return to the queue. */
   drain(): Promise<void>;
 }
@@ -125,6 +137,11 @@ export function createAgent(parts: AgentParts): Agent {
         pollAgain = false;
         pollSoon();
       });
+  };
+
+  const freeDevice = async (): Promise<Device | undefined> => {
+    for (const device of await parts.devices.list()) if (await parts.devices.hasRoom(device)) return device;
+    return undefined;
   };
 
   const fill = async (slot: Slot): Promise<void> => {
@@ -236,15 +253,17 @@ export function createAgent(parts: AgentParts): Agent {
   };
 
   return {
-    start: async () => {
+    start: async (queue) => {
       await mkdir(parts.workDir, { recursive: true });
       await parts.store.upkeep.removeAbandoned();
       const devices = await parts.devices.list();
-      slots = RUN_LANES.flatMap((kinds): readonly Slot[] =>
-        kinds.includes('PRETRAINING') ? devices.map((device) => ({ kinds, device })) : [{ kinds }],
-      );
+      slots = RUN_LANES.flatMap((lane): readonly Slot[] => {
+        const kinds = lane.filter((kind) => parts.kinds.includes(kind));
+        if (kinds.length === 0) return [];
+        return needsDevice(kinds) ? devices.map((device) => ({ kinds, device })) : [{ kinds }];
+      });
       for (const job of Object.values(RUN_JOBS)) {
-        await parts.queue.listen(job, async () => {
+        await queue.listen(job, async () => {
           // The message only wakes the agent; the row of the run says what to do.
           pollSoon();
         });
@@ -252,6 +271,24 @@ export function createAgent(parts: AgentParts): Agent {
       ticker = setInterval(pollSoon, POLL_EVERY_MS);
       pollSoon();
       logger.info({ leaseSeconds: LEASE_SECONDS, devices: devices.map(({ id }) => id) }, 'the worker waits for runs');
+    },
+    carry: async (runId) => {
+      await mkdir(parts.workDir, { recursive: true });
+      const found = await ledger.find(runId);
+      if (found === undefined) return notTaken(`The run ${runId} does not exist.`);
+      if (found.kind !== 'IMPORT' && !parts.engineReady())
+        return notTaken('The TensorFlow engine is not installed on this machine.');
+      const device = needsDevice([found.kind]) ? await freeDevice() : undefined;
+      if (device === undefined && needsDevice([found.kind]))
+        return notTaken('No device of this machine has enough free memory.');
+      if (draining) return notTaken('The worker was stopped before it took the run.');
+      const claimed = await ledger.claimRun(runId, parts.workerName, device?.id);
+      if (claimed === undefined) return notTaken(whyNotClaimed(await ledger.find(runId)));
+      const slot: Slot = { kinds: [found.kind], ...(device === undefined ? {} : { device }) };
+      const done = execute(claimed, slot);
+      executing.set(slot, done);
+      await done;
+      return { isTaken: true, status: (await ledger.find(runId))?.status ?? 'CANCELED' };
     },
     drain: async () => {
       draining = true;
@@ -264,6 +301,22 @@ export function createAgent(parts: AgentParts): Agent {
       clearTimeout(killer);
     },
   };
+}
+
+/** Trainings and evaluations share the devices; imports and exports are small enough to run beside them. */
+function needsDevice(kinds: readonly RunKind[]): boolean {
+  return kinds.includes('PRETRAINING') || kinds.includes('EVALUATION');
+}
+
+function notTaken(reason: string): CarriedRun {
+  return { isTaken: false, reason };
+}
+
+function whyNotClaimed(run: RunRecord | undefined): string {
+  if (run === undefined) return 'The run does not exist any more.';
+  return run.status === 'QUEUED'
+    ? 'The device already has a run.'
+    : `The run is ${run.status}${run.status === 'RUNNING' || run.status === 'CANCELING' ? ': another worker holds it' : ''}.`;
 }
 
 /** Measures time by the monotonic clock. */

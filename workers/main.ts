@@ -1,21 +1,27 @@
-/** The worker process: env -> database and queue -> agent -> drain. */
+/**
+ * The worker process: env -> database and queue -> agent -> drain. With `--run ID` it is a one-shot worker, which takes
+ * that run and ends with one of ONE_SHOT_EXIT.
+ */
 import { hostname } from 'node:os';
 import path from 'node:path';
+import { parseArgs } from 'node:util';
 import { RUN_JOBS } from '../src/jobs/index.ts';
-import { readEnvironment } from '../src/env.ts';
-import { DomainError } from '../src/errors.ts';
+import { environmentOf } from '../src/env.ts';
+import { DomainError, UnreachableCaseError } from '../src/errors.ts';
 import { createLogger } from '../src/logger.ts';
 import { requireArtifactStore } from '../src/modules/artifacts/index.ts';
-import { createLedger, LEASE_SECONDS } from '../src/modules/runs/index.ts';
+import { createLedger, LEASE_SECONDS, RUN_KINDS } from '../src/modules/runs/index.ts';
 import { openArtifactStore } from '../src/platform/artifact-store/index.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine/installed.ts';
 import { openQueue, type Queue } from '../src/platform/queue.ts';
-import { createAgent } from './agent.ts';
+import { ONE_SHOT_EXIT } from '../src/protocol/one-shot.ts';
+import { createAgent, type CarriedRun } from './agent.ts';
 import { untilDatabaseAnswers } from './database-patience.ts';
 import { cpuDevices, gpuDevices } from './devices.ts';
 
-const env = readEnvironment();
+const { values: options } = parseArgs({ options: { run: { type: 'string' }, settings: { type: 'string' } } });
+const env = environmentOf(options.settings);
 const logger = createLogger(env.logLevel, 'worker');
 if (env.databaseUrl === undefined) {
   logger.fatal('PARAFFIN_DATABASE_URL is not set: a worker needs the database of its server. "npm start" runs both.');
@@ -43,14 +49,13 @@ const openJobs = (): Promise<Queue> =>
     jobs: Object.values(RUN_JOBS),
     onError: (error) => logger.warn({ error }, 'queue'),
   });
-const queue = await untilDatabaseAnswers(openJobs, warn);
 const workerName = env.workerName ?? `${hostname()}:${process.pid}`;
 const agent = createAgent({
   ledger: createLedger(db, transactionsOf(db)),
-  queue,
   store,
   logger,
   workerName,
+  kinds: env.workerKinds ?? RUN_KINDS,
   workDir: path.join(env.dataDir, 'work'),
   engineReady: isEngineInstalled,
   devices: installedEngine()?.device === 'GPU' ? gpuDevices() : cpuDevices(workerName, env.cpuSlots),
@@ -66,12 +71,15 @@ const agent = createAgent({
   },
 });
 
+let queue: Queue | undefined;
 let leaving: Promise<void> | undefined;
 const leave = (): Promise<void> => {
   leaving ??= (async () => {
     logger.info('the worker is draining');
     await agent.drain();
-    await queue.close();
+    // A one-shot worker ends with the outcome of its run.
+    if (options.run !== undefined) return;
+    await queue?.close();
     await db.$disconnect();
     process.exit(0);
   })();
@@ -84,10 +92,38 @@ const leaveOnSignal = (): void => {
   });
 };
 process.on('SIGINT', leaveOnSignal);
+// From a scheduler whose time limit comes near. Without a listener Node would open its debugger at this signal.
+process.on('SIGUSR1', leaveOnSignal);
 process.on('SIGTERM', leaveOnSignal);
 // The server that started us has ended, perhaps while we were connecting and had no listener yet.
 process.on('disconnect', leaveOnSignal);
 if (process.connected === false) leaveOnSignal();
 
-await agent.start();
-process.send?.({ kind: 'READY' });
+if (options.run === undefined) {
+  queue = await untilDatabaseAnswers(openJobs, warn);
+  await agent.start(queue);
+  process.send?.({ kind: 'READY' });
+} else {
+  const carried = await agent.carry(options.run);
+  if (!carried.isTaken) process.stderr.write(`${carried.reason}\n`);
+  await db.$disconnect();
+  process.exit(exitCodeOf(carried));
+}
+
+function exitCodeOf(carried: CarriedRun): number {
+  if (!carried.isTaken) return ONE_SHOT_EXIT.NOT_TAKEN;
+  switch (carried.status) {
+    case 'SUCCEEDED':
+      return ONE_SHOT_EXIT.SUCCEEDED;
+    case 'FAILED':
+    case 'CANCELED':
+      return ONE_SHOT_EXIT.RUN_NOT_SUCCEEDED;
+    // The next worker may have it already.
+    case 'QUEUED':
+    case 'RUNNING':
+    case 'CANCELING':
+      return ONE_SHOT_EXIT.REQUEUED;
+    default:
+      throw new UnreachableCaseError(carried.status);
+  }
+}

@@ -9,6 +9,7 @@ import type { EmbeddingService } from '../modules/embeddings/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
 import type { ExportLoaders, ExportService } from '../modules/exports/index.ts';
 import type { CheckpointImportService, ModelLoaders, ModelService } from '../modules/models/index.ts';
+import type { PlacementLoaders, PlacementService } from '../modules/placements/index.ts';
 import type { RunLoaders, RunService, TrainingStateService } from '../modules/runs/index.ts';
 import type { RunEvents } from './run-events.ts';
 
@@ -39,6 +40,7 @@ export interface Services {
   readonly embeddings: EmbeddingService;
   readonly exports: ExportService;
   readonly runs: RunService;
+  readonly placements: PlacementService;
   readonly trainingStates: TrainingStateService;
   readonly evaluations: EvaluationService;
   readonly artifacts: ArtifactService;
@@ -51,6 +53,7 @@ export interface Loaders {
   readonly datasets: DatasetLoaders;
   readonly models: ModelLoaders;
   readonly runs: RunLoaders;
+  readonly placements: PlacementLoaders;
   readonly evaluations: EvaluationLoaders;
   readonly exports: ExportLoaders;
 }

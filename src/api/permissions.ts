@@ -49,6 +49,8 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Query.compareEvaluations': READ,
   // Readers do not need to see paths of the server.
   'Query.importRoots': { role: 'CONTRIBUTOR', action: 'READ' },
+  // For launchers.
+  'Query.placementWork': { role: 'OPERATOR', action: 'READ' },
   'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
   'Query.sessions': { role: 'ADMIN', action: 'ADMINISTER' },
   'Query.auditLog': { role: 'ADMIN', action: 'ADMINISTER' },
@@ -85,6 +87,8 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Mutation.registerTrainingState': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['input.runId'] } },
   'Mutation.cancelRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
   'Mutation.resumeRun': { role: 'OPERATOR', action: 'LAUNCH', touches: { run: ['id'] } },
+  'Mutation.placeRuns': { role: 'OPERATOR', action: 'LAUNCH' },
+  'Mutation.reportPlacements': { role: 'OPERATOR', action: 'LAUNCH' },
   'Mutation.deleteDataset': { role: 'OPERATOR', action: 'DELETE', touches: { dataset: ['input.id'] } },
   'Mutation.deleteDatasetVersion': { role: 'OPERATOR', action: 'DELETE' },
   'Mutation.deleteModel': { role: 'OPERATOR', action: 'DELETE', touches: { model: ['input.id'] } },
@@ -144,6 +148,8 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'ModelAlias',
     'Organ',
     'PassedOver',
+    'Placement',
+    'PlacementsPayload',
     'ProbeDifference',
     'ProbeScores',
     'RegistryCounts',
@@ -160,6 +166,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'TrainingFact',
     'TrainingState',
   ],
+  OPERATOR: ['PlacementWork'],
   ADMIN: ['AccessKey', 'AuditEntry', 'AuditFault', 'AuditHead', 'AuditVerification', 'CreateKeyPayload', 'Session'],
 };
 

@@ -10,6 +10,7 @@ import * as embeddings from '../modules/embeddings/graphql.ts';
 import * as evaluations from '../modules/evaluations/graphql.ts';
 import * as exports from '../modules/exports/graphql.ts';
 import * as models from '../modules/models/graphql.ts';
+import * as placements from '../modules/placements/graphql.ts';
 import * as runs from '../modules/runs/graphql.ts';
 import { PageInfo } from './connection-type.ts';
 import { guard } from './guard.ts';
@@ -37,6 +38,7 @@ export function buildSchema(write: boolean): GraphQLSchema {
       models,
       embeddings,
       runs,
+      placements,
       evaluations,
       exports,
       cards,

@@ -1,3 +1,5 @@
+import { ONE_SHOT_EXIT } from '../protocol/one-shot.ts';
+
 /** The exit codes of the command; docs/command-line.md explains them. */
 export const EXIT = {
   DONE: 0,
@@ -8,7 +10,11 @@ export const EXIT = {
   /** Bytes do not match their digest, on this machine or in the registry. */
   DAMAGE_FOUND: 3,
   /** The command did its work, and the run that it waited for ended as FAILED or CANCELED. */
-  RUN_NOT_SUCCEEDED: 4,
+  RUN_NOT_SUCCEEDED: ONE_SHOT_EXIT.RUN_NOT_SUCCEEDED,
+  /** A one-shot worker stopped early, and its run is queued again. */
+  RUN_REQUEUED: ONE_SHOT_EXIT.REQUEUED,
+  /** A one-shot worker did not take its run. */
+  RUN_NOT_TAKEN: ONE_SHOT_EXIT.NOT_TAKEN,
   /** Ctrl-C. */
   INTERRUPTED: 130,
 } as const;

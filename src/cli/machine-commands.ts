@@ -20,22 +20,47 @@ export const serveCommand = command('serve', {
 export const workerCommand = command('worker', {
   summary: 'run another worker for a server',
   details:
-    'Executes runs of the server with the database PARAFFIN_DATABASE_URL, until it is stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored files; Ctrl-C returns the current run to the queue with its state.',
+    'Executes runs of the server with the database PARAFFIN_DATABASE_URL, until it is stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored files; Ctrl-C returns the current run to the queue with its state. With --once it takes one run and ends: exit code 0 if the run succeeded, 4 if it failed or was canceled, 5 if it is queued again, 6 if the worker did not take it.',
   examples: [
+    'worker --once --run 0198a7c2-… --settings ~/.config/paraffin/worker.env',
     'worker   # with PARAFFIN_DATABASE_URL=postgresql://paraffin@db/paraffin PARAFFIN_DATA_DIR=/mnt/paraffin in the environment',
   ],
-}).action(async () => {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', WORKER_PROGRAM], {
+})
+  .option('--once', 'take one run, and end with it; needs --run')
+  .option('--run <id>', 'the run that it takes; with --once')
+  .option('--settings <file>', 'lines such as PARAFFIN_DATABASE_URL=…, in a file that only its owner may read')
+  .action(async ({ once, run, settings }) => {
+    if ((once === true) !== (run !== undefined))
+      throw new CommandFailure({
+        exitCode: EXIT.INVALID_ARGUMENTS,
+        message: '--once and --run belong together.',
+        hint: 'For example: paraffin worker --once --run 0198a7c2-…',
+      });
+    const code = await runProgram(WORKER_PROGRAM, [
+      ...(run === undefined ? [] : ['--run', run]),
+      ...(settings === undefined ? [] : ['--settings', settings]),
+    ]);
+    const onceCode = run === undefined ? undefined : ONE_SHOT_CODES.find((known) => known === code);
+    if (onceCode !== undefined) process.exitCode = onceCode;
+    else if (code !== 0)
+      throw new CommandFailure({
+        exitCode: code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE,
+        message: 'The worker ended; the reason is in its log.',
+      });
+  });
+
+const ONE_SHOT_CODES: readonly number[] = [EXIT.DONE, EXIT.RUN_NOT_SUCCEEDED, EXIT.RUN_REQUEUED, EXIT.RUN_NOT_TAKEN];
+
+/** Runs one of the programs outside `src` and forwards signals to it. @returns its exit code; null if a signal ended it. */
+function runProgram(program: string, args: readonly string[]): Promise<number | null> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, ...args], {
     stdio: 'inherit',
   });
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
-  const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('exit', resolve));
-  if (code !== 0)
-    throw new CommandFailure({
-      exitCode: code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE,
-      message: 'The worker ended; the reason is in its log.',
-    });
-});
+  // SIGUSR1 comes from a scheduler whose time limit is near.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const)
+    process.on(signal, () => child.kill(signal));
+  return new Promise((resolve, reject) => child.once('error', reject).once('exit', resolve));
+}
 
 export const doctorCommand = command('doctor', {
   summary: 'check this machine: versions, missing parts, speed of its devices',

@@ -36,7 +36,7 @@ Start with:
 --url, of PARAFFIN_URL, or of this machine, with the key of PARAFFIN_API_KEY or of this machine's data directory. Results go to standard output, everything else to standard error.
 
 Exit codes: 0 success; 1 failure, with the reason in the message; 2 invalid arguments; 3 a digest is wrong or a file is damaged;
-4 the run that was waited for failed or was canceled; 130 Ctrl-C.`;
+4 the run that was waited for failed or was canceled; 5 a one-shot worker's run is queued again; 6 it did not take its run; 130 Ctrl-C.`;
 
 /** @param version of the program. */
 export function createProgram(version: string): CommandUnknownOpts {

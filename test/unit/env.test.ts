@@ -28,6 +28,7 @@ describe('environment', () => {
       maxUploadBytes: 4 * 1024 ** 3,
       withWorker: true,
       workerName: undefined,
+      workerKinds: undefined,
       codeRevision: undefined,
       cpuSlots: 1,
       stuckAfterSeconds: 900,
@@ -150,5 +151,15 @@ describe('environment', () => {
     const inherited = childEnvironment({ PARAFFIN_LOG_LEVEL: 'silent' });
     assert.equal(inherited['PARAFFIN_LOG_LEVEL'], 'silent');
     assert.equal(inherited['PATH'], process.env['PATH']);
+  });
+});
+
+describe('settings of a worker', () => {
+  test('the kinds of runs are a list of names, in any case', () => {
+    assert.deepEqual(readEnvironment({ PARAFFIN_WORKER_KINDS: 'import, Export' }).workerKinds, ['IMPORT', 'EXPORT']);
+    assert.throws(
+      () => readEnvironment({ PARAFFIN_WORKER_KINDS: 'training' }),
+      /PARAFFIN_WORKER_KINDS\.0: must be among/,
+    );
   });
 });

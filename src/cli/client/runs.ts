@@ -57,6 +57,20 @@ const SHOW = graphql(
         startedAt
         finishedAt
         eventCount
+        placements {
+          attempt
+          launcher
+          name
+          externalId
+          state
+          schedulerState
+          reason
+          position
+          sentence
+          submittedAt
+          startedAt
+          endedAt
+        }
         failure {
           class
           code
@@ -207,6 +221,8 @@ const showCommand = clientCommand('show', {
         ['id', run.id],
         ['attempt', run.attempt],
         ['place in the queue', run.queuePosition],
+        ['on the cluster', run.placements[0]?.sentence],
+        ['earlier jobs', run.placements.slice(1).map(earlierJob).join('; ') || null],
         ['launched by', run.launchedBy],
         ['device', run.deviceId],
         ['queued', run.queuedAt],
@@ -241,6 +257,10 @@ const showCommand = clientCommand('show', {
     ].join('\n');
     show(options, { data: run, names: [run.id], text });
   });
+
+function earlierJob({ sentence, endedAt }: { readonly sentence: string; readonly endedAt: string | null }): string {
+  return endedAt === null ? sentence : `${sentence} at ${endedAt}`;
+}
 
 const logsCommand = clientCommand('logs', {
   summary: 'show the events of a run',

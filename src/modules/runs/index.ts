@@ -48,6 +48,7 @@ export {
   LEASE_SECONDS,
   maxDurationSchema,
   METRIC_POINTS_DEFAULT,
+  RUN_KINDS,
   RUN_LANES,
 } from './runs.rules.ts';
 export {

@@ -8,9 +8,16 @@ import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { ImportReportRecord } from './imports.rules.ts';
 import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
-import { CANCELING_LEASE_SECONDS, isOwnFault, LEASE_SECONDS, isRetryable, smallerMicroBatch } from './runs.rules.ts';
+import {
+  CANCELING_LEASE_SECONDS,
+  isOwnFault,
+  LEASE_SECONDS,
+  isRetryable,
+  RUN_KINDS,
+  smallerMicroBatch,
+} from './runs.rules.ts';
 import type { ImportReportStore } from './imports.store.ts';
-import type { RunQueueStore } from './runs.queue.store.ts';
+import type { ClaimableRuns, RunQueueStore } from './runs.queue.store.ts';
 import type { RunStore } from './runs.store.ts';
 import type { NewRunEvent, RunTelemetryStore } from './runs.telemetry.store.ts';
 import type { TrainingStateStore } from './training-states.store.ts';
@@ -49,6 +56,9 @@ export interface RunLedger {
    * @param deviceId the device that will run it; a device gets one run at a time.
    */
   claim(kinds: readonly RunKind[], workerName: string, deviceId?: string): Promise<ClaimedRun | undefined>;
+  /** Claims this run; undefined if it is not queued, or if the device already has a run. */
+  claimRun(runId: string, workerName: string, deviceId?: string): Promise<ClaimedRun | undefined>;
+  find(runId: string): Promise<RunRecord | undefined>;
   /**
    * Renews the lease for LEASE_SECONDS, or for a shorter time if the run is CANCELING. The answer tells the worker to
    * stop.
@@ -199,6 +209,19 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
       if (run !== undefined) await work(tx, run);
     });
 
+  const claim = (among: ClaimableRuns, workerName: string, deviceId: string | undefined) =>
+    transact(async (tx) => {
+      const worker = { name: workerName, deviceId: deviceId ?? null };
+      const claimed = await queue.claimNext(tx, among, worker, LEASE_SECONDS);
+      if (claimed !== undefined)
+        await telemetry.appendEvent(tx, claimed.run.id, {
+          kind: 'STARTED',
+          status: 'RUNNING',
+          message: `Attempt ${claimed.run.attempt} on ${workerName}.`,
+        });
+      return claimed;
+    });
+
   const requeueOrCancel = async (tx: Transaction, run: RunRecord, message: string): Promise<void> => {
     if (run.status === 'CANCELING') {
       await end(tx, run.id, 'CANCELED', null, 'Cancelled.');
@@ -209,22 +232,9 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
 
   return {
     withLease,
-    claim: (kinds, workerName, deviceId) =>
-      transact(async (tx) => {
-        const claimed = await queue.claimNext(
-          tx,
-          kinds,
-          { name: workerName, deviceId: deviceId ?? null },
-          LEASE_SECONDS,
-        );
-        if (claimed !== undefined)
-          await telemetry.appendEvent(tx, claimed.run.id, {
-            kind: 'STARTED',
-            status: 'RUNNING',
-            message: `Attempt ${claimed.run.attempt} on ${workerName}.`,
-          });
-        return claimed;
-      }),
+    claim: (kinds, workerName, deviceId) => claim({ kinds }, workerName, deviceId),
+    claimRun: (runId, workerName, deviceId) => claim({ kinds: RUN_KINDS, runId }, workerName, deviceId),
+    find: (runId) => runs.find(runId),
     renew: (lease, busySeconds = 0) =>
       queue.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds),
     report: (lease, report) =>

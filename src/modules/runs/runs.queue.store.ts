@@ -12,6 +12,13 @@ export interface LeaseSeconds {
   readonly canceling: number;
 }
 
+/** The runs among which the next one is claimed. */
+export interface ClaimableRuns {
+  readonly kinds: readonly RunKind[];
+  /** Only this run; null: any. */
+  readonly runId?: string | null;
+}
+
 export type RunQueueStore = ReturnType<typeof createRunQueueStore>;
 
 export function createRunQueueStore(db: Database) {
@@ -67,12 +74,12 @@ export function createRunQueueStore(db: Database) {
     },
 
     /**
-     * Claims the next queued run of these kinds and raises its epoch; undefined if none is queued, or if the device
-     * already has a run.
+     * Claims the next queued run among these and raises its epoch; undefined if none is queued, or if the device already
+     * has a run.
      */
     claimNext: async (
       tx: Transaction,
-      kinds: readonly RunKind[],
+      { kinds, runId = null }: ClaimableRuns,
       worker: { readonly name: string; readonly deviceId: string | null },
       leaseSeconds: number,
     ): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
@@ -80,7 +87,7 @@ export function createRunQueueStore(db: Database) {
         UPDATE "Run" SET status = 'RUNNING', attempt = attempt + 1, "leaseEpoch" = "leaseEpoch" + 1, "workerName" = ${worker.name}, "deviceId" = ${worker.deviceId},
           "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}), "startedAt" = coalesce("startedAt", now())
         WHERE id = (
-          SELECT id FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...kinds]}::"RunKind"[])
+          SELECT id FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...kinds]}::"RunKind"[]) AND (${runId}::uuid IS NULL OR id = ${runId}::uuid)
           ORDER BY turn, "queuedAt", id LIMIT 1 FOR UPDATE SKIP LOCKED)
         AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "deviceId" = ${worker.deviceId} AND status IN ('RUNNING', 'CANCELING'))
         RETURNING id`;

@@ -11,6 +11,7 @@ import { Charts } from './charts.tsx';
 import { ImportReport } from './import-report.tsx';
 import { KeptStates } from './kept-states.tsx';
 import { CANCEL_RUN, RESUME_RUN, RUNS, type RunDetail } from './queries.ts';
+import { Placements } from './placements.tsx';
 import { SideBySide } from './side-by-side.tsx';
 import { useWatchedRun, type LiveState } from './watched-run.ts';
 import { elapsedMs, isOver, Status } from './words.tsx';
@@ -39,6 +40,7 @@ export function RunPage() {
             {found.importReport !== null && <ImportReport run={found} report={found.importReport} />}
             <Charts runs={[{ run: found, series: run.series }]} />
             <KeptStates run={found} />
+            <Placements run={found} />
             <Details run={found} live={run} />
           </>
         ) : (
@@ -109,6 +111,9 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: LiveState
         {words(run.kind)}, {Math.round(progress * 100)} % {elapsed === undefined ? '' : `· ${duration(elapsed)}`}{' '}
         {left === undefined ? '' : `· about ${duration(left)} left`} {run.attempt > 1 ? `· attempt ${run.attempt}` : ''}
       </p>
+      {run.placements[0] !== undefined && !isOver(status) && (
+        <p role="status">On the cluster: {run.placements[0].sentence}</p>
+      )}
       {cancel.isError && <Failure error={cancel.error} />}
       {resume.isError && <Failure error={resume.error} />}
       <Refusals errors={[...(cancel.data?.cancelRun.userErrors ?? []), ...(resume.data?.resumeRun.userErrors ?? [])]} />

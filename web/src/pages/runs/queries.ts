@@ -71,6 +71,17 @@ export const RUN = graphql(
         config
         explanation
         environment
+        placements {
+          id
+          attempt
+          launcher
+          externalId
+          state
+          sentence
+          submittedAt
+          startedAt
+          endedAt
+        }
         queuedAt
         startedAt
         finishedAt
