@@ -51,7 +51,10 @@ export const workerCommand = command('worker', {
 
 const ONE_SHOT_CODES: readonly number[] = [EXIT.DONE, EXIT.RUN_NOT_SUCCEEDED, EXIT.RUN_REQUEUED, EXIT.RUN_NOT_TAKEN];
 
-/** Runs one of the programs outside `src` and forwards signals to it. @returns its exit code; null if a signal ended it. */
+/**
+ * Runs one of the programs outside `src` and forwards signals to it.
+ * @returns its exit code; null if a signal ended it.
+ */
 function runProgram(program: string, args: readonly string[]): Promise<number | null> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, ...args], {
     stdio: 'inherit',

@@ -4,7 +4,7 @@ export const ONE_SHOT_EXIT = {
   SUCCEEDED: 0,
   /** The run FAILED or was CANCELED; the run says why. */
   RUN_NOT_SUCCEEDED: 4,
-  /** The run is queued again and continues from its last kept state: a stop, a time limit, or a failure that may pass. */
+  /** The run is queued again and continues from its last kept state, after a stop or a failure that may pass. */
   REQUEUED: 5,
   /** The worker did not take the run; one sentence on standard error says why. */
   NOT_TAKEN: 6,

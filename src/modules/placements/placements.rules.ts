@@ -71,8 +71,8 @@ const LONGEST_PAUSE_MS = 600_000;
 const ENDS_FROM_OUTSIDE: ReadonlySet<string> = new Set(['NODE_FAIL', 'PREEMPTED', 'BOOT_FAIL', 'REVOKED']);
 
 /**
- * When the next job for a run may be placed, so that a worker that cannot start on the cluster is not started a thousand
- * times. The pause grows with the number of jobs in a row that ended before any worker took the attempt.
+ * When the next job for a run may be placed, so that a worker that cannot start on the cluster is not started a
+ * thousand times. The pause grows with the number of jobs in a row that ended before any worker took the attempt.
  * @param earlier the run's placements, the newest first.
  * @returns undefined: at once.
  */

@@ -70,7 +70,7 @@ export function createPlacementStore(db: Database) {
         where: { id: before.id },
         data: {
           state: report.state,
-          // An id that is known is not forgotten by a look that does not tell it, unless the job is to be submitted again.
+          // A known id stays, even if a look does not tell it, unless the job is to be submitted again.
           externalId: report.state === 'PLANNED' ? null : (report.externalId ?? before.externalId),
           schedulerState: report.schedulerState ?? null,
           reason: report.reason ?? null,

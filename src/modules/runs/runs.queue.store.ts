@@ -74,8 +74,8 @@ export function createRunQueueStore(db: Database) {
     },
 
     /**
-     * Claims the next queued run among these and raises its epoch; undefined if none is queued, or if the device already
-     * has a run.
+     * Claims the next queued run among these and raises its epoch; undefined if none is queued, or if the device
+     * already has a run.
      */
     claimNext: async (
       tx: Transaction,
