@@ -16,8 +16,10 @@ import {
   installedEngine,
   missingEngineLibraries,
 } from '../platform/engine/installed.ts';
+import { findOpenSlide, OPENSLIDE_INSTALL_COMMAND } from '../platform/openslide/library.ts';
 import { programVersion } from '../platform/program-version.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
+import { versionOfSlideReader } from './slides.ts';
 import { formatByteSize } from './terminal.ts';
 
 const run = promisify(execFile);
@@ -69,6 +71,14 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
         );
   if (!existsSync(path.join(ROOT, 'web/dist/index.html')))
     problems.push('The pages are not built: "npm run build:web", or the next "npm start", builds them.');
+  const slideLibrary = findOpenSlide(env.engineCacheDir);
+  const slideReader =
+    slideLibrary === null
+      ? null
+      : await versionOfSlideReader(slideLibrary).catch((error: unknown) => {
+          problems.push(`The reader of whole slides, ${slideLibrary.file}, does not load: ${causeOf(error)}`);
+          return null;
+        });
   const devices: MeasuredDevice[] = [];
   for (const device of await devicesOf(engine?.device ?? 'CPU')) {
     const measured =
@@ -87,6 +97,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   const report = {
     versions: { paraffin: programVersion(), node: process.version, platform: `${process.platform}-${process.arch}` },
     engine,
+    slideReader,
     gpu: fitting.why,
     devices,
     memory: { totalBytes: totalmem(), freeBytes: freemem() },
@@ -101,6 +112,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
 function asText({
   versions,
   engine,
+  slideReader,
   gpu,
   devices,
   memory,
@@ -110,6 +122,8 @@ function asText({
 }: {
   readonly versions: { readonly paraffin: string; readonly node: string; readonly platform: string };
   readonly engine: ReturnType<typeof installedEngine>;
+  /** Null if there is none: the first slide brings it. */
+  readonly slideReader: string | null;
   readonly gpu: string;
   readonly devices: readonly MeasuredDevice[];
   readonly memory: { readonly totalBytes: number; readonly freeBytes: number };
@@ -120,6 +134,7 @@ function asText({
   return [
     `versions  Paraffin ${versions.paraffin}, Node ${versions.node}, ${versions.platform}`,
     `library   ${engine === null ? 'missing' : `${engine.library} ${engine.version} for ${engine.device}`}`,
+    `slides    ${slideReader ?? `no reader yet: the first slide, or "${OPENSLIDE_INSTALL_COMMAND}", installs it`}`,
     `gpu       ${gpu}`,
     ...devices.map(
       ({ name, memoryBytes, matmulGflops, convolutionGflops }) =>

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { Option } from '@commander-js/extra-typings';
 import { ENGINE_BUILD_NAMES } from '../platform/engine/builds.ts';
-import { command, wholeNumberFrom } from './command.ts';
+import { command, group, wholeNumberFrom } from './command.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
 const WORKER_PROGRAM = path.resolve(import.meta.dirname, '../../workers/main.ts');
@@ -106,6 +106,32 @@ export const engineCommand = command('engine', {
   .action(async ({ build }) => {
     await (await import('./engine.ts')).engine(build);
   });
+
+const slideInfoCommand = command('info', {
+  summary: 'show what a whole slide is: vendor, levels, microns per pixel',
+  details:
+    'Opens a whole slide (SVS, NDPI, MRXS, SCN, VMS, BIF, pyramidal TIFF, CZI, DICOM) with OpenSlide in a separate process, and prints vendor, size, levels, microns per pixel and where they were learned. Names, labels and free text of the slide are neither read nor printed. Exit code 1 if it cannot be read or does not state its microns per pixel.',
+  examples: ['slides info /data/slides/S1.svs', 'slides info S1.ndpi --json'],
+})
+  .argument('<file>', 'a slide on this machine')
+  .option('--json', 'print one JSON document')
+  .action(async (file, { json }) => {
+    process.exitCode = await (await import('./slides.ts')).slideInfo(file, json === true);
+  });
+
+const slideInstallCommand = command('install', {
+  summary: 'install OpenSlide, which reads whole slides',
+  details:
+    "Downloads openslide-bin (3 MB) with pip, checks its sha256 and keeps it beside the engine. The first command that reads a slide does the same by itself; without it the system's libopenslide is used.",
+  examples: ['slides install'],
+}).action(async () => {
+  const { installSlideReader, versionOfSlideReader } = await import('./slides.ts');
+  process.stdout.write(`${await versionOfSlideReader(await installSlideReader())} is ready.\n`);
+});
+
+export const slideCommands = group('slides', 'read whole slides')
+  .addCommand(slideInfoCommand)
+  .addCommand(slideInstallCommand);
 
 export const tissueCommand = command('tissue', {
   summary: 'draw tissue-like SYNTHETIC images for a first try',

@@ -22,6 +22,7 @@ import {
   doctorCommand,
   engineCommand,
   serveCommand,
+  slideCommands,
   tissueCommand,
   workerCommand,
 } from './machine-commands.ts';
@@ -46,7 +47,10 @@ export function createProgram(version: string): CommandUnknownOpts {
     .helpCommand('help [command]', 'show the help of a command')
     .addHelpText('after', AFTER_HELP);
   const groups: readonly (readonly [title: string, commands: readonly CommandUnknownOpts[]])[] = [
-    ['On this machine:', [serveCommand, workerCommand, doctorCommand, demoCommand, engineCommand, tissueCommand]],
+    [
+      'On this machine:',
+      [serveCommand, workerCommand, doctorCommand, demoCommand, engineCommand, slideCommands, tissueCommand],
+    ],
     ['Datasets and models:', [datasetCommands(), modelCommands(), downloadCommand, verifyCommand]],
     ['Work:', [pretrainCommand, evaluateCommand, compareCommand, leaderboardCommand, runCommands()]],
     [

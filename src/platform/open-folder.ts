@@ -25,6 +25,8 @@ export class OpenError extends Error {
 }
 
 export interface OpenFolder extends AsyncDisposable {
+  /** The file descriptor, for a process that shall see the folder. */
+  readonly descriptor: number;
   /**
    * @returns the open folder, which the caller closes. @throws OpenError, also for a file where a folder is expected.
    */
@@ -111,6 +113,7 @@ function asOpenFolder(folder: FileHandle): OpenFolder {
   };
 
   return {
+    descriptor: folder.fd,
     openFolder: async (relativePath) =>
       within(partsOf(relativePath), async (found) =>
         asOpenFolder(await openPath(`/proc/self/fd/${found.fd}/.`, O_PATH)),

@@ -30,6 +30,11 @@ export interface SandboxedProgram {
   readonly reads?: readonly string[];
   /** The data directory, which an empty folder hides. */
   readonly hiddenFolder: string;
+  /**
+   * An inherited descriptor of `stdio` that is a folder: the program sees it at `shownFolderPath`, to read, even if it
+   * is below the hidden folder or below one that the unprivileged user may not enter. For libraries that take paths.
+   */
+  readonly shownDescriptor?: number;
   readonly nodeFlags?: readonly string[];
   /** Limit of the JavaScript heap. */
   readonly maxHeapMb: number;
@@ -56,13 +61,23 @@ export interface SandboxedProgram {
 const NAMESPACES = ['--net', '--pid', '--mount', '--ipc', '--fork', '--kill-child=SIGKILL'];
 /**
  * Mounts an empty folder over the hidden folder and over /proc, which would show the environment of other processes of
- * the same user. The shell remains as the first process of the namespace: when it ends, the kernel ends all others. It
- * keeps the parent-death signal, which a process loses when it switches to another user.
+ * the same user. A shown folder is mounted into the empty /proc, read-only: by its path, because a mount through a
+ * descriptor of another mount namespace is refused, and then compared with the descriptor. The shell remains as the
+ * first process of the namespace: when it ends, the kernel ends all others. It keeps the parent-death signal, which a
+ * process loses when it switches to another user.
  */
 const HIDE = `
   ulimit -c 0; [ "$1" = - ] || ulimit -d "$1"
-  mount -t tmpfs -o ro,size=4k,mode=0700 tmpfs "$2" && mount -t tmpfs -o ro,size=4k,mode=0555 tmpfs /proc || exit
-  shift 2`;
+  if [ "$3" = - ]
+  then mount -t tmpfs -o ro,size=4k,mode=0555 tmpfs /proc || exit
+  else
+    place=$(readlink "/proc/self/fd/$3") && id=$(stat -Lc %d:%i "/proc/self/fd/$3") || exit
+    mount -t tmpfs -o size=4k,mode=0555 tmpfs /proc && mkdir /proc/shown && mount --bind "$place" /proc/shown || exit
+    [ "$(stat -c %d:%i /proc/shown)" = "$id" ] || exit
+    mount -o remount,bind,ro /proc/shown && mount -o remount,ro /proc || exit
+  fi
+  mount -t tmpfs -o ro,size=4k,mode=0700 tmpfs "$2" || exit
+  shift 3`;
 const WITHOUT_NAMESPACES = 'ulimit -c 0; [ "$1" = - ] || ulimit -d "$1"; shift';
 const AND_END = '; "$@"; exit "$?"';
 const IN_PLACE = '; exec "$@"';
@@ -84,11 +99,13 @@ export function sandboxed(
     hiddenFolder,
     maxMemoryMb,
     reportsExit = false,
-  }: Pick<SandboxedProgram, 'hiddenFolder' | 'maxMemoryMb' | 'reportsExit'>,
+    shownDescriptor,
+  }: Pick<SandboxedProgram, 'hiddenFolder' | 'maxMemoryMb' | 'reportsExit' | 'shownDescriptor'>,
   command: readonly string[],
 ): readonly string[] {
   const memoryKb = maxMemoryMb === undefined ? '-' : String(maxMemoryMb * 1024);
-  const hide = ['sh', '-c', `${HIDE}${reportsExit ? AND_REPORT_EXIT : AND_END}`, 'sh', memoryKb, hiddenFolder];
+  const shown = shownDescriptor === undefined ? '-' : String(shownDescriptor);
+  const hide = ['sh', '-c', `${HIDE}${reportsExit ? AND_REPORT_EXIT : AND_END}`, 'sh', memoryKb, hiddenFolder, shown];
   switch (kind) {
     case 'ROOT':
       return [...PARENT_DEATH_SIGNAL, 'unshare', ...NAMESPACES, '--', ...hide, ...WITHOUT_NEW_PRIVILEGES, ...command];
@@ -105,6 +122,11 @@ export function sandboxed(
       return [...PARENT_DEATH_SIGNAL, 'sh', '-c', script, 'sh', memoryKb, ...inner];
     }
   }
+}
+
+/** Where the sandboxed program sees the folder of this descriptor. */
+export function shownFolderPath(kind: SandboxKind, shownDescriptor: number): string {
+  return kind === 'NONE' ? `/proc/self/fd/${shownDescriptor}` : '/proc/shown';
 }
 
 /** From the most isolation to the least. */

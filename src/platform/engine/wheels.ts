@@ -27,13 +27,24 @@ const HEADER_PREFIXES = [
   'xla/tsl/platform/',
 ].map((folder) => `tensorflow/include/${folder}`);
 
-/**
- * Downloads and unpacks into a temporary folder and renames it at the end, so that an interrupted fetch leaves no
- * incomplete library.
- */
 export async function fetchLibraries(
   wheel: EngineWheel,
   versionDir: string,
+  onProgress: (progress: EngineProgress) => void,
+): Promise<void> {
+  await fetchWheel(wheel, versionDir, unpackTarget, onProgress);
+}
+
+/**
+ * Downloads a wheel, checks its sha256 and unpacks some of its files into `versionDir`. Works in a temporary folder and
+ * renames it at the end, so that an interrupted fetch leaves no incomplete library.
+ * @param targetOf where below the folder a file of the wheel goes; undefined leaves it out. At least one goes to `lib`.
+ * @throws EngineLibraryError if python3 or pip is missing, the download fails or the sha256 differs.
+ */
+export async function fetchWheel(
+  wheel: EngineWheel,
+  versionDir: string,
+  targetOf: (fileName: string, folder: string) => string | undefined,
   onProgress: (progress: EngineProgress) => void,
 ): Promise<void> {
   await mkdir(path.dirname(versionDir), { recursive: true });
@@ -41,12 +52,12 @@ export async function fetchLibraries(
   const workDir = await mkdtemp(path.join(path.dirname(versionDir), 'fetch-'));
   try {
     const wheelPath = await downloadWheel(wheel, workDir, onProgress);
-    await verifySha256(wheelPath, wheel.sha256, onProgress);
+    await verifySha256(wheelPath, wheel, onProgress);
     const unpacked = path.join(workDir, 'unpacked');
     await mkdir(path.join(unpacked, 'lib'), { recursive: true });
     await unpackWheel(
       wheelPath,
-      (fileName) => unpackTarget(fileName, unpacked),
+      (fileName) => targetOf(fileName, unpacked),
       (bytes) => onProgress({ message: 'unpacking', fraction: Math.min(1, bytes / (wheel.unpackedMegabytes * 1e6)) }),
     );
     await rename(unpacked, versionDir).catch((cause: unknown) => {
@@ -217,7 +228,7 @@ async function bytesBelow(folder: string): Promise<number> {
 
 async function verifySha256(
   file: string,
-  expected: string,
+  { package: name, sha256: expected }: EngineWheel,
   onProgress: (progress: EngineProgress) => void,
 ): Promise<void> {
   onProgress({ message: 'checking sha256' });
@@ -226,7 +237,7 @@ async function verifySha256(
   const found = hash.digest('hex');
   if (found !== expected) {
     throw new EngineLibraryError(
-      `The TensorFlow wheel has sha256 ${found}, expected ${expected}.`,
+      `The wheel of ${name} has sha256 ${found}, expected ${expected}.`,
       'The wheel was not put into the cache. Check the package index of pip, then run the command again.',
     );
   }

@@ -22,6 +22,8 @@ export interface DecoderProcessOptions<Reply extends Greeting> {
   readonly env?: Readonly<Record<string, string>>;
   /** Open files that the process inherits, from FIRST_FILE on. */
   readonly files?: readonly number[];
+  /** See `SandboxedProgram`: one of `files`, counted from FIRST_FILE. */
+  readonly shownDescriptor?: number;
   /** See `SandboxedProgram`. If true, call `kill` only when no TensorFlow kernel runs, because of SIGCHLD. */
   readonly reportsExit?: boolean;
   readonly kind?: SandboxKind;
@@ -70,12 +72,14 @@ export async function startDecoderProcess<Request extends FrameHead, Reply exten
   nodeFlags = [],
   env = {},
   files = [],
+  shownDescriptor,
   reportsExit = false,
   kind,
   timeoutMs = TIMEOUT_MS,
 }: DecoderProcessOptions<Reply>): Promise<DecoderProcess<Request, Reply>> {
   const child = await startSandboxed({
     ...{ program, args, hiddenFolder, nodeFlags, env, reportsExit, ...(kind === undefined ? {} : { kind }) },
+    ...(shownDescriptor === undefined ? {} : { shownDescriptor }),
     ...{ hasNativeCode: true, maxHeapMb: MAX_HEAP_MB, maxMemoryMb: MAX_MEMORY_MB },
     reads: [
       'workers/*',

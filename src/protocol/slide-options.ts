@@ -1,0 +1,35 @@
+/** How patches are cut from whole slides. Every threshold is part of an import's config, and has one place: here. */
+import { z } from 'zod';
+
+const share = z.number().min(0).max(1);
+
+export const slideOptionsSchema = z.strictObject({
+  /** Resolution of the patches. */
+  micronsPerPixel: z.number().min(0.05).max(20),
+  /** Between neighbouring patches, in pixels of the patch; smaller than its side. */
+  overlapPx: z.int().min(0),
+  /** At most this many patches of a slide; null: all. */
+  patchesPerSlideMax: z.int().min(1).nullable(),
+  /** Draws which patches of a slide are taken where there are more. */
+  seed: z.int().min(0),
+  /** Share of a patch that must be tissue. */
+  tissueShareMin: share,
+  /** A patch with a larger share of pen is left out. */
+  penShareMax: share,
+  /**
+   * A patch with a smaller standard deviation of its Laplacian, in 8-bit steps of luma, is left out as out of focus.
+   * 0 switches the check off.
+   */
+  sharpnessMin: z.number().min(0).max(255),
+});
+export type SlideOptions = z.infer<typeof slideOptionsSchema>;
+
+export const SLIDE_OPTION_DEFAULTS: SlideOptions = {
+  micronsPerPixel: 0.5,
+  overlapPx: 0,
+  patchesPerSlideMax: 1000,
+  seed: 1,
+  tissueShareMin: 0.5,
+  penShareMax: 0.05,
+  sharpnessMin: 2,
+};

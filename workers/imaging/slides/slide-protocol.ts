@@ -1,0 +1,59 @@
+/** The messages between an import and the process that reads a slide. The import validates all that it receives. */
+import { z } from 'zod';
+import { slideFactsSchema } from '../../../src/protocol/slide-facts.ts';
+import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
+import { SLIDE_FAULTS } from './openslide.ts';
+import type { PatchPlace } from './patch-grid.ts';
+import { PATCH_FLAWS } from './patch-quality.ts';
+
+export type SlideRequest = { readonly bodyByteSize: number } & (
+  | {
+      readonly kind: 'OPEN';
+      /** Relative to the shown folder. */
+      readonly file: string;
+      /** Overrides what the slide states; null: what it states. */
+      readonly micronsPerPixel: number | null;
+    }
+  /** Find tissue, and the patches on it. */
+  | { readonly kind: 'SURVEY'; readonly patchSizePx: number; readonly options: SlideOptions }
+  /** Read patches: their top left corners in pixels of level 0. */
+  | {
+      readonly kind: 'CUT';
+      readonly patchSizePx: number;
+      readonly options: SlideOptions;
+      readonly places: readonly PatchPlace[];
+    }
+);
+
+/** Patches that are cut at one request. */
+export const PLACES_MAX = 64;
+/** Of a survey's body for each patch: x and y as int32, the share of tissue as float32, little-endian. */
+export const PLACE_BYTES = 12;
+
+const bodyByteSize = z.int().min(0);
+const text = z.string().max(500);
+const share = z.number().min(0).max(1);
+/** Index into the places of the request. */
+const place = z
+  .int()
+  .min(0)
+  .max(PLACES_MAX - 1);
+
+export const slideReplySchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('READY'), bodyByteSize }),
+  z.strictObject({ kind: z.literal('FAULT'), bodyByteSize, code: z.enum(SLIDE_FAULTS), reason: text }),
+  z.strictObject({ kind: z.literal('OPENED'), bodyByteSize, slide: slideFactsSchema }),
+  z.strictObject({ kind: z.literal('SURVEYED'), bodyByteSize, tissueFraction: share, penFraction: share }),
+  /** A patch that is good; its body is a PNG. */
+  z.strictObject({
+    kind: z.literal('PATCH'),
+    ...{ bodyByteSize, place },
+    pixelDigest: z.hex().length(64),
+    perceptualHash: z.hex().length(16),
+  }),
+  z.strictObject({ kind: z.literal('FLAWED'), bodyByteSize, place, flaw: z.enum(PATCH_FLAWS) }),
+  z.strictObject({ kind: z.literal('REGION_UNREADABLE'), bodyByteSize, place, reason: text }),
+  /** All patches of the request were sent. */
+  z.strictObject({ kind: z.literal('CUT'), bodyByteSize }),
+]);
+export type SlideReply = z.infer<typeof slideReplySchema>;

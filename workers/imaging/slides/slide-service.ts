@@ -1,0 +1,153 @@
+/** The loop inside a process that reads one slide: answers requests one at a time until its input ends. */
+import { createHash } from 'node:crypto';
+import path from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import type { SlideFacts } from '../../../src/protocol/slide-facts.ts';
+import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
+import { encodePng } from '../decoder/decode.ts';
+import { createFrameReader, FramesEndedError, writeFrame } from '../decoder/frames.ts';
+import { perceptualHash } from '../perceptual-hash.ts';
+import { sourceRegionOf, type SlideGeometry } from './geometry.ts';
+import {
+  micronsPerPixelOf,
+  objectiveOf,
+  RESOLUTION_PROPERTIES,
+  type ResolutionProperties,
+} from './microns-per-pixel.ts';
+import { SlideFault, type OpenedSlide, type OpenSlide } from './openslide.ts';
+import { readOverview } from './overview.ts';
+import { drawEvenly, patchesOn, type PatchPlace } from './patch-grid.ts';
+import { flawOf } from './patch-quality.ts';
+import { resample } from './resample.ts';
+import { PLACE_BYTES, type SlideReply, type SlideRequest } from './slide-protocol.ts';
+import { findTissue } from './tissue.ts';
+
+const REASON_LENGTH_MAX = 300;
+
+interface Opened {
+  readonly file: string;
+  readonly slide: OpenedSlide;
+  readonly geometry: SlideGeometry;
+}
+
+export async function serveSlide(
+  input: Readable,
+  output: Writable,
+  openSlide: OpenSlide,
+  shownFolder: string,
+): Promise<void> {
+  // The request comes from our own import, which is trusted.
+  const requests = createFrameReader(input, (text): SlideRequest => JSON.parse(text));
+  const reply = (message: SlideReply, body?: Buffer): Promise<void> =>
+    writeFrame(output, message, body === undefined ? [] : [body]);
+  let opened: Opened | null = null;
+
+  const open = async (file: string, givenMicronsPerPixel: number | null): Promise<void> => {
+    const slide = openSlide.open(path.join(shownFolder, file));
+    const facts = factsOf(slide, openSlide.version, givenMicronsPerPixel);
+    if (facts.micronsPerPixel.outcome === 'FOUND')
+      opened = { file, slide, geometry: { levels: facts.levels, micronsPerPixel: facts.micronsPerPixel } };
+    await reply({ kind: 'OPENED', bodyByteSize: 0, slide: facts });
+  };
+  const requireOpened = (): Opened => {
+    if (opened === null) throw new Error('No slide with known microns per pixel is open.');
+    return opened;
+  };
+
+  const survey = async (patchSizePx: number, options: SlideOptions): Promise<void> => {
+    const { file, slide, geometry } = requireOpened();
+    const mask = findTissue(readOverview(slide, geometry));
+    const candidates = patchesOn(geometry, mask, patchSizePx, options);
+    const body = encodePlaces(drawEvenly(candidates, options.patchesPerSlideMax, options.seed, file));
+    const { tissueFraction, penFraction } = mask;
+    await reply({ kind: 'SURVEYED', bodyByteSize: body.length, tissueFraction, penFraction }, body);
+  };
+
+  const cut = async (place: number, { x, y }: PatchPlace, patchSizePx: number, options: SlideOptions) => {
+    const { slide, geometry } = requireOpened();
+    const region = sourceRegionOf(geometry, { micronsPerPixel: options.micronsPerPixel, patchSizePx }, x, y);
+    const source = slide.readRegion(region.level, region.x, region.y, region.width, region.height);
+    const patch = resample(source, region, patchSizePx, patchSizePx);
+    const flaw = flawOf(patch, options);
+    if (flaw !== null) return reply({ kind: 'FLAWED', bodyByteSize: 0, place, flaw });
+    const png = await encodePng(patch);
+    return reply(
+      {
+        ...{ kind: 'PATCH', bodyByteSize: png.length, place },
+        pixelDigest: createHash('sha256').update(patch.data).digest('hex'),
+        perceptualHash: Buffer.from(perceptualHash(patch)).toString('hex'),
+      },
+      png,
+    );
+  };
+
+  const answer = async (request: SlideRequest): Promise<void> => {
+    switch (request.kind) {
+      case 'OPEN':
+        await open(request.file, request.micronsPerPixel);
+        break;
+      case 'SURVEY':
+        await survey(request.patchSizePx, request.options);
+        break;
+      case 'CUT':
+        for (const [place, at] of request.places.entries()) {
+          try {
+            await cut(place, at, request.patchSizePx, request.options);
+          } catch (error) {
+            if (!(error instanceof SlideFault)) throw error;
+            await reply({ kind: 'REGION_UNREADABLE', bodyByteSize: 0, place, reason: reasonOf(error, shownFolder) });
+            // After an error OpenSlide refuses every further read of the slide as it was opened.
+            opened = reopen(openSlide, shownFolder, requireOpened());
+          }
+        }
+        await reply({ kind: 'CUT', bodyByteSize: 0 });
+        break;
+    }
+  };
+
+  await reply({ kind: 'READY', bodyByteSize: 0 });
+  for (;;) {
+    try {
+      const { head } = await requests.next(0);
+      await answer(head);
+    } catch (error) {
+      if (error instanceof FramesEndedError) return;
+      if (!(error instanceof SlideFault)) throw error;
+      await reply({ kind: 'FAULT', bodyByteSize: 0, code: error.code, reason: reasonOf(error, shownFolder) });
+    }
+  }
+}
+
+function reopen(openSlide: OpenSlide, shownFolder: string, { file, slide, geometry }: Opened): Opened {
+  slide.close();
+  return { file, geometry, slide: openSlide.open(path.join(shownFolder, file)) };
+}
+
+/** The library's messages contain the path that it opened, which means nothing outside the sandbox. */
+function reasonOf({ message }: SlideFault, shownFolder: string): string {
+  return message.replaceAll(`${shownFolder}/`, '').slice(0, REASON_LENGTH_MAX);
+}
+
+function encodePlaces(places: readonly PatchPlace[]): Buffer {
+  const body = Buffer.allocUnsafe(places.length * PLACE_BYTES);
+  for (const [index, { x, y, tissueFraction }] of places.entries()) {
+    body.writeInt32LE(x, index * PLACE_BYTES);
+    body.writeInt32LE(y, index * PLACE_BYTES + 4);
+    body.writeFloatLE(tissueFraction, index * PLACE_BYTES + 8);
+  }
+  return body;
+}
+
+function factsOf(slide: OpenedSlide, reader: string, givenMicronsPerPixel: number | null): SlideFacts {
+  const properties: ResolutionProperties = Object.fromEntries(
+    RESOLUTION_PROPERTIES.flatMap((name) => {
+      const value = slide.property(name);
+      return value === null ? [] : [[name, value]];
+    }),
+  );
+  return {
+    ...{ reader, vendor: slide.vendor, levels: [...slide.levels] },
+    objective: objectiveOf(properties),
+    micronsPerPixel: micronsPerPixelOf(properties, givenMicronsPerPixel),
+  };
+}
