@@ -1,6 +1,6 @@
 /**
- * Draws slides whose truth is known: tiled TIFF pyramids with JPEG or Deflate tiles, as Aperio's SVS or generic TIFF (TIFF
- * 6.0 and its technical note 2).
+ * Draws slides whose truth is known: tiled TIFF pyramids with JPEG or Deflate tiles, as Aperio's SVS or generic TIFF
+ * (TIFF 6.0 and its technical note 2).
  */
 import { writeFile } from 'node:fs/promises';
 import { deflateSync } from 'node:zlib';

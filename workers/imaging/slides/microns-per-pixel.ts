@@ -69,7 +69,7 @@ export function micronsPerPixelOf(properties: ResolutionProperties, given: numbe
   return { outcome: 'FOUND', ...stated, disagreesWithObjective: ratio > OBJECTIVE_RATIO_NOTED };
 }
 
-/** The nominal magnification that the slide states; null if it states none. It names the lens, not the size of a pixel. */
+/** The nominal magnification that the slide states, null if none: a fact about the lens, not the size of a pixel. */
 export function objectiveOf(properties: ResolutionProperties): number | null {
   return (
     positive(properties['openslide.objective-power']) ??
