@@ -1,7 +1,7 @@
 # A worker on NVIDIA GPUs: imports, trainings, evaluations. The machine brings the driver (525.60 or newer) and
 # NVIDIA's container toolkit; CUDA 12.5 and cuDNN 9.3 come with the engine.
 FROM node:24-bookworm-slim
-RUN apt-get update && apt-get install -y --no-install-recommends python3-pip g++ && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip g++ libjpeg62-turbo-dev libpng-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev

@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { childEnvironment, readEnvironment } from '../env.ts';
 import { chooseEngineBuild } from '../platform/engine/builds.ts';
+import { imageDecoderAddon, slowDecodingNote } from '../platform/engine/image-decoder.ts';
 import {
   ENGINE_INSTALL_COMMAND,
   engineLibraryEnv,
@@ -69,6 +70,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
         problems.push(
           `${program} is not installed, but is needed to install the engine (Debian: apt-get install python3-pip g++).`,
         );
+  if (engine !== null && imageDecoderAddon() === null) problems.push(slowDecodingNote());
   if (!existsSync(path.join(ROOT, 'web/dist/index.html')))
     problems.push('The pages are not built: "npm run build:web", or the next "npm start", builds them.');
   const slideLibrary = findOpenSlide(env.engineCacheDir);

@@ -1,6 +1,7 @@
 /** `paraffin engine`: installs TensorFlow, with progress. */
 import { readEnvironment } from '../env.ts';
 import { chooseEngineBuild, type EngineBuildName } from '../platform/engine/builds.ts';
+import { ensureImageDecoder } from '../platform/engine/image-decoder.ts';
 import { ensureEngineLibrary } from '../platform/engine/install.ts';
 import { ENGINE_INSTALL_COMMAND, installedBuild, missingEngineLibraries } from '../platform/engine/installed.ts';
 import { EngineLibraryError } from '../platform/engine/tools.ts';
@@ -15,11 +16,11 @@ export async function engine(wanted?: EngineBuildName): Promise<void> {
       ? await chooseEngineBuild()
       : { build: wanted, why: `Using the ${wanted} build, as requested.` };
   process.stdout.write(`${why}\n`);
-  if (installedBuild() === build && missingEngineLibraries().length === 0) {
+  if (installedBuild() === build && missingEngineLibraries().length === 0)
     process.stdout.write('It is already installed.\n');
-    return;
-  }
-  await install(build);
+  else await install(build);
+  const note = await installImageDecoder();
+  if (note !== null) process.stdout.write(`${note}\n`);
 }
 
 /**
@@ -27,6 +28,8 @@ export async function engine(wanted?: EngineBuildName): Promise<void> {
  * CUDA build cannot be installed, it installs the CPU build.
  */
 export async function installEngine(): Promise<void> {
+  // Everything works without it, and "paraffin doctor" says if it is missing.
+  await installImageDecoder();
   if (installedBuild() !== null) return;
   const { build } = await chooseEngineBuild();
   try {
@@ -46,4 +49,12 @@ async function install(build: EngineBuildName): Promise<void> {
     status.show(`engine: ${message}${fraction === undefined ? '' : ` ${Math.round(fraction * 100)} %`}`);
   });
   status.end();
+}
+
+/** @returns what `ensureImageDecoder` returns. */
+async function installImageDecoder(): Promise<string | null> {
+  const status = createStatusLine(process.stdout);
+  const note = await ensureImageDecoder(({ message }) => status.show(`engine: ${message}`));
+  status.end();
+  return note;
 }

@@ -94,7 +94,7 @@ export const demoCommand = command('demo', {
 export const engineCommand = command('engine', {
   summary: 'install the TensorFlow engine',
   details:
-    "Downloads TensorFlow 2.21 with pip, checks its sha256, compiles the Node binding with g++, and stores both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), which all clones share. With an NVIDIA driver of 525.60 or newer it installs the CUDA build, with NVIDIA's libraries from the same index. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++).",
+    "Downloads TensorFlow 2.21 with pip, checks its sha256, compiles the Node binding with g++, and stores both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), which all clones share. With an NVIDIA driver of 525.60 or newer it installs the CUDA build, with NVIDIA's libraries from the same index. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++). It also compiles our decoder of JPEG and PNG images, if the headers of libjpeg-turbo and libpng are installed (Debian: apt-get install libjpeg62-turbo-dev libpng-dev); without it, images are decoded at a third of the speed.",
   examples: ['engine', 'engine --build cpu'],
 })
   .addOption(

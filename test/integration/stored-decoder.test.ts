@@ -70,51 +70,55 @@ async function readingOf(box: Box, members: readonly TarMember[]): Promise<Evalu
 const order = (what: HostileStoredOrder): TarMember => ({ name: 'bad.png', bytes: Buffer.from(JSON.stringify(what)) });
 const grey = (level: number): TarMember => ({ name: `grey-${level}.png`, bytes: Buffer.of(level) });
 
-test('the pixels are those of the decoder, byte by byte', async (context) => {
-  const box = await openBox(context);
-  const members = [
-    { name: 'jpeg.jpg', bytes: await tissueJpeg(200, 1) },
-    { name: 'large.jpg', bytes: await tissueJpeg(600, 2) },
-    { name: 'png.png', bytes: await tissuePng(97, 3) },
-    { name: 'webp.webp', bytes: await picture(tissuePixels(96, 4), 96).webp().toBuffer() },
-  ];
-  const shardPath = await writeShard(box.folder, 's.tar', members);
-  const images = await imagesOf(shardPath);
-  // More than one request, of places in any order.
-  const requests = Array.from({ length: 150 }, (_, place) => ({ image: images[(place * 3) % 4], place: 149 - place }));
-  const rules: readonly (readonly [number, DecodeQuality, ResizeRule])[] = [
-    [64, 'FAST', 'SHORT_SIDE_THEN_CENTRE_CROP'],
-    [64, 'EXACT', 'STRETCH'],
-  ];
-  for (const [sizePx, quality, resizeRule] of rules) {
-    const rule = { sizePx, quality, resizeRule };
-    const decoder = await box.openDecoder({ ...rule, batchSize: 150, batchesAtOnce: 2 });
-    const imageBytes = sizePx * sizePx * 3;
-    const target = new Uint8Array(150 * imageBytes);
-    const wanted = requests.flatMap(({ image, place }) => {
-      if (image === undefined) return [];
-      const read = async (bytes: Uint8Array): Promise<string> => {
-        bytes.set(await storedBytes(shardPath, image));
-        return image.key;
-      };
-      return [{ key: image.key, byteSize: image.byteLength, place, read }];
-    });
-    assert.equal(wanted.length, 150);
-    await decoder.decode(wanted, target);
-    await decoder.close();
-    const pixels = await Promise.all(members.map(({ bytes }) => decodeSquare(bytes, rule)));
-    for (const { key, place } of wanted) {
-      const expected = pixels[members.findIndex(({ name }) => name.startsWith(`${key}.`))];
-      assert.ok(
-        expected !== undefined &&
-          Buffer.compare(expected, target.subarray(place * imageBytes, (place + 1) * imageBytes)) === 0,
-        key,
-      );
+for (const settings of [{}, { addon: null }])
+  test(`the pixels are those of sharp, byte by byte, ${settings.addon === null ? 'without' : 'with'} our own decoder`, async (context) => {
+    const box = await openBox(context, settings);
+    const members = [
+      { name: 'jpeg.jpg', bytes: await tissueJpeg(200, 1) },
+      { name: 'large.jpg', bytes: await tissueJpeg(600, 2) },
+      { name: 'png.png', bytes: await tissuePng(97, 3) },
+      { name: 'webp.webp', bytes: await picture(tissuePixels(96, 4), 96).webp().toBuffer() },
+    ];
+    const shardPath = await writeShard(box.folder, 's.tar', members);
+    const images = await imagesOf(shardPath);
+    // More than one request, of places in any order.
+    const requests = Array.from({ length: 150 }, (_, place) => ({
+      image: images[(place * 3) % 4],
+      place: 149 - place,
+    }));
+    const rules: readonly (readonly [number, DecodeQuality, ResizeRule])[] = [
+      [64, 'FAST', 'SHORT_SIDE_THEN_CENTRE_CROP'],
+      [64, 'EXACT', 'STRETCH'],
+    ];
+    for (const [sizePx, quality, resizeRule] of rules) {
+      const rule = { sizePx, quality, resizeRule };
+      const decoder = await box.openDecoder({ ...rule, batchSize: 150, batchesAtOnce: 2 });
+      const imageBytes = sizePx * sizePx * 3;
+      const target = new Uint8Array(150 * imageBytes);
+      const wanted = requests.flatMap(({ image, place }) => {
+        if (image === undefined) return [];
+        const read = async (bytes: Uint8Array): Promise<string> => {
+          bytes.set(await storedBytes(shardPath, image));
+          return image.key;
+        };
+        return [{ key: image.key, byteSize: image.byteLength, place, read }];
+      });
+      assert.equal(wanted.length, 150);
+      await decoder.decode(wanted, target);
+      await decoder.close();
+      const pixels = await Promise.all(members.map(({ bytes }) => decodeSquare(bytes, rule)));
+      for (const { key, place } of wanted) {
+        const expected = pixels[members.findIndex(({ name }) => name.startsWith(`${key}.`))];
+        assert.ok(
+          expected !== undefined &&
+            Buffer.compare(expected, target.subarray(place * imageBytes, (place + 1) * imageBytes)) === 0,
+          key,
+        );
+      }
     }
-  }
-  assert.deepEqual(box.failures, []);
-  assert.deepEqual(await childrenOf(process.pid), []);
-});
+    assert.deepEqual(box.failures, []);
+    assert.deepEqual(await childrenOf(process.pid), []);
+  });
 
 for (const kind of SANDBOX_KINDS) {
   test(`what a hostile image could try in a training fails, in a sandbox of kind ${kind}`, async (context) => {

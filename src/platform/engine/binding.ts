@@ -4,12 +4,9 @@
  */
 import { existsSync } from 'node:fs';
 import { mkdir, rename, symlink, unlink } from 'node:fs/promises';
-import { createRequire } from 'node:module';
 import path from 'node:path';
 import { bindingPath, nativeSources, tfjsPackageDir } from './installed.ts';
-import { runTool, type EngineProgress } from './tools.ts';
-
-const require = createRequire(import.meta.url);
+import { nodeHeadersDir, runTool, type EngineProgress } from './tools.ts';
 
 export async function compileBinding(
   versionDir: string,
@@ -19,14 +16,6 @@ export async function compileBinding(
   onProgress({ message: 'compiling the binding and the native ops with g++ (about 15 s)' });
   const sourceDir = path.join(tfjsPackageDir(), 'binding');
   const libDir = path.join(versionDir, 'lib');
-  const nodeHeaders: unknown = require('node-api-headers');
-  const nodeInclude =
-    typeof nodeHeaders === 'object' &&
-    nodeHeaders !== null &&
-    'include_dir' in nodeHeaders &&
-    typeof nodeHeaders.include_dir === 'string'
-      ? nodeHeaders.include_dir
-      : path.join(path.dirname(require.resolve('node-api-headers/package.json')), 'include');
   await mkdir(path.dirname(binding), { recursive: true });
   const temporary = `${binding}.${process.pid}`;
   await runTool(
@@ -39,7 +28,7 @@ export async function compileBinding(
       '-DNAPI_VERSION=8',
       '-w',
       `-I${sourceDir}`,
-      `-I${nodeInclude}`,
+      `-I${nodeHeadersDir()}`,
       `-I${path.join(versionDir, 'include')}`,
       path.join(sourceDir, 'tfjs_backend.cc'),
       path.join(sourceDir, 'tfjs_binding.cc'),

@@ -1,9 +1,12 @@
 /** Runs the tools of the machine that installing the engine needs: python3 with pip, and g++. */
 import { execFile, spawn } from 'node:child_process';
+import { createRequire } from 'node:module';
+import path from 'node:path';
 import { promisify } from 'node:util';
 import { ENGINE_INSTALL_COMMAND } from './installed.ts';
 
 const run = promisify(execFile);
+const require = createRequire(import.meta.url);
 
 export interface EngineProgress {
   /** A description of the current step for the user. */
@@ -53,4 +56,15 @@ export async function runTool(command: string, args: readonly string[], workDir:
         );
     });
   });
+}
+
+/** The folder of Node's C headers for addons. */
+export function nodeHeadersDir(): string {
+  const headers: unknown = require('node-api-headers');
+  return typeof headers === 'object' &&
+    headers !== null &&
+    'include_dir' in headers &&
+    typeof headers.include_dir === 'string'
+    ? headers.include_dir
+    : path.join(path.dirname(require.resolve('node-api-headers/package.json')), 'include');
 }

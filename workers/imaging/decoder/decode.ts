@@ -9,6 +9,7 @@ import { endsEarly } from '../formats/index.ts';
 import { repairedJpeg } from '../formats/jpeg.ts';
 import type { Pixels } from '../pixels.ts';
 import { IMAGE_PIXELS_MAX } from './decode-square.ts';
+import type { NativeDecoder } from './native-decoder.ts';
 
 /** A whole image must be small enough for the shard reader. */
 export const WHOLE_PIXELS_MAX = IMAGE_PIXELS_MAX;
@@ -81,9 +82,20 @@ function decoderBytesPerPixel({ format, samples, jpeg }: ImageHeader, channelCou
  * colour/profile.ts. A decoder's warning is an error, because a stored image must always decode without one. The caller
  * has checked the size in the header.
  * @param bytes the file that `header` describes.
+ * @param native is tried first, if there is one.
  */
-export async function decodeImage(bytes: Buffer, header: ImageHeader): Promise<DecodedImage | Finding> {
+export async function decodeImage(
+  bytes: Buffer,
+  header: ImageHeader,
+  native: NativeDecoder | null = null,
+): Promise<DecodedImage | Finding> {
   if (header.format === 'BMP') return decodeBitmap(bytes, header);
+  if (native !== null && header.format === 'JPEG' && header.isPlain && !header.hasProfile) {
+    const { width, height } = header;
+    const data = Buffer.allocUnsafeSlow(width * height * PIXEL_BYTES);
+    if (native.decodeJpeg(bytes, width, height, data))
+      return { pixels: { data, width, height }, profile: null, bytes, notes: [] };
+  }
   const decoded = await decodeBytes(bytes, header);
   if (!('issue' in decoded) || header.jpeg === undefined) return decoded;
   const repaired = repairedJpeg(bytes, header.jpeg);

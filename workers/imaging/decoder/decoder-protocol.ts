@@ -4,6 +4,12 @@ import { FLATNESSES } from '../flatness.ts';
 import { ISSUE_KINDS, type IssueKind } from '../issues.ts';
 import type { Finding } from '../formats/image-header.ts';
 
+/** The argument of the program, in JSON. */
+export interface DecoderArgument {
+  /** See `loadNativeDecoder`. */
+  readonly addon: string | null;
+}
+
 export type DecoderRequest = { readonly bodyByteSize: number } & (
   | {
       readonly kind: 'PREPARE';

@@ -4,7 +4,9 @@
  */
 import sharp from 'sharp';
 import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
+import type { DecoderArgument } from './decoder-protocol.ts';
 import { serveDecoder } from './decoder-service.ts';
+import { loadNativeDecoder } from './native-decoder.ts';
 import { prepareImage } from './prepare.ts';
 import { makeThumbnail } from './thumbnail.ts';
 
@@ -12,5 +14,11 @@ import { makeThumbnail } from './thumbnail.ts';
 sharp.concurrency(1);
 sharp.cache(false);
 
+// The argument comes from our own import, which is trusted.
+const { addon }: DecoderArgument = JSON.parse(process.argv[2] ?? '');
+const native = loadNativeDecoder(addon);
 dropPrivilegesIfRequested();
-await serveDecoder(process.stdin, process.stdout, { prepare: prepareImage, makeThumbnail });
+await serveDecoder(process.stdin, process.stdout, {
+  prepare: (bytes, preparation) => prepareImage(bytes, preparation, native),
+  makeThumbnail,
+});

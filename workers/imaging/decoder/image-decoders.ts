@@ -6,10 +6,16 @@
  */
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { imageDecoderAddon } from '../../../src/platform/engine/image-decoder.ts';
 import type { SourceFile } from '../source-file.ts';
 import { FREE_DECODING_BYTES } from './decoder-limits.ts';
 import { DecoderFailedError, startDecoderProcess, type DecoderProcess } from './decoder-process.ts';
-import { decoderReplySchema, type DecoderReply, type DecoderRequest } from './decoder-protocol.ts';
+import {
+  decoderReplySchema,
+  type DecoderArgument,
+  type DecoderReply,
+  type DecoderRequest,
+} from './decoder-protocol.ts';
 import type { Prepared, PreparedImage } from './prepare.ts';
 
 export interface ImageDecodersOptions {
@@ -23,6 +29,8 @@ export interface ImageDecodersOptions {
   readonly onFailure?: (failure: DecoderFailure) => void;
   /** Default: the decoder. A test runs another program in the same sandbox. */
   readonly program?: string;
+  /** The addon of `loadNativeDecoder`; null for none. Default: that of this machine. */
+  readonly addon?: string | null;
 }
 
 export interface DecoderFailure {
@@ -194,9 +202,15 @@ function unexpectedReply({ kind }: DecoderReply): DecoderFailedError {
 
 type Decoder = DecoderProcess<DecoderRequest, DecoderReply>;
 
-async function startDecoder({ hiddenFolder, timeoutMs, program = PROGRAM }: ImageDecodersOptions): Promise<Decoder> {
+async function startDecoder({
+  hiddenFolder,
+  timeoutMs,
+  program = PROGRAM,
+  addon = imageDecoderAddon(),
+}: ImageDecodersOptions): Promise<Decoder> {
+  const argument: DecoderArgument = { addon };
   return startDecoderProcess({
-    ...{ program, hiddenFolder, replySchema: decoderReplySchema },
+    ...{ program, hiddenFolder, args: [JSON.stringify(argument)], replySchema: decoderReplySchema },
     nodeFlags: ['--expose-gc'],
     env: DECODER_ENV,
     ...(timeoutMs === undefined ? {} : { timeoutMs }),

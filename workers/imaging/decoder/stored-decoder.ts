@@ -9,11 +9,11 @@
 import { readSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { imageDecoderAddon } from '../../../src/platform/engine/image-decoder.ts';
 import type { SandboxKind } from '../../../src/platform/sandbox.ts';
 import { ImageDataError } from '../../engine/data/errors.ts';
 import type {
   OpenStoredDecoder,
-  SquareRule,
   StoredDecoder,
   StoredDecoderOptions,
   StoredImage,
@@ -22,7 +22,12 @@ import { DecoderFailedError, startDecoderProcess } from './decoder-process.ts';
 import { openEncodedSlots, partsOf } from './encoded-slots.ts';
 import type { DecoderFailure } from './image-decoders.ts';
 import { openMemoryFile } from './memory-file.ts';
-import { storedDecoderReplySchema, type StoredDecoderReply, type StoredDecoderRequest } from './stored-protocol.ts';
+import {
+  storedDecoderReplySchema,
+  type StoredDecoderArgument,
+  type StoredDecoderReply,
+  type StoredDecoderRequest,
+} from './stored-protocol.ts';
 
 export interface StoredDecoderSettings {
   /** The data directory, which the process must not see. */
@@ -36,6 +41,8 @@ export interface StoredDecoderSettings {
   /** Default: the decoder. A test runs another program in the same sandbox. */
   readonly program?: string;
   readonly kind?: SandboxKind;
+  /** The addon of `loadNativeDecoder`; null for none. Default: that of this machine. */
+  readonly addon?: string | null;
 }
 
 const PROGRAM = path.join(import.meta.dirname, 'stored.program.ts');
@@ -175,15 +182,22 @@ interface Session {
 }
 
 async function startSession(
-  { hiddenFolder, scratchFolder, timeoutMs, program = PROGRAM, kind }: StoredDecoderSettings,
+  {
+    hiddenFolder,
+    scratchFolder,
+    timeoutMs,
+    program = PROGRAM,
+    kind,
+    addon = imageDecoderAddon(),
+  }: StoredDecoderSettings,
   { batchSize, batchesAtOnce, sizePx, quality, resizeRule }: StoredDecoderOptions,
 ): Promise<Session> {
-  const rule: SquareRule = { sizePx, quality, resizeRule };
+  const argument: StoredDecoderArgument = { sizePx, quality, resizeRule, addon };
   await using opened = new AsyncDisposableStack();
   const pixels = opened.use(await openMemoryFile(scratchFolder, batchSize * batchesAtOnce * sizePx * sizePx * 3));
   const slots = opened.adopt(await openEncodedSlots(scratchFolder), (each) => each.close());
   const decoder = await startDecoderProcess<StoredDecoderRequest, StoredDecoderReply>({
-    ...{ program, hiddenFolder, args: [JSON.stringify(rule)], replySchema: storedDecoderReplySchema },
+    ...{ program, hiddenFolder, args: [JSON.stringify(argument)], replySchema: storedDecoderReplySchema },
     ...{ files: [pixels.fd, ...slots.files], reportsExit: true },
     env: { UV_THREADPOOL_SIZE: String(Math.min(THREADS_MAX, availableParallelism())) },
     ...(timeoutMs === undefined ? {} : { timeoutMs }),

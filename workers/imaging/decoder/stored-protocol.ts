@@ -3,7 +3,10 @@ import { z } from 'zod';
 import type { SquareRule } from '../../engine/data/stored-decoder.ts';
 
 /** The argument of the program, in JSON. */
-export type StoredDecoderRule = SquareRule;
+export interface StoredDecoderArgument extends SquareRule {
+  /** See `loadNativeDecoder`. */
+  readonly addon: string | null;
+}
 
 /** Images to decode: each `[slot, byteOffset, byteSize, byte offset of its pixels in the pixel file]`. */
 export interface StoredDecoderRequest {

@@ -16,18 +16,33 @@ const readBytes = promisify(read);
 const writeBytes = promisify(write);
 
 /**
+ * Decodes an image from one open file into another.
+ * @returns false if it leaves the image to `decode`.
+ */
+export type DecodeInPlace = (
+  encodedFile: number,
+  byteOffset: number,
+  byteSize: number,
+  pixelFile: number,
+  position: number,
+) => Promise<boolean>;
+
+/**
  * The pixel file is descriptor FIRST_FILE, and the slots with encoded images follow it.
  * @param decode decodes the bytes of one image; the message of its error becomes the reason in the reply.
+ * @param decodeInPlace is tried first.
  */
 export async function serveStoredDecoder(
   input: Readable,
   output: Writable,
   decode: (bytes: Buffer) => Promise<Uint8Array>,
+  decodeInPlace?: DecodeInPlace,
 ): Promise<void> {
   // The request comes from our own reader, which is trusted.
   const requests = createFrameReader(input, (text): StoredDecoderRequest => JSON.parse(text));
   const reply = (message: StoredDecoderReply): Promise<void> => writeFrame(output, message);
   const decodeOne = async (slot: number, byteOffset: number, byteSize: number, position: number): Promise<void> => {
+    if ((await decodeInPlace?.(FIRST_SLOT + slot, byteOffset, byteSize, PIXEL_FILE, position)) === true) return;
     const bytes = Buffer.allocUnsafeSlow(byteSize);
     for (let filled = 0; filled < byteSize;) {
       const { bytesRead } = await readBytes(FIRST_SLOT + slot, bytes, filled, byteSize - filled, byteOffset + filled);

@@ -5,7 +5,8 @@
 import sharp from 'sharp';
 import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
 import { decodeSquare } from './decode-square.ts';
-import type { StoredDecoderRule } from './stored-protocol.ts';
+import { loadNativeDecoder } from './native-decoder.ts';
+import type { StoredDecoderArgument } from './stored-protocol.ts';
 import { serveStoredDecoder } from './stored-service.ts';
 
 // One libvips thread for each image: many images at once scale better than many threads on one.
@@ -13,6 +14,13 @@ sharp.concurrency(1);
 sharp.cache(false);
 
 // The argument comes from our own reader, which is trusted.
-const rule: StoredDecoderRule = JSON.parse(process.argv[2] ?? '');
+const { addon, ...rule }: StoredDecoderArgument = JSON.parse(process.argv[2] ?? '');
+const native = loadNativeDecoder(addon);
 dropPrivilegesIfRequested();
-await serveStoredDecoder(process.stdin, process.stdout, (bytes) => decodeSquare(bytes, rule));
+const [isFast, isStretched] = [rule.quality === 'FAST', rule.resizeRule === 'STRETCH'];
+await serveStoredDecoder(
+  process.stdin,
+  process.stdout,
+  (bytes) => decodeSquare(bytes, rule),
+  async (...files) => (await native?.decodeSquare(...files, rule.sizePx, isFast, isStretched)) ?? false,
+);
