@@ -88,36 +88,37 @@ export function pathOfImage(place: number): string {
   return `${TISSUE_LABELS[place % LABEL_COUNT] ?? ''}/${group}/${String(place).padStart(8, '0')}.jpg`;
 }
 
-export interface Drawing {
-  readonly images: TissueImages;
+/** Some of the images of a folder. */
+export interface DrawnPart {
   /** Created if it is missing. */
   readonly folder: string;
-  readonly imageCount: number;
-  /** Number of the image at a place; it must leave the same remainder when it is divided by the number of labels. */
-  readonly indexOf: (place: number) => number;
-  readonly signal: AbortSignal;
-  readonly onProgress: (doneCount: number) => void;
+  readonly firstPlace: number;
+  /** The place behind the last one. */
+  readonly endPlace: number;
+  /** The image at a place has its number, and from this place on a number that is `shift` higher. */
+  readonly shiftFrom: number;
+  /** A multiple of the number of labels. */
+  readonly shift: number;
 }
 
-/** Writes the images. @returns the bytes of all files. @throws the reason of the signal. */
-export async function drawImages({
-  images,
-  folder,
-  imageCount,
-  indexOf,
-  signal,
-  onProgress,
-}: Drawing): Promise<number> {
+export interface Drawing extends DrawnPart {
+  readonly images: TissueImages;
+  /** Of this part, 0..1. */
+  readonly onProgress: (fraction: number) => void;
+}
+
+/** Writes the images. @returns the bytes of all files. */
+export async function drawImages(drawing: Drawing): Promise<number> {
+  const { images, folder, firstPlace, endPlace, shiftFrom, shift, onProgress } = drawing;
   let byteSize = 0;
   let doneCount = 0;
-  let next = 0;
+  let next = firstPlace;
   const madeFolders = new Set<string>();
   const work = async (): Promise<void> => {
-    while (next < imageCount) {
-      signal.throwIfAborted();
+    while (next < endPlace) {
       const place = next;
       next += 1;
-      const bytes = await images.encode(indexOf(place));
+      const bytes = await images.encode(place < shiftFrom ? place : place + shift);
       const file = path.join(folder, pathOfImage(place));
       const parent = path.dirname(file);
       if (!madeFolders.has(parent)) {
@@ -127,7 +128,7 @@ export async function drawImages({
       await writeFile(file, bytes);
       byteSize += bytes.length;
       doneCount += 1;
-      onProgress(doneCount);
+      onProgress(doneCount / (endPlace - firstPlace));
     }
   };
   await Promise.all(Array.from({ length: IN_FLIGHT }, work));

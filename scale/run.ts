@@ -6,7 +6,8 @@ import { watchUsage, type UsageWatch } from './usage.ts';
 import { diskNeedOf, roomFault, STAGES, type DiskNeed, type ScaleSize, type StageName } from './plan.ts';
 import { readRecords, writeRecords, type StageRecords } from './record.ts';
 import { openScaleRegistry, type ScaleRegistry } from './registry.ts';
-import { draw, REGISTRY_STAGES, type MeasuredPart, type NextPart, type StageOutcome } from './stages.ts';
+import { draw } from './run-draw.ts';
+import { REGISTRY_STAGES, type MeasuredPart, type NextPart, type StageOutcome } from './stages.ts';
 
 export interface ScaleOptions {
   /** Created if it is missing; finished stages in it are not repeated. */

@@ -1,8 +1,6 @@
 /** The stages of a run: each does its work through the product, measures it, and checks what came out. */
 import path from 'node:path';
-import { rm } from 'node:fs/promises';
 import { ensureDataset } from '../src/cli/demo/steps.ts';
-import { createTissueImages, drawImages } from './images.ts';
 import type { Usage } from './usage.ts';
 import { copyCountOf, TRAINING, type ScaleSize, type StageName } from './plan.ts';
 import { EMBEDDING_SHARE } from '../workers/tasks/evaluation/progress-shares.ts';
@@ -24,7 +22,7 @@ export interface StageOutcome {
   readonly ids: Readonly<Record<string, string>>;
 }
 
-interface DrawingContext {
+export interface DrawingContext {
   readonly size: ScaleSize;
   /** Of the drawn images. */
   readonly folder: string;
@@ -43,34 +41,9 @@ export interface StageContext extends Omit<DrawingContext, 'signal'> {
 
 export type NextPart = (name: string, imageCount: number) => Promise<void>;
 
-function foldersOf(folder: string) {
+/** Folders of the drawn images. */
+export function foldersOf(folder: string) {
   return { whole: path.join(folder, 'whole'), tested: path.join(folder, 'tested') };
-}
-
-/** Draws the images of both versions in this process. */
-export async function draw({ size, folder, signal, onProgress }: DrawingContext): Promise<StageOutcome> {
-  const { whole, tested } = foldersOf(folder);
-  const { imageCount, testImageCount } = size;
-  const total = imageCount + testImageCount;
-  const startMs = performance.now();
-  const startUsage = process.cpuUsage();
-  await rm(folder, { recursive: true, force: true });
-  const images = createTissueImages(size.seed);
-  const wholeBytes = await drawImages({
-    ...{ images, folder: whole, imageCount, indexOf: (place) => place, signal },
-    onProgress: (done) => onProgress(done / total, `${done} of ${total} images`),
-  });
-  const copyCount = copyCountOf(size);
-  const testedBytes = await drawImages({
-    ...{ images, folder: tested, imageCount: testImageCount, signal },
-    indexOf: (place) => (place < copyCount ? place : imageCount + place),
-    onProgress: (done) => onProgress((imageCount + done) / total, `${imageCount + done} of ${total} images`),
-  });
-  const durationMs = performance.now() - startMs;
-  const { user, system } = process.cpuUsage(startUsage);
-  const processorMs = (user + system) / 1000;
-  const measured = { name: 'draw', imageCount: total, durationMs, processorMs, peakBytes: {} };
-  return { parts: [{ ...measured, storedBytes: wholeBytes + testedBytes }], ids: {} };
 }
 
 export const REGISTRY_STAGES: Readonly<

@@ -10,8 +10,16 @@ export interface AurocScores {
 
 /** Each label's images in ascending order of its score: sorted once, used for every resample. */
 export interface RankedScores {
-  readonly truth: Int32Array;
-  readonly byLabel: readonly { readonly order: Int32Array; readonly scores: Float64Array }[];
+  readonly byLabel: readonly RankedLabel[];
+}
+
+interface RankedLabel {
+  /** Images. */
+  readonly order: Int32Array;
+  /** 1 for an image of the label. In the order of the scores, as the next one. */
+  readonly isPositive: Uint8Array;
+  /** 1 for the last of some images with the same score. */
+  readonly endsTie: Uint8Array;
 }
 
 /** Sorts once for each label. Throws RangeError for a score that is not a number. */
@@ -23,32 +31,35 @@ export function rankScores({ truth, scores, labelCount }: AurocScores): RankedSc
   const byLabel = Array.from({ length: labelCount }, (_, label) => {
     const own = Float64Array.from(truth, (_trueLabel, image) => scores[image * labelCount + label] ?? 0);
     const order = Int32Array.from(truth.keys()).sort((left, right) => (own[left] ?? 0) - (own[right] ?? 0));
-    return { order, scores: Float64Array.from(order, (image) => own[image] ?? 0) };
+    return {
+      order,
+      isPositive: Uint8Array.from(order, (image) => (truth[image] === label ? 1 : 0)),
+      endsTie: Uint8Array.from(order, (image, place) => (own[image] === own[order[place + 1] ?? -1] ? 0 : 1)),
+    };
   });
-  return { truth, byLabel };
+  return { byLabel };
 }
 
 /** AUROC of one label against the rest, or null when the sample lacks either side. */
 export function labelAuroc(ranked: RankedScores, label: number, imageCounts?: Int32Array): number | null {
   const own = ranked.byLabel[label];
   if (own === undefined) throw new RangeError(`No label ${label}.`);
-  const { order, scores } = own;
+  const { order, isPositive, endsTie } = own;
   let positivesBelow = 0;
   let negativesBelow = 0;
+  let positives = 0;
+  let negatives = 0;
   let wonPairs = 0;
-  for (let start = 0; start < order.length;) {
-    const tiedScore = scores[start];
-    let positives = 0;
-    let negatives = 0;
-    for (; start < order.length && scores[start] === tiedScore; start += 1) {
-      const image = order[start] ?? 0;
-      const count = imageCounts === undefined ? 1 : (imageCounts[image] ?? 0);
-      if (ranked.truth[image] === label) positives += count;
-      else negatives += count;
-    }
+  for (let place = 0; place < order.length; place += 1) {
+    const count = imageCounts === undefined ? 1 : (imageCounts[order[place] ?? 0] ?? 0);
+    if (isPositive[place] === 1) positives += count;
+    else negatives += count;
+    if (endsTie[place] === 0) continue;
     wonPairs += positives * (negativesBelow + negatives / 2);
     positivesBelow += positives;
     negativesBelow += negatives;
+    positives = 0;
+    negatives = 0;
   }
   const pairs = positivesBelow * negativesBelow;
   return pairs === 0 ? null : wonPairs / pairs;

@@ -31,7 +31,7 @@ export function* groupResamples(
       const group = random.integer(drawnCounts.length);
       drawnCounts[group] = (drawnCounts[group] ?? 0) + 1;
     }
-    for (const [image, group] of groupOf.entries()) imageCounts[image] = drawnCounts[group] ?? 0;
+    for (let image = 0; image < groupOf.length; image += 1) imageCounts[image] = drawnCounts[groupOf[image] ?? 0] ?? 0;
     yield imageCounts;
   }
 }

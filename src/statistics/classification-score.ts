@@ -97,8 +97,13 @@ export function classificationMeasure({ truth, probabilities, labelNames }: Pool
 
 /** `[N]`: the column of the largest entry of each row `[K]`, the first of equal ones. */
 export function mostProbable(probabilities: Float64Array, labelCount: number): Int32Array {
-  return Int32Array.from({ length: probabilities.length / labelCount }, (_, image) => {
-    const row = probabilities.subarray(image * labelCount, (image + 1) * labelCount);
-    return row.indexOf(row.reduce((highest, value) => Math.max(highest, value), -Infinity));
-  });
+  const predicted = new Int32Array(probabilities.length / labelCount);
+  for (let image = 0; image < predicted.length; image += 1) {
+    const start = image * labelCount;
+    let best = 0;
+    for (let label = 1; label < labelCount; label += 1)
+      if ((probabilities[start + label] ?? 0) > (probabilities[start + best] ?? 0)) best = label;
+    predicted[image] = best;
+  }
+  return predicted;
 }

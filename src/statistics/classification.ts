@@ -29,8 +29,9 @@ export interface LabelReport {
 export function confusionMatrix(predictions: Predictions, imageCounts?: Int32Array): number[][] {
   const { truth, predicted, labelCount } = predictions;
   const flat = new Float64Array(labelCount * labelCount);
-  for (const [image, trueLabel] of truth.entries()) {
-    const cell = trueLabel * labelCount + (predicted[image] ?? 0);
+  // By index: iterators take several times as long over a million images, and a bootstrap counts them a thousand times.
+  for (let image = 0; image < truth.length; image += 1) {
+    const cell = (truth[image] ?? 0) * labelCount + (predicted[image] ?? 0);
     flat[cell] = (flat[cell] ?? 0) + (imageCounts === undefined ? 1 : (imageCounts[image] ?? 0));
   }
   return Array.from({ length: labelCount }, (_, row) => [...flat.subarray(row * labelCount, (row + 1) * labelCount)]);

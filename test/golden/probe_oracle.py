@@ -27,6 +27,24 @@ def regression_case(name, label_count, c, seed, n=80, d=6):
     centres = rng.normal(size=(label_count, d))
     x = np.round(centres[labels] * 0.8 + rng.normal(size=(n, d)), 4)
     new = np.round(rng.normal(size=(12, d)) * 1.5, 4)
+    return fitted_case(name, label_count, c, labels, x, new)
+
+
+def redundant_case(name, label_count, c, seed, n, d, rank):
+    """Entries that are mixtures of a few causes, as those of an encoder are: the minimum lies in a long narrow valley."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % label_count
+    centres = rng.normal(size=(label_count, rank))
+    mixing = rng.normal(size=(rank, d))
+
+    def mixed(causes):
+        return np.round(causes @ mixing / np.sqrt(rank) + 0.05 * rng.normal(size=(len(causes), d)), 2)
+
+    x = mixed(centres[labels] * 0.6 + rng.normal(size=(n, rank)))
+    return fitted_case(name, label_count, c, labels, x, mixed(rng.normal(size=(12, rank)) * 1.2))
+
+
+def fitted_case(name, label_count, c, labels, x, new):
     model = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(x, labels)
     return {
         "name": name,
@@ -118,6 +136,7 @@ print(
                 regression_case("two labels", 2, 0.7, 1),
                 regression_case("four labels", 4, 1.0, 2),
                 regression_case("four labels, held back", 4, 0.01, 3),
+                redundant_case("eight labels, redundant entries", 8, 1.0, 7, n=240, d=24, rank=5),
                 regression_case("three labels, nearly free", 3, 50.0, 4),
                 regression_case("fewer images than entries", 3, 1.0, 9, n=24, d=120),
                 regression_case("fewer images than entries, two labels", 2, 0.05, 10, n=20, d=120),

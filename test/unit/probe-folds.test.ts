@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { ProbeError, type ProbeErrorCode } from '../../workers/engine/probe/errors.ts';
 import { assignFolds, type LabelledImages } from '../../workers/engine/probe/folds.ts';
@@ -208,6 +209,16 @@ describe('planSplit', () => {
     assert.equal(planSplit(all, undefined, 5, 3).digest, digest);
     assert.notEqual(planSplit(all, undefined, 5, 4).digest, digest);
     assert.notEqual(planSplit(all, undefined, 4, 3).digest, digest);
+  });
+
+  test('the digest is that of a line for each image', () => {
+    const many = images(Array.from({ length: 6000 }, (_, image) => [image % 3, `patient ${image % 50}`] as const));
+    const { digest, parts } = planSplit(many, undefined, 5, 3);
+    const testedIn = new Map(parts.flatMap((part, index) => Array.from(part.test, (image) => [image, index] as const)));
+    const lines = Array.from(many.labels, (label, image) =>
+      JSON.stringify([testedIn.get(image), many.groups[image], many.labelNames[label]]),
+    );
+    assert.equal(digest, createHash('sha256').update(lines.join('\n')).digest('hex'));
   });
 
   test("follows the version's own split, and trains on validation too", () => {

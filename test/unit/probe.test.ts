@@ -160,6 +160,24 @@ describe('minimise', () => {
     assert.deepEqual([...start], [5, 5, 5, 5]);
   });
 
+  test('needs few iterations where the caller knows the curvature, and ends at the same minimum', () => {
+    const curvatures = Array.from({ length: 40 }, (_, index) => 10 ** (index / 13));
+    const evaluate = (point: Float64Array): { value: number; gradient: Float64Array } => ({
+      value: point.reduce((sum, value, index) => sum + ((curvatures[index] ?? 0) * (value - 1) ** 2) / 2, 0),
+      gradient: point.map((value, index) => (curvatures[index] ?? 0) * (value - 1)),
+    });
+    const options = { gradientTolerance: 1e-6, maxIterations: 1000 };
+    const plain = minimise(evaluate, new Float64Array(40), options);
+    const preconditioned = minimise(evaluate, new Float64Array(40), {
+      ...options,
+      // Half the inverse: what is wrong by a factor is scaled by the first step.
+      precondition: (vector) => vector.map((value, index) => value / (2 * (curvatures[index] ?? 0))),
+    });
+    assert.ok(plain.converged && preconditioned.converged);
+    assert.ok(preconditioned.iterationCount <= 3 && plain.iterationCount > 30);
+    assert.ok(preconditioned.point.every((value) => Math.abs(value - 1) < 1e-5));
+  });
+
   test('says so when the iterations run out', () => {
     const evaluate = (point: Float64Array): { value: number; gradient: Float64Array } => ({
       value: point.reduce((sum, value) => sum + value ** 4, 0),

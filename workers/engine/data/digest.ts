@@ -1,7 +1,20 @@
 /** Digests that identify data, the engine's only use of hashing. */
 import { createHash } from 'node:crypto';
 
-/** sha256 of the text's UTF-8 bytes, lower-case hex. */
-export function sha256Hex(text: string): string {
-  return createHash('sha256').update(text, 'utf8').digest('hex');
+/** Few calls of the hash, and no string of millions of lines, which would not fit into one. */
+const PIECE_CHARACTERS = 64 * 1024;
+
+/** sha256 of the lines' UTF-8 bytes with a newline between each two, lower-case hex. */
+export function sha256OfLines(lines: Iterable<string>): string {
+  const hash = createHash('sha256');
+  let piece = '';
+  let isFirst = true;
+  for (const line of lines) {
+    piece += isFirst ? line : `\n${line}`;
+    isFirst = false;
+    if (piece.length < PIECE_CHARACTERS) continue;
+    hash.update(piece, 'utf8');
+    piece = '';
+  }
+  return hash.update(piece, 'utf8').digest('hex');
 }

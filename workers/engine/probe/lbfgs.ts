@@ -1,5 +1,5 @@
 /**
- * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, with a weak-Wolfe line search by bisection (Lewis and
+ * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, preconditioned where the caller knows the curvature, with a weak-Wolfe line search by bisection (Lewis and
  * Overton 2013) that compares slopes instead of values near the minimum (the approximate Wolfe conditions of Hager and
  * Zhang 2005).
  */
@@ -14,6 +14,11 @@ export interface LbfgsOptions {
   /** Stops when no entry of the gradient is larger than this in absolute value. */
   readonly gradientTolerance: number;
   readonly maxIterations: number;
+  /**
+   * Multiplies a vector by an estimate of the inverse Hessian, which must be linear, symmetric and positive definite;
+   * default: the vector itself. The better the estimate, the fewer iterations.
+   */
+  readonly precondition?: (vector: Float64Array) => Float64Array;
 }
 
 export interface LbfgsResult {
@@ -39,23 +44,28 @@ export function minimise(
   start: Float64Array,
   options: LbfgsOptions,
 ): LbfgsResult {
+  const { precondition } = options;
   let point: Float64Array = start.slice();
   let current = evaluate(point);
-  const history: { readonly step: Float64Array; readonly change: Float64Array; readonly inverseCurvature: number }[] =
-    [];
+  const history: CurvaturePair[] = [];
 
   for (let iteration = 0; iteration < options.maxIterations; iteration += 1) {
     if (maxAbs(current.gradient) <= options.gradientTolerance)
       return { point, value: current.value, iterationCount: iteration, converged: true };
-    const direction = descentDirection(current.gradient, history);
-    const firstLength = history.length === 0 ? Math.min(1, 1 / norm(current.gradient)) : 1;
+    const direction = descentDirection(current.gradient, history, precondition);
+    const isUnscaled = history.length === 0 && precondition === undefined;
+    const firstLength = isUnscaled ? Math.min(1, 1 / norm(current.gradient)) : 1;
     const found = searchLine(evaluate, point, current, direction, firstLength);
     if (found === null) return { point, value: current.value, iterationCount: iteration, converged: false };
     const step = found.point.map((value, index) => value - (point[index] ?? 0));
     const change = found.evaluation.gradient.map((value, index) => value - (current.gradient[index] ?? 0));
     const curvature = dot(step, change);
     if (curvature > 1e-14 * dot(change, change)) {
-      history.push({ step, change, inverseCurvature: 1 / curvature });
+      const preconditioned = precondition?.(change) ?? change;
+      history.push({
+        ...{ step, change, inverseCurvature: 1 / curvature },
+        scale: curvature / dot(change, preconditioned),
+      });
       if (history.length > MEMORY) history.shift();
     }
     point = found.point;
@@ -65,12 +75,22 @@ export function minimise(
   return { point, value: current.value, iterationCount: options.maxIterations, converged };
 }
 
+/** A step, and how it changed the gradient. */
+interface CurvaturePair {
+  readonly step: Float64Array;
+  readonly change: Float64Array;
+  readonly inverseCurvature: number;
+  /** Of the preconditioner, with which it agrees with this pair. */
+  readonly scale: number;
+}
+
 /** The two-loop recursion: minus the gradient times an estimate of the inverse Hessian. */
 function descentDirection(
   gradient: Float64Array,
-  history: readonly { readonly step: Float64Array; readonly change: Float64Array; readonly inverseCurvature: number }[],
+  history: readonly CurvaturePair[],
+  precondition: LbfgsOptions['precondition'],
 ): Float64Array {
-  const direction = gradient.map((value) => -value);
+  let direction: Float64Array = gradient.map((value) => -value);
   const weights = history.map(() => 0);
   for (let index = history.length - 1; index >= 0; index -= 1) {
     const pair = history[index];
@@ -79,10 +99,10 @@ function descentDirection(
     weights[index] = weight;
     addScaled(direction, pair.change, -weight);
   }
+  if (precondition !== undefined) direction = precondition(direction);
   const last = history.at(-1);
   if (last !== undefined) {
-    const scale = 1 / (last.inverseCurvature * dot(last.change, last.change));
-    for (let index = 0; index < direction.length; index += 1) direction[index] = (direction[index] ?? 0) * scale;
+    for (let index = 0; index < direction.length; index += 1) direction[index] = (direction[index] ?? 0) * last.scale;
   }
   for (const [index, pair] of history.entries()) {
     addScaled(direction, pair.step, (weights[index] ?? 0) - pair.inverseCurvature * dot(pair.change, direction));

@@ -3,7 +3,7 @@
  * C x sum of cross-entropies + |weights|^2 / 2, intercepts free. The two products with many embeddings run in
  * TensorFlow as float32, all else in float64. A few long rows are fitted in the space that they span.
  */
-import { minimise } from './lbfgs.ts';
+import { minimise, type LbfgsResult } from './lbfgs.ts';
 import { probeMatrix, type ProbeMatrix } from './probe-matrix.ts';
 import { rowSpaceOf, type RowSpace } from './row-space.ts';
 
@@ -109,14 +109,26 @@ export function fitLogisticRegression(
     }
     return { value: loss / rowCount + (penalty * squares) / 2, gradient };
   };
+  const minimiseFrom = (start: Float64Array): LbfgsResult => {
+    const settings = {
+      gradientTolerance: options.gradientTolerance ?? 1e-4,
+      maxIterations: options.maxIterations ?? 300,
+    };
+    // The exact Hessian where all labels are equally probable (Boehning 1992 bounds it by a multiple of the same).
+    const estimate = inputs.matrix.inverseHessian({ scale: 1 / (labelCount * rowCount), penalty });
+    if (estimate === null) return minimise(evaluate, start, settings);
+    try {
+      const precondition = (vector: Float64Array): Float64Array => estimate.times(vector, labelCount);
+      return minimise(evaluate, start, { ...settings, precondition });
+    } finally {
+      estimate.dispose();
+    }
+  };
   const start =
     options.startFrom === undefined
       ? new Float64Array((dim + 1) * labelCount)
       : transformWeights(options.startFrom.weights, labelCount, space?.projectOntoBasis);
-  const result = minimise(evaluate, start, {
-    gradientTolerance: options.gradientTolerance ?? 1e-4,
-    maxIterations: options.maxIterations ?? 300,
-  });
+  const result = minimiseFrom(start);
   return {
     embeddingDim,
     labelCount,

@@ -43,14 +43,15 @@ export function embeddedImages(embeddings: Float32Array, imageCount: number): Em
 export function measureScaling({ embeddings, embeddingDim }: EmbeddedImages, images: Int32Array): Scaling {
   const mean = new Float64Array(embeddingDim);
   const squares = new Float64Array(embeddingDim);
-  for (const image of images) {
-    for (let entry = 0; entry < embeddingDim; entry += 1) {
-      mean[entry] = (mean[entry] ?? 0) + (embeddings[image * embeddingDim + entry] ?? 0) / images.length;
-    }
+  for (let row = 0; row < images.length; row += 1) {
+    const start = (images[row] ?? 0) * embeddingDim;
+    for (let entry = 0; entry < embeddingDim; entry += 1)
+      mean[entry] = (mean[entry] ?? 0) + (embeddings[start + entry] ?? 0) / images.length;
   }
-  for (const image of images) {
+  for (let row = 0; row < images.length; row += 1) {
+    const start = (images[row] ?? 0) * embeddingDim;
     for (let entry = 0; entry < embeddingDim; entry += 1) {
-      const difference = (embeddings[image * embeddingDim + entry] ?? 0) - (mean[entry] ?? 0);
+      const difference = (embeddings[start + entry] ?? 0) - (mean[entry] ?? 0);
       squares[entry] = (squares[entry] ?? 0) + difference ** 2 / images.length;
     }
   }
@@ -70,10 +71,12 @@ export function standardise(
   { mean, inverseStd }: Scaling,
 ): Float32Array {
   const rows = new Float32Array(images.length * embeddingDim);
-  for (const [row, image] of images.entries()) {
+  for (let row = 0; row < images.length; row += 1) {
+    const from = (images[row] ?? 0) * embeddingDim;
+    const to = row * embeddingDim;
     for (let entry = 0; entry < embeddingDim; entry += 1) {
-      const centred = (embeddings[image * embeddingDim + entry] ?? 0) - (mean[entry] ?? 0);
-      rows[row * embeddingDim + entry] = centred * (inverseStd[entry] ?? 1);
+      const centred = (embeddings[from + entry] ?? 0) - (mean[entry] ?? 0);
+      rows[to + entry] = centred * (inverseStd[entry] ?? 1);
     }
   }
   return rows;

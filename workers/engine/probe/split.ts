@@ -1,5 +1,5 @@
 /** The plan of a probe: folds that are drawn here, or the dataset version's own split. */
-import { sha256Hex } from '../data/digest.ts';
+import { sha256OfLines } from '../data/digest.ts';
 import { ProbeError } from './errors.ts';
 import { assignFolds, assignGroupFolds, type LabelledImages } from './folds.ts';
 
@@ -63,8 +63,8 @@ function planOf(
     train: Int32Array.from(assignment.keys()).filter((image) => assignment[image] !== part),
     test: Int32Array.from(assignment.keys()).filter((image) => assignment[image] === part),
   }));
-  const lines = Array.from(assignment, (part, image) => JSON.stringify([part, groups[image], facts[image]]));
-  return { kind, parts, groupCount: new Set(groups).size, digest: sha256Hex(lines.join('\n')) };
+  const lines = assignment.entries().map(([image, part]) => JSON.stringify([part, groups[image], facts[image]]));
+  return { kind, parts, groupCount: new Set(groups).size, digest: sha256OfLines(lines) };
 }
 
 type SplitRole = 'TRAIN' | 'TEST';
