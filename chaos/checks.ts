@@ -3,6 +3,7 @@ import { readdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
 import { checkArtifacts } from '../src/modules/artifacts/index.ts';
+import { runsWithMissingEvents } from '../src/modules/runs/index.ts';
 import { openArtifactStore, type ArtifactStore } from '../src/platform/artifact-store/index.ts';
 import type { Database } from '../src/platform/db.ts';
 import { ENDED } from './faults.ts';
@@ -59,15 +60,19 @@ export async function faultsNow(system: SystemUnderTest): Promise<string[]> {
 async function wrongIn(db: Database, store: ArtifactStore): Promise<string[]> {
   const twice = await db.$queryRaw<{ what: string }[]>`
     SELECT 'run ' || "sourceRunId" || ' has several checkpoints' AS what FROM "Checkpoint" WHERE "sourceRunId" IS NOT NULL GROUP BY "sourceRunId" HAVING count(*) > 1
-    UNION ALL SELECT 'run ' || "runId" || ' has step ' || step || ' of ' || name || ' twice' FROM "RunMetricChunk", unnest(steps) AS each(step) GROUP BY "runId", name, step HAVING count(*) > 1
-    UNION ALL SELECT 'run ' || "runId" || ' misses events' FROM "RunEvent" GROUP BY "runId" HAVING count(*) <> max(sequence)`;
+    UNION ALL SELECT 'run ' || "runId" || ' has step ' || step || ' of ' || name || ' twice' FROM "RunMetricChunk", unnest(steps) AS each(step) GROUP BY "runId", name, step HAVING count(*) > 1`;
+  const missing = await runsWithMissingEvents(db);
   const artifacts = await db.artifact.findMany({ select: { sha256: true, byteSize: true } });
   const incomplete = await Promise.all(
     artifacts.map(async ({ sha256, byteSize }) =>
       (await store.stat(sha256))?.byteSize === Number(byteSize) ? [] : [`artifact ${sha256} is missing or incomplete`],
     ),
   );
-  return [...twice.map(({ what }) => what), ...incomplete.flat()];
+  return [
+    ...twice.map(({ what }) => what),
+    ...missing.map((runId) => `run ${runId} misses events`),
+    ...incomplete.flat(),
+  ];
 }
 
 /** @param undisturbedRunId the run whose result all others must match bit for bit. */

@@ -115,7 +115,7 @@ async function evaluate({ registry, measure, id, onProgress, size }: StageContex
       onProgress(progress ?? 0, message ?? '');
       if (hasEmbedded || (progress ?? 0) <= EMBEDDING_SHARE) return;
       hasEmbedded = true;
-      await next('evaluate with leakage', size.imageCount);
+      await next('evaluate with leakage', size.testImageCount);
     });
     const leakage = await leakageOf(client, runId);
     requireEqual(leakage.testImageCount, size.testImageCount, 'tested images');

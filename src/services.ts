@@ -13,7 +13,7 @@ import { createCheckpointImports, createModelLoaders, createModelService } from 
 import { createPlacementLoaders, createPlacements } from './modules/placements/index.ts';
 import { createRunLoaders, createRuns, createTrainingStates } from './modules/runs/index.ts';
 import type { Announcements } from './platform/announcements.ts';
-import type { ArtifactStore } from './platform/artifact-store/index.ts';
+import { readVerified, type ArtifactStore } from './platform/artifact-store/index.ts';
 import type { Database, Transact } from './platform/db.ts';
 import type { Queue } from './platform/queue.ts';
 import type { UploadStore } from './platform/upload-store.ts';
@@ -54,7 +54,10 @@ export function createServices(parts: ServiceParts): Services {
     engineHint,
     ...(patience === undefined ? {} : { patience }),
   });
-  const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
+  const evaluations = createEvaluations(db, {
+    ...{ runs, datasets, models },
+    readArtifact: (sha256, take) => readVerified(store, sha256, take),
+  });
   return {
     access: createAccessService({
       db,

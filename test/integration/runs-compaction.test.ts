@@ -1,7 +1,7 @@
 /** What a long run keeps of its events and metrics. */
 import assert from 'node:assert/strict';
 import { after, beforeEach, describe, test } from 'node:test';
-import { compactTelemetry } from '../../src/modules/runs/index.ts';
+import { compactTelemetry, runsWithMissingEvents } from '../../src/modules/runs/index.ts';
 import { ADMIN } from '../support/registry.ts';
 import { FAULT, openRunStage } from '../support/run-stage.ts';
 
@@ -71,6 +71,25 @@ describe('the events of a long run', () => {
     await registry.ledger.report(lease, { progress: 0.6 });
     assert.equal((await sequencesOf(runId)).at(-1), 1_501);
   });
+});
+
+test('an event that is missing is found among those that compaction leaves, at any number of events', async () => {
+  const { id: runId } = await launchPretraining();
+  for (const last of [1, 2, 499, 1_500, 1_999, 3_210]) {
+    for (const isCompacted of [false, true]) {
+      const kept = [last, last - 1, ...(last > 2_000 ? [500, 2_000] : last >= 1_500 ? [500, 501] : [])];
+      for (const lost of [0, ...kept.filter((sequence) => sequence > 0 && sequence < last)]) {
+        await db.runEvent.deleteMany();
+        await db.$executeRaw`
+          INSERT INTO "RunEvent" ("runId", sequence, kind, status)
+          SELECT ${runId}::uuid, n, 'METRICS', 'RUNNING' FROM generate_series(1, ${last}) AS n`;
+        if (isCompacted) await compact(false);
+        await db.runEvent.deleteMany({ where: { sequence: lost } });
+        const expected = lost === 0 ? [] : [runId];
+        assert.deepEqual(await runsWithMissingEvents(db), expected, `${last} events, without ${lost}`);
+      }
+    }
+  }
 });
 
 describe('the metrics of a long run', () => {

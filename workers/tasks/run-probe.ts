@@ -35,6 +35,8 @@ import { findSamePixels, identitiesOf } from './evaluation/seen-images.ts';
 import type { TaskContext } from './task.ts';
 import { hasImageHashes, imagesOfVersion } from './version-manifest.ts';
 
+/** Often enough to see that it goes on; a manifest of ten million images has a thousand blocks of rows. */
+const PROGRESS_EVERY_MS = 1000;
 /** Number of resamples for the paired intervals, as in an evaluation. */
 const BOOTSTRAP_RESAMPLES = 1000;
 
@@ -147,10 +149,13 @@ async function overlapOf(
     config.datasets.map((each) => each.datasetVersionId),
   );
   let rowsRead = 0;
+  let reportedAtMs = performance.now();
   const progress = {
-    onRowsRead: (rowCount: number): Promise<void> => {
+    onRowsRead: async (rowCount: number): Promise<void> => {
       rowsRead += rowCount;
-      return onProgress(`Comparing the probe with the images of the training: ${rowsRead} rows of manifests read.`);
+      if (performance.now() - reportedAtMs < PROGRESS_EVERY_MS) return;
+      reportedAtMs = performance.now();
+      await onProgress(`Comparing the probe with the images of the training: ${rowsRead} rows of manifests read.`);
     },
   };
   const seenGroups = new Set<string>();

@@ -4,30 +4,14 @@
  */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
-import {
-  CLASSIFICATION_METRICS,
-  scorePredictions,
-  type PooledPredictions,
-} from '../../statistics/classification-score.ts';
+import { CLASSIFICATION_METRICS, scorePredictions } from '../../statistics/classification-score.ts';
 import { differencesOf, type MetricEstimate, type Replicates } from '../../statistics/estimate.ts';
 import { createRandom } from '../../statistics/random.ts';
-import { REGRESSION_METRICS, scoreNumbers, type PooledNumbers } from '../../statistics/regression-score.ts';
+import { REGRESSION_METRICS, scoreNumbers } from '../../statistics/regression-score.ts';
 import type { MetricComparisonRecord, ReportedEvaluationRecord } from './evaluations.records.ts';
+import { createPredictionReader, type PredictionColumns } from './prediction-columns.ts';
 
 export const PREDICTIONS_MEDIA_TYPE = 'application/jsonl';
-
-// Evaluations made before unknown groups were null have no resampling unit beside the group.
-const predictedSchema = z.object({
-  key: z.string(),
-  group: z.string().nullable(),
-  resamplingUnit: z.string().optional(),
-});
-const classifiedSchema = predictedSchema.extend({
-  label: z.string(),
-  predicted: z.string(),
-  probabilities: z.array(z.number()),
-});
-const regressedSchema = predictedSchema.extend({ target: z.number(), predicted: z.number() });
 
 /** The seed is fixed, so that a repeated comparison gives the same numbers. */
 const COMPARISON_SEED = 1;
@@ -43,20 +27,35 @@ export interface Comparison {
   readonly resampleCount: number;
 }
 
+/** Passes on the stored predictions of an evaluation, JSON lines in UTF-8, chunk by chunk. */
+export type ReadPredictions = (take: (bytes: Uint8Array) => void) => Promise<void>;
+
 /**
- * @param first, second evaluations with their stored predictions, JSON lines in UTF-8.
- * @throws DomainError EVALUATIONS_NOT_COMPARABLE for other images, another split or another kind of prediction.
+ * @param first, second evaluations, each with its stored predictions.
+ * @throws DomainError EVALUATIONS_NOT_COMPARABLE for other images, another split or another kind of prediction, and
+ * what the readings throw.
  */
-export function comparePredictions(
+export async function comparePredictions(
   first: ReportedEvaluationRecord,
-  firstLines: Buffer,
+  readFirst: ReadPredictions,
   second: ReportedEvaluationRecord,
-  secondLines: Buffer,
-): Comparison {
+  readSecond: ReadPredictions,
+): Promise<Comparison> {
   checkComparable(first, second);
-  return first.protocol === 'REGRESSION'
-    ? compareNumbers(firstLines, secondLines)
-    : compareLabels(first, firstLines, second, secondLines);
+  const labelNames = first.protocol === 'REGRESSION' ? null : (first.confusionMatrix?.labelNames ?? []);
+  if (labelNames !== null && JSON.stringify(labelNames) !== JSON.stringify(second.confusionMatrix?.labelNames ?? []))
+    throw notComparable('their labels differ');
+  const left = await columnsOf(readFirst, labelNames);
+  const right = await columnsOf(readSecond, labelNames);
+  if (left.imageCount !== right.imageCount || left.keysDigest !== right.keysDigest)
+    throw notComparable('they tested different images');
+  return labelNames === null ? compareNumbers(left, right) : compareLabels(left, right, labelNames);
+}
+
+async function columnsOf(read: ReadPredictions, labelNames: readonly string[] | null): Promise<PredictionColumns> {
+  const reader = createPredictionReader(labelNames);
+  await read(reader.take);
+  return reader.finish();
 }
 
 /** @throws DomainError EVALUATIONS_NOT_COMPARABLE if the records alone show it. */
@@ -71,61 +70,26 @@ function digestOf({ split }: ReportedEvaluationRecord): string {
   return z.object({ digest: z.string() }).parse(split).digest;
 }
 
-function compareLabels(
-  first: ReportedEvaluationRecord,
-  firstLines: Buffer,
-  second: ReportedEvaluationRecord,
-  secondLines: Buffer,
-): Comparison {
-  const labelNames = first.confusionMatrix?.labelNames ?? [];
-  if (JSON.stringify(labelNames) !== JSON.stringify(second.confusionMatrix?.labelNames ?? []))
-    throw notComparable('their labels differ');
-  const [left, right] = [firstLines, secondLines].map((lines) => parseLines(lines, classifiedSchema));
-  if (left === undefined || right === undefined) throw new Error('Give two evaluations.');
-  checkSameImages(left, right);
-  const pooled = (lines: typeof left): PooledPredictions => ({
-    truth: Int32Array.from(lines, ({ label }) => labelNames.indexOf(label)),
-    probabilities: Float64Array.from(lines.flatMap(({ probabilities }) => probabilities)),
-    groups: lines.map(unitOf),
-    labelNames,
-  });
-  const resampleCount = resamplesFor(left.length * labelNames.length);
-  return comparisonOf(
-    CLASSIFICATION_METRICS,
-    scorePredictions(pooled(left), resampleCount, createRandom(COMPARISON_SEED)),
-    scorePredictions(pooled(right), resampleCount, createRandom(COMPARISON_SEED)),
-    left,
-    resampleCount,
-  );
+function compareLabels(left: PredictionColumns, right: PredictionColumns, labelNames: readonly string[]): Comparison {
+  const resampleCount = resamplesFor(left.imageCount * labelNames.length);
+  const scored = ({ truth, predicted, units }: PredictionColumns) =>
+    scorePredictions(
+      { truth: Int32Array.from(truth), probabilities: predicted, groups: units, labelNames },
+      resampleCount,
+      createRandom(COMPARISON_SEED),
+    );
+  return comparisonOf(CLASSIFICATION_METRICS, scored(left), scored(right), left, resampleCount);
 }
 
-function compareNumbers(firstLines: Buffer, secondLines: Buffer): Comparison {
-  const [left, right] = [firstLines, secondLines].map((lines) => parseLines(lines, regressedSchema));
-  if (left === undefined || right === undefined) throw new Error('Give two evaluations.');
-  checkSameImages(left, right);
-  const pooled = (lines: typeof left): PooledNumbers => ({
-    truth: Float64Array.from(lines, ({ target }) => target),
-    predicted: Float64Array.from(lines, ({ predicted }) => predicted),
-    groups: lines.map(unitOf),
-  });
-  const resampleCount = resamplesFor(left.length);
-  return comparisonOf(
-    REGRESSION_METRICS,
-    scoreNumbers(pooled(left), resampleCount, createRandom(COMPARISON_SEED)),
-    scoreNumbers(pooled(right), resampleCount, createRandom(COMPARISON_SEED)),
-    left,
-    resampleCount,
-  );
+function compareNumbers(left: PredictionColumns, right: PredictionColumns): Comparison {
+  const resampleCount = resamplesFor(left.imageCount);
+  const scored = ({ truth, predicted, units }: PredictionColumns) =>
+    scoreNumbers({ truth, predicted, groups: units }, resampleCount, createRandom(COMPARISON_SEED));
+  return comparisonOf(REGRESSION_METRICS, scored(left), scored(right), left, resampleCount);
 }
 
 function resamplesFor(cost: number): number {
   return Math.max(RESAMPLES_MIN, Math.min(RESAMPLES, Math.floor(RESAMPLED_IMAGES_MAX / Math.max(1, cost))));
-}
-
-type Unit = Pick<z.infer<typeof predictedSchema>, 'group' | 'resamplingUnit'>;
-
-function unitOf({ group, resamplingUnit }: Unit): string {
-  return resamplingUnit ?? group ?? '';
 }
 
 interface Scored<Name extends string> {
@@ -137,7 +101,7 @@ function comparisonOf<Name extends string>(
   names: readonly Name[],
   first: Scored<Name>,
   second: Scored<Name>,
-  lines: readonly Unit[],
+  { imageCount, groupCount }: PredictionColumns,
   resampleCount: number,
 ): Comparison {
   const differences = differencesOf(names, first, second);
@@ -153,27 +117,8 @@ function comparisonOf<Name extends string>(
         ci95High,
       };
     }),
-    imageCount: lines.length,
-    groupCount: new Set(lines.flatMap(({ group }) => group ?? [])).size,
-    resampleCount,
+    ...{ imageCount, groupCount, resampleCount },
   };
-}
-
-/** Line by line: the predictions of millions of images do not fit into one string. */
-function parseLines<Line>(bytes: Buffer, schema: z.ZodType<Line>): Line[] {
-  const lines: Line[] = [];
-  for (let start = 0; start < bytes.length;) {
-    const found = bytes.indexOf('\n', start);
-    const end = found < 0 ? bytes.length : found;
-    if (end > start) lines.push(schema.parse(JSON.parse(bytes.toString('utf8', start, end))));
-    start = end + 1;
-  }
-  return lines;
-}
-
-function checkSameImages(left: readonly { readonly key: string }[], right: readonly { readonly key: string }[]): void {
-  if (left.length !== right.length || left.some(({ key }, index) => key !== right[index]?.key))
-    throw notComparable('they tested different images');
 }
 
 export function notComparable(why: string): DomainError {

@@ -10,7 +10,7 @@ import type { DatasetService } from '../datasets/index.ts';
 import { RANDOM_ENCODER_SEED } from '../embeddings/index.ts';
 import type { ModelService } from '../models/index.ts';
 import type { RunRecord, RunService } from '../runs/index.ts';
-import { checkComparable, comparePredictions, notComparable } from './comparison.ts';
+import { checkComparable, comparePredictions, notComparable, type ReadPredictions } from './comparison.ts';
 import type {
   CandidateRecord,
   EvaluationComparisonRecord,
@@ -56,8 +56,8 @@ export interface EvaluationServiceParts {
   readonly runs: RunService;
   readonly datasets: DatasetService;
   readonly models: ModelService;
-  /** Reads an artifact whole and verifies its digest. */
-  readonly readArtifact: (sha256: string) => Promise<Buffer>;
+  /** Passes an artifact on chunk by chunk, and throws at its end if its digest is wrong. */
+  readonly readArtifact: (sha256: string, take: (bytes: Uint8Array) => void) => Promise<void>;
 }
 
 export function createEvaluationService({
@@ -174,12 +174,11 @@ export function createEvaluationService({
       authorise(viewer, 'READER');
       const [first, second] = [await findOrThrow(firstId, 'a'), await findOrThrow(secondId, 'b')];
       checkComparable(first, second);
-      if (first.predictionsSha256 === null || second.predictionsSha256 === null)
-        throw notComparable('one of them was made before predictions were stored');
-      const [firstLines, secondLines] = [
-        await readArtifact(first.predictionsSha256),
-        await readArtifact(second.predictionsSha256),
-      ];
+      const readingOf = ({ predictionsSha256 }: EvaluationRecord): ReadPredictions => {
+        if (predictionsSha256 === null) throw notComparable('one of them was made before predictions were stored');
+        return (take) => readArtifact(predictionsSha256, take);
+      };
+      const [readFirst, readSecond] = [readingOf(first), readingOf(second)];
       const [version] = await datasets.requireSealedVersions([first.datasetVersionId]);
       if (version === undefined) throw new Error(`Dataset version ${first.datasetVersionId} is gone.`);
       return {
@@ -187,7 +186,7 @@ export function createEvaluationService({
         second,
         // Both have the same folds of the same images; the older one may have been made before they were counted.
         ungroupedImageCount: ungroupedImageCountOf(first, version) ?? ungroupedImageCountOf(second, version),
-        ...comparePredictions(first, firstLines, second, secondLines),
+        ...(await comparePredictions(first, readFirst, second, readSecond)),
       };
     },
     register: (tx, evaluation) => store.create(tx, evaluation),

@@ -66,7 +66,7 @@ export {
   replanned,
 } from './pretraining.rules.ts';
 export type { ProbeConfig, MonitoringConfig } from './monitoring.rules.ts';
-export { compactTelemetry } from './runs.compaction.store.ts';
+export { compactTelemetry, runsWithMissingEvents } from './runs.compaction.store.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export type { RunFilter } from './runs.store.ts';

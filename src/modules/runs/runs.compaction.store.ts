@@ -24,6 +24,22 @@ const ROWS_PER_BATCH = 16;
 const NOTHING: Sum = { count: 0, byteSize: 0 };
 
 /**
+ * Runs that lack an event which compaction leaves in place, whether or not theirs were compacted: one of the recent
+ * part, or the last of a section, since nothing in its section comes after it.
+ */
+export async function runsWithMissingEvents(db: Database): Promise<string[]> {
+  const rows = await db.$queryRaw<{ runId: string }[]>`
+    WITH numbered AS (
+      SELECT "runId", sequence, greatest(0,
+        (max(sequence) OVER (PARTITION BY "runId") - ${RECENT_EVENTS}::int) / ${EVENTS_PER_KEPT}::int * ${EVENTS_PER_KEPT}::int) AS old
+      FROM "RunEvent")
+    SELECT "runId"::text FROM numbered GROUP BY "runId", old
+    HAVING count(*) FILTER (WHERE sequence > old) <> max(sequence) - old
+      OR count(*) FILTER (WHERE sequence <= old AND sequence % ${EVENTS_PER_KEPT}::int = 0) <> old / ${EVENTS_PER_KEPT}::int`;
+  return rows.map(({ runId }) => runId);
+}
+
+/**
  * Compacts what has become old when a run has appended the event with this number, which is a multiple of
  * EVENTS_PER_KEPT. The caller holds the lock of the run's row.
  */

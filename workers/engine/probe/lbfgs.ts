@@ -1,7 +1,7 @@
 /**
- * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, preconditioned where the caller knows the curvature, with a weak-Wolfe line search by bisection (Lewis and
- * Overton 2013) that compares slopes instead of values near the minimum (the approximate Wolfe conditions of Hager and
- * Zhang 2005).
+ * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, preconditioned where the caller knows the curvature, with
+ * a weak-Wolfe line search by bisection (Lewis and Overton 2013) that compares slopes instead of values near the
+ * minimum (the approximate Wolfe conditions of Hager and Zhang 2005).
  */
 import { addScaled, dot } from './vectors.ts';
 
