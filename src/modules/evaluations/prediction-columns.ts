@@ -1,4 +1,4 @@
-/** The stored predictions of an evaluation as columns, read chunk by chunk, since one object for each image is too many. */
+/** The stored predictions of an evaluation as columns, read chunk by chunk: one object for each image is too many. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 
