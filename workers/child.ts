@@ -129,6 +129,8 @@ async function execute(start: StartMessage): Promise<void> {
     },
     latestTrainingState: () => ledger.latestTrainingState(start.run.id),
     setImportReport: (report) => ledger.setImportReport(start.lease, report),
+    keepImportBlock: (block) => ledger.keepImportBlock(start.lease, block),
+    importBlocks: () => ledger.importBlocks(start.run.id),
     freezeConfig: (config) => ledger.freezeConfig(start.lease, config),
     bestTrainingState: () => ledger.bestTrainingState(start.run.id),
     setEnvironment: (environment) =>

@@ -1,7 +1,12 @@
 /** `paraffin gc`: deletes bytes that nothing references. */
 import { collectGarbage, type GarbageReport, type Sum } from '../modules/artifacts/index.ts';
 import { dropBlocksOfEndedRuns, dropSetsWithoutOwner } from '../modules/embeddings/index.ts';
-import { compactTelemetry, dropSupersededStates, oldestActiveStart } from '../modules/runs/index.ts';
+import {
+  compactTelemetry,
+  dropBlocksOfEndedImports,
+  dropSupersededStates,
+  oldestActiveStart,
+} from '../modules/runs/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
 import type { Transaction } from '../platform/db.ts';
 import { withRegistry } from './with-registry.ts';
@@ -25,6 +30,7 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
         (tx: Transaction) => dropSupersededStates(tx, { keepLast: keepStates }),
         dropSetsWithoutOwner,
         dropBlocksOfEndedRuns,
+        dropBlocksOfEndedImports,
       ];
       const collected = await collectGarbage({ db, transact, store, before: new Date(before), dryRun, dropReferences });
       const telemetry = await compactTelemetry({ db, transact, dryRun });

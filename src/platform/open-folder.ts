@@ -3,8 +3,8 @@
  * (here through /proc/self/fd), and symbolic links are not followed, so that replacing a folder by a link meanwhile has
  * no effect.
  */
-import { constants, open, readdir, type FileHandle } from 'node:fs/promises';
-import { fstatSync, type Dirent } from 'node:fs';
+import { constants, lstat, open, readdir, type FileHandle } from 'node:fs/promises';
+import { fstatSync, type Dirent, type Stats } from 'node:fs';
 
 export type OpenFault =
   /** The path does not exist. */
@@ -24,6 +24,13 @@ export class OpenError extends Error {
   }
 }
 
+/** What shows that a file is still the same one, on whichever machine its folder is mounted. */
+export interface FileFacts {
+  readonly byteSize: number;
+  /** Whole milliseconds since 1970: not every file system keeps more. */
+  readonly modifiedAtMs: number;
+}
+
 export interface OpenFolder extends AsyncDisposable {
   /** The file descriptor, for a process that shall see the folder. */
   readonly descriptor: number;
@@ -36,6 +43,8 @@ export interface OpenFolder extends AsyncDisposable {
    * @param relativePath with `/` between its parts. @throws OpenError.
    */
   openFile(relativePath: string): Promise<FileHandle>;
+  /** Without opening the file; null if there is no regular file at the path. */
+  factsOf(relativePath: string): Promise<FileFacts | null>;
   /** The entries of a folder below this one. @throws OpenError. */
   entriesOf(relativePath: string): Promise<Dirent[]>;
 }
@@ -130,6 +139,18 @@ function asOpenFolder(folder: FileHandle): OpenFolder {
         throw new OpenError('NOT_A_REGULAR_FILE');
       });
     },
+    factsOf: async (relativePath) => {
+      const parts = partsOf(relativePath);
+      const name = parts.pop() ?? '.';
+      try {
+        return await within(parts, async (found) => {
+          const stats = await lstat(procPathOf(found, name));
+          return stats.isFile() ? factsFrom(stats) : null;
+        });
+      } catch {
+        return null;
+      }
+    },
     entriesOf: async (relativePath) =>
       within(partsOf(relativePath), async (found) =>
         readdir(`/proc/self/fd/${found.fd}`, { withFileTypes: true }).catch((cause: unknown) => {
@@ -141,6 +162,10 @@ function asOpenFolder(folder: FileHandle): OpenFolder {
       await folder.close();
     },
   };
+}
+
+export function factsFrom({ size, mtimeMs }: Pick<Stats, 'size' | 'mtimeMs'>): FileFacts {
+  return { byteSize: size, modifiedAtMs: Math.floor(mtimeMs) };
 }
 
 function procPathOf(folder: FileHandle, name: string): string {

@@ -50,7 +50,10 @@ async function openDecoders(options: Partial<ImageDecodersOptions> = {}): Promis
     },
     prepare: (bytes, patchSizePx = null) =>
       decoders.prepare({
-        file: { byteSize: bytes.length, bytes, chunks: () => [bytes], [Symbol.asyncDispose]: async () => undefined },
+        file: {
+          ...{ byteSize: bytes.length, bytes, facts: { byteSize: bytes.length, modifiedAtMs: 0 } },
+          ...{ chunks: () => [bytes], [Symbol.asyncDispose]: async () => undefined },
+        },
         ...{ patchSizePx, sampleBits: null, measuresFlatness: false, decodingBytesMax: DECODING_BYTES_MAX },
         reserve: async () => undefined,
       }),

@@ -551,9 +551,9 @@ describe('an interrupted import', () => {
   });
 
   test('a store that fails ends the import with its error', async (context) => {
-    const { folder, run } = await place(context);
+    const { folder, storeDir, run } = await place(context);
     await drawTissue({ outDir: folder, imagesPerLabel: 6, imageSizePx: 64, seed: 5, groups: 3 });
-    const artifacts = { put: () => Promise.reject(new Error('the disk is full')) };
+    const artifacts = { ...openArtifactStore(storeDir), put: () => Promise.reject(new Error('the disk is full')) };
     await assert.rejects(run({ artifacts }), /the disk is full/);
   });
 

@@ -75,6 +75,8 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
       keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, lease, state),
       latestTrainingState: () => ledger.latestTrainingState(run.id),
       setImportReport: (report) => ledger.setImportReport(lease, report),
+      keepImportBlock: (block) => ledger.keepImportBlock(lease, block),
+      importBlocks: () => ledger.importBlocks(run.id),
       freezeConfig: (config) => ledger.freezeConfig(lease, config),
       bestTrainingState: () => ledger.bestTrainingState(run.id),
       setEnvironment: (environment) => ledger.setEnvironment(lease, environment),

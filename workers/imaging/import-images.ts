@@ -3,8 +3,9 @@
  * database. The result depends only on the names and bytes of the files: the same folder gives the same digest on any
  * day and disk.
  */
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp } from 'node:fs/promises';
 import path from 'node:path';
+import { buffer } from 'node:stream/consumers';
 import { DomainError } from '../../src/errors.ts';
 import type { ImportQuestion, ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
@@ -15,6 +16,18 @@ import { createContentCounts, type ContentCounts, type LabelCount, type Previous
 import { createDiscardingStore } from './discarding-store.ts';
 import type { FileToPrepare, ImageDecoders, PreparedFile } from './decoder/image-decoders.ts';
 import type { PreparedImage } from './decoder/prepare.ts';
+import {
+  BlocksDisagreeError,
+  createBlockWriter,
+  filesOfBlocks,
+  usableBlocks,
+  type BlockStore,
+  type BlockWriter,
+  type PackedImage,
+  type PackedSoFar,
+  type ReadFile,
+  type UsableBlock,
+} from './import-blocks.ts';
 import { mapInOrder, type InOrderLimits, type HeldResources } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
 import type { SourceImage } from './listing.ts';
@@ -24,8 +37,10 @@ import { planImport, type ImportLayout, type ImportPlan, type LayoutOptions } fr
 import { questionsOf, reportOf, addContentIssues } from './report.ts';
 import {
   createShardWriter,
+  SealedShardError,
   SHARD_LIMITS,
   type ShardLimits,
+  type ShardPlace,
   type ShardWriter,
   type StoredShard,
 } from './shard-writer.ts';
@@ -45,7 +60,7 @@ export interface ImportOptions extends LayoutOptions {
   readonly previous?: PreviousVersion | null;
   /** Everything is read and checked, nothing is stored, and no question ends the import. */
   readonly isDryRun?: boolean;
-  readonly artifacts: Pick<ArtifactStore, 'put'>;
+  readonly artifacts: Pick<ArtifactStore, 'put' | 'open' | 'read' | 'stat'>;
   /** Decodes the files. The caller closes it. */
   readonly decoders: ImageDecoders;
   /** Memory for images that are being decoded or wait to be stored, in bytes; default 1.5 GiB. */
@@ -57,8 +72,23 @@ export interface ImportOptions extends LayoutOptions {
   readonly onProgress?: (progress: ImportProgress) => Promise<void>;
   /** Called once, before the import ends or is refused for its issues. */
   readonly onReport?: (report: ImportReportRecord) => Promise<void>;
+  /** Where the import keeps what its next attempt needs; undefined: nothing is kept. A dry run keeps nothing. */
+  readonly blocks?: BlockStore;
+  /**
+   * Called if an earlier attempt has kept blocks, before the first file that they do not cover is read; once more if the
+   * import then has to start over.
+   */
+  readonly onContinue?: (continued: Continued) => Promise<void>;
   /** Called between images; an error that it throws ends the import. */
   readonly throwIfStopped?: () => void;
+}
+
+export interface Continued {
+  /** Files and images that are not read again. */
+  readonly filesDone: number;
+  readonly imageCount: number;
+  /** A clause that says why nothing more of the earlier attempt is used; null if all of it is. */
+  readonly fault: string | null;
 }
 
 export interface ImportProgress {
@@ -121,9 +151,62 @@ export async function importImages(options: ImportOptions): Promise<ImportResult
   const planned = createContentCounts();
   for (const source of plan.sources) if (mayBeKept(source, options.layout)) planned.add(source);
   await refuseByNames(options, plan, planned);
-  const first = await runPass(options, plan, planned, 1, createConflicts());
+  const decided = { plan, planned };
+  const earlier = await earlierOf(options, plan);
+  try {
+    return await runPasses(options, decided, earlier);
+  } catch (error) {
+    const disagree = error instanceof BlocksDisagreeError || error instanceof SealedShardError;
+    if (!disagree || earlier.blocks.length === 0) throw error;
+    const fault = 'the files give other images than before';
+    return await runPasses(options, decided, { blocks: [], fault, isFirstAttempt: false });
+  }
+}
+
+/** What an earlier attempt has kept. */
+interface Earlier {
+  readonly blocks: readonly UsableBlock[];
+  /** Why not all of it is used. */
+  readonly fault: string | null;
+  /** Whether nothing was kept. */
+  readonly isFirstAttempt: boolean;
+}
+
+async function earlierOf(options: ImportOptions, plan: ImportPlan): Promise<Earlier> {
+  const { blocks, isDryRun = false } = options;
+  if (blocks === undefined || isDryRun || blocks.kept.length === 0)
+    return { blocks: [], fault: null, isFirstAttempt: true };
+  const usable = await usableBlocks(blocks.kept, blockOptionsOf(options, plan));
+  return { ...usable, isFirstAttempt: false };
+}
+
+function blockOptionsOf(options: ImportOptions, { sources }: ImportPlan) {
+  const { artifacts, folder, throwIfStopped, layout, patchSizePx, sampleBits = null, keepConflicts = false } = options;
+  const { decodingBytes = DECODING_BYTES, shardLimits = SHARD_LIMITS } = options;
+  const decisive = { layout, patchSizePx, sampleBits, keepConflicts, decodingBytes, shardLimits };
+  return { artifacts, folder, sources, decisive, throwIfStopped };
+}
+
+/** What the names of the files decide. */
+interface Decided {
+  readonly plan: ImportPlan;
+  readonly planned: ContentCounts;
+}
+
+async function runPasses(options: ImportOptions, decided: Decided, earlier: Earlier): Promise<ImportResult> {
+  const { blocks, isDryRun = false } = options;
+  const last = earlier.blocks.at(-1);
+  const writer =
+    blocks === undefined || isDryRun
+      ? null
+      : createBlockWriter(
+          blocks.keep,
+          blockOptionsOf(options, decided.plan),
+          last === undefined ? null : { block: last, position: earlier.blocks.length - 1 },
+        );
+  const first = await runPass(options, decided, { pass: 1, leftOut: createConflicts(), earlier, writer });
   if ('result' in first) return first.result;
-  const second = await runPass(options, plan, planned, 2, first.conflicts);
+  const second = await runPass(options, decided, { pass: 2, leftOut: first.conflicts, earlier, writer });
   if ('result' in second) return second.result;
   throw new Error('The second pass found conflicts that the first pass did not find.');
 }
@@ -134,8 +217,8 @@ function mayBeKept({ label }: SourceImage, layout: ImportLayout): boolean {
 }
 
 async function logIn(options: ImportOptions, name: string, plan: ImportPlan) {
-  const workDir = path.join(options.workDir, name);
-  await mkdir(workDir, { recursive: true });
+  await mkdir(options.workDir, { recursive: true });
+  const workDir = await mkdtemp(path.join(options.workDir, `${name}-`));
   const cutsPatches = options.patchSizePx !== null;
   const issues = createIssueLog({ cutsPatches, keepConflicts: options.keepConflicts === true, workDir });
   plan.issues.replay(issues);
@@ -172,31 +255,32 @@ async function reportFindings(
 
 type PassOutcome = { readonly result: ImportResult } | { readonly conflicts: Conflicts };
 
-/** @param leftOut conflicts that an earlier pass found; their images are in no version. */
-async function runPass(
-  options: ImportOptions,
-  plan: ImportPlan,
-  planned: ContentCounts,
-  pass: 1 | 2,
-  leftOut: Conflicts,
-): Promise<PassOutcome> {
-  const { workDir, issues } = await logIn(options, `pass-${pass}`, plan);
+interface Turn {
+  readonly pass: 1 | 2;
+  /** Conflicts that an earlier pass found; their images are in no version. */
+  readonly leftOut: Conflicts;
+  readonly earlier: Earlier;
+  readonly writer: BlockWriter | null;
+}
+
+async function runPass(options: ImportOptions, decided: Decided, turn: Turn): Promise<PassOutcome> {
+  const { workDir, issues } = await logIn(options, `pass-${turn.pass}`, decided.plan);
   const artifacts = options.isDryRun === true ? createDiscardingStore() : options.artifacts;
-  const shards = createShardWriter(artifacts, options.shardLimits ?? SHARD_LIMITS);
+  const used = turn.earlier.blocks.filter(({ head }) => head.pass === turn.pass);
+  const sealed = used.flatMap(({ head }) => head.shard ?? []);
+  const shards = createShardWriter(artifacts, options.shardLimits ?? SHARD_LIMITS, sealed);
   const manifest = await createManifestFile(path.join(workDir, 'manifest.parquet'));
   try {
-    return await pack(options, plan, planned, { pass, leftOut, workDir, issues, artifacts, shards, manifest });
+    return await pack(options, decided, { ...turn, used, issues, artifacts, shards, manifest });
   } finally {
     await shards.abandon();
     await manifest.abandon();
   }
 }
 
-interface Pass {
-  readonly pass: 1 | 2;
-  readonly leftOut: Conflicts;
-  /** Counts of this pass. */
-  readonly workDir: string;
+interface Pass extends Turn {
+  /** Blocks of this pass that are used. */
+  readonly used: readonly UsableBlock[];
   readonly issues: IssueLog;
   /** A dry run stores nothing. */
   readonly artifacts: Pick<ArtifactStore, 'put'>;
@@ -204,32 +288,42 @@ interface Pass {
   readonly manifest: ManifestFile;
 }
 
+/** An image of the version that will become a thumbnail. */
+interface Face {
+  readonly place: ShardPlace;
+  readonly byteLength: number;
+  readonly label: string | null;
+}
+
 async function pack(
   options: ImportOptions,
-  plan: ImportPlan,
-  planned: ContentCounts,
-  { pass, leftOut, workDir, issues, artifacts, shards, manifest }: Pass,
+  { plan, planned }: Decided,
+  { pass, leftOut, earlier, used, writer, issues, artifacts, shards, manifest }: Pass,
 ): Promise<PassOutcome> {
   const { keepConflicts = false } = options;
   const { sources } = plan;
   const picker = createThumbnailPicker(sources);
-  // Artifacts wait on the disk, so that a failed import has stored none, and large ones do not fill memory.
-  const faces: { readonly file: string; readonly label: string | null }[] = [];
+  const faces: Face[] = [];
   const seenPixels = createSeenPixels(sources.length);
   const conflicts = createConflicts();
   const counts = createContentCounts();
+  /** The earlier attempt has found that this pass must be repeated, so that its images lie in no shard. */
+  const willBeRepeated = used.some(({ head }) => head.shard === null);
   let filesDone = 0;
   let bytesRead = 0;
   let reportedAt = -Infinity;
   const ordinals = new Map<string | null, number>();
+  const isRepeated = (): boolean => willBeRepeated || conflicts.size > 0;
 
-  const keep = async (image: PreparedImage, source: SourceImage): Promise<void> => {
+  /** Where the image lies; undefined in a pass that will be repeated, where packing more images is useless. */
+  const keep = async (image: PackedImage, source: SourceImage): Promise<ShardPlace | undefined> => {
     const key = String(counts.imageCount).padStart(KEY_DIGITS, '0');
     const facts = { label: source.label, group: source.group, split: source.split };
     counts.add(source);
-    // This pass will be repeated, so packing more images is useless.
-    if (conflicts.size > 0) return;
-    const place = await shards.write(key, image.extension, image.bytes, facts);
+    if (isRepeated()) return undefined;
+    const place = await (image.bytes === null
+      ? shards.skip(key, image.extension, image.byteLength, facts)
+      : shards.write(key, image.extension, image.bytes, facts));
     await manifest.write({
       key,
       pixelDigest: image.pixelDigest,
@@ -239,19 +333,20 @@ async function pack(
       height: image.height,
       mediaType: MEDIA_TYPES[image.extension],
       ...place,
-      byteLength: image.bytes.length,
+      byteLength: image.byteLength,
       sourcePath: source.relativePath,
       ...image.cutFrom,
       sourceProfileSha256: image.profile?.sha256 ?? null,
       profileChangedPixels: image.profile?.changesPixels ?? null,
     });
+    return place;
   };
 
   const addFinding = ({ issue, reason }: Finding, { relativePath }: SourceImage): void =>
     issues.add(issue, relativePath, reason === undefined ? {} : { reason });
 
   /** True for an image that goes into the version; for any other one it records the reason. */
-  const isWanted = (image: PreparedImage, source: SourceImage): boolean => {
+  const isWanted = (image: PackedImage, source: SourceImage): boolean => {
     const { width, pixelDigest } = image;
     const known = leftOut.size === 0 ? undefined : leftOut.get(pixelsName(width, pixelDigest));
     if (known !== undefined) {
@@ -286,15 +381,11 @@ async function pack(
     fileCount: sources.length,
     imageCount: counts.imageCount,
   });
-  const { decoders, decodingBytes = DECODING_BYTES } = options;
-  const limits: InOrderLimits<MemoryKind> = {
-    windowSize: Math.max(8, decoders.processCount * IMAGES_AHEAD_PER_CORE),
-    shared: { fileBytes: FILE_BYTES_MAX, decoders: decoders.processCount, decodingBytes },
-  };
-  const read = (source: SourceImage, room: HeldResources<MemoryKind>): Promise<ReadImage> =>
-    readAndPrepare(options, source, room);
-  for await (const { source, prepared, byteSize } of mapInOrder(sources, limits, read)) {
-    options.throwIfStopped?.();
+  const packedSoFar = (imageCountBefore: number): PackedSoFar => ({
+    ...{ fraction: filesDone / sources.length, imageCount: counts.imageCount, imageCountBefore },
+    ...{ shards: shards.sealed, isRepeated: isRepeated() },
+  });
+  const take = async ({ byteSize, prepared }: ReadFile, source: SourceImage): Promise<void> => {
     const ordinal = ordinals.get(source.label) ?? 0;
     ordinals.set(source.label, ordinal + 1);
     if (prepared.outcome === 'REFUSED') {
@@ -303,25 +394,55 @@ async function pack(
       for (const note of prepared.notes) addFinding(note, source);
       if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, { count: prepared.blankCount });
       const wanted = prepared.images.filter((image) => isWanted(image, source));
+      const face = wanted[wanted.length >> 1];
       for (const image of wanted) {
         if (image.nearlyBlank) issues.add('NEARLY_BLANK', source.relativePath);
-        await keep(image, source);
-      }
-      const face = wanted[wanted.length >> 1];
-      if (face !== undefined && !face.nearlyBlank && picker.wants(source.label, ordinal)) {
-        const file = path.join(workDir, `face-${faces.length}`);
-        await writeFile(file, face.bytes);
-        faces.push({ file, label: source.label });
+        const place = await keep(image, source);
+        if (image !== face || face.nearlyBlank || !picker.wants(source.label, ordinal)) continue;
+        if (place !== undefined) faces.push({ place, byteLength: image.byteLength, label: source.label });
       }
     }
     filesDone += 1;
     bytesRead += byteSize;
+  };
+
+  let place = 0;
+  for await (const file of filesOfBlocks(options.artifacts, used)) {
+    options.throwIfStopped?.();
+    const source = sources[place];
+    if (source === undefined) throw new BlocksDisagreeError('A block lists more files than there are.');
+    place += 1;
+    await take(file, source);
+  }
+  writer?.startPass(pass, used);
+  // Once: when the last of the passes that an earlier attempt has begun reads its first file.
+  if (!earlier.isFirstAttempt && pass === (earlier.blocks.at(-1)?.head.pass ?? 1))
+    await options.onContinue?.({ filesDone, imageCount: counts.imageCount, fault: earlier.fault });
+
+  const { decoders, decodingBytes = DECODING_BYTES } = options;
+  const limits: InOrderLimits<MemoryKind> = {
+    windowSize: Math.max(8, decoders.processCount * IMAGES_AHEAD_PER_CORE),
+    shared: { fileBytes: FILE_BYTES_MAX, decoders: decoders.processCount, decodingBytes },
+  };
+  const read = async (source: SourceImage, room: HeldResources<MemoryKind>) => ({
+    source,
+    file: await readAndPrepare(options, source, room),
+  });
+  for await (const { source, file } of mapInOrder(sources.slice(place), limits, read)) {
+    options.throwIfStopped?.();
+    const imageCountBefore = counts.imageCount;
+    await take(file, source);
+    await writer?.add(file, packedSoFar(imageCountBefore));
     if (performance.now() - reportedAt >= PROGRESS_EVERY_MS) {
       await options.onProgress?.(progressNow(filesDone / sources.length));
       reportedAt = performance.now();
     }
   }
-  if (conflicts.size > 0) return { conflicts };
+  if (willBeRepeated && conflicts.size === 0) throw new BlocksDisagreeError('The conflicts of a block are gone.');
+  if (conflicts.size > 0) {
+    await writer?.finishRepeatedPass(packedSoFar(counts.imageCount));
+    return { conflicts };
+  }
 
   if (counts.imageCount === 0) {
     await reportFindings(options, plan, counts, issues, true);
@@ -344,11 +465,7 @@ async function pack(
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
   const issueList = report.issueList ?? (await issues.store(artifacts));
-  const storedThumbnails: StoredThumbnail[] = [];
-  for (const { file, label } of faces) {
-    const thumbnail = await decoders.thumbnail(await readFile(file));
-    storedThumbnails.push({ ...(await artifacts.put(thumbnail)), label });
-  }
+  const thumbnails = options.isDryRun === true ? [] : await storeThumbnails(options, faces, stored);
   await options.onProgress?.(progressNow(1));
   const labelCounts = counts.labelCounts();
   return {
@@ -364,23 +481,33 @@ async function pack(
       issues: issues.list(),
       issueList,
       shards: stored,
-      thumbnails: storedThumbnails,
+      thumbnails,
       bytesRead,
       questions: report.questions,
     },
   };
 }
 
+/** Read back from the shards, so that neither memory nor the disk holds the images until the end. */
+async function storeThumbnails(
+  { artifacts, decoders }: ImportOptions,
+  faces: readonly Face[],
+  shards: readonly StoredShard[],
+): Promise<StoredThumbnail[]> {
+  const thumbnails: StoredThumbnail[] = [];
+  for (const { place, byteLength, label } of faces) {
+    const { byteOffset: first } = place;
+    const range = { first, last: first + byteLength - 1 };
+    const bytes = await buffer(await artifacts.open(shards[place.shard]?.sha256 ?? '', range));
+    thumbnails.push({ ...(await artifacts.put(await decoders.thumbnail(bytes))), label });
+  }
+  return thumbnails;
+}
+
 /** The resources that files and images share, each taken in this order. */
 type MemoryKind = 'fileBytes' | 'decoders' | 'decodingBytes';
 
-interface ReadImage {
-  readonly source: SourceImage;
-  readonly prepared: PreparedFile;
-  readonly byteSize: number;
-}
-
-function refused(finding: Finding): PreparedFile {
+function refused(finding: Finding): PreparedFile & { readonly images: readonly [] } {
   return { outcome: 'REFUSED', finding, images: [] };
 }
 
@@ -388,13 +515,16 @@ async function readAndPrepare(
   options: ImportOptions,
   source: SourceImage,
   room: HeldResources<MemoryKind>,
-): Promise<ReadImage> {
+): Promise<ReadFile> {
   const { folder, layout, patchSizePx } = options;
   const opened = await openSourceFile(folder, source.relativePath, (byteCount) => room.take('fileBytes', byteCount));
-  if ('issue' in opened) return { source, prepared: refused(opened), byteSize: 0 };
+  if ('issue' in opened) {
+    const facts = await folder.factsOf(source.relativePath);
+    return { facts, byteSize: 0, prepared: refused(opened) };
+  }
   await using file = opened;
-  const { byteSize } = file;
-  if (!mayBeKept(source, layout)) return { source, prepared: refused({ issue: 'NO_LABEL' }), byteSize };
+  const { byteSize, facts } = file;
+  if (!mayBeKept(source, layout)) return { facts, byteSize, prepared: refused({ issue: 'NO_LABEL' }) };
   await room.take('decoders', 1);
   const prepared = await prepareFile(options, {
     ...{ file, patchSizePx, measuresFlatness: false },
@@ -406,7 +536,8 @@ async function readAndPrepare(
   room.keep('decodingBytes', storedBytes);
   room.keep('decoders', 0);
   room.keep('fileBytes', 0);
-  return { source, prepared, byteSize };
+  const images = prepared.images.map((image) => ({ ...image, byteLength: image.bytes.length }));
+  return { facts, byteSize, prepared: { ...prepared, images } };
 }
 
 async function prepareFile(

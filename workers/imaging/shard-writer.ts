@@ -6,6 +6,8 @@ import { pack, type Pack } from 'tar-stream';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
 
 const BLOCK_BYTES = 512;
+/** Two empty blocks end an archive. */
+const END_BYTES = 2 * BLOCK_BYTES;
 /** Of one write to the store. */
 const PIECE_BYTES = 256 * 1024;
 const MEMBER = { mode: 0o644, uid: 0, gid: 0, mtime: new Date(0), type: 'file' } as const;
@@ -14,6 +16,7 @@ export interface ShardLimits {
   readonly byteLimit: number;
   readonly imageLimit: number;
 }
+
 /** Large enough for sequential reading, small enough to be moved. */
 export const SHARD_LIMITS: ShardLimits = { byteLimit: 256 * 1024 * 1024, imageLimit: 10_000 };
 
@@ -29,6 +32,8 @@ export interface ShardPlace {
 }
 
 export interface ShardWriter {
+  /** The sealed ones, those of an earlier attempt among them. */
+  readonly sealed: readonly StoredShard[];
   /**
    * Writes an image and its facts into the current shard, or into the next one if that is full. Returns where the image
    * lies.
@@ -37,6 +42,16 @@ export interface ShardWriter {
     key: string,
     extension: string,
     bytes: Buffer,
+    facts: Readonly<Record<string, string | null>>,
+  ): Promise<ShardPlace>;
+  /**
+   * As `write`, for an image that an earlier attempt has packed into a shard that is sealed.
+   * @throws SealedShardError if no such shard holds it.
+   */
+  skip(
+    key: string,
+    extension: string,
+    byteLength: number,
     facts: Readonly<Record<string, string | null>>,
   ): Promise<ShardPlace>;
   /** Finishes the last shard. */
@@ -48,21 +63,31 @@ export interface ShardWriter {
   abandon(): Promise<void>;
 }
 
+/** A sealed shard does not hold the images that it should. */
+export class SealedShardError extends Error {
+  override readonly name = 'SealedShardError';
+}
+
 interface OpenShard {
-  readonly archive: Pack;
+  /** Null for a shard that is sealed: nothing is written, and only the places of its images are computed. */
+  readonly archive: Pack | null;
   readonly stored: Promise<StoredBytes>;
   byteSize: number;
   imageCount: number;
 }
 
+/** @param earlier the shards that an earlier attempt has sealed; the first images lie in them. */
 export function createShardWriter(
   artifacts: Pick<ArtifactStore, 'put'>,
   limits: ShardLimits = SHARD_LIMITS,
+  earlier: readonly StoredShard[] = [],
 ): ShardWriter {
   const shards: StoredShard[] = [];
   let current: OpenShard | undefined;
 
   const begin = (): OpenShard => {
+    const sealed = earlier[shards.length];
+    if (sealed !== undefined) return { archive: null, stored: Promise.resolve(sealed), byteSize: 0, imageCount: 0 };
     const archive = pack();
     const stored = artifacts.put(bytesOf(archive));
     // If the store fails, the archive ends with its error, and the next write throws it.
@@ -70,10 +95,11 @@ export function createShardWriter(
     archive.on('error', () => undefined);
     return { archive, stored, byteSize: 0, imageCount: 0 };
   };
-  const add = async (shard: OpenShard, name: string, bytes: Buffer): Promise<void> => {
+  const add = async ({ archive, stored }: OpenShard, name: string, bytes: Buffer): Promise<void> => {
+    if (archive === null) return;
     try {
       await new Promise<void>((resolve, reject) => {
-        const member = shard.archive.entry({ ...MEMBER, name }, bytes, (error) => {
+        const member = archive.entry({ ...MEMBER, name }, bytes, (error) => {
           if (error == null) resolve();
           else reject(error);
         });
@@ -82,31 +108,45 @@ export function createShardWriter(
       });
     } catch (error) {
       // The archive reports only that it was destroyed; the store reports why.
-      await shard.stored;
+      await stored;
       throw error;
     }
-    shard.byteSize += BLOCK_BYTES + Math.ceil(bytes.length / BLOCK_BYTES) * BLOCK_BYTES;
   };
   const end = async (shard: OpenShard): Promise<void> => {
-    shard.archive.finalize();
-    shards.push({ ...(await shard.stored), imageCount: shard.imageCount });
+    shard.archive?.finalize();
+    const { sha256, byteSize } = await shard.stored;
+    const sealed = earlier[shards.length];
+    if (sealed !== undefined && (shard.imageCount !== sealed.imageCount || shard.byteSize + END_BYTES !== byteSize))
+      throw new SealedShardError('A sealed shard holds other images than the files give.');
+    shards.push({ sha256, byteSize, imageCount: shard.imageCount });
+  };
+  /** @param bytes null for an image that lies in a sealed shard. */
+  const place = async (
+    name: string,
+    extension: string,
+    { byteLength, bytes }: { readonly byteLength: number; readonly bytes: Buffer | null },
+    facts: Readonly<Record<string, string | null>>,
+  ): Promise<ShardPlace> => {
+    if (current !== undefined && (current.byteSize >= limits.byteLimit || current.imageCount >= limits.imageLimit)) {
+      await end(current);
+      current = undefined;
+    }
+    current ??= begin();
+    const sidecar = Buffer.from(JSON.stringify(facts), 'utf8');
+    current.imageCount += 1;
+    // The header of a member is one block: keys are short enough for it.
+    const byteOffset = current.byteSize + BLOCK_BYTES;
+    if (bytes !== null) await add(current, `${name}.${extension}`, bytes);
+    else if (current.archive !== null) throw new SealedShardError('No sealed shard holds the image.');
+    await add(current, `${name}.json`, sidecar);
+    current.byteSize += 2 * BLOCK_BYTES + inBlocks(byteLength) + inBlocks(sidecar.length);
+    return { shard: shards.length, byteOffset };
   };
 
   return {
-    write: async (key, extension, bytes, facts) => {
-      if (current !== undefined && (current.byteSize >= limits.byteLimit || current.imageCount >= limits.imageLimit)) {
-        await end(current);
-        current = undefined;
-      }
-      current ??= begin();
-      const sidecar = Buffer.from(JSON.stringify(facts), 'utf8');
-      current.imageCount += 1;
-      // The header of a member is one block: keys are short enough for it.
-      const byteOffset = current.byteSize + BLOCK_BYTES;
-      await add(current, `${key}.${extension}`, bytes);
-      await add(current, `${key}.json`, sidecar);
-      return { shard: shards.length, byteOffset };
-    },
+    sealed: shards,
+    write: (key, extension, bytes, facts) => place(key, extension, { byteLength: bytes.length, bytes }, facts),
+    skip: (key, extension, byteLength, facts) => place(key, extension, { byteLength, bytes: null }, facts),
     finish: async () => {
       if (current !== undefined) await end(current);
       current = undefined;
@@ -116,10 +156,14 @@ export function createShardWriter(
       const shard = current;
       current = undefined;
       if (shard === undefined) return;
-      shard.archive.destroy(new Error('The import was abandoned.'));
+      shard.archive?.destroy(new Error('The import was abandoned.'));
       await shard.stored.catch(() => undefined);
     },
   };
+}
+
+function inBlocks(byteLength: number): number {
+  return Math.ceil(byteLength / BLOCK_BYTES) * BLOCK_BYTES;
 }
 
 /**

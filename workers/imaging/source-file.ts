@@ -1,7 +1,7 @@
 /** Reads a listed file without assuming that it is unchanged since the listing. */
 import { fstatSync } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
-import { OpenError, type OpenFolder } from '../../src/platform/open-folder.ts';
+import { factsFrom, OpenError, type FileFacts, type OpenFolder } from '../../src/platform/open-folder.ts';
 import { foreignKindOf } from './formats/foreign-formats.ts';
 import type { Finding } from './formats/image-header.ts';
 import { formatOf, MAGIC_BYTES } from './formats/index.ts';
@@ -15,6 +15,8 @@ const CHUNK_BYTES = 1024 * 1024;
 /** A file whose first bytes are those of a supported image format. */
 export interface SourceFile extends AsyncDisposable {
   readonly byteSize: number;
+  /** When it was opened. */
+  readonly facts: FileFacts;
   /** All bytes of a small file, otherwise null. */
   readonly bytes: Buffer | null;
   /**
@@ -58,7 +60,9 @@ async function openedFile(
   handle: FileHandle,
   reserve: (byteCount: number) => Promise<void>,
 ): Promise<SourceFile | Finding> {
-  const { size } = fstatSync(handle.fd);
+  const stats = fstatSync(handle.fd);
+  const { size } = stats;
+  const facts = factsFrom(stats);
   if (size > WHOLE_BYTES_MAX) {
     const foreign = unsupportedFinding(await readFully(handle, MAGIC_BYTES));
     if (foreign !== null) return foreign;
@@ -66,6 +70,7 @@ async function openedFile(
     await reserve(size);
     return {
       byteSize: size,
+      facts,
       bytes: null,
       chunks: () => chunksOf(handle, size),
       [Symbol.asyncDispose]: () => handle.close(),
@@ -77,6 +82,7 @@ async function openedFile(
   if (foreign !== null) return foreign;
   return {
     byteSize: bytes.length,
+    facts,
     bytes,
     chunks: () => [bytes],
     [Symbol.asyncDispose]: () => handle.close(),

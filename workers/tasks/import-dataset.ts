@@ -4,71 +4,78 @@ import { importConfigSchema } from '../../src/modules/runs/index.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
 import type { PreviousVersion } from '../imaging/content.ts';
 import { openImageDecoders } from '../imaging/decoder/image-decoders.ts';
-import { importImages, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
-import type { Task, TaskContext } from './task.ts';
+import { importImages, type Continued, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
+import { SHARD_LIMITS, type ShardLimits } from '../imaging/shard-writer.ts';
+import type { Task, TaskContext, TaskResult } from './task.ts';
 
 /**
  * The version is created and sealed in the transaction that ends the run, so a failure before it leaves nothing to
- * clean up. An import does not resume: a new attempt starts again, and produces the same bytes.
+ * clean up. A new attempt continues behind the last shard that an earlier one has sealed, and produces the same bytes.
  */
-export const importDatasetTask: Task = {
-  kind: 'IMPORT',
-  run: async (context, rawConfig) => {
-    const config = importConfigSchema.parse(rawConfig);
-    // The disk may have changed since the launch, so the paths are checked again, and exactly the checked paths are
-    // read.
-    await using folder = await openImportFolder(config.path, config.importRoots, 'input.path');
-    await using labelsCsv =
-      config.labelsCsvPath === null
-        ? null
-        : await openImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
-    await using decoders = openImageDecoders({
-      hiddenFolder: context.dataDir,
-      onFailure: (failure) => context.logger.warn(failure, 'an image decoder failed'),
-    });
-    await context.progress(0, 'Looking for images.');
-    const startedAtMs = performance.now();
-    const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, sampleBits, keepConflicts, accept, dryRun } =
-      config;
-    const result = await importImages({
-      ...{
-        folder,
-        layout,
-        labelsCsv,
-        csvColumns,
-        labelLevel,
-        groupLevel,
-        patchSizePx,
-        sampleBits,
-        keepConflicts,
-        accept,
-      },
-      folderPath: config.path,
-      isDryRun: dryRun,
-      previous: await previousVersionOf(context, config.datasetId),
-      artifacts: context.artifacts,
-      decoders,
-      workDir: context.workDir,
-      throwIfStopped: () => context.throwIfStopped(),
-      onProgress: (progress) => report(context, progress, startedAtMs),
-      onReport: (found) => context.setImportReport(found),
-    });
-    if (dryRun) return { message: verdictOf(result), finish: () => Promise.resolve() };
-    const leftOut = result.issues.filter((issue) => !issue.kept).reduce((sum, issue) => sum + issue.count, 0);
-    return {
-      message: `Sealed ${result.imageCount} images in ${result.shards.length} ${result.shards.length === 1 ? 'shard' : 'shards'}; ${leftOut} left out.`,
-      finish: async (tx) => {
-        const { datasets } = context.services;
-        const draft = await datasets.createDraftVersion(tx, {
-          datasetId: config.datasetId,
-          importRunId: context.runId,
-          patchSizePx: config.patchSizePx,
-        });
-        await datasets.sealVersion(tx, { versionId: draft.id, ...sealedContentOf(result) });
-      },
-    };
-  },
-};
+export const importDatasetTask: Task = importTask(SHARD_LIMITS);
+
+export function importTask(shardLimits: ShardLimits): Task {
+  return { kind: 'IMPORT', run: (context, rawConfig) => importDataset(context, rawConfig, shardLimits) };
+}
+
+async function importDataset(context: TaskContext, rawConfig: unknown, shardLimits: ShardLimits): Promise<TaskResult> {
+  const config = importConfigSchema.parse(rawConfig);
+  // The disk may have changed since the launch, so the paths are checked again, and exactly the checked paths are
+  // read.
+  await using folder = await openImportFolder(config.path, config.importRoots, 'input.path');
+  await using labelsCsv =
+    config.labelsCsvPath === null
+      ? null
+      : await openImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
+  await using decoders = openImageDecoders({
+    hiddenFolder: context.dataDir,
+    onFailure: (failure) => context.logger.warn(failure, 'an image decoder failed'),
+  });
+  const kept = await context.importBlocks();
+  await context.progress(kept.at(-1)?.progress ?? 0, 'Looking for images.');
+  const startedAtMs = performance.now();
+  const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, sampleBits, keepConflicts, accept, dryRun } = config;
+  const result = await importImages({
+    ...{
+      folder,
+      layout,
+      labelsCsv,
+      csvColumns,
+      labelLevel,
+      groupLevel,
+      patchSizePx,
+      sampleBits,
+      keepConflicts,
+      accept,
+    },
+    folderPath: config.path,
+    isDryRun: dryRun,
+    previous: await previousVersionOf(context, config.datasetId),
+    artifacts: context.artifacts,
+    decoders,
+    workDir: context.workDir,
+    shardLimits,
+    throwIfStopped: () => context.throwIfStopped(),
+    blocks: { kept, keep: (block) => context.keepImportBlock(block) },
+    onContinue: (continued) => reportContinued(context, continued, kept.at(-1)?.progress ?? 0),
+    onProgress: (progress) => report(context, progress, startedAtMs),
+    onReport: (found) => context.setImportReport(found),
+  });
+  if (dryRun) return { message: verdictOf(result), finish: () => Promise.resolve() };
+  const leftOut = result.issues.filter((issue) => !issue.kept).reduce((sum, issue) => sum + issue.count, 0);
+  return {
+    message: `Sealed ${result.imageCount} images in ${result.shards.length} ${result.shards.length === 1 ? 'shard' : 'shards'}; ${leftOut} left out.`,
+    finish: async (tx) => {
+      const { datasets } = context.services;
+      const draft = await datasets.createDraftVersion(tx, {
+        datasetId: config.datasetId,
+        importRunId: context.runId,
+        patchSizePx: config.patchSizePx,
+      });
+      await datasets.sealVersion(tx, { versionId: draft.id, ...sealedContentOf(result) });
+    },
+  };
+}
 
 async function previousVersionOf(context: TaskContext, datasetId: string): Promise<PreviousVersion | null> {
   const latest = await context.services.datasets.latestVersionOf(datasetId);
@@ -81,6 +88,17 @@ function verdictOf({ imageCount, questions }: ImportResult): string {
   return questions.length === 0
     ? `Dry run: an import would seal ${imageCount} images.`
     : `Dry run: an import would be refused until ${questions.join(', ')} ${questions.length === 1 ? 'is' : 'are'} corrected or accepted.`;
+}
+
+async function reportContinued(
+  context: TaskContext,
+  { imageCount, filesDone, fault }: Continued,
+  progress: number,
+): Promise<void> {
+  const start = filesDone === 0 ? 'Starts over' : `Continues after ${imageCount} images`;
+  await context.progress(filesDone === 0 ? 0 : progress, fault === null ? `${start}.` : `${start}: ${fault}.`);
+  // As an event of its own: the next report of progress has another message.
+  await context.flush();
 }
 
 async function report(context: TaskContext, progress: ImportProgress, startedAtMs: number): Promise<void> {

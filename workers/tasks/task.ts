@@ -9,8 +9,10 @@ import type { EvaluationService } from '../../src/modules/evaluations/index.ts';
 import type { ExportRegister } from '../../src/modules/exports/index.ts';
 import type { ModelService } from '../../src/modules/models/index.ts';
 import type {
+  ImportBlockRecord,
   ImportReportRecord,
   MetricPoints,
+  NewImportBlock,
   RunKind,
   RunLease,
   TrainingStateRecord,
@@ -77,6 +79,10 @@ export interface TaskContext {
   freezeConfig(config: object): Promise<void>;
   /** Stores the findings of an import. */
   setImportReport(report: ImportReportRecord): Promise<void>;
+  /** Registers a block of an import that was just stored, from which the next attempt continues. */
+  keepImportBlock(block: NewImportBlock): Promise<void>;
+  /** The blocks of earlier attempts, in the order of their positions. */
+  importBlocks(): Promise<ImportBlockRecord[]>;
 }
 
 export interface TaskResult {

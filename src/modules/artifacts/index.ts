@@ -10,5 +10,11 @@ export {
   type KindReport,
 } from './garbage.ts';
 export { adoptArtifactStore, claimArtifactStore, requireArtifactStore } from './identity.ts';
-export { EMBEDDING_BLOCK_MEDIA_TYPE, startSweeper, sweepReplaced, TRAINING_STATE_MEDIA_TYPE } from './sweep.ts';
+export {
+  EMBEDDING_BLOCK_MEDIA_TYPE,
+  IMPORT_BLOCK_MEDIA_TYPE,
+  startSweeper,
+  sweepReplaced,
+  TRAINING_STATE_MEDIA_TYPE,
+} from './sweep.ts';
 export { recordArtifacts, type ArtifactRecord, type NewArtifact } from './artifacts.store.ts';

@@ -2,6 +2,7 @@
 import type { Database } from '../../platform/db.ts';
 import { createRunLedger, type RunLedger } from './runs.ledger.ts';
 import { createRunService, type RunService, type RunServiceParts } from './runs.service.ts';
+import { createImportBlockStore } from './import-blocks.store.ts';
 import { createImportReportStore } from './imports.store.ts';
 import { createRunQueueStore } from './runs.queue.store.ts';
 import { createRunStore } from './runs.store.ts';
@@ -32,7 +33,9 @@ export type {
   RunEventRecord,
   RunFailureRecord,
   RunLease,
+  ImportBlockRecord,
   KeptStateRecord,
+  NewImportBlock,
   RunRecord,
   TrainingStateRecord,
 } from './runs.records.ts';
@@ -67,6 +70,7 @@ export {
 } from './pretraining.rules.ts';
 export type { ProbeConfig, MonitoringConfig } from './monitoring.rules.ts';
 export { compactTelemetry, runsWithMissingEvents } from './runs.compaction.store.ts';
+export { dropBlocksOfEndedImports } from './import-blocks.store.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export type { RunFilter } from './runs.store.ts';
@@ -106,6 +110,7 @@ export function createLedger(db: Database, transact: RunServiceParts['transact']
     telemetry: createRunTelemetryStore(db),
     trainingStates: createTrainingStateStore(db),
     importReports: createImportReportStore(db),
+    importBlocks: createImportBlockStore(db),
     transact,
   });
 }

@@ -7,7 +7,14 @@ import { DomainError } from '../../errors.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { ImportReportRecord } from './imports.rules.ts';
-import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
+import type {
+  ImportBlockRecord,
+  NewImportBlock,
+  RunFailureRecord,
+  RunLease,
+  RunRecord,
+  TrainingStateRecord,
+} from './runs.records.ts';
 import {
   CANCELING_LEASE_SECONDS,
   isOwnFault,
@@ -16,6 +23,7 @@ import {
   RUN_KINDS,
   smallerMicroBatch,
 } from './runs.rules.ts';
+import type { ImportBlockStore } from './import-blocks.store.ts';
 import type { ImportReportStore } from './imports.store.ts';
 import type { ClaimableRuns, RunQueueStore } from './runs.queue.store.ts';
 import type { RunStore } from './runs.store.ts';
@@ -77,6 +85,13 @@ export interface RunLedger {
   /** Stores the report of an import before the run ends, also if the import is then refused. */
   setImportReport(lease: RunLease, report: ImportReportRecord): Promise<void>;
   /**
+   * Registers a block of an import and its bytes, so that the next attempt continues behind it. Blocks are dropped when
+   * the run ends.
+   */
+  keepImportBlock(lease: RunLease, block: NewImportBlock): Promise<void>;
+  /** The blocks that earlier attempts of a run have kept, in the order of their positions. */
+  importBlocks(runId: string): Promise<ImportBlockRecord[]>;
+  /**
    * Stores the training state that the run needs to continue from this step. The artifact must be recorded already, in
    * the same or an earlier transaction.
    */
@@ -136,11 +151,12 @@ export interface RunLedgerParts {
   readonly telemetry: RunTelemetryStore;
   readonly trainingStates: TrainingStateStore;
   readonly importReports: ImportReportStore;
+  readonly importBlocks: ImportBlockStore;
   readonly transact: Transact;
 }
 
 export function createRunLedger(parts: RunLedgerParts): RunLedger {
-  const { runs, queue, telemetry, trainingStates, importReports, transact } = parts;
+  const { runs, queue, telemetry, trainingStates, importReports, importBlocks, transact } = parts;
   const withLease: RunLedger['withLease'] = (lease, work) =>
     transact(async (tx) => {
       if (!(await queue.lockLeased(tx, lease))) {
@@ -246,6 +262,15 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     freezeConfig: (lease, config) => withLease(lease, (tx) => runs.setConfig(tx, lease.runId, config)),
     setEnvironment: (lease, environment) => withLease(lease, (tx) => runs.setEnvironment(tx, lease.runId, environment)),
     setImportReport: (lease, report) => withLease(lease, (tx) => importReports.setReport(tx, lease.runId, report)),
+    keepImportBlock: (lease, block) =>
+      withLease(lease, async (tx) => {
+        await importBlocks.addBlock(tx, lease.runId, block);
+        await telemetry.appendEvent(tx, lease.runId, {
+          kind: 'CHECKPOINT',
+          message: `Kept everything needed to continue after ${block.imageCount} images.`,
+        });
+      }),
+    importBlocks: (runId) => importBlocks.blocks(runId),
     keepTrainingState: async (tx, lease, state) => {
       await trainingStates.addTrainingState(tx, lease.runId, state);
       await telemetry.appendEvent(tx, lease.runId, {

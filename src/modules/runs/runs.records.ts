@@ -86,6 +86,27 @@ export interface TrainingStateRecord {
   readonly probe: CheckpointProbeRecord | null;
 }
 
+/** What an import has learnt of consecutive files: see workers/imaging/import-blocks.ts. */
+export interface ImportBlockRecord {
+  /** 0 for the first one. */
+  readonly position: number;
+  readonly sha256: string;
+  /** The shard that was sealed after these files; null in a pass that will be repeated. */
+  readonly shardSha256: string | null;
+  /** Progress of the run after these files, 0..1. */
+  readonly progress: number;
+}
+
+/** A block whose bytes have just been stored. */
+export interface NewImportBlock {
+  readonly position: number;
+  readonly facts: { readonly sha256: string; readonly byteSize: number };
+  readonly shard: { readonly sha256: string; readonly byteSize: number } | null;
+  readonly progress: number;
+  /** Images up to here, for the event. */
+  readonly imageCount: number;
+}
+
 /** A training state that can be registered as a checkpoint. */
 export interface KeptStateRecord extends TrainingStateRecord {
   readonly runId: string;

@@ -126,7 +126,10 @@ export function createRunStore(db: Database) {
       await tx.run.update({ where: { id }, data: { environment } });
     },
 
-    /** Changes the status. A terminal status sets finishedAt, voids the lease, and keeps or clears the failure. */
+    /**
+     * Changes the status. A terminal status sets finishedAt, voids the lease, keeps or clears the failure, and drops the
+     * blocks of an import, because a resumed import starts again.
+     */
     setStatus: async (
       tx: Transaction,
       id: string,
@@ -147,6 +150,7 @@ export function createRunStore(db: Database) {
           ...(ended || status === 'QUEUED' ? { leaseExpiresAt: null } : {}),
         },
       });
+      if (ended) await tx.importBlock.deleteMany({ where: { runId: id } });
     },
 
     /** For the next attempt: the number of images in one pass of the network. */

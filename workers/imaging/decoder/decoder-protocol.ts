@@ -26,7 +26,7 @@ export type DecoderRequest = { readonly bodyByteSize: number } & (
 );
 
 const isIssueKind = (kind: unknown): kind is IssueKind => typeof kind === 'string' && Object.hasOwn(ISSUE_KINDS, kind);
-const findingSchema: z.ZodType<Finding> = z.strictObject({
+export const findingSchema: z.ZodType<Finding> = z.strictObject({
   issue: z.custom<IssueKind>(isIssueKind),
   reason: z.string().max(2_000).optional(),
 });
