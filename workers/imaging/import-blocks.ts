@@ -281,7 +281,7 @@ function isDamage(error: unknown): boolean {
   return isOfGzip || error instanceof SyntaxError || error instanceof z.ZodError;
 }
 
-/** The files of these blocks, in order. @throws BlocksDisagreeError for bytes that have gone since they were checked. */
+/** The files of these blocks, in order. @throws BlocksDisagreeError for bytes that have gone since the check. */
 export async function* filesOfBlocks(
   artifacts: Pick<ArtifactStore, 'read'>,
   blocks: readonly UsableBlock[],
@@ -319,7 +319,7 @@ export interface BlockWriter {
   finishRepeatedPass(packed: PackedSoFar): Promise<void>;
 }
 
-/** @param last the block behind which the attempt continues, and its position; null if it starts from the first file. */
+/** @param last the block behind which the attempt continues, and its position; null if it starts at the first file. */
 export function createBlockWriter(
   keep: BlockStore['keep'],
   { artifacts, sources, decisive }: Pick<BlockOptions, 'artifacts' | 'sources' | 'decisive'>,

@@ -75,8 +75,8 @@ export interface ImportOptions extends LayoutOptions {
   /** Where the import keeps what its next attempt needs; undefined: nothing is kept. A dry run keeps nothing. */
   readonly blocks?: BlockStore;
   /**
-   * Called if an earlier attempt has kept blocks, before the first file that they do not cover is read; once more if the
-   * import then has to start over.
+   * Called if an earlier attempt has kept blocks, before the first file that they do not cover is read; once more if
+   * the import then has to start over.
    */
   readonly onContinue?: (continued: Continued) => Promise<void>;
   /** Called between images; an error that it throws ends the import. */

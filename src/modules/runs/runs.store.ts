@@ -127,8 +127,8 @@ export function createRunStore(db: Database) {
     },
 
     /**
-     * Changes the status. A terminal status sets finishedAt, voids the lease, keeps or clears the failure, and drops the
-     * blocks of an import, because a resumed import starts again.
+     * Changes the status. A terminal status sets finishedAt, voids the lease, keeps or clears the failure, and drops
+     * the blocks of an import, because a resumed import starts again.
      */
     setStatus: async (
       tx: Transaction,
