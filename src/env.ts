@@ -397,6 +397,32 @@ function settingsIn(file: string): Record<string, string | undefined> {
   }
 }
 
+/** What `paraffin worker` needs of the configuration, wherever it is started. */
+const WORKER_SETTINGS: readonly (keyof z.input<typeof environmentSchema>)[] = [
+  'PARAFFIN_DATABASE_URL',
+  'PARAFFIN_DATA_DIR',
+  'PARAFFIN_ARTIFACTS_URL',
+  'PARAFFIN_S3_ENDPOINT',
+  'PARAFFIN_S3_REGION',
+  'PARAFFIN_S3_PATH_STYLE',
+  'PARAFFIN_CACHE_DIR',
+  'PARAFFIN_CACHE_BYTES',
+  'PARAFFIN_ENGINE_CACHE_DIR',
+  'PARAFFIN_LOG_LEVEL',
+  'PARAFFIN_CODE_REVISION',
+  'PARAFFIN_STUCK_AFTER_SECONDS',
+];
+
+/** The settings that a launcher hands over to the workers that it starts: those of its own that are set. */
+export function workerSettings(): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    WORKER_SETTINGS.flatMap((name) => {
+      const value = process.env[name];
+      return value === undefined || value === '' ? [] : [[name, value] as const];
+    }),
+  );
+}
+
 /** The environment that one of our programs passes to a child process. */
 export function childEnvironment(overrides: Readonly<Record<string, string>>): Record<string, string> {
   const inherited = Object.entries(process.env).flatMap(([name, value]) =>

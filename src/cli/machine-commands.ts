@@ -3,10 +3,14 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { Option } from '@commander-js/extra-typings';
 import { ENGINE_BUILD_NAMES } from '../platform/engine/builds.ts';
-import { command, group, wholeNumberFrom } from './command.ts';
+import { readEnvironment } from '../env.ts';
+import type { LauncherOptions } from '../protocol/launcher-options.ts';
+import { command, group, listOf, oneOf, wholeNumberFrom } from './command.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
-const WORKER_PROGRAM = path.resolve(import.meta.dirname, '../../workers/main.ts');
+const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
+const WORKER_PROGRAM = path.join(PROJECT_ROOT, 'workers', 'main.ts');
+const LAUNCHER_PROGRAM = path.join(PROJECT_ROOT, 'workers', 'launchers', 'main.ts');
 
 export const serveCommand = command('serve', {
   summary: 'run the server with one worker, until it is stopped',
@@ -50,6 +54,76 @@ export const workerCommand = command('worker', {
   });
 
 const ONE_SHOT_CODES: readonly number[] = [EXIT.DONE, EXIT.RUN_NOT_SUCCEEDED, EXIT.RUN_REQUEUED, EXIT.RUN_NOT_TAKEN];
+
+const KINDS: Readonly<Record<LauncherOptions['kinds'][number], true>> = {
+  IMPORT: true,
+  PRETRAINING: true,
+  EVALUATION: true,
+  EXPORT: true,
+};
+
+export const launcherCommand = command('launcher', {
+  summary: 'place waiting runs on a Slurm cluster',
+  details:
+    'Submits a job for each waiting run, which starts "paraffin worker --once" on a node, and looks after the jobs until it is stopped; the jobs go on without it. Run it on a login node, or anywhere with --ssh. It needs the address of the server in --url or PARAFFIN_URL and the key of an OPERATOR in PARAFFIN_API_KEY, and hands its own PARAFFIN_* settings over to the workers in the file worker.env of --folder. It checks the template by "sbatch --test-only" before it begins.',
+  examples: [
+    'launcher --slurm --folder ~/paraffin-jobs --template site.sbatch --check',
+    'launcher --slurm --folder ~/paraffin-jobs --template site.sbatch',
+    'launcher --slurm --folder /home/me/paraffin-jobs --ssh me@login.cluster.example --ssh-control-path ~/.ssh/cm-%C',
+  ],
+})
+  .requiredOption('--slurm', 'place runs by sbatch, squeue, sacct and scancel')
+  .requiredOption('--folder <folder>', 'for settings and logs of jobs; the nodes must see it')
+  .option('--template <file>', 'lines such as "#SBATCH --partition=gpu", then commands such as "module load"')
+  .option('--paraffin <command>', 'the paraffin command on the nodes', path.join(PROJECT_ROOT, 'bin', 'paraffin.mjs'))
+  .option('--settings <file>', 'settings of the workers on the nodes (default: written into --folder)')
+  .option('--name <name>', 'name of this launcher; each launcher of a registry has its own', 'slurm')
+  .option('--kinds <kinds>', 'kinds of runs that it places', listOf(oneOf(KINDS)), [
+    'PRETRAINING',
+    'EVALUATION',
+  ] as const)
+  .option('--jobs <count>', 'jobs that may be open at the same time', wholeNumberFrom(1), 20)
+  .option('--every <seconds>', 'pause between two rounds', wholeNumberFrom(1), 15)
+  .option(
+    '--warn <seconds>',
+    'how long before its time limit a worker keeps its state and ends',
+    wholeNumberFrom(30),
+    120,
+  )
+  .option('--url <url>', 'the server (default: PARAFFIN_URL)')
+  .option(
+    '--ssh <user@host>',
+    'run the commands of Slurm on this login node, through a connection that is open already',
+  )
+  .option('--ssh-control-path <path>', 'ControlPath of that connection (default: that of your ssh configuration)')
+  .option('--check', 'only check the template and the way to the cluster')
+  .action(async (options) => {
+    const env = readEnvironment();
+    const url = options.url ?? env.url;
+    if (url === undefined || env.apiKey === undefined)
+      throw new CommandFailure({
+        exitCode: EXIT.INVALID_ARGUMENTS,
+        message: 'A launcher needs the address of the server and a key.',
+        hint: 'Set PARAFFIN_URL, and PARAFFIN_API_KEY to a key with the role OPERATOR (paraffin keys create).',
+      });
+    const handed: LauncherOptions = {
+      name: options.name,
+      url: url.replace(/\/+$/, ''),
+      kinds: [...options.kinds],
+      jobsMax: options.jobs,
+      everySeconds: options.every,
+      folder: options.ssh === undefined ? path.resolve(options.folder) : options.folder,
+      template: options.template,
+      paraffin: options.paraffin.split(' ').filter((word) => word !== ''),
+      settings: options.settings,
+      warnSeconds: options.warn,
+      sshHost: options.ssh,
+      sshControlPath: options.sshControlPath,
+      checkOnly: options.check === true,
+    };
+    const code = await runProgram(LAUNCHER_PROGRAM, [JSON.stringify(handed)]);
+    if (code !== 0) process.exitCode = code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE;
+  });
 
 /**
  * Runs one of the programs outside `src` and forwards signals to it.

@@ -21,6 +21,7 @@ import {
   demoCommand,
   doctorCommand,
   engineCommand,
+  launcherCommand,
   serveCommand,
   slideCommands,
   tissueCommand,
@@ -49,7 +50,16 @@ export function createProgram(version: string): CommandUnknownOpts {
   const groups: readonly (readonly [title: string, commands: readonly CommandUnknownOpts[]])[] = [
     [
       'On this machine:',
-      [serveCommand, workerCommand, doctorCommand, demoCommand, engineCommand, slideCommands, tissueCommand],
+      [
+        serveCommand,
+        workerCommand,
+        launcherCommand,
+        doctorCommand,
+        demoCommand,
+        engineCommand,
+        slideCommands,
+        tissueCommand,
+      ],
     ],
     ['Datasets and models:', [datasetCommands(), modelCommands(), downloadCommand, verifyCommand]],
     ['Work:', [pretrainCommand, evaluateCommand, compareCommand, leaderboardCommand, runCommands()]],
