@@ -9,7 +9,7 @@ import {
   PREDICTIONS_MEDIA_TYPE,
   type EvaluationConfig,
 } from '../../src/modules/evaluations/index.ts';
-import { splitUnitOf, type ManifestImage } from '../engine/data/manifest.ts';
+import { imagesAt, splitUnitOf, type ManifestImages } from '../engine/data/manifest.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import type { ClassificationInput, Classifier } from '../engine/probe/classification.ts';
 import { ProbeError } from '../engine/probe/errors.ts';
@@ -48,7 +48,9 @@ export const evaluateTask: Task = {
         field: 'datasetVersionId',
       });
     const manifest = await imagesOfVersion(context, version);
-    const labelledRows = Int32Array.from(manifest.keys()).filter((row) => manifest[row]?.label != null);
+    const labelledRows = Int32Array.from({ length: manifest.length }, (_, row) => row).filter(
+      (row) => manifest.at(row)?.label != null,
+    );
     const subject = {
       context,
       config,
@@ -59,7 +61,7 @@ export const evaluateTask: Task = {
         randomEncoderSeed: config.randomEncoderSeed ?? config.seed,
       },
       labelledRows,
-      images: Array.from(labelledRows).flatMap((row) => manifest[row] ?? []),
+      images: imagesAt(manifest, labelledRows),
     };
 
     const outcome = await outcomeOf(subject);
@@ -83,7 +85,9 @@ export const evaluateTask: Task = {
           ...outcome.records,
           predictionsSha256: predictions.sha256,
           split: { ...outcome.records.split, groupCount: knownGroupCount(subject.images) },
-          ungroupedImageCount: subject.images.filter(({ group }) => group === null).length,
+          ungroupedImageCount: Iterator.from(subject.images)
+            .filter(({ group }) => group === null)
+            .reduce((count) => count + 1, 0),
           leakage,
         });
       },
@@ -98,7 +102,7 @@ interface Subject {
   /** Rows of the manifest that have a label. */
   readonly labelledRows: Int32Array;
   /** Their images. */
-  readonly images: readonly ManifestImage[];
+  readonly images: ManifestImages;
 }
 
 async function outcomeOf(subject: Subject): Promise<Outcome> {
@@ -202,8 +206,8 @@ async function regress(subject: Subject, { options, folds, seed }: ConfigOf<'REG
   const { images } = subject;
   const input = {
     targets: Float64Array.from(images, (image) => Number(image.label)),
-    groups: images.map(splitUnitOf),
-    splits: images.map((image) => image.split),
+    groups: Array.from(images, splitUnitOf),
+    splits: Array.from(images, ({ split }) => split),
     folds,
     seed,
     bootstrapResamples: options.bootstrapResamples,
@@ -215,21 +219,21 @@ async function regress(subject: Subject, { options, folds, seed }: ConfigOf<'REG
 }
 
 function classificationInputOf({ config, images }: Subject): ClassificationInput {
-  const labelNames = [...new Set(images.flatMap((image) => image.label ?? []))].sort();
+  const labelNames = [...new Set(Iterator.from(images).flatMap(({ label }) => (label === null ? [] : [label])))].sort();
   const places = new Map(labelNames.map((name, place) => [name, place]));
   return {
     labels: Int32Array.from(images, (image) => places.get(image.label ?? '') ?? -1),
-    groups: images.map(splitUnitOf),
+    groups: Array.from(images, splitUnitOf),
     labelNames,
-    splits: images.map((image) => image.split),
+    splits: Array.from(images, ({ split }) => split),
     folds: config.folds,
     seed: config.seed,
     bootstrapResamples: config.options.bootstrapResamples,
   };
 }
 
-function knownGroupCount(images: readonly ManifestImage[]): number {
-  return new Set(images.flatMap(({ group }) => group ?? [])).size;
+function knownGroupCount(images: ManifestImages): number {
+  return new Set(Iterator.from(images).flatMap(({ group }) => (group === null ? [] : [group]))).size;
 }
 
 function candidatesOf<Method>(

@@ -12,7 +12,7 @@ import {
 import { inputContractOf, type PretrainingConfig, type ProbeConfig } from '../../src/modules/runs/index.ts';
 import { CLASSIFICATION_METRICS } from '../../src/statistics/classification-score.ts';
 import { differencesOf } from '../../src/statistics/estimate.ts';
-import type { ManifestImage } from '../engine/data/manifest.ts';
+import type { ManifestImage, ManifestImages } from '../engine/data/manifest.ts';
 import { embeddingBatchSize, embedPixels } from '../engine/embed.ts';
 import { encoderFromWeights } from '../engine/models/resnet.ts';
 import { randomEncoderWeights } from '../engine/models/weights.ts';
@@ -101,10 +101,10 @@ const DIVIDED: Readonly<Record<TrainingProbe['split'], string>> = {
 };
 
 /** The probe images of a pretraining that does not configure its probe depend on the version alone. */
-function chooseImages(manifest: readonly ManifestImage[], digest: string): ChosenImages {
+function chooseImages(manifest: ManifestImages, digest: string): ChosenImages {
   const rows = chooseProbeImages(manifest, PROBE_IMAGES_MAX, probeRandom(digest));
   const images = Array.from(rows).flatMap((row) => {
-    const image = manifest[row];
+    const image = manifest.at(row);
     return image?.label == null ? [] : [{ ...image, label: image.label }];
   });
   return { images, rows };

@@ -3,7 +3,7 @@ import { open } from 'node:fs/promises';
 import { openManifest, type Manifest } from '../../src/formats/manifest/index.ts';
 import { accessFile, type RandomAccess } from '../../src/formats/random-access.ts';
 import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
-import type { ManifestImage } from '../engine/data/manifest.ts';
+import { imageList, type ManifestImages } from '../engine/data/manifest.ts';
 import type { TaskContext } from './task.ts';
 
 export type OpenedManifest = Manifest & AsyncDisposable;
@@ -36,31 +36,31 @@ export async function openVersionManifest(
   }
 }
 
-/** Every image of a version, in its order. */
+/** Every image of a version, in its order; in memory are the columns. */
 export async function imagesOfVersion(
   context: Pick<TaskContext, 'localFile'>,
-  version: SealedVersionRecord,
-): Promise<ManifestImage[]> {
+  version: VersionWithManifest,
+): Promise<ManifestImages> {
   await using manifest = await openVersionManifest(context, version);
-  const images: ManifestImage[] = [];
+  const columns = await manifest.read(['key', 'label', 'group', 'split', 'shard', 'sourcePath']);
   /** Of the first image of each shard. */
   const firstRows = new Map<number, number>();
-  for await (const { rowCount, columns } of manifest.rows(['key', 'label', 'group', 'split', 'shard', 'sourcePath']))
-    for (let row = 0; row < rowCount; row += 1) {
-      const shard = columns.shard[row] ?? 0;
-      const firstRow = firstRows.get(shard) ?? images.length;
-      firstRows.set(shard, firstRow);
-      images.push({
-        key: columns.key.at(row) ?? '',
-        label: columns.label.at(row),
-        group: columns.group.at(row),
-        split: columns.split.at(row),
-        shard,
-        indexInShard: images.length - firstRow,
-        sourcePath: columns.sourcePath.at(row),
-      });
-    }
-  return images;
+  for (let row = 0; row < manifest.rowCount; row += 1) {
+    const shard = columns.shard[row] ?? 0;
+    if (!firstRows.has(shard)) firstRows.set(shard, row);
+  }
+  return imageList(manifest.rowCount, (row) => {
+    const shard = columns.shard[row] ?? 0;
+    return {
+      key: columns.key.at(row) ?? '',
+      label: columns.label.at(row),
+      group: columns.group.at(row),
+      split: columns.split.at(row),
+      shard,
+      indexInShard: row - (firstRows.get(shard) ?? row),
+      sourcePath: columns.sourcePath.at(row),
+    };
+  });
 }
 
 /** False for a version that was sealed before images were hashed. */

@@ -61,7 +61,7 @@ export interface TrainingBatches {
 export interface EvaluationImageOptions {
   readonly shards: readonly ShardSource[];
   /** In the order of the batches, which is that of the manifest where every shard is to be opened once. */
-  readonly images: readonly EvaluationImage[];
+  readonly images: Iterable<EvaluationImage>;
   readonly batchSize: number;
   /** The input contract's size; images are resized to it by an antialiased bilinear filter. */
   readonly imageSizePx: number;

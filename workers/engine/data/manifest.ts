@@ -17,6 +17,40 @@ export interface ManifestImage {
 }
 
 /**
+ * Images in the order of a version, or some of them. One made of columns makes each image when it is asked for, so that
+ * millions of images take the memory of their columns; an array of images is one too.
+ */
+export interface ManifestImages extends Iterable<ManifestImage> {
+  readonly length: number;
+  /** Undefined from `length` on. */
+  at(place: number): ManifestImage | undefined;
+}
+
+/** Those at these places, in their order. */
+export function imagesAt(images: ManifestImages, places: Int32Array): ManifestImages {
+  return imageList(places.length, (place) => images.at(places[place] ?? images.length));
+}
+
+/** Those from this place on. */
+export function imagesFrom(images: ManifestImages, firstPlace: number): ManifestImages {
+  return imageList(Math.max(0, images.length - firstPlace), (place) => images.at(firstPlace + place));
+}
+
+/** @param imageAt makes the image at a place below `length`. */
+export function imageList(length: number, imageAt: (place: number) => ManifestImage | undefined): ManifestImages {
+  return {
+    length,
+    at: (place) => (place < length ? imageAt(place) : undefined),
+    *[Symbol.iterator]() {
+      for (let place = 0; place < length; place += 1) {
+        const image = imageAt(place);
+        if (image !== undefined) yield image;
+      }
+    },
+  };
+}
+
+/**
  * What no split divides and every bootstrap resample draws whole: the group of the image or, if that is unknown, the
  * file that it comes from. Patches of one file thus stay together, and an evaluation states that groups are unknown.
  */

@@ -106,11 +106,19 @@ function locatorsOf(datasets: readonly ShardedDataset[]): Locator[] {
 }
 
 /** The images in the order given; the last batch may be smaller. */
-export function* evaluationPlan(images: readonly EvaluationImage[], batchSize: number): Generator<PlannedBatch, void> {
-  for (let start = 0; start < images.length; start += batchSize) {
-    const refs = images
-      .slice(start, start + batchSize)
-      .map(({ shard, indexInShard, key }, index) => ({ id: start + index, shard, indexInShard, key, datasetIndex: 0 }));
-    yield { refs, shardsAhead: [...new Set(refs.map(({ shard }) => shard))] };
+export function* evaluationPlan(images: Iterable<EvaluationImage>, batchSize: number): Generator<PlannedBatch, void> {
+  const batchOf = (refs: readonly ImageRef[]): PlannedBatch => ({
+    refs,
+    shardsAhead: [...new Set(refs.map(({ shard }) => shard))],
+  });
+  let refs: ImageRef[] = [];
+  let id = 0;
+  for (const { shard, indexInShard, key } of images) {
+    refs.push({ id, shard, indexInShard, key, datasetIndex: 0 });
+    id += 1;
+    if (refs.length < batchSize) continue;
+    yield batchOf(refs);
+    refs = [];
   }
+  if (refs.length > 0) yield batchOf(refs);
 }

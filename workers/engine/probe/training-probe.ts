@@ -21,24 +21,31 @@ const PROBE_SEED = 0;
 
 export type ProbeCandidate = Pick<ManifestImage, 'key' | 'label' | 'group' | 'sourcePath'>;
 
+/** An array, or the images of a version. */
+interface ProbeCandidates {
+  readonly length: number;
+  at(place: number): ProbeCandidate | undefined;
+}
+
 /**
  * Ascending indexes of at most `limit` labelled images: as many of each label as there are, up to equal numbers, and
  * within a label one image of each group in turn, so that many groups are covered. Labels of fewer than PROBE_FOLDS
  * images are left out. A pure function of the images and the stream.
  */
-export function chooseProbeImages(images: readonly ProbeCandidate[], limit: number, random: Random): Int32Array {
-  const byLabel = Map.groupBy(images.keys(), (place) => images[place]?.label ?? null);
+export function chooseProbeImages(images: ProbeCandidates, limit: number, random: Random): Int32Array {
+  const places = Array.from({ length: images.length }, (_, place) => place);
+  const byLabel = Map.groupBy(places, (place) => images.at(place)?.label ?? null);
   byLabel.delete(null);
   const queues = [...byLabel.entries()]
-    .filter(([, places]) => places.length >= PROBE_FOLDS)
+    .filter(([, ofLabel]) => ofLabel.length >= PROBE_FOLDS)
     .sort(([left], [right]) => ((left ?? '') < (right ?? '') ? -1 : 1))
-    .map(([label, places]) => interleaveGroups(places, images, random.fork(`label ${label}`)));
+    .map(([label, ofLabel]) => interleaveGroups(ofLabel, images, random.fork(`label ${label}`)));
   return Int32Array.from(roundRobin(queues).slice(0, limit)).sort();
 }
 
-function interleaveGroups(places: readonly number[], images: readonly ProbeCandidate[], random: Random): number[] {
+function interleaveGroups(places: readonly number[], images: ProbeCandidates, random: Random): number[] {
   const byGroup = Map.groupBy(places, (place) => {
-    const image = images[place];
+    const image = images.at(place);
     return image === undefined ? '' : splitUnitOf(image);
   });
   return roundRobin(random.shuffled([...byGroup.values()]).map((group) => random.shuffled(group)));

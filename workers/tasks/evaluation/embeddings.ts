@@ -18,7 +18,7 @@ import {
 import type { UsableCheckpointRecord } from '../../../src/modules/models/index.ts';
 import { readVerified, type StoredBytes } from '../../../src/platform/artifact-store/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
-import type { ManifestImage } from '../../engine/data/manifest.ts';
+import { imagesFrom, type ManifestImages } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize, embedPixels } from '../../engine/embed.ts';
 import { embeddingDimOf, encoderFromWeights } from '../../engine/models/resnet.ts';
 import { randomEncoderWeights } from '../../engine/models/weights.ts';
@@ -37,7 +37,7 @@ export interface EmbeddingRequest {
   readonly checkpoint: UsableCheckpointRecord;
   readonly version: SealedVersionRecord;
   /** Every image of the version. */
-  readonly images: readonly ManifestImage[];
+  readonly images: ManifestImages;
   readonly randomEncoderSeed: number;
   /** The requested kinds of embedding. */
   readonly sources: readonly Source[];
@@ -209,7 +209,7 @@ async function computeBlocks(
     let filled = 0;
     for await (const batch of openEvaluationImages({
       shards,
-      images: images.slice(done),
+      images: imagesFrom(images, done),
       batchSize,
       imageSizePx,
       resizeRule,

@@ -10,7 +10,7 @@ import type {
 import { CLASSIFICATION_METRICS, mostProbable } from '../../../src/statistics/classification-score.ts';
 import { differencesOf, type MetricEstimate } from '../../../src/statistics/estimate.ts';
 import { REGRESSION_METRICS } from '../../../src/statistics/regression-score.ts';
-import type { ManifestImage } from '../../engine/data/manifest.ts';
+import type { ManifestImages } from '../../engine/data/manifest.ts';
 import {
   runClassification,
   type ClassificationInput,
@@ -56,7 +56,7 @@ type ReportProgress = (done: number, message: string) => Promise<void>;
  * All use the same folds and resamples, so that differences are paired. `images` are those of the input, in its order.
  */
 export async function evaluateClassifiers(
-  images: readonly ManifestImage[],
+  images: ManifestImages,
   input: ClassificationInput,
   candidates: Candidates<Classifier<object>>,
   reportProgress: ReportProgress,
@@ -104,8 +104,8 @@ export async function evaluateClassifiers(
       learningCurve: main.learningCurve.map(curveRecord),
     },
     predictionLines: main.testedImages.entries().map(([row, image]) => ({
-      key: images[image]?.key ?? '',
-      group: images[image]?.group ?? null,
+      key: images.at(image)?.key ?? '',
+      group: images.at(image)?.group ?? null,
       resamplingUnit: input.groups[image] ?? '',
       label: input.labelNames[input.labels[image] ?? 0] ?? '',
       predicted: input.labelNames[predicted[row] ?? 0] ?? '',
@@ -118,7 +118,7 @@ export async function evaluateClassifiers(
 
 /** Like `evaluateClassifiers`, for predicting numbers. */
 export async function evaluateRegressors(
-  images: readonly ManifestImage[],
+  images: ManifestImages,
   input: RegressionInput,
   candidates: Candidates<Regressor<object>>,
   reportProgress: ReportProgress,
@@ -161,8 +161,8 @@ export async function evaluateRegressors(
       learningCurve: [],
     },
     predictionLines: main.testedImages.entries().map(([row, image]) => ({
-      key: images[image]?.key ?? '',
-      group: images[image]?.group ?? null,
+      key: images.at(image)?.key ?? '',
+      group: images.at(image)?.group ?? null,
       resamplingUnit: input.groups[image] ?? '',
       target: input.targets[image] ?? 0,
       predicted: main.predicted[row] ?? 0,

@@ -8,7 +8,7 @@ import path from 'node:path';
 import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
 import type { InputContract } from '../../../src/modules/models/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
-import type { ManifestImage } from '../../engine/data/manifest.ts';
+import type { ManifestImages } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize } from '../../engine/embed.ts';
 import { openShardSources } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
@@ -23,7 +23,7 @@ export interface Pixels {
 export interface PixelRequest {
   readonly inputContract: Pick<InputContract, 'imageSizePx' | 'resizeRule'>;
   readonly version: SealedVersionRecord;
-  readonly images: readonly ManifestImage[];
+  readonly images: ManifestImages;
   readonly onProgress: (done: number, message: string) => Promise<void>;
 }
 
