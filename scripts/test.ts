@@ -4,6 +4,7 @@
  *
  *   npm test                         everything
  *   npm test -- test/unit            only these files or folders
+ *   npm test -- --artifacts s3       with the artifacts of every registry in a bucket instead of a folder
  *   npm run lint                     only types, rules and walls
  */
 import { spawn } from 'node:child_process';
@@ -13,11 +14,20 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { installEngine } from '../src/cli/engine.ts';
+import { BUCKET_VARIABLE, bucketOf } from '../test/support/artifact-place.ts';
 import { startTemplateServer } from '../test/support/database.ts';
+import { startS3Server } from '../test/support/s3-server.ts';
 import { promisesOfDocs, promisesWithoutTest } from './promises.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { only: { type: 'string' } } });
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { only: { type: 'string' }, artifacts: { type: 'string', default: 'folder' } },
+});
+if (!['folder', 's3'].includes(values.artifacts)) {
+  console.error('Artifacts are in a folder or in S3: --artifacts folder, or --artifacts s3.');
+  process.exit(2);
+}
 
 // TypeScript 7 checks types in a third of the time; the linter's rules need the API of TypeScript 6, which stays
 // installed for them. The results of the last check are kept for each file until the file, or one that it imports,
@@ -63,9 +73,11 @@ async function runTests(): Promise<boolean> {
   const reportDir = mkdtempSync(path.join(os.tmpdir(), 'paraffin-tests-'));
   const report = path.join(reportDir, 'ran.jsonl');
   const template = await startTemplateServer();
+  const s3 = values.artifacts === 's3' ? await startS3Server(path.join(reportDir, 'objects')) : undefined;
   try {
     const env = {
       ...process.env,
+      ...(s3 === undefined ? {} : { [BUCKET_VARIABLE]: JSON.stringify(bucketOf(s3)) }),
       PARAFFIN_TEST_TEMPLATE_URL: template.url,
       TF_CPP_MIN_LOG_LEVEL: '2',
       PARAFFIN_LOG_LEVEL: process.env['PARAFFIN_LOG_LEVEL'] ?? 'error',
@@ -77,6 +89,7 @@ async function runTests(): Promise<boolean> {
     ];
     return (await run('tests', [...args, ...files], env)) && arePromisesVerified(files, report);
   } finally {
+    await s3?.stop();
     await template.stop();
     rmSync(reportDir, { recursive: true });
   }

@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, readFile, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, readdir, stat, truncate, writeFile } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
@@ -15,6 +15,8 @@ import { z } from 'zod';
 import { createProgram } from '../../src/cli/program.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
+import { artifactVariables } from '../support/artifact-place.ts';
+import { nameOf } from '../support/artifact-stage.ts';
 import { eventually } from '../support/eventually.ts';
 import { childrenOf, isAlive } from '../support/processes.ts';
 import type { TestServer } from '../support/server.ts';
@@ -676,16 +678,9 @@ describe('from images to weights', () => {
       .object({ data: z.object({ node: z.object({ shards: z.array(z.object({ sha256: z.string() })) }) }) })
       .parse(asked).data.node;
     const sha256 = shards[0]?.sha256 ?? '';
-    const files = (
-      await readdir(path.join(server.folder, 'artifacts'), { recursive: true, withFileTypes: true })
-    ).filter((entry) => entry.isFile() && entry.name.includes(sha256.slice(4)));
-    const [stored] = files;
-    assert.ok(stored !== undefined, `Where is ${sha256}?`);
-    const at = path.join(stored.parentPath, stored.name);
-    const bytes = await readFile(at);
+    const bytes = await server.stored.read(nameOf(sha256));
     bytes[600] = (bytes[600] ?? 0) ^ 1;
-    await rm(at, { force: true });
-    await writeFile(at, bytes);
+    await server.stored.write(nameOf(sha256), bytes);
     const { code, stdout } = await paraffin(['datasets', 'verify', 'desk-tissue']);
     assert.equal(code, 3);
     assert.match(stdout, new RegExp(sha256));
@@ -697,6 +692,7 @@ describe('worker', () => {
     const second = start(['worker'], {
       PARAFFIN_DATABASE_URL: registry.database.url,
       PARAFFIN_DATA_DIR: server.folder,
+      ...artifactVariables(server.folder),
       PARAFFIN_LOG_LEVEL: 'info',
     });
     await eventually('the worker', () => /the worker waits for runs/.exec(second.output.stderr) ?? undefined, RUN_MS);

@@ -8,6 +8,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
+import { artifactVariables } from '../support/artifact-place.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 /** The parts of the project's folder that the tour uses; it creates everything else, in a folder that is deleted. */
@@ -22,6 +23,7 @@ test('every line of the tour works when pasted', { timeout: 280_000 }, async () 
     env: {
       ...process.env,
       PARAFFIN_DATA_DIR: path.join(folder, '.paraffin'),
+      ...artifactVariables(path.join(folder, '.paraffin')),
       PARAFFIN_PORT: '0',
       PARAFFIN_LOG_LEVEL: 'error',
     },

@@ -15,6 +15,7 @@ import { WebSocket } from 'ws';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
+import { artifactVariables } from '../support/artifact-place.ts';
 import { at, listAt } from '../support/catalogue.ts';
 import { eventually } from '../support/eventually.ts';
 import { familyOf, isAlive, processGroupOf } from '../support/processes.ts';
@@ -43,6 +44,7 @@ async function start(): Promise<Program> {
     cwd: ROOT,
     env: childEnvironment({
       PARAFFIN_DATA_DIR: dataDir(),
+      ...artifactVariables(dataDir()),
       PARAFFIN_PORT: '0',
       PARAFFIN_HOST: '127.0.0.1',
       PARAFFIN_IMPORT_ROOTS: path.join(base, 'images'),
@@ -442,7 +444,10 @@ describe('a folder of images becomes an encoder', () => {
   test('a second program on the same folder is refused, and the first one continues', async () => {
     const second = spawn(process.execPath, ['src/cli/main.ts', 'serve'], {
       cwd: ROOT,
-      env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir(), PARAFFIN_PORT: '0', PARAFFIN_DATABASE_URL: '' }),
+      env: childEnvironment({
+        ...{ PARAFFIN_DATA_DIR: dataDir(), PARAFFIN_PORT: '0', PARAFFIN_DATABASE_URL: '' },
+        ...artifactVariables(dataDir()),
+      }),
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     let words = '';

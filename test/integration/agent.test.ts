@@ -18,6 +18,8 @@ import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { writeBackup } from '../../src/platform/backup.ts';
 import { openDatabase } from '../../src/platform/db.ts';
 import { startPostgres } from '../../src/platform/postgres.ts';
+import { artifactPlaceOf, artifactVariables } from '../support/artifact-place.ts';
+import { rawFilesOf } from '../support/artifact-stage.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import {
@@ -151,7 +153,7 @@ async function outcomeOf(runId: string): Promise<Outcome> {
   const [series] = await registry.runs.metrics(ADMIN, runId, ['loss']);
   const checkpoints = await database.db.checkpoint.findMany({ where: { sourceRunId: runId } });
   assert.equal(checkpoints.length, 1, 'exactly one checkpoint');
-  const bytes = await openArtifactStore(path.join(dataDir, 'artifacts')).read(checkpoints[0]?.sha256 ?? '');
+  const bytes = await openArtifactStore(artifactPlaceOf(dataDir)).read(checkpoints[0]?.sha256 ?? '');
   const hash = createHash('sha256');
   for (const { name, data } of readSafetensors(bytes).tensors)
     hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
@@ -187,10 +189,9 @@ test('an import seals a version, and leaves no temporary file', async () => {
 /** A run ends slightly before its process and its folder disappear. */
 async function noTemporaryFiles(): Promise<void> {
   await eventually('temporary files to be gone', async () => {
-    const lists = [path.join(dataDir, 'artifacts', 'tmp'), path.join(dataDir, 'work')].map((folder) =>
-      readdir(folder).catch(() => []),
-    );
-    return (await Promise.all(lists)).flat().length === 0 ? true : undefined;
+    const unfinished = (await rawFilesOf(artifactPlaceOf(dataDir)).names()).filter((name) => name.startsWith('tmp/'));
+    const work = await readdir(path.join(dataDir, 'work')).catch(() => []);
+    return unfinished.length + work.length === 0 ? true : undefined;
   });
 }
 
@@ -243,7 +244,7 @@ test('a training that is killed between two saved states reaches the same losses
   backup = { file: path.join(base, 'meanwhile.tar'), runId: run.id };
   const { damaged } = await writeBackup({
     databaseUrl: database.url,
-    store: openArtifactStore(path.join(dataDir, 'artifacts')),
+    store: openArtifactStore(artifactPlaceOf(dataDir)),
     file: backup.file,
     program: '1.0.0',
   });
@@ -268,14 +269,14 @@ test('a backup taken during a training is complete after a restore, where the ru
   const elsewhere = path.join(base, 'elsewhere');
   await promisify(execFile)(process.execPath, ['src/cli/main.ts', 'restore', file, '--data-dir', elsewhere], {
     cwd: path.resolve(import.meta.dirname, '../..'),
-    env: childEnvironment({ PARAFFIN_DATABASE_URL: '' }),
+    env: childEnvironment({ PARAFFIN_DATABASE_URL: '', ...artifactVariables(elsewhere) }),
   });
   const postgres = await startPostgres(path.join(elsewhere, 'postgres'));
   const db = openDatabase(postgres.url);
   try {
     const { checked, damaged: broken } = await checkArtifacts({
       db,
-      store: openArtifactStore(path.join(elsewhere, 'artifacts')),
+      store: openArtifactStore(artifactPlaceOf(elsewhere)),
       onProgress: () => undefined,
     });
     assert.ok(checked.count > 0);
@@ -511,7 +512,7 @@ test('a training that diverges fails with what to do', async () => {
 
 /** An encoder whose weights are finite, but whose embeddings are beyond float32. */
 async function registerExplosive(): Promise<string> {
-  const store = openArtifactStore(path.join(dataDir, 'artifacts'));
+  const store = openArtifactStore(artifactPlaceOf(dataDir));
   const source = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
   const { tensors } = readSafetensors(await store.read(source.sha256 ?? ''));
   const explosive = tensors.map((tensor) =>

@@ -4,15 +4,22 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { afterEach, describe, test } from 'node:test';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import { afterEach, beforeEach, describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { openS3Store, type ArtifactStore, type S3Place } from '../../src/platform/artifact-store/index.ts';
 import { nameOf, useS3 } from '../support/artifact-stage.ts';
 import type { Fault, SeenRequest } from '../support/s3-proxy.ts';
 import { getRaw, keysBelow, putRaw, unfinishedUploads } from '../support/s3-server.ts';
+import { temporaryFolder } from '../support/shards.ts';
 
 const s3 = useS3();
+beforeEach(() => {
+  s3().proxy.checksUploads = true;
+});
 afterEach(() => {
   s3().proxy.fault = () => undefined;
 });
@@ -69,18 +76,22 @@ describe('an upload', () => {
     { kind: 'LOST_ANSWER' },
     { kind: 'WRONG_REQUEST_BYTES' },
   ];
-  for (const [what, bytes] of [
-    ['of one part', SMALL],
-    ['of several parts', LARGE],
+  for (const [what, bytes, sourceOf, checksUploads] of [
+    ['of one part', SMALL, () => SMALL, true],
+    ['of several parts', LARGE, () => LARGE, true],
+    ['of a stream', LARGE, () => Readable.from([LARGE]), true],
+    ['of one part to a store that checks nothing', SMALL, () => SMALL, false],
+    ['of several parts to a store that checks nothing', LARGE, () => LARGE, false],
   ] as const) {
     for (const fault of faults) {
       test(`${what} with ${fault.kind} at any of its requests stores what was sent or nothing`, async () => {
+        s3().proxy.checksUploads = checksUploads;
         const { store, place } = await openProbed();
-        const requestCount = (await requestsOf(() => store.put(bytes))).length;
+        const requestCount = (await requestsOf(() => store.put(sourceOf()))).length;
         await store.delete(sha256Of(bytes), FAR_FUTURE);
         for (let index = 0; index < requestCount; index += 1) {
           faultAt(index, fault);
-          const stored = await store.put(bytes).catch((error: unknown) => {
+          const stored = await store.put(sourceOf()).catch((error: unknown) => {
             assert.ok(isStoreError(error), `at request ${index}: ${String(error)}`);
             return undefined;
           });
@@ -130,15 +141,84 @@ describe('an upload', () => {
     assert.deepEqual(await keysBelow(s3().server, place.prefix), []);
   });
 
-  test('is not published when the store dropped a part of it', async () => {
+  for (const [what, sourceOf, folder] of [
+    ['a buffer', () => LARGE, '/sha256/'],
+    ['a stream', () => Readable.from([LARGE]), '/tmp/'],
+  ] as const)
+    test(`of ${what} is not kept when the store dropped a part of it`, async () => {
+      const { store, place } = await openProbed();
+      s3().proxy.fault = async ({ method, path, query }) => {
+        if (method === 'HEAD' && path.includes(folder) && query.size === 0)
+          await putRaw(s3().server, path.slice(place.bucket.length + 1), LARGE.subarray(0, 4_000_000));
+        return undefined;
+      };
+      await assert.rejects(store.put(sourceOf()), {
+        code: 'STORE_UNREACHABLE',
+        message: /which was therefore not published/,
+      });
+      s3().proxy.fault = () => undefined;
+      assert.deepEqual(await keysBelow(s3().server, place.prefix), []);
+    });
+
+  test('of a file sends each byte once; a file that changes while it is stored is refused, or ends too early', async (context) => {
     const { store, place } = await openProbed();
-    s3().proxy.fault = async ({ method, path, query }) => {
-      if (method === 'HEAD' && path.includes('/tmp/') && query.size === 0)
-        await putRaw(s3().server, path.slice(place.bucket.length + 1), LARGE.subarray(0, 4_000_000));
-      return undefined;
-    };
-    await assert.rejects(store.put(LARGE), { code: 'STORE_UNREACHABLE', message: /which was therefore not published/ });
+    const file = path.join(await temporaryFolder(context), 'weights');
+    await writeFile(file, LARGE);
+    const requests = await requestsOf(async () =>
+      assert.deepEqual(await store.put({ file }), { sha256: LARGE_SHA256, byteSize: LARGE.length }),
+    );
+    assert.ok((await store.read(LARGE_SHA256)).equals(LARGE));
+    assert.ok(!requests.some(({ headers }) => headers['x-amz-copy-source'] !== undefined), 'the store copies nothing');
+    const parts = requests.filter(({ method, query }) => method === 'PUT' && query.has('partNumber'));
+    assert.deepEqual(
+      parts.reduce((sum, { headers }) => sum + Number(headers['content-length']), 0),
+      LARGE.length,
+    );
+    await store.delete(LARGE_SHA256, FAR_FUTURE);
+    // The name is known when the upload begins; then the file becomes another one.
+    for (const [changed, message] of [
+      [Buffer.alloc(LARGE.length, 7), /received other bytes than were sent/],
+      [LARGE.subarray(0, 9_000_000), /has become shorter while it was stored/],
+    ] as const) {
+      await writeFile(file, LARGE);
+      s3().proxy.fault = async ({ method, query }) => {
+        if (method === 'POST' && query.has('uploads')) await writeFile(file, changed);
+        return undefined;
+      };
+      await assert.rejects(store.put({ file }), { message });
+      s3().proxy.fault = () => undefined;
+      assert.deepEqual(await keysBelow(s3().server, place.prefix), [], 'nothing is left');
+    }
+  });
+
+  test('that was killed is found by its note, although the store does not list it', async () => {
+    const { store, place } = await openProbed();
+    // The process ends after the first part: it neither completes nor aborts.
+    const gone = new Promise<void>((resolve) => {
+      s3().proxy.fault = ({ method, query }) => {
+        if (method !== 'PUT' || query.get('partNumber') !== '2') return undefined;
+        resolve();
+        return { kind: 'SILENCE' };
+      };
+    });
+    const abandoned = store.put(LARGE);
+    abandoned.catch(() => undefined);
+    await gone;
+    const [note = ''] = await keysBelow(s3().server, place.prefix);
+    assert.match(note, /^tmp\/test\/.*\.upload$/);
     s3().proxy.fault = () => undefined;
+    const cleaner = openS3Store(place, { writer: 'another' });
+    assert.deepEqual(await cleaner.upkeep.unfinishedWriters(), ['test']);
+    const requests = await requestsOf(() => cleaner.upkeep.removeUnfinished('test'));
+    assert.ok(
+      requests.some(
+        ({ method, path: key, query }) =>
+          method === 'DELETE' &&
+          query.has('uploadId') &&
+          key === `${place.bucket}/${place.prefix}/${nameOf(LARGE_SHA256)}`,
+      ),
+      'the upload is aborted',
+    );
     assert.deepEqual(await keysBelow(s3().server, place.prefix), []);
   });
 });

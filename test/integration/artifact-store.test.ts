@@ -1,7 +1,7 @@
 /** The artifact store on a real disk and in a bucket: the same promises on both. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { stat } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { describe, test, type TestContext } from 'node:test';
@@ -39,6 +39,9 @@ for (const kind of STORE_KINDS) {
         const expected = { sha256, byteSize: BYTES.length };
         assert.deepEqual(await stage.store.put(BYTES), expected);
         assert.deepEqual(await stage.store.put(Readable.from([BYTES.subarray(0, 5), BYTES.subarray(5)])), expected);
+        const file = path.join(await temporaryFolder(context), 'weights');
+        await writeFile(file, BYTES);
+        assert.deepEqual(await stage.store.put({ file }), expected);
         assert.deepEqual(await stage.names(), [nameOf(sha256)], 'the same bytes are one file');
         assert.deepEqual(await stage.store.read(sha256), BYTES);
         assert.equal((await stage.store.stat(sha256))?.byteSize, BYTES.length);

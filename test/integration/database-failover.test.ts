@@ -19,6 +19,7 @@ import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../../src/platf
 import { startPostgres, type PostgresServer } from '../../src/platform/postgres.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
+import { artifactPlaceOf } from '../support/artifact-place.ts';
 import { at } from '../support/catalogue.ts';
 import { makeRun } from '../support/checkpoints.ts';
 import type { TestDatabase } from '../support/database.ts';
@@ -194,7 +195,7 @@ async function outcomeOf(runId: string): Promise<object> {
   const [series] = await registry.runs.metrics(ADMIN, runId, ['loss']);
   const checkpoints = await database.db.checkpoint.findMany({ where: { sourceRunId: runId } });
   assert.equal(checkpoints.length, 1, 'exactly one checkpoint');
-  const bytes = await openArtifactStore(path.join(base, 'data', 'artifacts')).read(checkpoints[0]?.sha256 ?? '');
+  const bytes = await openArtifactStore(artifactPlaceOf(path.join(base, 'data'))).read(checkpoints[0]?.sha256 ?? '');
   const hash = createHash('sha256');
   for (const { name, data } of readSafetensors(bytes).tensors)
     hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));

@@ -3,12 +3,14 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, open, readFile, readdir, readlink, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, readlink, rm, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
+import { nameOf } from '../support/artifact-stage.ts';
+import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { at } from '../support/catalogue.ts';
 import { makeRun, newCheckpoint } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -187,15 +189,15 @@ describe('missing downloads', () => {
   test('bytes that are gone from the disk, or cut short', async () => {
     const { sha256 } = await server.store.put(Buffer.from('soon gone'));
     const id = await register(sha256, 9);
-    await truncate(server.store.pathOf(sha256), 4);
+    await server.stored.write(nameOf(sha256), 'soon');
     const short = await fetch(`${server.url}/checkpoints/${id}/download`);
     assert.deepEqual(
       [short.status, at(await short.json(), 'code'), short.headers.get('etag')],
       [500, 'ARTIFACT_CORRUPT', null],
     );
     await server.store.put(Buffer.from('soon gone'));
-    await rm(server.store.pathOf(sha256));
-    await rm(path.join(server.folder, 'artifacts', 'quarantine', sha256));
+    await server.stored.erase(nameOf(sha256));
+    await server.stored.erase(`quarantine/${sha256}`);
     const gone = await fetch(`${server.url}/checkpoints/${id}/download`);
     assert.deepEqual([gone.status, at(await gone.json(), 'code')], [404, 'ARTIFACT_NOT_FOUND']);
   });
@@ -207,9 +209,9 @@ describe('missing downloads', () => {
     before(async () => {
       sha256 = (await server.store.put(Buffer.alloc(size, 'sound'))).sha256;
       id = await register(sha256, size);
-      const file = await open(server.store.pathOf(sha256), 'r+');
-      await file.write('X', 10);
-      await file.close();
+      const bytes = Buffer.alloc(size, 'sound');
+      bytes.write('X', 10);
+      await server.stored.write(nameOf(sha256), bytes);
     });
 
     test('are never delivered as complete: the response breaks off before its announced end', async () => {
@@ -347,15 +349,27 @@ describe('embeddings', () => {
 });
 
 describe('a client that disconnects', () => {
+  /** A file can be seen to be open, so these bytes are in a folder, also when the other tests use a bucket. */
+  let files: LocalArtifactStore;
+  let sending: TestServer;
+
+  before(async () => {
+    files = openArtifactStore(path.join(server.folder, 'seen'));
+    await files.put(BYTES);
+    sending = await startTestServer(database, { stallTimeoutMs: STALL_TIMEOUT_MS, artifacts: files });
+  });
+  after(() => sending.close());
+
   /** How many descriptors of this process point at the stored file. */
   async function openCount(): Promise<number> {
     const names = await readdir('/proc/self/fd');
     const targets = await Promise.all(names.map((name) => readlink(`/proc/self/fd/${name}`).catch(() => '')));
-    return targets.filter((target) => target === server.store.pathOf(SHA256)).length;
+    return targets.filter((target) => target === files.pathOf(SHA256)).length;
   }
 
   async function begin(): Promise<ReturnType<typeof connect>> {
-    const { port, host, pathname } = new URL(address);
+    const { port, host } = new URL(sending.url);
+    const { pathname } = new URL(address);
     const socket = connect(Number(port), '127.0.0.1');
     await once(socket, 'connect');
     socket.write(`GET ${pathname} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
@@ -383,8 +397,8 @@ describe('a client that disconnects', () => {
 
   test('does not affect others', async () => {
     const socket = await begin();
-    const { bytes } = await get();
-    assert.ok(bytes.equals(BYTES));
+    const response = await fetch(`${sending.url}${new URL(address).pathname}`);
+    assert.ok(Buffer.from(await response.arrayBuffer()).equals(BYTES));
     socket.destroy();
     await released();
   });

@@ -24,7 +24,7 @@ let config: EmbeddingTaskConfig;
 before(async () => {
   database = await openTestDatabase();
   runner = await createTaskRunner(database);
-  registry = await openTestRegistry(database, [runner.base], path.join(runner.base, 'artifacts'));
+  registry = await openTestRegistry(database, [runner.base], runner.base);
   const images = path.join(runner.base, 'images');
   await drawTissue({ outDir: images, imagesPerLabel: IMAGE_COUNT / 4, imageSizePx: 32, seed: 3, groups: 4 });
   const { id: datasetId } = await database.db.dataset.create({

@@ -30,7 +30,7 @@ let checkpointId = '';
 before(async () => {
   database = await openTestDatabase();
   runner = await createTaskRunner(database);
-  registry = await openTestRegistry(database, [runner.base], path.join(runner.base, 'artifacts'));
+  registry = await openTestRegistry(database, [runner.base], runner.base);
   const images = path.join(runner.base, 'images');
   await drawTissue({ outDir: images, imagesPerLabel: 8, imageSizePx: 48, seed: 3, groups: 4 });
   const dataset = await database.db.dataset.create({

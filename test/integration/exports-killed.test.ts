@@ -58,7 +58,7 @@ const startServer = (): Promise<ServerProcess> =>
   startServerProcess({
     dataDir,
     databaseUrl: database.url,
-    env: { PARAFFIN_LOG_LEVEL: 'fatal' },
+    env: { PARAFFIN_LOG_LEVEL: 'fatal', PARAFFIN_ARTIFACTS_URL: '' },
   });
 
 /**

@@ -6,6 +6,7 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { fillGroupCounts } from '../../src/modules/datasets/index.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store/index.ts';
+import { artifactPlaceOf } from '../support/artifact-place.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
 let database: TestDatabase;
@@ -15,7 +16,7 @@ let store: ArtifactStore;
 before(async () => {
   database = await openTestDatabase();
   folder = await mkdtemp(path.join(tmpdir(), 'paraffin-group-counts-'));
-  store = openArtifactStore(folder);
+  store = openArtifactStore(artifactPlaceOf(folder));
 });
 after(async () => {
   await database.close();

@@ -1,6 +1,6 @@
 /** An import as a run: real database, real ledger, real files. */
 import assert from 'node:assert/strict';
-import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
@@ -53,10 +53,6 @@ async function versionsOf(runId: string): Promise<number> {
 
 const reportOf = (runId: string): Promise<ImportReportRecord | null> =>
   createRunLoaders(database.db).importReport.load(runId);
-
-async function filesBelow(folder: string): Promise<string[]> {
-  return (await readdir(folder, { recursive: true })).sort();
-}
 
 test('a folder becomes a sealed version that a training can use, and its run SUCCEEDED', async () => {
   const run = await launch({});
@@ -131,12 +127,12 @@ test('a dry run gives the report of an import, and stores only its list of issue
       data: { slug: 'dry-run', name: 'Dry run', imageKind: 'PATCH', synthetic: true },
     })
   ).id;
-  const stored = await filesBelow(path.join(base, 'artifacts'));
+  const stored = await runner.stored.names();
   const dry = await launch({ datasetId: id, path: folder, dryRun: true });
   await dry.execute();
   assert.equal(await versionsOf(dry.runId), 0);
   const listed = (await reportOf(dry.runId))?.issueList?.sha256 ?? '';
-  const storedSince = (await filesBelow(path.join(base, 'artifacts'))).filter((name) => !stored.includes(name));
+  const storedSince = (await runner.stored.names()).filter((name) => !stored.includes(name));
   assert.deepEqual(
     storedSince.filter((name) => path.basename(name).length === 64).map((name) => path.basename(name)),
     [listed],

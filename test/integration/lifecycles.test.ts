@@ -1,9 +1,7 @@
 /** What goes with what: states with their run's progress, embedding sets with their version and checkpoint. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { utimes } from 'node:fs/promises';
-import path from 'node:path';
-import { after, before, beforeEach, describe, test } from 'node:test';
+import { after, beforeEach, describe, test } from 'node:test';
 import {
   collectGarbage,
   sweepReplaced,
@@ -13,7 +11,8 @@ import {
 import { dropSetsWithoutOwner } from '../../src/modules/embeddings/index.ts';
 import { dropSupersededStates } from '../../src/modules/runs/index.ts';
 import { withStoredBytesLock } from '../../src/platform/advisory-lock.ts';
-import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
+import { artifactPlaceOf } from '../support/artifact-place.ts';
+import { openPlaceStage } from '../support/artifact-stage.ts';
 import { ADMIN } from '../support/registry.ts';
 import { FAULT, openRunStage } from '../support/run-stage.ts';
 
@@ -23,12 +22,13 @@ const CUTOFF = new Date('2021-01-01T00:00:00Z');
 const fixture = await openRunStage();
 const { database, registry, claim } = fixture;
 const { db, transact } = database;
-let store: LocalArtifactStore;
+const stage = await openPlaceStage(artifactPlaceOf(fixture.base));
+const { store } = stage;
 
-before(() => {
-  store = openArtifactStore(path.join(fixture.base, 'artifacts'));
+after(async () => {
+  await stage.close();
+  await fixture.close();
 });
-after(() => fixture.close());
 beforeEach(async () => {
   await fixture.emptyQueue();
   await db.trainingState.deleteMany();
@@ -38,7 +38,7 @@ beforeEach(async () => {
 /** Bytes that were stored and recorded long ago. */
 async function recorded(text: string, mediaType = 'text/plain'): Promise<{ sha256: string; byteSize: number }> {
   const stored = await store.put(Buffer.from(text));
-  await utimes(store.pathOf(stored.sha256), OLD, OLD);
+  await stage.setWrittenAt(stored.sha256, OLD);
   await db.artifact.upsert({
     where: { sha256: stored.sha256 },
     create: { ...stored, mediaType, recordedAt: OLD },

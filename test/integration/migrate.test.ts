@@ -10,6 +10,7 @@ import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { readBackup, readBackupHead } from '../../src/platform/backup.ts';
 import { backUpBeforeUpgrade } from '../../src/platform/upgrade-backup.ts';
 import { applyMigrations, readMigrations, MigrationError, type Migration } from '../../src/platform/migrate.ts';
+import { artifactPlaceOf } from '../support/artifact-place.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
 let shared: TestDatabase;
@@ -202,7 +203,7 @@ describe('before the first change', () => {
     await readBackup({
       file: kept[0] ?? '',
       databaseUrl: fresh,
-      store: openArtifactStore(path.join(folder, 'artifacts')),
+      store: openArtifactStore(artifactPlaceOf(folder)),
       migrations: real,
     });
     assert.deepEqual(await ask(fresh, 'SELECT slug FROM "Model"'), [{ slug: 'kept' }]);

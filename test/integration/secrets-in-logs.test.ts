@@ -9,6 +9,7 @@ import { pino } from 'pino';
 import { WebSocket } from 'ws';
 import { startApp, type App } from '../../src/app.ts';
 import { readEnvironment } from '../../src/env.ts';
+import { artifactVariables } from '../support/artifact-place.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
@@ -23,6 +24,7 @@ before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'paraffin-logs-'));
   const env = readEnvironment({
     PARAFFIN_DATA_DIR: folder,
+    ...artifactVariables(folder),
     PARAFFIN_PORT: '0',
     PARAFFIN_DATABASE_URL: database.url,
     PARAFFIN_WORKER: 'false',

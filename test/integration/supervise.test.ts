@@ -7,6 +7,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { test, type TestContext } from 'node:test';
 import { childEnvironment } from '../../src/env.ts';
+import { artifactVariables } from '../support/artifact-place.ts';
 import { eventually } from '../support/eventually.ts';
 import { childrenOf, isAlive } from '../support/processes.ts';
 import { temporaryFolder } from '../support/shards.ts';
@@ -30,6 +31,7 @@ async function start(context: TestContext): Promise<Supervised> {
     env: childEnvironment({
       PARAFFIN_DATABASE_URL: '',
       PARAFFIN_DATA_DIR: dataDir,
+      ...artifactVariables(dataDir),
       PARAFFIN_PORT: '0',
       PARAFFIN_WORKER: 'false',
       PARAFFIN_LOG_LEVEL: 'fatal',

@@ -2,23 +2,31 @@
 import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, type TestContext } from 'node:test';
-import { openArtifactStore, openS3Store, type ArtifactStore } from '../../src/platform/artifact-store/index.ts';
+import {
+  openArtifactStore,
+  type ArtifactPlace,
+  type ArtifactStore,
+  type S3Place,
+} from '../../src/platform/artifact-store/index.ts';
 import { startS3Proxy, type S3Proxy } from './s3-proxy.ts';
-import { deleteRaw, getRaw, keysBelow, putRaw, startS3Server, type S3Server } from './s3-server.ts';
+import { bucketClient, deleteRaw, getRaw, keysBelow, putRaw, startS3Server, type S3Server } from './s3-server.ts';
 import { temporaryFolder } from './shards.ts';
 
 export const STORE_KINDS = ['folder', 'bucket'] as const;
 export type StoreKind = (typeof STORE_KINDS)[number];
 
-export interface StoreStage {
-  readonly store: ArtifactStore;
-  /** The same store, as another process opens it. */
-  another(writer?: string): ArtifactStore;
-  /** The names of all files or objects, relative to the root of the store. */
+/** The files of a folder, or the objects of a bucket. Names are relative to the root of the store. */
+export interface RawFiles {
   names(): Promise<string[]>;
   read(name: string): Promise<Buffer>;
   write(name: string, bytes: Uint8Array | string): Promise<void>;
   erase(name: string): Promise<void>;
+}
+
+export interface StoreStage extends RawFiles {
+  readonly store: ArtifactStore;
+  /** The same store, as another process opens it. */
+  another(writer?: string): ArtifactStore;
   /** Makes an artifact look as if it had been written at another time, until it is written again. */
   setWrittenAt(sha256: string, writtenAt: Date): Promise<void>;
 }
@@ -50,41 +58,63 @@ export function useS3(): () => S3Stage {
 }
 
 export async function openStoreStage(kind: StoreKind, context: TestContext, s3: () => S3Stage): Promise<StoreStage> {
-  return kind === 'folder' ? folderStage(await temporaryFolder(context)) : bucketStage(s3());
+  if (kind === 'folder') return folderStage(await temporaryFolder(context));
+  const { server, proxy } = s3();
+  return bucketStage(server.newPlace(), proxy);
+}
+
+/** The store of a registry of the tests, of the kind with which the test command runs. The caller closes it. */
+export async function openPlaceStage(place: ArtifactPlace): Promise<StoreStage & { close(): Promise<void> }> {
+  if (typeof place === 'string') return { ...folderStage(place), close: () => Promise.resolve() };
+  const proxy = await startS3Proxy(place.endpoint ?? '');
+  return { ...bucketStage(place, proxy), close: () => proxy.close() };
+}
+
+export function rawFilesOf(place: ArtifactPlace): RawFiles {
+  if (typeof place !== 'string') {
+    const bucket = { bucket: place.bucket, client: bucketClient(place) };
+    const keyOf = (name: string): string => `${place.prefix}/${name}`;
+    return {
+      names: async () => (await keysBelow(bucket, place.prefix)).sort(),
+      read: (name) => getRaw(bucket, keyOf(name)),
+      write: (name, bytes) => putRaw(bucket, keyOf(name), Buffer.from(bytes)),
+      erase: (name) => deleteRaw(bucket, keyOf(name)),
+    };
+  }
+  return {
+    names: async () => {
+      const entries = await readdir(place, { recursive: true, withFileTypes: true });
+      return entries
+        .filter((entry) => entry.isFile())
+        .map((entry) => path.relative(place, path.join(entry.parentPath, entry.name)))
+        .sort();
+    },
+    read: (name) => readFile(path.join(place, name)),
+    write: async (name, bytes) => {
+      await mkdir(path.dirname(path.join(place, name)), { recursive: true });
+      await writeFile(path.join(place, name), bytes);
+    },
+    erase: (name) => rm(path.join(place, name)),
+  };
 }
 
 function folderStage(folder: string): StoreStage {
   return {
+    ...rawFilesOf(folder),
     store: openArtifactStore(folder),
     another: (writer) => openArtifactStore(folder, writer),
-    names: async () => {
-      const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-      return entries
-        .filter((entry) => entry.isFile())
-        .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)))
-        .sort();
-    },
-    read: (name) => readFile(path.join(folder, name)),
-    write: async (name, bytes) => {
-      await mkdir(path.dirname(path.join(folder, name)), { recursive: true });
-      await writeFile(path.join(folder, name), bytes);
-    },
-    erase: (name) => rm(path.join(folder, name)),
     setWrittenAt: (sha256, writtenAt) => utimes(path.join(folder, nameOf(sha256)), writtenAt, writtenAt),
   };
 }
 
-function bucketStage({ server, proxy }: S3Stage): StoreStage {
-  const place = server.newPlace(proxy.endpoint);
-  const keyOf = (name: string): string => `${place.prefix}/${name}`;
+/** The store is reached through the proxy, which can report other times. */
+function bucketStage(place: S3Place, proxy: S3Proxy): StoreStage {
+  const proxied = { ...place, endpoint: proxy.endpoint };
   return {
-    store: openS3Store(place),
-    another: (writer) => openS3Store(place, writer === undefined ? {} : { writer }),
-    names: async () => (await keysBelow(server, place.prefix)).sort(),
-    read: (name) => getRaw(server, keyOf(name)),
-    write: (name, bytes) => putRaw(server, keyOf(name), Buffer.from(bytes)),
-    erase: (name) => deleteRaw(server, keyOf(name)),
+    ...rawFilesOf(place),
+    store: openArtifactStore(proxied),
+    another: (writer) => openArtifactStore(proxied, writer),
     setWrittenAt: async (sha256, writtenAt) =>
-      proxy.setWrittenAt(`${place.bucket}/${keyOf(nameOf(sha256))}`, writtenAt),
+      proxy.setWrittenAt(`${place.bucket}/${place.prefix}/${nameOf(sha256)}`, writtenAt),
   };
 }

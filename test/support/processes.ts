@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { childEnvironment } from '../../src/env.ts';
+import { artifactVariables } from './artifact-place.ts';
 
 /** Of proc_pid_stat(5): Linux reports 100 to every program. */
 const CLOCK_TICKS_PER_SECOND = 100;
@@ -98,6 +99,7 @@ export async function startTestWorker(options: {
     env: childEnvironment({
       PARAFFIN_DATABASE_URL: options.databaseUrl,
       PARAFFIN_DATA_DIR: options.dataDir,
+      ...artifactVariables(options.dataDir),
       PARAFFIN_WORKER_NAME: options.name,
       PARAFFIN_LOG_LEVEL: options.onLog === undefined ? 'fatal' : 'error',
     }),

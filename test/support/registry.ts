@@ -11,6 +11,7 @@ import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openQueue, type Queue } from '../../src/platform/queue.ts';
 import { openUploadStore } from '../../src/platform/upload-store.ts';
 import { createServices } from '../../src/services.ts';
+import { artifactPlaceOf } from './artifact-place.ts';
 import type { TestDatabase } from './database.ts';
 import { keyHolder } from './viewers.ts';
 
@@ -23,11 +24,11 @@ export interface TestRegistry extends Services {
 
 export const ADMIN: Viewer = keyHolder('ADMIN');
 
-/** @param artifactsDir default: a folder that is deleted at the end. */
+/** @param dataDir whose artifacts it uses; default: a folder that is deleted at the end. */
 export async function openTestRegistry(
   { db, transact, url }: TestDatabase,
   importRoots: readonly string[],
-  artifactsDir?: string,
+  dataDir?: string,
 ): Promise<TestRegistry> {
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-registry-'));
   const queue = await openQueue({ url, jobs: Object.values(RUN_JOBS), onError: () => undefined });
@@ -37,7 +38,7 @@ export async function openTestRegistry(
     transact,
     queue,
     announcements,
-    store: openArtifactStore(artifactsDir ?? path.join(folder, 'artifacts')),
+    store: openArtifactStore(artifactPlaceOf(dataDir ?? folder)),
     uploads: await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: 1_000_000 }),
     downloadsDir: path.join(folder, 'downloads'),
     importRoots,

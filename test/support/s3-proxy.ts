@@ -4,6 +4,8 @@
  */
 import { createServer, request as sendRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import type { Writable } from 'node:stream';
+import { crc32 } from 'node:zlib';
 
 export interface SeenRequest {
   readonly method: string;
@@ -34,6 +36,8 @@ export interface S3Proxy {
   readonly endpoint: string;
   /** Called for every request, which waits for it; the fault to make, if any. */
   fault: (request: SeenRequest) => Fault | undefined | Promise<Fault | undefined>;
+  /** Whether it refuses bodies that do not match their CRC-32, as most stores do; the emulator ignores it. */
+  checksUploads: boolean;
   /** All requests since the start. */
   readonly seen: readonly SeenRequest[];
   /** From now on, and until it is written again, the store reports this object as written at another time. */
@@ -46,7 +50,7 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
   const seen: SeenRequest[] = [];
   const writtenAt = new Map<string, Date>();
   const noFault: S3Proxy['fault'] = () => undefined;
-  const proxy = { fault: noFault };
+  const proxy = { fault: noFault, checksUploads: false };
 
   const handle = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const url = new URL(request.url ?? '/', target);
@@ -57,15 +61,7 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
     const fault = await proxy.fault(described);
     if (fault?.kind === 'ERROR') {
       request.resume();
-      response.writeHead(fault.status, {
-        'content-type': 'application/xml',
-        ...(fault.serverTime === undefined ? {} : { date: fault.serverTime.toUTCString() }),
-      });
-      response.end(
-        method === 'HEAD'
-          ? undefined
-          : `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${fault.code}</Code><Message>made by a test</Message></Error>`,
-      );
+      sendError(response, method, fault);
       return;
     }
     if (fault?.kind === 'SILENCE') {
@@ -78,6 +74,8 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
       upstream.once('error', reject);
     });
     answered.catch(() => undefined);
+    const expected = proxy.checksUploads ? headers['x-amz-checksum-crc32'] : undefined;
+    const held: Buffer[] = [];
     let sent = 0;
     for await (const chunk of request) {
       const bytes: Buffer = chunk;
@@ -87,14 +85,17 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
         response.destroy();
         return;
       }
-      if (!upstream.write(fault?.kind === 'WRONG_REQUEST_BYTES' && sent === 0 ? changed(bytes) : bytes))
-        await new Promise<void>((resolve) => {
-          upstream.once('drain', resolve);
-          upstream.once('error', () => resolve());
-        });
+      const passed = fault?.kind === 'WRONG_REQUEST_BYTES' && sent === 0 ? changed(bytes) : bytes;
+      if (expected !== undefined) held.push(passed);
+      else if (!upstream.write(passed)) await drainedOrClosed(upstream);
       sent += bytes.length;
     }
-    upstream.end();
+    if (expected !== undefined && expected !== base64Of(held.reduce((sum, bytes) => crc32(bytes, sum), 0))) {
+      upstream.destroy();
+      sendError(response, method, { status: 400, code: 'BadDigest' });
+      return;
+    }
+    upstream.end(Buffer.concat(held));
     const answer = await answered;
     if ((answer.statusCode ?? 500) < 300 && (method === 'PUT' || method === 'DELETE')) writtenAt.delete(path);
     if (fault?.kind === 'LOST_ANSWER') {
@@ -118,6 +119,38 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
       await new Promise((resolve) => server.close(resolve));
     },
   });
+}
+
+async function drainedOrClosed(stream: Writable): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const done = (): void => {
+      for (const name of ['drain', 'close', 'error']) stream.off(name, done);
+      resolve();
+    };
+    for (const name of ['drain', 'close', 'error']) stream.on(name, done);
+  });
+}
+
+function sendError(
+  response: ServerResponse,
+  method: string,
+  { status, code, serverTime }: { readonly status: number; readonly code: string; readonly serverTime?: Date },
+): void {
+  response.writeHead(status, {
+    'content-type': 'application/xml',
+    ...(serverTime === undefined ? {} : { date: serverTime.toUTCString() }),
+  });
+  response.end(
+    method === 'HEAD'
+      ? undefined
+      : `<?xml version="1.0" encoding="UTF-8"?><Error><Code>${code}</Code><Message>made by a test</Message></Error>`,
+  );
+}
+
+function base64Of(checksum: number): string {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(checksum);
+  return bytes.toString('base64');
 }
 
 function addressOf(address: AddressInfo | string | null): AddressInfo {
@@ -169,11 +202,7 @@ async function passBack(
     }
     const passed = fault?.kind === 'WRONG_ANSWER_BYTES' && sent === 0 ? changed(bytes) : bytes;
     sent += bytes.length;
-    if (!response.write(passed))
-      await new Promise<void>((resolve) => {
-        response.once('drain', resolve);
-        response.once('close', resolve);
-      });
+    if (!response.write(passed)) await drainedOrClosed(response);
   }
   response.end();
 }

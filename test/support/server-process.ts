@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { childEnvironment } from '../../src/env.ts';
+import { artifactVariables } from './artifact-place.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 
@@ -35,6 +36,7 @@ export async function startServerProcess({ dataDir, databaseUrl, env }: ServerPr
     cwd: ROOT,
     env: childEnvironment({
       PARAFFIN_DATA_DIR: dataDir,
+      ...artifactVariables(dataDir),
       PARAFFIN_DATABASE_URL: databaseUrl,
       PARAFFIN_PORT: '0',
       ...env,

@@ -16,10 +16,12 @@ import type { AccessService } from '../../src/modules/access/index.ts';
 import type { ExportPatience } from '../../src/modules/exports/index.ts';
 import { RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
-import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
+import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openQueue } from '../../src/platform/queue.ts';
 import { openUploadStore, type UploadStore } from '../../src/platform/upload-store.ts';
 import { createLoaders, createServices } from '../../src/services.ts';
+import { artifactPlaceOf } from './artifact-place.ts';
+import { rawFilesOf, type RawFiles } from './artifact-stage.ts';
 import type { TestDatabase } from './database.ts';
 
 export interface TestServer {
@@ -31,7 +33,9 @@ export interface TestServer {
   readonly folder: string;
   readonly access: AccessService;
   readonly services: Services;
-  readonly store: LocalArtifactStore;
+  readonly store: ArtifactStore;
+  /** What the store holds, to look at and to change behind its back. */
+  readonly stored: RawFiles;
   readonly uploads: UploadStore;
   readonly http: HttpServer;
   /** A GraphQL request over HTTP with the ADMIN key; the parsed answer. */
@@ -56,7 +60,8 @@ export async function startTestServer(
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-server-'));
   const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: () => undefined });
   const announcements = await listenForAnnouncements(databaseUrl, RUN_EVENTS_CHANNEL, () => undefined);
-  const store = openArtifactStore(path.join(folder, 'artifacts'));
+  const place = artifactPlaceOf(folder);
+  const store = openArtifactStore(place);
   const uploads = await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: MAX_UPLOAD_BYTES });
   const services = createServices({
     db,
@@ -107,6 +112,7 @@ export async function startTestServer(
     access,
     services,
     store,
+    stored: rawFilesOf(place),
     uploads,
     http,
     ask: async (query, variables = {}) => {

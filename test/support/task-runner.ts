@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createLogger } from '../../src/logger.ts';
 import { createLedger, type RunKind } from '../../src/modules/runs/index.ts';
-import { openArtifactStore, openLocalFiles, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
+import { openArtifactStore, openLocalFiles, type ArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { createTaskServices, localFileOf } from '../../workers/task-services.ts';
 import {
   TaskStopped,
@@ -14,6 +14,8 @@ import {
   type TaskContext,
   type TaskServices,
 } from '../../workers/tasks/task.ts';
+import { artifactPlaceOf } from './artifact-place.ts';
+import { rawFilesOf, type RawFiles } from './artifact-stage.ts';
 import type { TestDatabase } from './database.ts';
 
 const CACHE_BYTES = 1_000_000_000;
@@ -21,7 +23,9 @@ const CACHE_BYTES = 1_000_000_000;
 export interface TaskRunner {
   /** Deleted by `close` if the runner created it. */
   readonly base: string;
-  readonly store: LocalArtifactStore;
+  readonly store: ArtifactStore;
+  /** What the store holds, to look at and to change behind its back. */
+  readonly stored: RawFiles;
   readonly services: TaskServices;
   /** Creates a run, claims it, and returns it ready to be executed. */
   launch(task: Task, config: object, stop?: () => StopRequest): Promise<LaunchedTask>;
@@ -42,7 +46,8 @@ export interface LaunchedTask {
 export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?: string): Promise<TaskRunner> {
   const base = await realpath(dataDir ?? (await mkdtemp(path.join(tmpdir(), 'paraffin-task-'))));
   const ledger = createLedger(db, transact);
-  const store = openArtifactStore(path.join(base, 'artifacts'));
+  const place = artifactPlaceOf(base);
+  const store = openArtifactStore(place);
   const services = createTaskServices({ db, transact, store });
   const files = openLocalFiles({ store, folder: path.join(base, 'cache'), maxBytes: CACHE_BYTES });
   const claim: TaskRunner['claim'] = async (task, runId, stop = () => 'NO') => {
@@ -96,6 +101,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
   return {
     base,
     store,
+    stored: rawFilesOf(place),
     services,
     claim,
     launch: async (task, config, stop) => {

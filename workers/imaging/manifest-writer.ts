@@ -1,5 +1,4 @@
 /** Writes the manifest of a version into a file, and computes the digest of the version from the same rows. */
-import { createReadStream } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { createManifestWriter, type ManifestRow } from '../../src/formats/manifest/index.ts';
 import { createVersionDigest } from '../../src/formats/manifest/version-digest.ts';
@@ -32,7 +31,7 @@ export async function createManifestFile(filePath: string): Promise<ManifestFile
     store: async (artifacts) => {
       await writer.finish();
       await file.close();
-      return { manifest: await artifacts.put(createReadStream(filePath)), digest: digest.finish() };
+      return { manifest: await artifacts.put({ file: filePath }), digest: digest.finish() };
     },
     abandon: () => file.close(),
   };

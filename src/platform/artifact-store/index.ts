@@ -5,6 +5,7 @@ import type { S3Place } from './s3-client.ts';
 import { openS3Store, type S3ArtifactStore } from './s3.ts';
 import type { ArtifactStore } from './store.ts';
 
+export { streamOf } from './byte-source.ts';
 export { isBadSector, type LocalArtifactStore } from './local.ts';
 export type { LocalFile, LocalFiles } from './local-file.ts';
 export { openLocalFiles } from './local-files.ts';

@@ -7,10 +7,11 @@
 import { createHash, randomUUID } from 'node:crypto';
 import { link, mkdir, open, opendir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import { Readable, Transform } from 'node:stream';
+import { Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { DomainError } from '../../errors.ts';
 import { spaceGuard } from '../free-space.ts';
+import { READ_BYTES, streamOf } from './byte-source.ts';
 import {
   artifactCorrupt,
   artifactMissing,
@@ -32,8 +33,6 @@ const TEMPORARY_DIR = 'tmp';
 const QUARANTINE_DIR = 'quarantine';
 /** In the store's root; fsck and gc look at the folders beside it. */
 const IDENTITY_FILE = 'store-id';
-/** Large enough that disk and hash, not JavaScript, limit the throughput. */
-const READ_BYTES = 1024 * 1024;
 
 /** A temporary file that was not written to for this long belongs to a process that was killed. */
 const ABANDONED_MS = 3_600_000;
@@ -205,15 +204,10 @@ async function writeSynced(source: ByteSource, file: string): Promise<StoredByte
   });
   const handle = await open(file, 'wx', 0o600);
   try {
-    await pipeline(
-      source instanceof Uint8Array ? Readable.from([source]) : source,
-      spaceGuard(path.dirname(file)),
-      measure,
-      async (chunks: AsyncIterable<Buffer>) => {
-        // appendFile continues after a short write (a disk that is nearly full); write does not.
-        for await (const chunk of chunks) await handle.appendFile(chunk);
-      },
-    );
+    await pipeline(streamOf(source), spaceGuard(path.dirname(file)), measure, async (chunks: AsyncIterable<Buffer>) => {
+      // appendFile continues after a short write (a disk that is nearly full); write does not.
+      for await (const chunk of chunks) await handle.appendFile(chunk);
+    });
     await handle.sync();
   } finally {
     await handle.close();

@@ -5,9 +5,11 @@
  * The SDK (Apache-2.0) rather than signing of our own: its chain of credentials covers profiles, SSO, IMDS, ECS and
  * IRSA, renews them before they expire, and it corrects a skewed clock by the store's.
  */
-import { crc32 } from 'node:zlib';
 import { createHash } from 'node:crypto';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
 import type { Readable } from 'node:stream';
+import { crc32 } from 'node:zlib';
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -60,6 +62,14 @@ export interface ListedObject {
   readonly writtenAt: Date;
 }
 
+export interface OutgoingPart {
+  /** From 1. */
+  readonly partNumber: number;
+  readonly bytes: Uint8Array;
+  /** What `checksumOf` returned for the bytes when their sha256 was computed; default: that of the bytes now. */
+  readonly checksum?: string | undefined;
+}
+
 export interface UploadedPart {
   readonly partNumber: number;
   readonly etag: string;
@@ -87,13 +97,7 @@ export interface S3Requests {
   /** The names of the folders directly below a prefix, which ends in a slash. */
   folders(prefix: string): Promise<string[]>;
   createUpload(key: string): Promise<string>;
-  uploadPart(
-    key: string,
-    uploadId: string,
-    partNumber: number,
-    bytes: Uint8Array,
-    check: UploadCheck,
-  ): Promise<UploadedPart>;
+  uploadPart(key: string, uploadId: string, part: OutgoingPart, check: UploadCheck): Promise<UploadedPart>;
   completeUpload(key: string, uploadId: string, parts: readonly UploadedPart[]): Promise<void>;
   abortUpload(key: string, uploadId: string): Promise<void>;
   /** Multipart uploads that were begun and neither completed nor aborted. */
@@ -114,8 +118,8 @@ const ATTEMPTS_MAX = 5;
 const CONNECT_TIMEOUT_MS = 10_000;
 /** A connection without any byte for this long is given up, and the request repeated. */
 export const STALL_TIMEOUT_MS = 30_000;
-/** Above the connections that one upload and a few readers use. */
-const CONNECTIONS_MAX = 64;
+/** More than one upload and a few readers use. */
+const CONNECTIONS = { keepAlive: true, maxSockets: 64 };
 /** Amazon copies at most 5 GB in one request. */
 const COPY_BYTES_MAX = 5_000_000_000;
 const COPY_PART_BYTES = 1024 ** 3;
@@ -136,9 +140,12 @@ export function createS3Requests(place: S3Place, { stallTimeoutMs = STALL_TIMEOU
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
       socketTimeout: stallTimeoutMs,
-      httpAgent: { keepAlive: true, maxSockets: CONNECTIONS_MAX },
-      httpsAgent: { keepAlive: true, maxSockets: CONNECTIONS_MAX },
+      // Agents, not their options: the SDK opens a connection for each part of an upload if it may make agents itself.
+      httpAgent: new HttpAgent(CONNECTIONS),
+      httpsAgent: new HttpsAgent(CONNECTIONS),
     },
+    // Each part would wait for it, and a store that refuses an upload refuses its creation.
+    expectContinueHeader: false,
   });
   // Where the store checks a checksum, signing a second digest of the same bytes would only cost time.
   client.middlewareStack.add(
@@ -216,7 +223,7 @@ export function createS3Requests(place: S3Place, { stallTimeoutMs = STALL_TIMEOU
     put: async (key, bytes, { check = 'NONE', onlyIfAbsent = false, checksum } = {}) => {
       const command = new PutObjectCommand({
         ...{ ...inBucket, Key: key, Body: bytes, ContentLength: bytes.length },
-        ...checksumOf(bytes, check, checksum),
+        ...checksumHeader(check, checksum ?? checksumOf(bytes, check)),
         ...(onlyIfAbsent ? { IfNoneMatch: '*' } : {}),
       });
       const sent = client.send(command);
@@ -285,14 +292,14 @@ export function createS3Requests(place: S3Place, { stallTimeoutMs = STALL_TIMEOU
       if (uploadId === undefined) throw failing(new Error('the answer has no UploadId'), key, true);
       return uploadId;
     },
-    uploadPart: async (key, uploadId, partNumber, bytes, check) => {
+    uploadPart: async (key, uploadId, { partNumber, bytes, checksum }, check) => {
       const { ETag: etag } = await writing(
         key,
         client.send(
           new UploadPartCommand({
             ...{ ...inBucket, Key: key, UploadId: uploadId, PartNumber: partNumber },
             ...{ Body: bytes, ContentLength: bytes.length },
-            ...checksumOf(bytes, check),
+            ...checksumHeader(check, checksum ?? checksumOf(bytes, check)),
           }),
         ),
       );
@@ -351,19 +358,30 @@ function factsOf(answer: {
   };
 }
 
-function checksumOf(
-  bytes: Uint8Array,
-  check: UploadCheck,
-  instead?: string,
-): { readonly ChecksumCRC32?: string; readonly ContentMD5?: string } {
+/** The checksum by which a store checks these bytes, in base64; empty for a store that checks none. */
+export function checksumOf(bytes: Uint8Array, check: UploadCheck): string {
   switch (check) {
     case 'CRC32': {
       const value = Buffer.alloc(4);
       value.writeUInt32BE(crc32(bytes));
-      return { ChecksumCRC32: instead ?? value.toString('base64') };
+      return value.toString('base64');
     }
     case 'MD5':
-      return { ContentMD5: instead ?? createHash('md5').update(bytes).digest('base64') };
+      return createHash('md5').update(bytes).digest('base64');
+    case 'NONE':
+      return '';
+  }
+}
+
+function checksumHeader(
+  check: UploadCheck,
+  checksum: string,
+): { readonly ChecksumCRC32?: string; readonly ContentMD5?: string } {
+  switch (check) {
+    case 'CRC32':
+      return { ChecksumCRC32: checksum };
+    case 'MD5':
+      return { ContentMD5: checksum };
     case 'NONE':
       return {};
   }

@@ -46,6 +46,12 @@ const FULL_NAMES: ReadonlySet<string> = new Set([
   'XMinioAdminBucketQuotaExceeded',
   'InsufficientStorage',
 ]);
+const CHANGED_NAMES: ReadonlySet<string> = new Set([
+  'BadDigest',
+  'InvalidDigest',
+  'XAmzContentChecksumMismatch',
+  'XAmzContentSHA256Mismatch',
+]);
 const REGION_NAMES: ReadonlySet<string> = new Set([
   'PermanentRedirect',
   'TemporaryRedirect',
@@ -146,6 +152,13 @@ function meaningOf({ name, message, status }: StoreAnswer, place: RequestPlace):
       code: 'STORE_CREDENTIALS_INVALID',
       message: `No credentials were found for bucket ${bucket}.`,
       hint: 'Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give this machine a role.',
+    };
+  if (CHANGED_NAMES.has(name))
+    return {
+      code: 'STORE_UNREACHABLE',
+      message: `${store} received other bytes than were sent for ${where}, and refused them.`,
+      hint: 'Check the network between this machine and the store, and that the file is not written to meanwhile.',
+      retryable: true,
     };
   if (FULL_NAMES.has(name) || status === 507)
     return {

@@ -2,27 +2,28 @@
  * An artifact store in a bucket of any S3-compatible store. Keys below the prefix:
  *
  *   sha256/<aa>/<sha256>   artifacts; the same names as in a local store
- *   tmp/<writer>/<uuid>    uploads that are not published yet
+ *   tmp/<writer>/<uuid>    streams that are not published yet; <uuid>.upload names an unfinished multipart upload
  *   doomed/<sha256>        the artifact is being deleted
  *   quarantine/<sha256>    damaged artifacts
  *   store-id               the identity of the registry
  *
- * The digest of a stream is known only at its end, so a large artifact is uploaded in parts to a temporary key,
- * compared with what was sent, and copied to its name by the store itself: under its name there is never anything
- * unfinished. Storing the same bytes again overwrites equal bytes by equal bytes, deliberately without a condition: it
- * renews the time that garbage collection looks at, and it repairs a damaged object.
+ * Under its name there is never anything unfinished: a buffer or a file is sent to it by one request, or by a multipart
+ * upload, which appears as a whole; a stream is sent to a temporary key, compared with what was sent, and copied to its
+ * name by the store itself. Storing the same bytes again overwrites equal bytes by equal bytes, deliberately without a
+ * condition: it renews the time that garbage collection looks at, and it repairs a damaged object.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DomainError } from '../../errors.ts';
+import { streamOf } from './byte-source.ts';
 import {
   createS3Requests,
   type ObjectFacts,
   type OpenedObject,
   type S3Place,
   type S3Requests,
-  type UploadedPart,
+  type UploadCheck,
 } from './s3-client.ts';
 import { isConditionFailed, isRangeAfterEnd, storeError } from './s3-errors.ts';
 import { probeStore, type StoreAbilities } from './s3-probe.ts';
@@ -36,6 +37,15 @@ import {
   type ByteSource,
   type StoredBytes,
 } from './store.ts';
+import {
+  abortNoted,
+  namePartsOf,
+  openRereadable,
+  openStreamParts,
+  PART_BYTES,
+  uploadParts,
+  type Rereadable,
+} from './s3-upload.ts';
 import { readWhole, verifyArtifact } from './verify.ts';
 
 export interface S3Options {
@@ -45,11 +55,6 @@ export interface S3Options {
   readonly stallTimeoutMs?: number;
 }
 
-/** The size of one part; a store accepts 10,000 of at least 5 MiB, so an artifact has at most 80 GB. */
-const PART_BYTES = 8 * 1024 * 1024;
-const PARTS_MAX = 10_000;
-/** Parts in flight: enough to hide the round trips; each holds its bytes in memory. */
-const PARTS_AT_ONCE = 4;
 /** How often reading continues after a broken connection without any progress. */
 const RESUMES_MAX = 5;
 const RESUME_PAUSE_MS = 100;
@@ -123,40 +128,54 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
    * mark is still there, or the object is already gone, and each of them is visible here in this order.
    */
   const publish = async (sha256: string, byteSize: number, write: () => Promise<void>): Promise<void> => {
+    const key = keyOf(sha256);
     for (let attempt = 1; attempt <= PUBLICATIONS_MAX; attempt += 1) {
       await write();
       await deletionEnded(requests, doomedKeyOf(sha256));
-      if ((await requests.head(keyOf(sha256)))?.byteSize === byteSize) return;
+      const found = await requests.head(key);
+      if (found?.byteSize === byteSize) return;
+      if (found === undefined) continue;
+      await requests.delete(key);
+      throw brokenUpload(key, `${found.byteSize} of ${byteSize} bytes`);
     }
     throw new DomainError({
       code: 'STORE_INCOMPATIBLE',
-      message: `The store of ${location} does not show ${keyOf(sha256)} after it was stored.`,
+      message: `The store of ${location} does not show ${key} after it was stored.`,
       field: 'PARAFFIN_ARTIFACTS_URL',
       hint: 'Paraffin needs a store that shows an object as soon as it has confirmed it.',
     });
   };
 
-  const put = async (source: ByteSource): Promise<StoredBytes> => {
-    const { uploadCheck } = await abilities();
-    const hash = createHash('sha256');
-    const parts = partsOf(source, hash);
-    const { value: first = { bytes: Buffer.alloc(0), isLast: true } } = await parts.next();
-    const firstBytes = first.bytes;
-    const isSmall = first.isLast;
-    if (isSmall && uploadCheck !== 'NONE') {
-      // One request, checked by the store: the object appears whole or not at all.
-      const sha256 = hash.digest('hex');
-      await publish(sha256, firstBytes.length, () => requests.put(keyOf(sha256), firstBytes, { check: uploadCheck }));
-      return { sha256, byteSize: firstBytes.length };
-    }
-    const temporaryKey = `${unfinishedPrefix}${writer === '' ? UNNAMED_WRITER : writer}/${randomUUID()}`;
+  const ownPrefix = `${unfinishedPrefix}${writer === '' ? UNNAMED_WRITER : writer}/`;
+
+  /** One request, checked by the store: the object appears whole or not at all. */
+  const putSmall = async (bytes: Uint8Array, check: UploadCheck): Promise<StoredBytes> => {
+    const sha256 = createHash('sha256').update(bytes).digest('hex');
+    await publish(sha256, bytes.length, () => requests.put(keyOf(sha256), bytes, { check }));
+    return { sha256, byteSize: bytes.length };
+  };
+
+  const putNamed = async (source: Rereadable, check: UploadCheck): Promise<StoredBytes> => {
+    if (source.byteSize <= PART_BYTES) return putSmall(await source.part(0), check);
+    const { sha256, byteSize, parts } = await namePartsOf(source, check);
+    await publish(sha256, byteSize, () =>
+      uploadParts(requests, { key: keyOf(sha256), parts: parts(), check, notesPrefix: ownPrefix }),
+    );
+    return { sha256, byteSize };
+  };
+
+  const putStream = async (
+    source: NodeJS.ReadableStream | AsyncIterable<Uint8Array>,
+    check: UploadCheck,
+  ): Promise<StoredBytes> => {
+    const { first, isWhole, parts, stored } = await openStreamParts(source);
+    if (isWhole && check !== 'NONE') return putSmall(first, check);
+    const temporaryKey = `${ownPrefix}${randomUUID()}`;
     try {
-      const byteSize = isSmall
-        ? firstBytes.length
-        : await uploadParts(requests, temporaryKey, firstBytes, parts, uploadCheck);
-      if (isSmall) await requests.put(temporaryKey, firstBytes);
-      const sha256 = hash.digest('hex');
-      await requireUploaded(requests, temporaryKey, { sha256, byteSize }, uploadCheck === 'NONE');
+      if (isWhole) await requests.put(temporaryKey, first);
+      else await uploadParts(requests, { key: temporaryKey, parts: parts(), check, notesPrefix: ownPrefix });
+      const { sha256, byteSize } = stored();
+      await requireUploaded(requests, temporaryKey, { sha256, byteSize }, check === 'NONE');
       await publish(sha256, byteSize, () => requests.copy(temporaryKey, keyOf(sha256), byteSize));
       return { sha256, byteSize };
     } finally {
@@ -165,12 +184,29 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
     }
   };
 
+  const put = async (source: ByteSource): Promise<StoredBytes> => {
+    const { uploadCheck } = await abilities();
+    // What a store does not check is read back before it gets its name.
+    if (uploadCheck === 'NONE') return putStream(streamOf(source), uploadCheck);
+    await using rereadable = await openRereadable(source);
+    if (rereadable === undefined) return putStream(streamOf(source), uploadCheck);
+    // Awaited here, because the file is closed at the end of this block.
+    return await putNamed(rereadable, uploadCheck);
+  };
+
   const stat = async (sha256: string): Promise<ObjectFacts | undefined> => requests.head(keyOf(sha256));
 
-  const removeUploads = async (prefix: string, before: Date): Promise<void> => {
+  const abortUploads = async (prefix: string, before: Date): Promise<void> => {
     for (const { key, uploadId, begunAt } of await requests.openUploads(prefix))
       if (begunAt < before) await requests.abortUpload(key, uploadId);
-    for await (const { key, writtenAt } of requests.list(prefix)) if (writtenAt < before) await requests.delete(key);
+  };
+  const removeUploads = async (prefix: string, before: Date): Promise<void> => {
+    await abortUploads(prefix, before);
+    for await (const { key, writtenAt } of requests.list(prefix)) {
+      if (writtenAt >= before) continue;
+      await abortNoted(requests, key);
+      await requests.delete(key);
+    }
   };
   let writersListedMs = Number.NEGATIVE_INFINITY;
 
@@ -269,8 +305,12 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
         );
       },
       removeUnfinished: (name) => removeUploads(`${unfinishedPrefix}${name}/`, new Date(8.64e15)),
-      removeAbandoned: () =>
-        removeUploads(`${unfinishedPrefix}${UNNAMED_WRITER}/`, new Date(Date.now() - ABANDONED_MS)),
+      removeAbandoned: async () => {
+        const before = new Date(Date.now() - ABANDONED_MS);
+        await removeUploads(`${unfinishedPrefix}${UNNAMED_WRITER}/`, before);
+        // A process that was killed between beginning an upload and noting it left no note.
+        await abortUploads(`${root}sha256/`, before);
+      },
     },
   };
 }
@@ -349,89 +389,6 @@ function unreachable(key: string, cause: unknown): DomainError {
     retryable: true,
     cause,
   });
-}
-
-interface Part {
-  readonly bytes: Buffer;
-  readonly isLast: boolean;
-}
-
-/** Cuts a source into parts of equal size and hashes it on the way. Some stores require equal sizes. */
-async function* partsOf(source: ByteSource, hash: ReturnType<typeof createHash>): AsyncGenerator<Part, undefined> {
-  let pending: Buffer[] = [];
-  let pendingBytes = 0;
-  const take = (): Buffer => {
-    const joined = pending.length === 1 && pending[0] !== undefined ? pending[0] : Buffer.concat(pending);
-    const part = joined.subarray(0, PART_BYTES);
-    const rest = joined.subarray(PART_BYTES);
-    pending = rest.length === 0 ? [] : [rest];
-    pendingBytes = rest.length;
-    return part;
-  };
-  for await (const chunk of source instanceof Uint8Array ? [source] : source) {
-    const bytes =
-      typeof chunk === 'string' ? Buffer.from(chunk) : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
-    hash.update(bytes);
-    pending.push(bytes);
-    pendingBytes += bytes.length;
-    // A full part is held back until more bytes arrive, because the last part is marked.
-    while (pendingBytes > PART_BYTES) yield { bytes: take(), isLast: false };
-  }
-  yield { bytes: take(), isLast: true };
-  return undefined;
-}
-
-/** Uploads all parts, several at once. @returns the size in bytes. Nothing is left behind when it fails. */
-async function uploadParts(
-  requests: S3Requests,
-  key: string,
-  firstBytes: Buffer,
-  others: AsyncGenerator<Part, undefined>,
-  check: StoreAbilities['uploadCheck'],
-): Promise<number> {
-  const uploadId = await requests.createUpload(key);
-  const inFlight = new Set<Promise<void>>();
-  const uploaded: UploadedPart[] = [];
-  let partCount = 0;
-  let byteSize = 0;
-  let failure: { readonly error: unknown } | undefined;
-  const send = async (bytes: Buffer): Promise<void> => {
-    partCount += 1;
-    byteSize += bytes.length;
-    if (partCount > PARTS_MAX)
-      throw new DomainError({
-        code: 'FILE_TOO_LARGE',
-        message: `An artifact in a bucket has at most ${(PART_BYTES * PARTS_MAX) / 1e9} GB.`,
-        hint: 'Split the file.',
-      });
-    const sending = requests.uploadPart(key, uploadId, partCount, bytes, check).then(
-      (part) => void uploaded.push(part),
-      (error: unknown) => {
-        failure ??= { error };
-      },
-    );
-    inFlight.add(sending);
-    void sending.finally(() => inFlight.delete(sending));
-    if (inFlight.size >= PARTS_AT_ONCE) await Promise.race(inFlight);
-    if (failure !== undefined) throw failure.error;
-  };
-  try {
-    await send(firstBytes);
-    for await (const { bytes } of others) await send(bytes);
-    await Promise.all(inFlight);
-    if (failure !== undefined) throw failure.error;
-    await requests.completeUpload(
-      key,
-      uploadId,
-      uploaded.sort((a, b) => a.partNumber - b.partNumber),
-    );
-    return byteSize;
-  } catch (error) {
-    await Promise.all(inFlight);
-    // If this fails too, the upload is removed when the writer's process has ended.
-    await requests.abortUpload(key, uploadId).catch(() => undefined);
-    throw error;
-  }
 }
 
 /**

@@ -10,8 +10,17 @@ export interface StoredBytes {
   readonly byteSize: number;
 }
 
+/** A file that nobody writes to while it is stored. A store may read it twice, to learn its name before it is sent. */
+export interface FileSource {
+  readonly file: string;
+}
+
 /** Bytes to store. */
-export type ByteSource = Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>;
+export type ByteSource = Uint8Array | FileSource | NodeJS.ReadableStream | AsyncIterable<Uint8Array>;
+
+export function isFileSource(source: ByteSource): source is FileSource {
+  return 'file' in source && !(Symbol.asyncIterator in source);
+}
 
 export interface StoredFacts {
   readonly byteSize: number;
@@ -38,7 +47,7 @@ export interface ArtifactStore {
   /** The folder, or `s3://bucket/prefix`. For messages. */
   readonly location: string;
   /**
-   * Stores the bytes of a stream or buffer; equal bytes are stored once. Nothing is left behind when the source fails.
+   * Stores the bytes of a buffer, file or stream; equal bytes are stored once. Nothing is left behind when the source fails.
    * @throws DomainError STORAGE_FULL before the reserve of a disk is touched.
    */
   put(source: ByteSource): Promise<StoredBytes>;
