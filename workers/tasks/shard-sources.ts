@@ -1,10 +1,13 @@
 /** The shards of a sealed version, as a reading of images opens them. */
 import { open } from 'node:fs/promises';
 import { ManifestError, walkShard, type ManifestRows } from '../../src/formats/manifest/index.ts';
+import type { LocalFile } from '../../src/platform/artifact-store/index.ts';
 import { accessFile } from '../../src/formats/random-access.ts';
 import type { ImagePlaces, ShardSource } from '../engine/data/opened-shard.ts';
 import type { TaskContext } from './task.ts';
 import { openVersionManifest, type OpenedManifest, type VersionWithManifest } from './version-manifest.ts';
+
+const STOP_POLL_MS = 100;
 
 export interface ShardSources extends AsyncDisposable {
   /** In the order of the version. */
@@ -26,11 +29,15 @@ export interface FetchedShards {
  * @param fetched is kept up to date.
  */
 export function openShardSources(
-  context: Pick<TaskContext, 'localFile' | 'throwIfStopped'>,
+  { localFile, throwIfStopped }: Pick<TaskContext, 'localFile' | 'throwIfStopped'>,
   version: VersionWithManifest,
   fetched: FetchedShards = { pendingCount: 0, readyCount: 0 },
 ): ShardSources {
-  const listed = createPlaces(context, version);
+  const localFileUnlessStopped: TaskContext['localFile'] = (sha256) => {
+    throwIfStopped();
+    return unlessStopped(localFile(sha256), throwIfStopped);
+  };
+  const listed = createPlaces({ localFile: localFileUnlessStopped }, version);
   let firstRow = 0;
   const shards = version.shards.map(({ sha256, imageCount }, shard): ShardSource => {
     const rows = { shard, firstRow, rowCount: imageCount };
@@ -38,10 +45,10 @@ export function openShardSources(
     return {
       imageCount,
       open: async () => {
-        context.throwIfStopped();
+        throwIfStopped();
         fetched.pendingCount += 1;
         try {
-          const { path, release } = await context.localFile(sha256);
+          const { path, release } = await localFileUnlessStopped(sha256);
           try {
             const places = (await listed.of(rows)) ?? (await placesByWalk(path, shard));
             fetched.readyCount += 1;
@@ -57,6 +64,30 @@ export function openShardSources(
     };
   });
   return { shards, [Symbol.asyncDispose]: listed.close };
+}
+
+/**
+ * A shard of a slow store takes minutes, and a person who stops a run does not wait for it.
+ * @throws what `throwIfStopped` throws; the file is released when it arrives after all.
+ */
+async function unlessStopped(arriving: Promise<LocalFile>, throwIfStopped: () => void): Promise<LocalFile> {
+  const stopped = Promise.withResolvers<never>();
+  const timer = setInterval(() => {
+    try {
+      throwIfStopped();
+    } catch (error) {
+      stopped.reject(error);
+    }
+  }, STOP_POLL_MS);
+  try {
+    return await Promise.race([arriving, stopped.promise]);
+  } catch (error) {
+    // Does nothing where it is the arrival that failed.
+    void arriving.then((file) => file.release()).catch(() => undefined);
+    throw error;
+  } finally {
+    clearInterval(timer);
+  }
 }
 
 interface ShardRows {
