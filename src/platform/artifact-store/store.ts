@@ -47,7 +47,8 @@ export interface ArtifactStore {
   /** The folder, or `s3://bucket/prefix`. For messages. */
   readonly location: string;
   /**
-   * Stores the bytes of a buffer, file or stream; equal bytes are stored once. Nothing is left behind when the source fails.
+   * Stores the bytes of a buffer, file or stream; equal bytes are stored once. Nothing is left behind when the source
+   * fails.
    * @throws DomainError STORAGE_FULL before the reserve of a disk is touched.
    */
   put(source: ByteSource): Promise<StoredBytes>;
