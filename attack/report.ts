@@ -1,9 +1,6 @@
 /** The findings of a campaign, for users and for docs/security.md. */
-import { readFile, writeFile } from 'node:fs/promises';
+import { writeMarked } from '../test/support/marked-page.ts';
 import type { CampaignReport } from './campaign.ts';
-
-const BEGIN = '<!-- attack: the tables below are written by `npm run attack -- --write` -->';
-const END = '<!-- attack: end -->';
 
 export function asText({ attacks, seed, quick, durationMs }: CampaignReport): string {
   const width = Math.max(...attacks.map(({ name }) => name.length));
@@ -27,18 +24,14 @@ export function asText({ attacks, seed, quick, durationMs }: CampaignReport): st
  * @throws Error if the page does not have both markers.
  */
 export async function writeTable(page: string, report: CampaignReport): Promise<void> {
-  const text = await readFile(page, 'utf8');
-  const from = text.indexOf(BEGIN);
-  const to = text.indexOf(END);
-  if (from < 0 || to < from) throw new Error(`${page} has no markers for the table.`);
   const title = `### Seed ${report.seed}\n`;
-  const others = text
-    .slice(from + BEGIN.length, to)
-    .split(/^(?=### Seed )/m)
-    .filter((table) => table.startsWith('### Seed ') && !table.startsWith(title))
-    .slice(-1);
-  const tables = [...others.map((table) => table.trimEnd()), `${title}\n${asMarkdown(report).trimEnd()}`];
-  await writeFile(page, `${text.slice(0, from)}${BEGIN}\n\n${tables.join('\n\n')}\n\n${text.slice(to)}`);
+  await writeMarked(page, 'attack', (old) => {
+    const others = old
+      .split(/^(?=### Seed )/m)
+      .filter((table) => table.startsWith('### Seed ') && !table.startsWith(title))
+      .slice(-1);
+    return [...others.map((table) => table.trimEnd()), `${title}\n${asMarkdown(report).trimEnd()}`].join('\n\n');
+  });
 }
 
 function asMarkdown({ attacks, seed, quick, startedAt, durationMs, loadAverage }: CampaignReport): string {

@@ -6,13 +6,16 @@
  *   npm run chaos -- --quick           six trainings, each kind of fault once
  *   npm run chaos -- --seed 7 --json   the same faults again; one JSON document on standard output
  */
+import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { installEngine } from '../src/cli/engine.ts';
 import { FAULT_NAMES } from './faults.ts';
-import { asTable } from './report.ts';
+import { asTable, writeReport } from './report.ts';
 import { runTrainings } from './trainings.ts';
 
-const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 25] [-- --seed 1] [-- --faults a,b] [-- --json]
+const RELIABILITY_PAGE = path.resolve(import.meta.dirname, '../docs/reliability.md');
+
+const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 25] [-- --seed 1] [-- --faults a,b] [-- --json] [-- --report]
 
 Runs small trainings on a separate server and injects faults at random moments: it kills child, agent, server and
 PostgreSQL with SIGKILL, restarts PostgreSQL under load, suspends it for a minute, suspends the agent, cuts its network,
@@ -26,6 +29,7 @@ promise and deletes everything, also after Ctrl-C.
   --faults <names> only these kinds, separated by commas: ${FAULT_NAMES.join(', ')}
   --seed <n>       the same faults in the same order (default 1)
   --json           one JSON document on standard output; progress is on standard error
+  --report         puts the figures into docs/chaos.json and the table into docs/reliability.md
 
 The clock is set back where libfaketime is installed (Debian: apt-get install libfaketime), for these processes alone. The
 disk is a file system in memory where one can be mounted (by root), else a limit on the size of files.
@@ -35,6 +39,7 @@ examples:
   npm run chaos -- --seed 7
   npm run chaos -- --quick --faults "fill disk,set clock back"
   npm run --silent chaos -- --json > chaos.json
+  npm run chaos -- --report
 
 exit code: 0 every promise held; 1 broken promises, which are printed; 2 invalid arguments; 130 stopped by Ctrl-C.
 `;
@@ -47,6 +52,7 @@ const { values } = parseArgs({
     faults: { type: 'string', default: FAULT_NAMES.join(',') },
     seed: { type: 'string', default: '1' },
     json: { type: 'boolean', default: false },
+    report: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h' },
   },
 });
@@ -72,6 +78,12 @@ if (!(
   process.exit(2);
 }
 
+const chosenOptions = [
+  ...(values.quick ? ['--quick'] : []),
+  ...['--trainings', String(trainingCount), '--seed', String(seed)],
+  ...(faults.length < FAULT_NAMES.length ? ['--faults', `"${faults.join(',')}"`] : []),
+];
+
 // Its workers cannot train without the engine, or with one from before a change of native/.
 await installEngine();
 const stopped = new AbortController();
@@ -88,6 +100,7 @@ try {
     onProgress: (text) => void process.stderr.write(`${text}\n`),
   });
   process.stdout.write(values.json ? `${JSON.stringify(report, null, 2)}\n` : asTable(report));
+  if (values.report) await writeReport(RELIABILITY_PAGE, `npm run chaos -- ${chosenOptions.join(' ')}`, report);
   process.exitCode = report.promises.every((promise) => promise.held) ? 0 : 1;
 } catch (error) {
   if (!stopped.signal.aborted) throw error;

@@ -1,4 +1,7 @@
-/** The results of a chaos run, and their table. */
+/** The results of a chaos run, and their tables. */
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { markdownTable, writeMarked } from '../test/support/marked-page.ts';
 
 export interface ChaosPromise {
   readonly promise: string;
@@ -52,5 +55,28 @@ export function asTable({
     ...remarks,
     ...promises.map(({ promise, held, seen }) => `${held ? 'held  ' : 'BROKEN'}  ${promise.padEnd(width)}  ${seen}`),
     '',
+  ].join('\n');
+}
+
+/** Puts the table between the page's markers, and all figures into `chaos.json` beside it. */
+export async function writeReport(page: string, command: string, report: ChaosReport): Promise<void> {
+  await writeMarked(page, 'chaos', () => asMarkdown(command, report));
+  await writeFile(path.join(path.dirname(page), 'chaos.json'), `${JSON.stringify(report, null, 2)}\n`);
+}
+
+function asMarkdown(command: string, report: ChaosReport): string {
+  const { startedAt, machine, loadAverage, trainingCount, durationSeconds, undisturbedSeconds } = report;
+  const [before = 0] = loadAverage.before;
+  const [after = 0] = loadAverage.after;
+  const counts = Object.entries(report.faults).map(([what, count]) => `${what} ${count}`);
+  return [
+    `\`${command}\`, ${startedAt.toISOString().slice(0, 10)}, ${machine.cores} cores of ${machine.cpu ?? 'an unknown CPU'}, ${machine.memoryGigabytes} GB, load average ${before.toFixed(1)} before and ${after.toFixed(1)} after`,
+    `([all figures](chaos.json)): ${trainingCount} trainings in ${Math.round(durationSeconds)} s, an undisturbed one in ${undisturbedSeconds.toFixed(1)} s. Faults: ${counts.join(', ')}.`,
+    ...report.remarks,
+    '',
+    markdownTable(
+      ['promise', 'seen', ''],
+      report.promises.map(({ promise, held, seen }) => [promise, seen, held ? 'held' : '**broken**']),
+    ),
   ].join('\n');
 }

@@ -19,15 +19,20 @@ import { watchMemory } from './memory.ts';
 import { operationsFor } from './operations.ts';
 import { sendOverLimits } from './over-limits.ts';
 import { explainOperations, logPlans, ROWS_TOUCHED_MAX } from './plans.ts';
+import { writeReport } from './report.ts';
 import { seed } from './seed.ts';
 import { withLoadedServer } from './server.ts';
 
-const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --runs 100000] [-- --json]
+const RELIABILITY_PAGE = path.resolve(import.meta.dirname, '../docs/reliability.md');
+
+const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --runs 100000] [-- --json] [-- --report]
 
 Fills a separate database with runs, a million metric points and 5,000 datasets, starts the real server, and sends it
 every list and detail query of the contract over HTTP: first one at a time, to read the plan that PostgreSQL chooses and
 the processor time of server and database, then mixed at a constant rate with requests over the limits between them, then
 as fast as it can. Everything is deleted afterwards.
+
+  --report  puts the figures into docs/load.json and the table into docs/reliability.md
 
 exit code: 0 every promise was kept; 1 broken promises, which are printed.
 `;
@@ -39,12 +44,17 @@ const { values } = parseArgs({
     runs: { type: 'string', default: '100000' },
     'plans-only': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    report: { type: 'boolean', default: false },
     help: { type: 'boolean', short: 'h' },
   },
 });
 if (values.help === true) {
   process.stdout.write(HELP);
   process.exit(0);
+}
+if (values.report && values['plans-only']) {
+  process.stderr.write(HELP);
+  process.exit(2);
 }
 const minutes = Number(values.minutes);
 const requestsPerSecond = Number(values.rate);
@@ -162,6 +172,7 @@ try {
     broken,
   };
   process.stdout.write(values.json ? `${JSON.stringify(result, null, 2)}\n` : asText());
+  if (values.report && measured !== undefined) await writeReport(RELIABILITY_PAGE, { ...result, ...measured });
   process.exitCode = broken.length === 0 ? 0 : 1;
 
   function asText(): string {

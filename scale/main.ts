@@ -52,6 +52,7 @@ the temporary folder.
 
 examples:
   npm run scale
+  npm run scale -- --images 100000 --test-images 10000 --report
   npm run scale -- --images 1000000 --dir /data/scale --report
   npm run scale -- --images 1000000 --dir /data/scale --stages pretrain,evaluate
   npm run scale -- --manifest-only --images 10000000

@@ -3,6 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { formatByteSize, table } from '../src/cli/terminal.ts';
+import { writeMarked } from '../test/support/marked-page.ts';
 import type { PeakBytes, ProcessKind } from './usage.ts';
 import { partSchema, sizeSchema } from './record.ts';
 import type { MeasuredPart } from './stages.ts';
@@ -116,19 +117,12 @@ function logSlope(points: readonly (readonly [number, number])[]): number {
   return covariance / variance;
 }
 
-const BEGIN = '<!-- scale: the tables below are written by `npm run scale -- --report` from scale.json -->';
-const END = '<!-- scale: end -->';
-
 /**
  * Adds the run to `scale.json` beside the page, in place of one of the same size, and writes the tables of all of them
  * between the page's markers.
  * @throws Error if the page does not have both markers.
  */
 export async function writeReport(page: string, report: ScaleReport): Promise<void> {
-  const text = await readFile(page, 'utf8');
-  const from = text.indexOf(BEGIN);
-  const to = text.indexOf(END);
-  if (from < 0 || to < from) throw new Error(`${page} has no markers for the tables.`);
   const figures = path.join(path.dirname(page), 'scale.json');
   const kept = await readFile(figures, 'utf8').then(
     (json) => z.array(runSchema).parse(JSON.parse(json)),
@@ -137,8 +131,8 @@ export async function writeReport(page: string, report: ScaleReport): Promise<vo
   const runs = [...kept.filter((run) => !isSameRun(run, report)), report].sort(
     (a, b) => Number(a.isManifestOnly) - Number(b.isManifestOnly) || a.size.imageCount - b.size.imageCount,
   );
+  await writeMarked(page, 'scale', () => asMarkdown(runs));
   await writeFile(figures, `${JSON.stringify(runs, null, 2)}\n`);
-  await writeFile(page, `${text.slice(0, from)}${BEGIN}\n\n${asMarkdown(runs)}\n${text.slice(to)}`);
 }
 
 function isSameRun(a: ScaleReport, b: ScaleReport): boolean {
