@@ -117,6 +117,7 @@ const environmentSchema = z.object({
     .regex(/^https?:\/\//, 'must begin with http:// or https://')
     .optional(),
   PARAFFIN_API_KEY: z.string().min(1).optional(),
+  CUDA_VISIBLE_DEVICES: z.string().optional(),
   XDG_CACHE_HOME: z.string().optional(),
 });
 
@@ -229,7 +230,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_WORKER_KINDS: {
     fallback: 'all',
     meaning:
-      'The kinds of runs that the worker takes, joined by commas, such as `import,export` where a cluster carries the others.',
+      'The kinds of runs that the worker takes, joined by commas, such as `import,export` where a [cluster](clusters.md) carries the others.',
   },
   PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
   PARAFFIN_CPU_SLOTS: {
@@ -248,6 +249,10 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_API_KEY: {
     fallback: '`<data>/admin-key`, for a server on loopback that runs as the owner of that file',
     meaning: 'The key that the command line sends.',
+  },
+  CUDA_VISIBLE_DEVICES: {
+    fallback: 'all',
+    meaning: 'The GPUs that a worker may use, by index or UUID, joined by commas; schedulers such as Slurm set it.',
   },
   XDG_CACHE_HOME: {
     fallback: '`~/.cache`',
@@ -304,6 +309,8 @@ export interface Environment {
   readonly codeRevision: string | undefined;
   /** Number of concurrent trainings and evaluations on a machine without a GPU. */
   readonly cpuSlots: number;
+  /** Indices or UUIDs of the GPUs that a worker may use; undefined: all. */
+  readonly visibleGpus: readonly string[] | undefined;
   /** Time without progress after which the process of a run is killed. */
   readonly stuckAfterSeconds: number;
   /** The server that the command line uses, if it is not this machine's. */
@@ -370,6 +377,7 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     workerKinds: values.PARAFFIN_WORKER_KINDS,
     codeRevision: values.PARAFFIN_CODE_REVISION,
     cpuSlots: values.PARAFFIN_CPU_SLOTS,
+    visibleGpus: values.CUDA_VISIBLE_DEVICES?.split(',').map((name) => name.trim()),
     stuckAfterSeconds: values.PARAFFIN_STUCK_AFTER_SECONDS,
     url: values.PARAFFIN_URL,
     apiKey: values.PARAFFIN_API_KEY,

@@ -27,19 +27,26 @@ const FREE_MEMORY_SHARE_MIN = 0.8;
 
 /**
  * The GPUs that nvidia-smi reports.
+ * @param visible indices or UUIDs of those that may be used, as CUDA_VISIBLE_DEVICES has them: a scheduler gives a job
+ * some of a node's GPUs, and nvidia-smi may show them all. Undefined: all.
  * @param nvidiaSmi the program, or one with the same output.
  */
-export function gpuDevices(nvidiaSmi = 'nvidia-smi'): Devices {
+export function gpuDevices(visible?: readonly string[], nvidiaSmi = 'nvidia-smi'): Devices {
   const queryGpus = async (): Promise<{ readonly id: string; readonly freeShare: number }[]> => {
     const { stdout } = await run(
       nvidiaSmi,
       ['--query-gpu=uuid,memory.total,memory.free', '--format=csv,noheader,nounits'],
       { timeout: 10_000 },
     );
-    return stdout.split('\n').flatMap((line) => {
+    const all = stdout.split('\n').flatMap((line) => {
       const [id = '', total, free] = line.split(',').map((cell) => cell.trim());
       return id === '' ? [] : [{ id, freeShare: Number(free) / Number(total) }];
     });
+    // CUDA accepts the beginning of a UUID too.
+    return all.filter(
+      ({ id }, index) =>
+        visible === undefined || visible.some((name) => name === String(index) || (name !== '' && id.startsWith(name))),
+    );
   };
   return {
     list: async () => (await queryGpus()).map(({ id }) => ({ id, env: { CUDA_VISIBLE_DEVICES: id } })),

@@ -58,7 +58,7 @@ const agent = createAgent({
   kinds: env.workerKinds ?? RUN_KINDS,
   workDir: path.join(env.dataDir, 'work'),
   engineReady: isEngineInstalled,
-  devices: installedEngine()?.device === 'GPU' ? gpuDevices() : cpuDevices(workerName, env.cpuSlots),
+  devices: installedEngine()?.device === 'GPU' ? gpuDevices(env.visibleGpus) : cpuDevices(workerName, env.cpuSlots),
   stuckAfterMs: env.stuckAfterSeconds * 1000,
   child: {
     databaseUrl,

@@ -78,10 +78,7 @@ export const launcherCommand = command('launcher', {
   .option('--paraffin <command>', 'the paraffin command on the nodes', path.join(PROJECT_ROOT, 'bin', 'paraffin.mjs'))
   .option('--settings <file>', 'settings of the workers on the nodes (default: written into --folder)')
   .option('--name <name>', 'name of this launcher; each launcher of a registry has its own', 'slurm')
-  .option('--kinds <kinds>', 'kinds of runs that it places', listOf(oneOf(KINDS)), [
-    'PRETRAINING',
-    'EVALUATION',
-  ] as const)
+  .option('--kinds <kinds>', 'kinds of runs that it places (default: pretraining, evaluation)', listOf(oneOf(KINDS)))
   .option('--jobs <count>', 'jobs that may be open at the same time', wholeNumberFrom(1), 20)
   .option('--every <seconds>', 'pause between two rounds', wholeNumberFrom(1), 15)
   .option(
@@ -96,7 +93,7 @@ export const launcherCommand = command('launcher', {
     'run the commands of Slurm on this login node, through a connection that is open already',
   )
   .option('--ssh-control-path <path>', 'ControlPath of that connection (default: that of your ssh configuration)')
-  .option('--check', 'only check the template and the way to the cluster')
+  .option('--check', 'only check the template, the way to the cluster and the way to the server')
   .action(async (options) => {
     const env = readEnvironment();
     const url = options.url ?? env.url;
@@ -109,7 +106,7 @@ export const launcherCommand = command('launcher', {
     const handed: LauncherOptions = {
       name: options.name,
       url: url.replace(/\/+$/, ''),
-      kinds: [...options.kinds],
+      kinds: [...(options.kinds ?? (['PRETRAINING', 'EVALUATION'] as const))],
       jobsMax: options.jobs,
       everySeconds: options.every,
       folder: options.ssh === undefined ? path.resolve(options.folder) : options.folder,

@@ -93,9 +93,12 @@ describe('one run, one job', () => {
 });
 
 test('a run whose jobs end before a worker takes it waits before the next one', async () => {
+  await database.db.run.updateMany({ where: { status: 'QUEUED' }, data: { status: 'CANCELED' } });
   const { id } = await launchPretraining();
   await report((await placed(id)).id, { state: 'ENDED', schedulerState: 'FAILED' });
   assert.ok(!(await work()).waitingRunIds.includes(id));
+  const next = await launchPretraining();
+  assert.deepEqual((await work('slurm', 1)).waitingRunIds, [next.id], 'a run that pauses holds up no other');
   await database.db.placement.updateMany({ where: { runId: id }, data: { endedAt: new Date(Date.now() - 20_000) } });
   assert.ok((await work()).waitingRunIds.includes(id));
 });

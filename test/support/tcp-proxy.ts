@@ -34,8 +34,11 @@ interface Limits {
 
 const UNLIMITED: Limits = { bytes: () => Infinity, bytesPerSecond: Infinity };
 
-/** @param upstreamPort called for each connection, because a restarted server may listen on another port. */
-export async function startTcpProxy(upstreamPort: () => Promise<number>): Promise<TcpProxy> {
+/**
+ * @param upstreamPort called for each connection, because a restarted server may listen on another port.
+ * @param host the address on which it listens; the upstream is always on loopback.
+ */
+export async function startTcpProxy(upstreamPort: () => Promise<number>, host = '127.0.0.1'): Promise<TcpProxy> {
   const openSockets = new Set<Socket>();
   let isDisconnected = false;
   let isBlackholed = false;
@@ -87,7 +90,7 @@ export async function startTcpProxy(upstreamPort: () => Promise<number>): Promis
       () => client.destroy(),
     );
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('The proxy has no port.');
   const disconnect = (): void => {

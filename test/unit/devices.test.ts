@@ -8,6 +8,7 @@ import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
 describe('GPUs', () => {
   test('each has its UUID; a process sees only its own', async (context) => {
     const devices = gpuDevices(
+      undefined,
       await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 81559, 81000\\nGPU-bbbb, 81559, 81000\\n'"),
     );
     assert.deepEqual(await devices.list(), [
@@ -16,9 +17,18 @@ describe('GPUs', () => {
     ]);
   });
 
+  test('are those that the scheduler of a cluster gave to the job', async (context) => {
+    const program = await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 9, 9\\nGPU-bbbb, 9, 9\\nGPU-cccc, 9, 9\\n'");
+    const idsOf = async (visible: readonly string[]): Promise<string[]> =>
+      (await gpuDevices(visible, program).list()).map(({ id }) => id);
+    assert.deepEqual(await idsOf(['1']), ['GPU-bbbb']);
+    assert.deepEqual(await idsOf(['GPU-c', '0']), ['GPU-aaaa', 'GPU-cccc']);
+    assert.deepEqual(await idsOf(['7']), []);
+  });
+
   test('is available only while its memory is free, which is checked each time', async (context) => {
     const program = await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 1000, 799\\nGPU-bbbb, 1000, 800\\n'");
-    const devices = gpuDevices(program);
+    const devices = gpuDevices(undefined, program);
     const [full, free] = await devices.list();
     assert.ok(full !== undefined && free !== undefined);
     assert.deepEqual([await devices.hasRoom(full), await devices.hasRoom(free)], [false, true]);
@@ -31,7 +41,7 @@ describe('GPUs', () => {
   });
 
   test('a driver that does not answer is reported, and not treated as a machine without GPUs', async (context) => {
-    const devices = gpuDevices(await fakeNvidiaSmi(context, 'echo "Failed to initialize NVML" >&2; exit 9'));
+    const devices = gpuDevices(undefined, await fakeNvidiaSmi(context, 'echo "Failed to initialize NVML" >&2; exit 9'));
     await assert.rejects(devices.list(), /NVML/);
   });
 });

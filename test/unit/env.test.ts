@@ -29,6 +29,7 @@ describe('environment', () => {
       withWorker: true,
       workerName: undefined,
       workerKinds: undefined,
+      visibleGpus: undefined,
       codeRevision: undefined,
       cpuSlots: 1,
       stuckAfterSeconds: 900,

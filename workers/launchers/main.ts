@@ -27,12 +27,14 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 const shell = createShell(options, childEnvironment({}));
 const launcher = await openLauncher();
 for (const obstacle of await launcher.check()) fail(obstacle);
+const registry = createPlacementRegistry({ ...options, key: env.apiKey ?? '', launcher: options.name });
 if (options.checkOnly) {
-  process.stdout.write('The cluster would take the jobs.\n');
+  await registry.work(0).catch((error: unknown) => fail(error instanceof Error ? error.message : String(error)));
+  process.stdout.write('The cluster would take the jobs, and the server knows this launcher.\n');
   process.exit(0);
 }
 const rounds = createRounds({
-  registry: createPlacementRegistry({ ...options, key: env.apiKey ?? '', launcher: options.name }),
+  registry,
   launcher,
   logger,
   jobsMax: options.jobsMax,

@@ -38,20 +38,26 @@ export interface PlacementServiceParts {
   readonly now?: () => Date;
 }
 
+/** Read from the head of the queue: more than pause at the same time, so that paused runs do not hold up the others. */
+const WAITING_RUNS_MAX = 1_000;
+
 export function createPlacementService(parts: PlacementServiceParts): PlacementService {
   const { store, transact, now = () => new Date() } = parts;
   return {
     work: async (viewer, raw) => {
       authorise(viewer, 'OPERATOR');
       const { launcher, kinds, limit } = parseInput(placementWorkSchema, raw);
-      const waiting = limit === 0 ? [] : await store.waitingRuns(kinds, limit);
+      const waiting = limit === 0 ? [] : await store.waitingRuns(kinds, WAITING_RUNS_MAX);
       const earlier = Map.groupBy(await store.ofRuns(waiting.map(({ id }) => id)), ({ runId }) => runId);
       return {
         open: await store.openOf(launcher),
-        waitingRunIds: waiting.flatMap(({ id, attempt }) => {
-          const at = nextPlacementAt(earlier.get(id) ?? [], attempt);
-          return at === undefined || at <= now() ? [id] : [];
-        }),
+        waitingRunIds: waiting
+          .filter(({ id, attempt }) => {
+            const at = nextPlacementAt(earlier.get(id) ?? [], attempt);
+            return at === undefined || at <= now();
+          })
+          .slice(0, limit)
+          .map(({ id }) => id),
       };
     },
     place: async (viewer, raw) => {

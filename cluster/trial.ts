@@ -1,0 +1,427 @@
+/** Trainings through a real Slurm while its parts fail, and then a check of every promise. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { z } from 'zod';
+import { connectToRegistry, type RegistryClient } from '../src/cli/demo/client.ts';
+import { openDatabase, type Database } from '../src/platform/db.ts';
+import { findRunningPostgres } from '../src/platform/postgres.ts';
+import { drawTissue } from '../src/synthetic/tissue.ts';
+import { outcomeOf } from '../chaos/checks.ts';
+import type { ChaosPromise } from '../chaos/report.ts';
+import { createWaiting, type Waiting } from '../chaos/waiting.ts';
+import { startTcpProxy } from '../test/support/tcp-proxy.ts';
+import { CONTROLLER_ADDRESS, startSlurm, type NodeName, type SlurmCluster } from './slurm.ts';
+
+const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
+const STEPS = 200;
+const KEEP_EVERY = 25;
+/** Within this time something must happen to some run: TensorFlow loads, leases expire, Slurm notices a lost node. */
+const STUCK_MS = 300_000;
+const CUT_MS = 30_000;
+
+export interface TrialOptions {
+  readonly trainingCount: number;
+  readonly deadlineMs: number;
+  readonly signal: AbortSignal;
+  readonly onProgress: (text: string) => void;
+}
+
+export interface TrialReport {
+  readonly startedAt: Date;
+  readonly slurm: string;
+  readonly machine: string;
+  readonly loadAverage: readonly number[];
+  readonly trainingCount: number;
+  readonly durationSeconds: number;
+  readonly undisturbedSeconds: number;
+  /** What was done, and what became of the run that it met. */
+  readonly faults: readonly string[];
+  /** How many jobs ended in each state. */
+  readonly jobEnds: Readonly<Record<string, number>>;
+  readonly promises: readonly ChaosPromise[];
+}
+
+interface Trial {
+  readonly slurm: SlurmCluster;
+  readonly db: Database;
+  readonly client: RegistryClient;
+  readonly waiting: Waiting;
+  /** While this file exists, the answer to the next sbatch is lost. */
+  readonly loseAnswerFile: string;
+}
+
+/** A job of ours whose worker holds its run. */
+interface RunningJob {
+  readonly id: string;
+  readonly name: string;
+  readonly runId: string;
+  readonly node: NodeName;
+  readonly attempt: number;
+}
+
+type Fault = (trial: Trial, job: RunningJob) => Promise<void>;
+
+const FAULTS: Readonly<Record<string, Fault>> = {
+  'job cancelled behind our back': async ({ slurm }, job) => {
+    await slurm.run('scancel', job.id);
+  },
+  'controller killed for 20 s': async ({ slurm, waiting }) => {
+    await slurm.killController();
+    await waiting.pause(20_000);
+    await slurm.startController();
+  },
+  'time limit': async ({ slurm }, job) => {
+    const elapsed = Number(
+      (await slurm.run('squeue', '--noheader', `--jobs=${job.id}`, '--Format=TimeUsed:20')).trim().split(':').at(-1),
+    );
+    await slurm.run('scontrol', 'update', `JobId=${job.id}`, `TimeLimit=${Math.ceil((elapsed + 35) / 60)}`);
+  },
+  'node killed': async ({ slurm, waiting }, job) => {
+    await slurm.killNode(job.node);
+    await waiting.pause(5_000);
+    await slurm.startNode(job.node);
+  },
+  'preempted by an urgent job': async ({ slurm }, job) => {
+    await slurm.run('sbatch', '--partition=urgent', `--nodelist=${job.node}`, '--output=/dev/null', '--wrap=sleep 10');
+  },
+  [`network of the node cut for ${CUT_MS / 1000} s, longer than a lease`]: async ({ slurm, waiting }, job) => {
+    await slurm.setNetwork(job.node, 'down');
+    await waiting.pause(CUT_MS);
+    await slurm.setNetwork(job.node, 'up');
+  },
+};
+export const FAULT_NAMES: readonly string[] = ['answer to sbatch lost', ...Object.keys(FAULTS)];
+
+export async function runTrial(options: TrialOptions): Promise<TrialReport> {
+  const { trainingCount, deadlineMs, signal } = options;
+  const startedAt = new Date();
+  const startedMs = performance.now();
+  const report = (text: string): void =>
+    options.onProgress(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}`);
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'paraffin-cluster-'));
+  const home = path.join(folder, 'registry');
+  const waiting = createWaiting(signal);
+  const closers: (() => Promise<unknown>)[] = [];
+  try {
+    const slurm = await startSlurm(path.join(folder, 'slurm'));
+    closers.push(slurm.stop);
+    await waiting.until(
+      'two idle nodes',
+      async () =>
+        (await slurm.run('sinfo', '--noheader', '--Node', '--partition=gpu', '--format=%T')).match(/idle/g)?.length ===
+        2,
+      60_000,
+    );
+    report(`${(await slurm.run('squeue', '--version')).trim()} has two nodes`);
+    await drawTissue({
+      outDir: path.join(home, 'imports', 'images'),
+      imagesPerLabel: 4,
+      imageSizePx: 40,
+      seed: 1,
+      groups: 2,
+    });
+    const server = await startProgram(
+      ['serve'],
+      {
+        PARAFFIN_DATA_DIR: home,
+        PARAFFIN_PORT: '0',
+        PARAFFIN_WORKER_KINDS: 'import,export',
+        PARAFFIN_LOG_LEVEL: 'error',
+      },
+      slurm,
+    );
+    closers.push(server.stop);
+    const url = await addressOf(server.lines);
+    const key = (await readFile(path.join(home, 'admin-key'), 'utf8')).trim();
+    const client = connectToRegistry(url, key);
+    const databaseUrl = (await findRunningPostgres(path.join(home, 'postgres'))) ?? '';
+    const db = openDatabase(databaseUrl, { maxConnections: 2 });
+    closers.push(() => db.$disconnect());
+    const proxy = await startTcpProxy(async () => Number(new URL(databaseUrl).port), CONTROLLER_ADDRESS);
+    closers.push(proxy.close);
+    const loseAnswerFile = path.join(folder, 'lose-answer');
+    const trial: Trial = { slurm, db, client, waiting, loseAnswerFile };
+    const versionId = await importImages(client, path.join(home, 'imports', 'images'), waiting, db);
+
+    const launcher = await startLauncher(trial, { folder, home, url, key, databaseUrl, port: proxy.port });
+    closers.push(launcher.stop);
+    const undisturbedMs = performance.now();
+    const undisturbed = await launch(client, versionId);
+    await waiting.until('an undisturbed training', async () => isOver(await statusOf(db, undisturbed)), STUCK_MS);
+    const undisturbedSeconds = (performance.now() - undisturbedMs) / 1000;
+    report(
+      `one training went through Slurm undisturbed in ${undisturbedSeconds.toFixed(1)} s: ${await statusOf(db, undisturbed)}`,
+    );
+
+    await writeFile(loseAnswerFile, '');
+    const runIds: string[] = [];
+    while (runIds.length < trainingCount) runIds.push(await launch(client, versionId));
+    await waiting.until('a lost answer', async () => !(await isThere(loseAnswerFile)), 60_000);
+    const faults = ['answer to sbatch lost'];
+    report('answer to sbatch lost');
+    const isLate = (): boolean => performance.now() - startedMs > deadlineMs;
+    for (const [name, fault] of Object.entries(FAULTS)) {
+      const job = await nextRunningJob(trial, runIds, isLate);
+      if (job === undefined) break;
+      await fault(trial, job);
+      faults.push(name);
+      report(`${name} (job ${job.id} on ${job.node})`);
+      // Its worker has to feel it before the next fault comes.
+      const hasChanged = async (): Promise<boolean> =>
+        (await statusOf(db, job.runId)) !== 'RUNNING' || (await attemptOf(db, job.runId)) > job.attempt;
+      await waiting.until('the fault to be felt', hasChanged, 90_000).catch(() => undefined);
+      report(`   its run is ${await statusOf(db, job.runId)}, attempt ${await attemptOf(db, job.runId)}`);
+    }
+    await untilAllOver(trial, runIds, isLate, deadlineMs);
+    const promises = await checkAtEnd(trial, undisturbed, runIds);
+    const ends = await db.placement.groupBy({ by: ['state', 'schedulerState'], _count: { _all: true } });
+    return {
+      startedAt,
+      slurm: (await slurm.run('squeue', '--version')).trim(),
+      machine: `${os.availableParallelism()} cores of ${os.cpus()[0]?.model ?? 'an unknown CPU'}, Node ${process.version}`,
+      loadAverage: os.loadavg(),
+      trainingCount,
+      durationSeconds: (performance.now() - startedMs) / 1000,
+      undisturbedSeconds,
+      faults,
+      jobEnds: Object.fromEntries(ends.map((end) => [end.schedulerState ?? end.state, end._count._all])),
+      promises,
+    };
+  } finally {
+    for (const close of closers.toReversed())
+      await close().catch((error: unknown) => options.onProgress(`a part did not stop: ${String(error)}`));
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+interface LauncherFacts {
+  readonly folder: string;
+  readonly home: string;
+  readonly url: string;
+  readonly key: string;
+  readonly databaseUrl: string;
+  readonly port: number;
+}
+
+/** `paraffin launcher`, with an sbatch whose answer can be lost. */
+async function startLauncher(
+  { slurm, loseAnswerFile }: Trial,
+  { folder, home, url, key, databaseUrl, port }: LauncherFacts,
+) {
+  const bin = path.join(folder, 'bin');
+  const jobs = path.join(folder, 'jobs');
+  await mkdir(bin);
+  await mkdir(jobs, { mode: 0o700 });
+  const real = (await slurm.run('sh', '-c', 'command -v sbatch')).trim();
+  await writeFile(
+    path.join(bin, 'sbatch'),
+    `#!/bin/sh\nif [ -e "${loseAnswerFile}" ]; then ${real} "$@" >/dev/null; rm -f "${loseAnswerFile}"; kill -9 $$; fi\nexec ${real} "$@"\n`,
+  );
+  await chmod(path.join(bin, 'sbatch'), 0o755);
+  const template = path.join(folder, 'site.sbatch');
+  await writeFile(template, '#SBATCH --partition=gpu\n#SBATCH --cpus-per-task=1\n#SBATCH --time=20\n');
+  // The nodes see the database at the address of this machine in their network.
+  const seen = new URL(databaseUrl);
+  seen.hostname = CONTROLLER_ADDRESS;
+  seen.port = String(port);
+  return startProgram(
+    [
+      ...['launcher', '--slurm', '--folder', jobs, '--template', template, '--every', '5', '--warn', '30'],
+      ...['--paraffin', `${process.execPath} --disable-warning=ExperimentalWarning ${PARAFFIN}`],
+    ],
+    {
+      PARAFFIN_URL: url,
+      PARAFFIN_API_KEY: key,
+      PARAFFIN_DATABASE_URL: seen.href,
+      PARAFFIN_DATA_DIR: home,
+      PARAFFIN_LOG_LEVEL: 'warn',
+      PATH: `${bin}:${slurm.env['PATH']}`,
+    },
+    slurm,
+  );
+}
+
+async function startProgram(words: readonly string[], settings: Readonly<Record<string, string>>, slurm: SlurmCluster) {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PARAFFIN, ...words], {
+    env: { ...slurm.env, PARAFFIN_DATABASE_URL: '', ...settings },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const gone = once(child, 'exit');
+  return {
+    lines: createInterface({ input: child.stdout }),
+    stop: async () => {
+      if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
+      await gone;
+    },
+  };
+}
+
+async function addressOf(lines: AsyncIterable<string>): Promise<string> {
+  for await (const line of lines) {
+    const url = /(http:\/\/\S+)\/graphql/.exec(line)?.[1];
+    if (url !== undefined) return url;
+  }
+  throw new Error('The server ended without an address.');
+}
+
+/** Waits for a job that trains and has much left to do, so that the fault costs something. */
+async function nextRunningJob({ slurm, db, waiting }: Trial, runIds: readonly string[], isLate: () => boolean) {
+  let found: RunningJob | undefined;
+  await waiting.until(
+    'a job that trains',
+    async () => {
+      if (isLate() || (await overCount(db, runIds)) === runIds.length) return true;
+      const rows = (await slurm.run('squeue', '--noheader', '--states=RUNNING', '--format=%i|%j|%N'))
+        .trim()
+        .split('\n');
+      for (const row of rows) {
+        const [id = '', name = '', node = ''] = row.split('|');
+        const placement = await db.placement.findUnique({ where: { name }, include: { run: true } });
+        if (placement === null || placement.run.status !== 'RUNNING' || !runIds.includes(placement.runId)) continue;
+        if (!(placement.run.workerName?.startsWith(name) ?? false) || (node !== 'node1' && node !== 'node2')) continue;
+        const { attempt } = placement.run;
+        // One that has begun, and that is not about to end before the fault is felt.
+        const { progress } = placement.run;
+        if (progress <= 0 || progress > 0.4) continue;
+        found = { id, name, runId: placement.runId, node, attempt };
+        return true;
+      }
+      return false;
+    },
+    STUCK_MS,
+  );
+  return found;
+}
+
+const OVER = ['SUCCEEDED', 'FAILED', 'CANCELED'] as const;
+const isOver = (status: string): boolean => OVER.some((over) => over === status);
+
+async function statusOf(db: Database, id: string): Promise<string> {
+  return (await db.run.findUniqueOrThrow({ where: { id } })).status;
+}
+async function attemptOf(db: Database, id: string): Promise<number> {
+  return (await db.run.findUniqueOrThrow({ where: { id } })).attempt;
+}
+function overCount(db: Database, runIds: readonly string[]): Promise<number> {
+  return db.run.count({ where: { id: { in: [...runIds] }, status: { in: [...OVER] } } });
+}
+function isThere(file: string): Promise<boolean> {
+  return readFile(file).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Resolves when all are over, when the time is, or when nothing has happened for so long that nothing will. */
+async function untilAllOver(
+  { db, waiting }: Trial,
+  runIds: readonly string[],
+  isLate: () => boolean,
+  deadlineMs: number,
+): Promise<void> {
+  let lastCount = -1;
+  let lastMs = performance.now();
+  await waiting.until(
+    'the trainings',
+    async () => {
+      if (isLate() || (await overCount(db, runIds)) === runIds.length) return true;
+      const events = await db.runEvent.count();
+      if (events !== lastCount) lastMs = performance.now();
+      lastCount = events;
+      return performance.now() - lastMs > STUCK_MS;
+    },
+    deadlineMs + STUCK_MS,
+  );
+}
+
+async function checkAtEnd(
+  { slurm, db, waiting }: Trial,
+  undisturbedId: string,
+  runIds: readonly string[],
+): Promise<ChaosPromise[]> {
+  const statuses = await Promise.all(runIds.map((id) => statusOf(db, id)));
+  const wanted = await outcomeOf(db, undisturbedId);
+  const outcomes = await Promise.all(runIds.map((id) => outcomeOf(db, id)));
+  const equal = outcomes.filter(
+    ({ weights, losses }) =>
+      weights.length === 1 &&
+      JSON.stringify(weights) === JSON.stringify(wanted.weights) &&
+      JSON.stringify(losses) === JSON.stringify(wanted.losses),
+  );
+  let jobs: string[] = [];
+  let processes: number[] = [];
+  let open = 0;
+  await waiting
+    .until(
+      'the last jobs to end',
+      async () => {
+        jobs = (await slurm.run('squeue', '--noheader', '--format=%j'))
+          .split('\n')
+          .filter((name) => name.startsWith('paraffin-'));
+        processes = await slurm.processesOnNodes();
+        open = await db.placement.count({ where: { state: { not: 'ENDED' } } });
+        return jobs.length + processes.length + open === 0;
+      },
+      120_000,
+    )
+    .catch(() => undefined);
+  const succeeded = statuses.filter((status) => status === 'SUCCEEDED').length;
+  return [
+    { promise: 'every run SUCCEEDED', held: succeeded === runIds.length, seen: `${succeeded} of ${runIds.length}` },
+    {
+      promise: 'each registered one checkpoint, with the weights and losses of an undisturbed training, bit for bit',
+      held: equal.length === runIds.length,
+      seen: `${equal.length} of ${runIds.length}`,
+    },
+    { promise: 'no job is left in Slurm', held: jobs.length === 0, seen: jobs.length === 0 ? 'none' : jobs.join(', ') },
+    { promise: 'no placement is left open', held: open === 0, seen: String(open) },
+    {
+      promise: 'no process is left on a node',
+      held: processes.length === 0,
+      seen: processes.length === 0 ? 'none' : processes.join(', '),
+    },
+  ];
+}
+
+async function importImages(client: RegistryClient, images: string, waiting: Waiting, db: Database): Promise<string> {
+  const made = z.object({ createDataset: z.object({ dataset: z.object({ id: z.string() }) }) });
+  const { createDataset } = await client.request(
+    made,
+    'mutation { createDataset(input: { name: "Cluster", imageKind: PATCH, synthetic: true, organs: [], stains: ["HE"], tasks: [CLASSIFICATION] }) { dataset { id } } }',
+  );
+  const launched = z.object({ importDatasetVersion: z.object({ run: z.object({ id: z.string() }) }) });
+  const { importDatasetVersion } = await client.request(
+    launched,
+    'mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } } }',
+    { input: { datasetId: createDataset.dataset.id, path: images, layout: 'FOLDER_PER_LABEL' } },
+  );
+  const runId = importDatasetVersion.run.id;
+  await waiting.until('an import', async () => isOver(await statusOf(db, runId)), STUCK_MS);
+  return (await db.datasetVersion.findFirstOrThrow({ where: { importRunId: runId } })).id;
+}
+
+async function launch(client: RegistryClient, versionId: string): Promise<string> {
+  const launched = z.object({ launchPretraining: z.object({ run: z.object({ id: z.string() }) }) });
+  const input = {
+    modelSlug: 'cluster',
+    datasets: [{ datasetVersionId: versionId }],
+    encoder: 'RESNET18',
+    imageSizePx: 32,
+    batchSize: 2,
+    steps: STEPS,
+    checkpointEverySteps: KEEP_EVERY,
+    probe: { enabled: false },
+    seed: 1,
+  };
+  return (
+    await client.request(
+      launched,
+      'mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }',
+      { input },
+    )
+  ).launchPretraining.run.id;
+}
