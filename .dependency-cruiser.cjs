@@ -54,14 +54,14 @@ module.exports = {
       to: {
         path: '^src/|^node_modules/|^[a-z:]+$',
         pathNot:
-          '\\.(rules|records)\\.ts$|^src/(errors|input)\\.ts$|^src/formats/csv\\.ts$|^src/protocol/|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$',
+          '\\.(rules|records)\\.ts$|^src/(errors|input)\\.ts$|^src/formats/(csv\\.ts$|encoders/)|^src/protocol/|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$',
       },
     },
     {
       name: 'engine-only-engine-and-tfjs',
       severity: 'error',
       from: path('^workers/engine/'),
-      to: { path: '^src/(?!statistics/|formats/(tensor-check|tar-header)\\.ts$)|^workers/(?!engine/)' },
+      to: { path: '^src/(?!statistics/|formats/((tensor-check|tar-header)\\.ts$|encoders/))|^workers/(?!engine/)' },
     },
     {
       name: 'statistics-import-nothing-of-ours',

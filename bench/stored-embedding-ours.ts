@@ -12,7 +12,7 @@ import path from 'node:path';
 import { readSafetensors } from '../src/formats/safetensors.ts';
 import { openEvaluationImages } from '../workers/engine/data/batches.ts';
 import { embeddingBatchSize, embedPixels, HALF_NORMALISATION } from '../workers/engine/embed.ts';
-import { encoderFromWeights } from '../workers/engine/models/resnet.ts';
+import { encoderFromWeights } from '../workers/engine/encoders/resnet/network.ts';
 import { engineInfo } from '../workers/engine/tensorflow.ts';
 import { imagesOf, sourceOf } from '../test/support/shards.ts';
 import { storedDecoders } from '../workers/imaging/decoder/stored-decoder.ts';

@@ -16,10 +16,11 @@ import { writeOnnx } from '../src/formats/onnx.ts';
 import { writeSafetensors } from '../src/formats/safetensors.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { embeddingBatchSize, HALF_NORMALISATION } from '../workers/engine/embed.ts';
-import { randomEncoderWeights } from '../workers/engine/models/weights.ts';
+import { randomEncoderWeights } from '../workers/engine/encoders/resnet/weights.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { writeShard, type DrawnImages } from './drawn-shard.ts';
+import { resnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
 import { median, rounded, summarise, type Summary } from './summary.ts';
 
 export interface StoredEmbeddingOptions {
@@ -130,10 +131,12 @@ async function writeWeights(workDir: string, weightsPath: string): Promise<void>
     channelOrder: 'RGB',
     valueRange: [0, 1],
     embeddingLayer: 'avgpool',
+    pooling: 'AVGPOOL',
+    interpolation: 'BILINEAR',
     micronsPerPixelMin: null,
     micronsPerPixelMax: null,
   } as const;
-  const onnx = writeOnnx({ architecture: 'RESNET18', tensors, inputContract, metadata: {} });
+  const onnx = writeOnnx({ architecture: resnetArchitecture('RESNET18'), tensors, inputContract, metadata: {} });
   await writeFile(path.join(workDir, 'resnet18.onnx'), onnx);
 }
 

@@ -12,7 +12,7 @@ import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
 import { canComputeIn } from '../workers/engine/kernels/compute-dtype.ts';
 import { ntXent } from '../workers/engine/losses/nt-xent.ts';
 import { ProjectionHead, randomProjectionHead } from '../workers/engine/models/projection-head.ts';
-import { createEncoder } from '../workers/engine/models/resnet.ts';
+import { createEncoder } from '../workers/engine/encoders/resnet/network.ts';
 import { createOptimizer, type OptimizerConfig } from '../workers/engine/optim/index.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, engineInfo, observeOps, readFloats, tf } from '../workers/engine/tensorflow.ts';

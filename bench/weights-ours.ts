@@ -29,7 +29,7 @@ function load(repeats: number): object {
 async function embed(imageCount: number, batchSize: number): Promise<object> {
   // The time to load TensorFlow is not counted.
   const { embedPixels, HALF_NORMALISATION } = await import('../workers/engine/embed.ts');
-  const { encoderFromWeights } = await import('../workers/engine/models/resnet.ts');
+  const { encoderFromWeights } = await import('../workers/engine/encoders/resnet/network.ts');
   const { engineInfo } = await import('../workers/engine/tensorflow.ts');
   const encoder = encoderFromWeights('RESNET18', readSafetensors(await readFile(file)).tensors);
   let state = 1;

@@ -21,6 +21,7 @@ import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { measureServerMemory, withServer } from './server.ts';
 import { median, rounded, summarise, type Summary } from './summary.ts';
+import { resnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
 import { benchStoredEmbedding, type StoredEmbeddingResult } from './stored-embedding.ts';
 
 export interface WeightsBenchOptions {
@@ -131,11 +132,13 @@ async function onnxOf(file: string): Promise<Uint8Array> {
     channelMean: [0.5, 0.5, 0.5],
     channelStd: [0.5, 0.5, 0.5],
     embeddingLayer: 'avgpool',
+    pooling: 'AVGPOOL',
+    interpolation: 'BILINEAR',
     micronsPerPixelMin: null,
     micronsPerPixelMax: null,
   } as const;
   return writeOnnx({
-    architecture: 'RESNET18',
+    architecture: resnetArchitecture('RESNET18'),
     tensors: readSafetensors(await readFile(file)).tensors,
     inputContract,
     metadata: {},

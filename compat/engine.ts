@@ -10,7 +10,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { readSafetensors } from '../src/formats/safetensors.ts';
 import { embedPixels } from '../workers/engine/embed.ts';
-import { encoderFromWeights, ENCODER_ARCHITECTURES } from '../workers/engine/models/resnet.ts';
+import { encoderFromWeights, ENCODER_ARCHITECTURES } from '../workers/engine/encoders/resnet/network.ts';
 import { COMPAT_CONTRACT, IMAGE_COUNT, LARGE_SIZE_PX, SMALL_SIZE_PX } from './images.ts';
 
 const [workDir = '.', ...encoders] = process.argv.slice(2);

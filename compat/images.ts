@@ -20,6 +20,8 @@ export const COMPAT_CONTRACT: ExportInputContract = {
   channelMean: [0.7, 0.5, 0.65],
   channelStd: [0.2, 0.25, 0.15],
   embeddingLayer: 'avgpool',
+  pooling: 'AVGPOOL',
+  interpolation: 'BILINEAR',
   micronsPerPixelMin: null,
   micronsPerPixelMax: null,
 };

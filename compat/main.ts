@@ -13,7 +13,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import type { ResnetArchitecture } from '../src/formats/torchvision-resnet.ts';
+import type { ResnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
 import { MAX_RELATIVE_DIFFERENCE } from '../src/modules/exports/index.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from '../workers/engine/process-env.ts';
 import { pythonSnippet } from '../web/src/pages/models/snippets.ts';

@@ -12,8 +12,8 @@ import { readSafetensors, writeSafetensors } from '../src/formats/safetensors.ts
 import type { SafetensorsTensor } from '../src/formats/safetensors.ts';
 import { readTorchCheckpoint, toFloat32 } from '../src/formats/torch-checkpoint/index.ts';
 import type { TorchTensor } from '../src/formats/torch-checkpoint/index.ts';
-import type { ResnetArchitecture } from '../src/formats/torchvision-resnet.ts';
-import { mapToEncoder } from '../src/formats/weights-map.ts';
+import { resnetArchitecture, type ResnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
+import { mapToEncoder } from '../src/formats/encoders/mapping.ts';
 import { EXPORT_FORMATS, exportMetadataOf } from '../src/modules/exports/index.ts';
 import { COMPAT_CONTRACT } from './images.ts';
 
@@ -24,7 +24,7 @@ export async function exportWeights(folder: string, architecture: ResnetArchitec
   const weights = await readFile(path.join(folder, 'weights.safetensors'));
   const metadata = exportMetadataOf(createHash('sha256').update(weights).digest('hex'));
   const source: EncoderExport = {
-    architecture,
+    architecture: resnetArchitecture(architecture),
     tensors: readSafetensors(weights).tensors,
     inputContract: COMPAT_CONTRACT,
     metadata,
@@ -46,7 +46,8 @@ export async function importCheckpoints(folder: string, architecture: ResnetArch
     const { tensors } = await readTorchCheckpoint(accessFile(file, (await file.stat()).size));
     const mapped = mapToEncoder(tensors);
     if (mapped.outcome === 'REFUSED') throw new Error(`${fileName} is refused: ${mapped.reason}.`);
-    if (mapped.architecture !== architecture) throw new Error(`${fileName} is recognised as ${mapped.architecture}.`);
+    if (mapped.description.name !== architecture)
+      throw new Error(`${fileName} is recognised as ${mapped.description.name}.`);
     if ((mapped.projectionHead !== undefined) !== (name === 'lightning'))
       throw new Error(`${fileName}: the projection head was not separated from the encoder.`);
     const encoderTensors: SafetensorsTensor[] = [];

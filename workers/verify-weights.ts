@@ -1,7 +1,7 @@
 /**
  * Verifies a downloaded checkpoint: loads it into the engine and compares its golden embedding with the recorded one.
  *
- * node workers/verify-weights.ts <file.safetensors> <architecture> <imageSizePx> < golden.json
+ * node workers/verify-weights.ts <file.safetensors> <encoder> <imageSizePx> < golden.json
  *
  * Golden JSON: { images: base64 uint8 [n, S, S, 3], embeddings: [[D numbers] x n] }. Prints { maxAbsoluteDifference,
  * maxRelativeDifference }.
@@ -11,16 +11,17 @@ import { text } from 'node:stream/consumers';
 import { z } from 'zod';
 import { readSafetensors } from '../src/formats/safetensors.ts';
 import { embedPixels, HALF_NORMALISATION } from './engine/embed.ts';
-import { ENCODER_ARCHITECTURES, encoderFromWeights } from './engine/models/resnet.ts';
+import { architectureNamed, NAMED_ENCODERS } from '../src/formats/encoders/index.ts';
+import { openEncoder } from './engine/encoders/index.ts';
 
-const [file = '', architectureName, sizeText] = process.argv.slice(2);
-const architecture = z.enum(ENCODER_ARCHITECTURES).parse(architectureName);
+const [file = '', encoderName, sizeText] = process.argv.slice(2);
+const architecture = architectureNamed(z.enum(NAMED_ENCODERS).parse(encoderName));
 const imageSizePx = z.coerce.number().int().parse(sizeText);
 const golden = z
   .object({ images: z.string(), embeddings: z.array(z.array(z.number())) })
   .parse(JSON.parse(await text(process.stdin)));
 
-const encoder = encoderFromWeights(architecture, readSafetensors(await readFile(file)).tensors);
+const encoder = openEncoder(architecture, readSafetensors(await readFile(file)).tensors, 'AVGPOOL');
 const embeddings = embedPixels(
   encoder,
   new Uint8Array(Buffer.from(golden.images, 'base64')),

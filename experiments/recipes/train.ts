@@ -1,7 +1,7 @@
 /** A cell's training by our engine: the product's views, network, loss and optimizer on pixels in memory. */
 import { createAugmenter } from '../../workers/engine/augment/augmenter.ts';
 import { embedPixels, HALF_NORMALISATION, normaliseImages } from '../../workers/engine/embed.ts';
-import { createEncoder, encoderFromWeights, type Encoder } from '../../workers/engine/models/resnet.ts';
+import { createEncoder, encoderFromWeights, type Encoder } from '../../workers/engine/encoders/resnet/network.ts';
 import { createRandom, type Random } from '../../workers/engine/rng.ts';
 import { asRank4, tf, type Tensor4D } from '../../workers/engine/tensorflow.ts';
 import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';

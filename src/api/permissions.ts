@@ -109,6 +109,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
   ANYONE: ['PageInfo', 'UserError', 'Viewer'],
   READER: [
     'Checkpoint',
+    'CheckpointArchitecture',
     'CheckpointExport',
     'CheckpointProbe',
     'Citation',

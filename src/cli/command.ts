@@ -64,6 +64,21 @@ export function listOf<Value>(
 export const texts = listOf((text) => text);
 export const numbers = listOf(numberFrom(Number.NEGATIVE_INFINITY));
 
+/** A JSON object, as the API takes it. */
+export function jsonObject(text: string): Readonly<Record<string, unknown>> {
+  const refuse = (): never => {
+    throw new InvalidArgumentError(
+      'Give a JSON object, e.g. {"headCount": 12}, in quotes that your shell leaves alone.',
+    );
+  };
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? { ...value } : refuse();
+  } catch {
+    return refuse();
+  }
+}
+
 /** The values as users type them. */
 export function namesOf(values: Readonly<Record<string, true>>): string[] {
   return Object.keys(values).map((value) => value.toLowerCase().replaceAll('_', '-'));

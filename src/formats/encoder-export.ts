@@ -2,11 +2,10 @@
  * The input of every export writer: an encoder's tensors, checked against its architecture, and the facts that a user
  * of the file needs.
  */
-import { convolutionUnitSteps } from './resnet-graph.ts';
-import type { ConvolutionUnitStep } from './resnet-graph.ts';
+import { describeEncoder, type Architecture, type EncoderDescription, type Pooling } from './encoders/index.ts';
+import type { EncoderGraph } from './encoders/graph.ts';
 import type { SafetensorsTensor } from './safetensors.ts';
 import { checkTensors } from './tensor-check.ts';
-import { resnetTensorSpecs, type ResnetArchitecture } from './torchvision-resnet.ts';
 
 /** The input contract. */
 export interface ExportInputContract {
@@ -18,14 +17,16 @@ export interface ExportInputContract {
   readonly channelMean: readonly [number, number, number];
   readonly channelStd: readonly [number, number, number];
   readonly embeddingLayer: string;
+  readonly pooling: Pooling;
+  readonly interpolation: 'BILINEAR' | 'BICUBIC';
   /** Resolution of the training images; null if unknown. */
   readonly micronsPerPixelMin: number | null;
   readonly micronsPerPixelMax: number | null;
 }
 
 export interface EncoderExport {
-  readonly architecture: ResnetArchitecture;
-  /** torchvision's names and layouts, without `fc`; any order. */
+  readonly architecture: Architecture;
+  /** The state dict under the names and layouts of its ecosystem, without a head; any order. */
   readonly tensors: readonly SafetensorsTensor[];
   readonly inputContract: ExportInputContract;
   /**
@@ -35,69 +36,75 @@ export interface EncoderExport {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** The tensors of one convolution unit: filter `[O, I, k, k]`, the others `[O]`. */
-export interface UnitWeights {
-  readonly step: ConvolutionUnitStep;
-  readonly filter: Float32Array;
-  readonly scale: Float32Array;
-  readonly offset: Float32Array;
-  readonly runningMean: Float32Array;
-  readonly runningVariance: Float32Array;
-  /** Number of training batches; 0 if the weights lack it (PyTorch before 0.4.1). No computation uses it. */
-  readonly batchCount: bigint;
+/** An encoder whose tensors are those of its architecture. */
+export interface CheckedEncoder {
+  readonly description: EncoderDescription;
+  /** By name. */
+  readonly tensors: ReadonlyMap<string, SafetensorsTensor>;
+}
+
+/** @throws WeightsMismatchError when a tensor is missing, unexpected, or of another dtype, shape or length. */
+export function checkedEncoder(architecture: Architecture, tensors: readonly SafetensorsTensor[]): CheckedEncoder {
+  const description = describeEncoder(architecture);
+  const expectations = description.tensors.map(({ name, shape, kind, required }) => ({
+    name,
+    dtype: kind === 'BATCH_COUNT' ? ('I64' as const) : ('F32' as const),
+    shape,
+    required,
+  }));
+  return { description, tensors: checkTensors(description.name, tensors, expectations) };
+}
+
+/** The network as a graph, with the values of everything that its steps name. */
+export interface ExportGraph extends EncoderGraph {
+  readonly name: string;
+  /** D */
+  readonly embeddingDim: number;
+  /** The tensor or constant of this name. @throws Error if the graph names something that does not exist. */
+  readonly valueOf: (name: string) => { readonly shape: readonly number[]; readonly data: Float32Array };
+}
+
+/** @throws WeightsMismatchError when the tensors do not fit the architecture. */
+export function exportGraph({ architecture, tensors, inputContract }: EncoderExport): ExportGraph {
+  const checked = checkedEncoder(architecture, tensors);
+  const values = new Map<string, { readonly shape: readonly number[]; readonly data: Float32Array }>();
+  for (const tensor of checked.tensors.values()) if (tensor.dtype === 'F32') values.set(tensor.name, tensor);
+  const { description } = checked;
+  const weights = new Map([...values].map(([name, { data }]) => [name, data]));
+  const graph = description.graph(weights, inputContract);
+  for (const constant of graph.constants) values.set(constant.name, constant);
+  return {
+    ...graph,
+    name: description.name,
+    embeddingDim: description.embeddingDim(inputContract.pooling),
+    valueOf: (name) => {
+      const value = values.get(name);
+      if (value === undefined) throw new Error(`The graph of ${description.name} names ${name}, which does not exist.`);
+      return value;
+    },
+  };
 }
 
 /**
- * The weights of each convolution unit by its convolution's name, in torchvision's order.
- *
- * @throws WeightsMismatchError when a tensor is missing, unexpected, or of another dtype, shape or length.
+ * The contract as files state it: values that the first version of contracts implied are left out, so that the same
+ * weights still give the same file.
  */
-export function unitWeights(
-  architecture: ResnetArchitecture,
-  tensors: readonly SafetensorsTensor[],
-): Map<string, UnitWeights> {
-  const found = checkTensors(
-    architecture,
-    tensors,
-    resnetTensorSpecs(architecture).map(({ name, shape, kind, required }) => ({
-      name,
-      dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32',
-      shape,
-      required,
-    })),
-  );
-  const weights = (name: string): Float32Array => {
-    const tensor = found.get(name);
-    if (tensor?.dtype !== 'F32') throw new Error(`${name} passed its check but is missing.`);
-    return tensor.data;
+export function contractInFile(contract: ExportInputContract): object {
+  const { pooling, interpolation, ...first } = contract;
+  return {
+    ...first,
+    ...(pooling === 'AVGPOOL' ? {} : { pooling }),
+    ...(interpolation === 'BILINEAR' ? {} : { interpolation }),
   };
-  const batchCount = (name: string): bigint => {
-    const tensor = found.get(name);
-    return tensor?.dtype === 'I64' ? (tensor.data[0] ?? 0n) : 0n;
-  };
-  return new Map(
-    convolutionUnitSteps(architecture).map((step) => [
-      step.convolutionName,
-      {
-        step,
-        filter: weights(`${step.convolutionName}.weight`),
-        scale: weights(`${step.normName}.weight`),
-        offset: weights(`${step.normName}.bias`),
-        runningMean: weights(`${step.normName}.running_mean`),
-        runningVariance: weights(`${step.normName}.running_var`),
-        batchCount: batchCount(`${step.normName}.num_batches_tracked`),
-      },
-    ]),
-  );
 }
 
 /** A paragraph that explains how to prepare an image for the encoder. */
 export function describePreparation(contract: ExportInputContract): string {
-  const { imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd } = contract;
+  const { imageSizePx, resizeRule, interpolation, channelOrder, valueRange, channelMean, channelStd } = contract;
   const resize =
     resizeRule === 'SHORT_SIDE_THEN_CENTRE_CROP'
-      ? `short side resized to ${imageSizePx} px (bilinear, antialiased), centre crop`
-      : `resized to ${imageSizePx} x ${imageSizePx} px (bilinear, antialiased)`;
+      ? `short side resized to ${imageSizePx} px (${interpolation.toLowerCase()}, antialiased), centre crop`
+      : `resized to ${imageSizePx} x ${imageSizePx} px (${interpolation.toLowerCase()}, antialiased)`;
   return `Input: ${channelOrder} images, ${resize}; pixel values scaled to ${valueRange.join('..')}, minus mean [${channelMean.join(', ')}], divided by standard deviation [${channelStd.join(', ')}].`;
 }
 
@@ -105,8 +112,8 @@ export function describePreparation(contract: ExportInputContract): string {
 export function exportMetadata({ architecture, inputContract, metadata }: EncoderExport): [string, string][] {
   const facts = {
     ...metadata,
-    architecture,
-    inputContract: JSON.stringify(inputContract),
+    ...describeEncoder(architecture).fileMetadata,
+    inputContract: JSON.stringify(contractInFile(inputContract)),
     preparation: describePreparation(inputContract),
   };
   return Object.entries(facts).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));

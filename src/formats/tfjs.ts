@@ -6,13 +6,21 @@
  * `embeddings`: `[batch, D]`. Batch norms are folded into the convolutions before them, as TensorFlow's own converter
  * does: one fused kernel then replaces four, and `_FusedConv2D` runs on the cpu, wasm, webgl and webgpu backends.
  */
-import { describePreparation, exportMetadata, unitWeights } from './encoder-export.ts';
-import type { EncoderExport, UnitWeights } from './encoder-export.ts';
-import { BATCH_NORM_EPSILON, GRAPH_INPUT, GRAPH_OUTPUT, resnetGraph } from './resnet-graph.ts';
-import type { ConvolutionUnitStep, GraphStep, GraphWindow } from './resnet-graph.ts';
+import { describePreparation, exportGraph, exportMetadata } from './encoder-export.ts';
+import type { EncoderExport, ExportGraph } from './encoder-export.ts';
+import { GRAPH_INPUT, GRAPH_OUTPUT } from './encoders/graph.ts';
+import type {
+  AttentionStep,
+  ConvolutionUnitStep,
+  GraphStep,
+  GraphWindow,
+  LayerNormStep,
+  LinearStep,
+  PatchTokensStep,
+  PoolTokensStep,
+} from './encoders/graph.ts';
 import { writeStoredZip } from './stored-zip.ts';
 import type { StoredZipEntry } from './stored-zip.ts';
-import { embeddingDimOf } from './torchvision-resnet.ts';
 
 /** The shard size of TensorFlow's converter, which browsers fetch and cache well. */
 const SHARD_BYTES = 4 * 1024 * 1024;
@@ -46,27 +54,26 @@ export function writeTfjsZip(source: EncoderExport): Uint8Array<ArrayBuffer> {
  * @throws WeightsMismatchError when the tensors do not fit the architecture.
  */
 export function tfjsFiles(source: EncoderExport): StoredZipEntry[] {
-  const { architecture, inputContract } = source;
-  const steps = resnetGraph(architecture);
-  const weights = [
-    ...[...unitWeights(architecture, source.tensors).values()].flatMap(foldedWeights),
-    ...constantsOf(steps),
-  ];
+  const { inputContract } = source;
+  const { name, steps, embeddingDim, imageSizePx, valueOf } = exportGraph(source);
+  const side = imageSizePx ?? -1;
+  const input = [-1, side, side, 3];
+  const weights = [...steps.flatMap((step) => weightsOf(step, valueOf)), ...constantsOf(steps)];
   const shards = shardsOf(weights);
   const model = {
     format: 'graph-model',
     generatedBy: 'paraffin',
     convertedBy: null,
     signature: {
-      inputs: { [GRAPH_INPUT]: signatureTensor(GRAPH_INPUT, [-1, -1, -1, 3]) },
-      outputs: { [GRAPH_OUTPUT]: signatureTensor(GRAPH_OUTPUT, [-1, embeddingDimOf(architecture)]) },
+      inputs: { [GRAPH_INPUT]: signatureTensor(GRAPH_INPUT, input) },
+      outputs: { [GRAPH_OUTPUT]: signatureTensor(GRAPH_OUTPUT, [-1, embeddingDim]) },
     },
     userDefinedMetadata: {
       ...Object.fromEntries(exportMetadata(source)),
-      description: `${architecture} encoder. ${describePreparation(inputContract)}`,
+      description: `${name} encoder. ${describePreparation(inputContract)}`,
     },
     modelTopology: {
-      node: [placeholder(), ...weights.map(constantNode), ...steps.flatMap(nodesOf)],
+      node: [placeholder(input), ...weights.map(constantNode), ...steps.flatMap(nodesOf)],
       library: {},
       versions: { producer: 1395 },
     },
@@ -95,17 +102,115 @@ function shardsOf(weights: readonly Weight[]): StoredZipEntry[] {
   }));
 }
 
+/** What the step's nodes read, under the names that they use. */
+function weightsOf(step: GraphStep, valueOf: ExportGraph['valueOf']): Weight[] {
+  const asItIs = (name: string): Weight => ({ name, dtype: 'float32', ...valueOf(name) });
+  switch (step.kind) {
+    case 'CONVOLUTION_UNIT':
+      return foldedWeights(step, valueOf);
+    case 'PATCH_TOKENS':
+      return [
+        patchFilter(step, valueOf),
+        ...(step.bias === undefined ? [] : [asItIs(step.bias)]),
+        asItIs(step.offsets),
+        integers(`${step.output}/flat`, [-1, step.tokenCount - step.prefixCount, step.width]),
+        { ...integers(`${step.output}/pads`, [0, 0, step.prefixCount, 0, 0, 0]), shape: [3, 2] },
+        integers(`${step.output}/rows`, [-1, step.width]),
+      ];
+    case 'LINEAR':
+      return [asItIs(step.weight), ...(step.bias === undefined ? [] : [asItIs(step.bias)])];
+    case 'LAYER_NORM':
+      return [
+        asItIs(step.scale),
+        asItIs(step.offset),
+        integers(`${step.output}/axis`, [1]),
+        number(`${step.output}/epsilon`, step.epsilon),
+      ];
+    case 'SCALE':
+      return [asItIs(step.factor)];
+    case 'GELU':
+      return [
+        number(`${step.output}/root`, Math.SQRT1_2),
+        number(`${step.output}/half`, 0.5),
+        number(`${step.output}/one`, 1),
+      ];
+    case 'SWIGLU': {
+      const half = step.inputWidth / 2;
+      return [
+        integers(`${step.output}/start`, [0, 0]),
+        integers(`${step.output}/middle`, [0, half]),
+        integers(`${step.output}/size`, [-1, half]),
+      ];
+    }
+    case 'ATTENTION': {
+      const { output, tokenCount, headCount, width } = step;
+      const headWidth = width / headCount;
+      return [
+        integers(`${output}/heads`, [-1, tokenCount, headCount, headWidth]),
+        integers(`${output}/swap`, [0, 2, 1, 3]),
+        ...[0, 1, 2].map((part) => integers(`${output}/start${part}`, [0, part * width])),
+        integers(`${output}/size`, [-1, width]),
+        number(`${output}/factor`, 1 / Math.sqrt(headWidth)),
+        integers(`${output}/rows`, [-1, width]),
+      ];
+    }
+    case 'POOL_TOKENS': {
+      const { output, tokenCount, prefixCount, width } = step;
+      return [
+        integers(`${output}/tokens`, [-1, tokenCount, width]),
+        integers(`${output}/first`, [0, 0, 0]),
+        integers(`${output}/one`, [-1, 1, width]),
+        integers(`${output}/rows`, [-1, width]),
+        integers(`${output}/start`, [0, prefixCount, 0]),
+        integers(`${output}/size`, [-1, tokenCount - prefixCount, width]),
+        integers(`${output}/axis`, [1]),
+        integers(`${output}/join`, [1], []),
+      ];
+    }
+    case 'MAX_POOL':
+    case 'ADD':
+    case 'ADD_THEN_RELU':
+    case 'GLOBAL_AVERAGE':
+      return [];
+  }
+}
+
+function integers(name: string, values: readonly number[], shape: readonly number[] = [values.length]): Weight {
+  return { name, shape, dtype: 'int32', data: Int32Array.from(values) };
+}
+
+/** A scalar. */
+function number(name: string, value: number): Weight {
+  return { name, shape: [], dtype: 'float32', data: Float32Array.of(value) };
+}
+
+/** OIHW to HWIO. */
+function patchFilter({ weight, output, patchSizePx, width }: PatchTokensStep, valueOf: ExportGraph['valueOf']): Weight {
+  const filter = valueOf(weight).data;
+  const area = patchSizePx * patchSizePx;
+  const data = new Float32Array(filter.length);
+  for (let channel = 0; channel < width; channel += 1)
+    for (let input = 0; input < 3; input += 1)
+      for (let pixel = 0; pixel < area; pixel += 1)
+        data[(pixel * 3 + input) * width + channel] = filter[(channel * 3 + input) * area + pixel] ?? 0;
+  return { name: `${output}/filter`, shape: [patchSizePx, patchSizePx, 3, width], dtype: 'float32', data };
+}
+
 /**
  * conv(x, W) * s + (offset - mean * s) with s = scale / sqrt(variance + epsilon), in double precision: filter `[k, k,
  * I, O]` and bias `[O]`.
  */
-function foldedWeights({ step, filter, scale, offset, runningMean, runningVariance }: UnitWeights): Weight[] {
-  const { inputChannels, outputChannels, window } = step;
+function foldedWeights(step: ConvolutionUnitStep, valueOf: ExportGraph['valueOf']): Weight[] {
+  const { convolutionName, normName, inputChannels, outputChannels, window, epsilon } = step;
+  const norm = (part: string): Float32Array => valueOf(`${normName}.${part}`).data;
+  const filter = valueOf(`${convolutionName}.weight`).data;
+  const [scale, offset] = [norm('weight'), norm('bias')];
+  const [runningMean, runningVariance] = [norm('running_mean'), norm('running_var')];
   const area = window.size * window.size;
   const folded = new Float32Array(filter.length);
   const bias = new Float32Array(outputChannels);
   for (let output = 0; output < outputChannels; output += 1) {
-    const factor = (scale[output] ?? 0) / Math.sqrt((runningVariance[output] ?? 0) + BATCH_NORM_EPSILON);
+    const factor = (scale[output] ?? 0) / Math.sqrt((runningVariance[output] ?? 0) + epsilon);
     bias[output] = (offset[output] ?? 0) - (runningMean[output] ?? 0) * factor;
     for (let input = 0; input < inputChannels; input += 1) {
       for (let pixel = 0; pixel < area; pixel += 1) {
@@ -130,18 +235,16 @@ const biasName = ({ convolutionName }: ConvolutionUnitStep): string => `${convol
 const paddingsName = (padding: number): string => `paddings/${padding}`;
 const AXES_NAME = 'avgpool/axes';
 
+/** What steps share. */
 function constantsOf(steps: readonly GraphStep[]): Weight[] {
   const paddings = new Set(
     steps.flatMap((step) => ('window' in step && needsPad(step.window) ? [step.window.padding] : [])),
   );
   return [
-    ...[...paddings].map((padding): Weight => ({
-      name: paddingsName(padding),
-      shape: [4, 2],
-      dtype: 'int32',
-      data: Int32Array.of(0, 0, padding, padding, padding, padding, 0, 0),
-    })),
-    { name: AXES_NAME, shape: [2], dtype: 'int32', data: Int32Array.of(1, 2) },
+    ...[...paddings].map((padding) =>
+      integers(paddingsName(padding), [0, 0, padding, padding, padding, padding, 0, 0], [4, 2]),
+    ),
+    ...(steps.some(({ kind }) => kind === 'GLOBAL_AVERAGE') ? [integers(AXES_NAME, [1, 2])] : []),
   ];
 }
 
@@ -198,6 +301,146 @@ function nodesOf(step: GraphStep): GraphNode[] {
           attr: { T: FLOAT, Tidx: INT, keep_dims: { b: false } },
         },
       ];
+    case 'ADD':
+      return [float('AddV2', step.output, [step.left, step.right])];
+    case 'SCALE':
+      return [float('Mul', step.output, [step.input, step.factor])];
+    case 'PATCH_TOKENS':
+      return patchTokens(step);
+    case 'LINEAR':
+      return linear(step);
+    case 'LAYER_NORM':
+      return layerNorm(step);
+    case 'GELU':
+      return gelu(step);
+    case 'SWIGLU': {
+      const { input, output } = step;
+      return [
+        slice(`${output}/gate`, [input, `${output}/start`, `${output}/size`]),
+        slice(`${output}/value`, [input, `${output}/middle`, `${output}/size`]),
+        float('Sigmoid', `${output}/sigmoid`, [`${output}/gate`]),
+        float('Mul', `${output}/silu`, [`${output}/gate`, `${output}/sigmoid`]),
+        float('Mul', output, [`${output}/silu`, `${output}/value`]),
+      ];
+    }
+    case 'ATTENTION':
+      return attention(step);
+    case 'POOL_TOKENS':
+      return poolTokens(step);
+  }
+}
+
+function float(
+  op: string,
+  name: string,
+  input: readonly string[],
+  attr: Readonly<Record<string, unknown>> = {},
+): GraphNode {
+  return { name, op, input, attr: { T: FLOAT, ...attr } };
+}
+
+const slice = (name: string, input: readonly string[]): GraphNode => float('Slice', name, input, { Index: INT });
+const reshape = (name: string, input: readonly string[]): GraphNode => float('Reshape', name, input, { Tshape: INT });
+const mean = (name: string, input: readonly string[], keepsAxis: boolean): GraphNode =>
+  float('Mean', name, input, { Tidx: INT, keep_dims: { b: keepsAxis } });
+
+function patchTokens({ input, output, bias, patchSizePx, offsets }: PatchTokensStep): GraphNode[] {
+  const convolved = `${output}/conv`;
+  const window = { size: patchSizePx, stride: patchSizePx, padding: 0 };
+  const biased = bias === undefined ? convolved : `${output}/biased`;
+  return [
+    {
+      name: convolved,
+      op: 'Conv2D',
+      input: [input, `${output}/filter`],
+      attr: { ...windowAttributes(window), dilations: ints([1, 1, 1, 1]), explicit_paddings: ints([]) },
+    },
+    ...(bias === undefined ? [] : [float('AddV2', biased, [convolved, bias])]),
+    reshape(`${output}/patches`, [biased, `${output}/flat`]),
+    float('Pad', `${output}/padded`, [`${output}/patches`, `${output}/pads`], { Tpaddings: INT }),
+    float('AddV2', `${output}/tokens`, [`${output}/padded`, offsets]),
+    reshape(output, [`${output}/tokens`, `${output}/rows`]),
+  ];
+}
+
+function linear({ input, output, weight, bias }: LinearStep): GraphNode[] {
+  const product = bias === undefined ? output : `${output}/product`;
+  return [
+    float('MatMul', product, [input, weight], { transpose_a: { b: false }, transpose_b: { b: true } }),
+    ...(bias === undefined ? [] : [float('AddV2', output, [product, bias])]),
+  ];
+}
+
+function layerNorm({ input, output, scale, offset }: LayerNormStep): GraphNode[] {
+  const axis = `${output}/axis`;
+  return [
+    mean(`${output}/mean`, [input, axis], true),
+    float('Sub', `${output}/centred`, [input, `${output}/mean`]),
+    float('Mul', `${output}/squares`, [`${output}/centred`, `${output}/centred`]),
+    mean(`${output}/variance`, [`${output}/squares`, axis], true),
+    float('AddV2', `${output}/above-zero`, [`${output}/variance`, `${output}/epsilon`]),
+    float('Rsqrt', `${output}/inverse`, [`${output}/above-zero`]),
+    float('Mul', `${output}/normalised`, [`${output}/centred`, `${output}/inverse`]),
+    float('Mul', `${output}/scaled`, [`${output}/normalised`, scale]),
+    float('AddV2', output, [`${output}/scaled`, offset]),
+  ];
+}
+
+function gelu({ input, output }: { readonly input: string; readonly output: string }): GraphNode[] {
+  return [
+    float('Mul', `${output}/scaled`, [input, `${output}/root`]),
+    float('Erf', `${output}/erf`, [`${output}/scaled`]),
+    float('AddV2', `${output}/shifted`, [`${output}/erf`, `${output}/one`]),
+    float('Mul', `${output}/share`, [`${output}/shifted`, `${output}/half`]),
+    float('Mul', output, [input, `${output}/share`]),
+  ];
+}
+
+function attention({ input, output }: AttentionStep): GraphNode[] {
+  const part = (index: number): GraphNode[] => [
+    slice(`${output}/part${index}`, [input, `${output}/start${index}`, `${output}/size`]),
+    reshape(`${output}/split${index}`, [`${output}/part${index}`, `${output}/heads`]),
+    float('Transpose', `${output}/heads${index}`, [`${output}/split${index}`, `${output}/swap`], { Tperm: INT }),
+  ];
+  const product = (name: string, input: readonly string[], turnsSecond: boolean): GraphNode =>
+    float('BatchMatMulV2', name, input, { adj_x: { b: false }, adj_y: { b: turnsSecond } });
+  return [
+    ...[0, 1, 2].flatMap(part),
+    float('Mul', `${output}/scaled`, [`${output}/heads0`, `${output}/factor`]),
+    product(`${output}/products`, [`${output}/scaled`, `${output}/heads1`], true),
+    float('Softmax', `${output}/weights`, [`${output}/products`]),
+    product(`${output}/mixed`, [`${output}/weights`, `${output}/heads2`], false),
+    float('Transpose', `${output}/joined`, [`${output}/mixed`, `${output}/swap`], { Tperm: INT }),
+    reshape(output, [`${output}/joined`, `${output}/rows`]),
+  ];
+}
+
+function poolTokens({ input, output, pooling }: PoolTokensStep): GraphNode[] {
+  const images = `${output}/images`;
+  const tokens = reshape(images, [input, `${output}/tokens`]);
+  const first = (name: string): GraphNode[] => [
+    slice(`${output}/class-token`, [images, `${output}/first`, `${output}/one`]),
+    reshape(name, [`${output}/class-token`, `${output}/rows`]),
+  ];
+  const average = (name: string): GraphNode[] => [
+    slice(`${output}/patches`, [images, `${output}/start`, `${output}/size`]),
+    mean(name, [`${output}/patches`, `${output}/axis`], false),
+  ];
+  switch (pooling) {
+    case 'CLS':
+      return [tokens, ...first(output)];
+    case 'MEAN':
+      return [tokens, ...average(output)];
+    case 'CLS_AND_MEAN':
+      return [
+        tokens,
+        ...first(`${output}/class`),
+        ...average(`${output}/average`),
+        float('ConcatV2', output, [`${output}/class`, `${output}/average`, `${output}/join`], {
+          N: { i: '2' },
+          Tidx: INT,
+        }),
+      ];
   }
 }
 
@@ -226,11 +469,11 @@ function windowAttributes(window: GraphWindow): Record<string, unknown> {
 const FLOAT = { type: 'DT_FLOAT' } as const;
 const INT = { type: 'DT_INT32' } as const;
 
-function placeholder(): GraphNode {
+function placeholder(shape: readonly number[]): GraphNode {
   return {
     name: GRAPH_INPUT,
     op: 'Placeholder',
-    attr: { dtype: FLOAT, shape: { shape: tensorShape([-1, -1, -1, 3]) } },
+    attr: { dtype: FLOAT, shape: { shape: tensorShape(shape) } },
   };
 }
 

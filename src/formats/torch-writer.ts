@@ -7,7 +7,7 @@
  * The archive holds a pickle (protocol 2) that names four globals only, all on PyTorch's list of safe ones, and one
  * file for each tensor's numbers.
  */
-import { exportMetadata, unitWeights } from './encoder-export.ts';
+import { checkedEncoder, exportMetadata } from './encoder-export.ts';
 import type { EncoderExport } from './encoder-export.ts';
 import { writeStoredZip } from './stored-zip.ts';
 
@@ -45,37 +45,16 @@ export function writeTorchCheckpoint(source: EncoderExport): Uint8Array<ArrayBuf
   );
 }
 
-/** In the order of torchvision's `state_dict()`. */
+/** In the order of the network's `state_dict()`. */
 function stateDict({ architecture, tensors }: EncoderExport): StateTensor[] {
-  return [...unitWeights(architecture, tensors).values()].flatMap(
-    ({ step, filter, scale, offset, runningMean, runningVariance, batchCount }): StateTensor[] => {
-      const { convolutionName, normName, inputChannels, outputChannels, window } = step;
-      const perChannel = (name: string, data: Float32Array): StateTensor => ({
-        name: `${normName}.${name}`,
-        storage: 'FloatStorage',
-        shape: [outputChannels],
-        data,
-      });
-      return [
-        {
-          name: `${convolutionName}.weight`,
-          storage: 'FloatStorage',
-          shape: [outputChannels, inputChannels, window.size, window.size],
-          data: filter,
-        },
-        perChannel('weight', scale),
-        perChannel('bias', offset),
-        perChannel('running_mean', runningMean),
-        perChannel('running_var', runningVariance),
-        {
-          name: `${normName}.num_batches_tracked`,
-          storage: 'LongStorage',
-          shape: [],
-          data: BigInt64Array.of(batchCount),
-        },
-      ];
-    },
-  );
+  const checked = checkedEncoder(architecture, tensors);
+  return checked.description.tensors.map(({ name, shape }): StateTensor => {
+    const tensor = checked.tensors.get(name);
+    if (tensor?.dtype === 'F32') return { name, shape, storage: 'FloatStorage', data: tensor.data };
+    // A batch count that the weights lack (PyTorch before 0.4.1) is 0.
+    const data = tensor?.dtype === 'I64' ? tensor.data : new BigInt64Array(1);
+    return { name, shape, storage: 'LongStorage', data };
+  });
 }
 
 /** Opcodes of CPython's pickletools. */

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { z } from 'zod';
-import { ENCODER_ARCHITECTURES, encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import { ENCODER_ARCHITECTURES, encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
 import { fromDevice } from '../../workers/engine/models/parameter.ts';
 import { asRank2, liveTensorCount, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import { formulaImages, formulaWeights, noise } from './formula.ts';

@@ -3,14 +3,14 @@ import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { z } from 'zod';
-import { embeddingDimOf } from '../../workers/engine/models/architecture.ts';
+import { embeddingDimOf } from '../../workers/engine/encoders/resnet/architecture.ts';
 import {
   createParameter,
   disposeParameter,
   setGradient,
   type Parameter,
 } from '../../workers/engine/models/parameter.ts';
-import { ENCODER_ARCHITECTURES } from '../../workers/engine/models/resnet.ts';
+import { ENCODER_ARCHITECTURES } from '../../workers/engine/encoders/resnet/network.ts';
 import { Momentum } from '../../workers/engine/optim/momentum.ts';
 import { asRank4, readFloats, tf, type Tensor4D } from '../../workers/engine/tensorflow.ts';
 import { ClassifyingEncoder, type ClassifierWeights } from '../../workers/engine/train/classifying-encoder.ts';

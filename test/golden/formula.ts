@@ -2,8 +2,8 @@
  * Weights and images from one small formula, the same as `noise` and `formula_state` of encoder_oracle.py: nothing
  * large need be committed.
  */
-import { encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
-import type { EncoderArchitecture } from '../../workers/engine/models/architecture.ts';
+import { encoderTensorSpecs } from '../../workers/engine/encoders/resnet/architecture.ts';
+import type { EncoderArchitecture } from '../../workers/engine/encoders/resnet/architecture.ts';
 import { projectionHeadExpectations } from '../../workers/engine/models/projection-head.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { asRank4, tf } from '../../workers/engine/tensorflow.ts';

@@ -9,12 +9,13 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
 import type { EncoderExport } from '../../src/formats/encoder-export.ts';
+import { resnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
 import { writeExport } from '../../src/formats/export-formats.ts';
 import { writeSafetensors, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { EXPORT_FORMATS, MAX_RELATIVE_DIFFERENCE } from '../../src/modules/exports/index.ts';
 import { embedPixels } from '../../workers/engine/embed.ts';
 import { goldenPixels } from '../../workers/engine/golden-image.ts';
-import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import { encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
 import { checkReference, type CheckReference } from '../../workers/exports/check.ts';
 import { exportTask, provenExport } from '../../workers/tasks/export.ts';
 import { at, listAt } from '../support/catalogue.ts';
@@ -229,7 +230,7 @@ describe('files for other frameworks', () => {
 describe('a file that fails its check', () => {
   let reference: CheckReference;
   const source: EncoderExport = {
-    architecture: 'RESNET18',
+    architecture: resnetArchitecture('RESNET18'),
     tensors: weights,
     inputContract: { ...EXPORT_CONTRACT, ...NORMALISATION, imageSizePx: CONTRACT.imageSizePx },
     metadata: {},
@@ -252,7 +253,11 @@ describe('a file that fails its check', () => {
 
   before(() => {
     const encoder = encoderFromWeights('RESNET18', weights);
-    reference = checkReference(encoder, CONTRACT.imageSizePx, NORMALISATION);
+    reference = checkReference(encoder, source.architecture, {
+      ...NORMALISATION,
+      imageSizePx: CONTRACT.imageSizePx,
+      pooling: 'AVGPOOL',
+    });
     encoder.dispose();
   });
 

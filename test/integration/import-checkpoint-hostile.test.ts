@@ -30,6 +30,7 @@ async function refusalOf(file: string): Promise<DomainError> {
     expectedByteSize: null,
     encoder: null,
     keyPrefix: null,
+    specification: null,
     inputContract: CONTRACT,
   }).then(
     () => undefined,

@@ -31,6 +31,7 @@ const TASK: EncoderFileTask = {
   expectedByteSize: null,
   encoder: null,
   keyPrefix: null,
+  specification: null,
   inputContract: INPUT_CONTRACT,
 };
 

@@ -9,7 +9,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { readSafetensors, writeSafetensors, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { embedPixels } from '../../workers/engine/embed.ts';
-import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import { encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
 import { at, CONTRIBUTOR, listAt } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { lightningFile, renamed, someEncoder } from '../support/encoder-files.ts';

@@ -118,6 +118,7 @@ test('the weights of an imported checkpoint do not use the reserve', async (cont
     expectedByteSize: null,
     encoder: null,
     keyPrefix: null,
+    specification: null,
     inputContract: INPUT_CONTRACT,
   };
   const reading = readEncoderFileInSandbox(handle, task, path.join(disk, 'downloads'), () =>

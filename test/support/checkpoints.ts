@@ -11,6 +11,8 @@ export const INPUT_CONTRACT: InputContract = {
   channelMean: [0.5, 0.5, 0.5],
   channelStd: [0.5, 0.5, 0.5],
   embeddingLayer: 'avgpool',
+  pooling: 'AVGPOOL',
+  interpolation: 'BILINEAR',
   micronsPerPixelMin: 0.25,
   micronsPerPixelMax: null,
 };

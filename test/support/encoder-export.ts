@@ -1,8 +1,8 @@
 /** An encoder to export. All of its numbers differ, and they come from a formula. */
 import type { EncoderExport, ExportInputContract } from '../../src/formats/encoder-export.ts';
-import { convolutionUnitSteps } from '../../src/formats/resnet-graph.ts';
+import { convolutionUnitSteps } from '../../src/formats/encoders/resnet/graph.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
-import type { ResnetArchitecture } from '../../src/formats/torchvision-resnet.ts';
+import { resnetArchitecture, type ResnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
 
 export const EXPORT_CONTRACT: ExportInputContract = {
   imageSizePx: 224,
@@ -12,6 +12,8 @@ export const EXPORT_CONTRACT: ExportInputContract = {
   channelMean: [0.5, 0.5, 0.5],
   channelStd: [0.25, 0.5, 0.5],
   embeddingLayer: 'avgpool',
+  pooling: 'AVGPOOL',
+  interpolation: 'BILINEAR',
   micronsPerPixelMin: 0.5,
   micronsPerPixelMax: null,
 };
@@ -61,5 +63,10 @@ export function encoderToExport(architecture: ResnetArchitecture): EncoderExport
       ];
     },
   );
-  return { architecture, tensors, inputContract: EXPORT_CONTRACT, metadata: { name: 'tissue é' } };
+  return {
+    architecture: resnetArchitecture(architecture),
+    tensors,
+    inputContract: EXPORT_CONTRACT,
+    metadata: { name: 'tissue é' },
+  };
 }

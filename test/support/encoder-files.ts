@@ -1,6 +1,6 @@
 /** Files of weights as other programs write them. */
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
-import { resnetTensorSpecs, type ResnetArchitecture } from '../../src/formats/torchvision-resnet.ts';
+import { resnetTensorSpecs, type ResnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
 import { archive, op, pickle, storage, tensor } from '../fixtures/hostile/torch-files.ts';
 
 /** Every tensor of an encoder, its numbers drawn from a seed. */

@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/env.ts';
 import { canComputeIn } from '../../workers/engine/kernels/compute-dtype.ts';
 import { convolutionInputGradient, convolve } from '../../workers/engine/kernels/convolution.ts';
-import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
+import { randomEncoderWeights } from '../../workers/engine/encoders/resnet/weights.ts';
 import { ENGINE_PROCESS_ENV } from '../../workers/engine/process-env.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, castTo, floatDtypeOf, readFloats, tf } from '../../workers/engine/tensorflow.ts';

@@ -1,14 +1,18 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
-import { embeddingDimOf, encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
+import { embeddingDimOf, encoderTensorSpecs } from '../../workers/engine/encoders/resnet/architecture.ts';
 import {
   ProjectionHead,
   projectionHeadExpectations,
   randomProjectionHead,
 } from '../../workers/engine/models/projection-head.ts';
-import { createEncoder, ENCODER_ARCHITECTURES, encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import {
+  createEncoder,
+  ENCODER_ARCHITECTURES,
+  encoderFromWeights,
+} from '../../workers/engine/encoders/resnet/network.ts';
 import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
-import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
+import { randomEncoderWeights } from '../../workers/engine/encoders/resnet/weights.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank2, asRank4, liveTensorCount, readFloats, scoped, tf } from '../../workers/engine/tensorflow.ts';

@@ -1,7 +1,7 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
-import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
+import { randomEncoderWeights } from '../../workers/engine/encoders/resnet/weights.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, liveTensorCount, tf } from '../../workers/engine/tensorflow.ts';

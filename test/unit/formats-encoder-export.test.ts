@@ -1,11 +1,16 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
-import { describePreparation, exportMetadata, unitWeights } from '../../src/formats/encoder-export.ts';
+import { describePreparation, exportMetadata, checkedEncoder } from '../../src/formats/encoder-export.ts';
 import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
-import { convolutionUnitSteps, GRAPH_INPUT, GRAPH_OUTPUT, resnetGraph } from '../../src/formats/resnet-graph.ts';
+import { GRAPH_INPUT, GRAPH_OUTPUT } from '../../src/formats/encoders/graph.ts';
+import { convolutionUnitSteps, resnetGraph } from '../../src/formats/encoders/resnet/graph.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
-import { RESNET_ARCHITECTURES, resnetTensorSpecs } from '../../src/formats/torchvision-resnet.ts';
-import { encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
+import {
+  RESNET_ARCHITECTURES,
+  resnetArchitecture,
+  resnetTensorSpecs,
+} from '../../src/formats/encoders/resnet/specification.ts';
+import { encoderTensorSpecs } from '../../workers/engine/encoders/resnet/architecture.ts';
 import { EXPORT_CONTRACT, encoderToExport } from '../support/encoder-export.ts';
 
 describe('the graph of a residual network', () => {
@@ -13,7 +18,7 @@ describe('the graph of a residual network', () => {
     test(`${architecture}: every step reads what an earlier one wrote, and each output has one name`, () => {
       const written = new Set<string>([GRAPH_INPUT]);
       for (const step of resnetGraph(architecture)) {
-        const inputs = step.kind === 'ADD_THEN_RELU' ? [step.left, step.right] : [step.input];
+        const inputs = 'left' in step ? [step.left, step.right] : [step.input];
         for (const input of inputs) assert.ok(written.has(input), `${step.output} reads ${input} too early`);
         assert.ok(!written.has(step.output), `${step.output} is written twice`);
         written.add(step.output);
@@ -44,7 +49,7 @@ describe('weights to export', () => {
   const without = (name: string): SafetensorsTensor[] => tensors.filter((tensor) => tensor.name !== name);
   const faultOf = (given: readonly SafetensorsTensor[]): WeightsMismatchError => {
     try {
-      unitWeights('RESNET18', given);
+      checkedEncoder(resnetArchitecture('RESNET18'), given);
     } catch (error) {
       assert.ok(error instanceof WeightsMismatchError);
       return error;
@@ -52,15 +57,18 @@ describe('weights to export', () => {
     return assert.fail('The weights were taken.');
   };
 
-  test('are grouped by unit in any order, with the batch count if there is one', () => {
-    const units = unitWeights('RESNET18', tensors.toReversed());
-    assert.equal(units.size, 20);
-    assert.deepEqual([...units.keys()].slice(0, 3), ['conv1', 'layer1.0.conv1', 'layer1.0.conv2']);
-    assert.equal(units.get('conv1')?.batchCount, 1000n);
+  test('are taken in any order, and listed as torchvision lists them', () => {
+    const checked = checkedEncoder(resnetArchitecture('RESNET18'), tensors.toReversed());
+    assert.deepEqual(
+      checked.description.tensors.map(({ name }) => checked.tensors.get(name)?.data),
+      tensors.map(({ data }) => data),
+    );
   });
 
   test('may lack batch counts', () => {
-    assert.equal(unitWeights('RESNET18', without('bn1.num_batches_tracked')).get('conv1')?.batchCount, 0n);
+    const checked = checkedEncoder(resnetArchitecture('RESNET18'), without('bn1.num_batches_tracked'));
+    assert.equal(checked.tensors.has('bn1.num_batches_tracked'), false);
+    assert.equal(checked.tensors.size, tensors.length - 1);
   });
 
   test('must be complete', () => assert.deepEqual(faultOf(without('bn1.bias')).missing, ['bn1.bias']));

@@ -3,7 +3,11 @@ import assert from 'node:assert/strict';
 import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import { writeOnnx } from '../../src/formats/onnx.ts';
 import { ProtobufMessage } from '../../src/formats/protobuf-writer.ts';
-import { embeddingDimOf, RESNET_ARCHITECTURES } from '../../src/formats/torchvision-resnet.ts';
+import {
+  embeddingDimOf,
+  RESNET_ARCHITECTURES,
+  resnetArchitecture,
+} from '../../src/formats/encoders/resnet/specification.ts';
 import { encoderToExport } from '../support/encoder-export.ts';
 
 type Field = number | Uint8Array;
@@ -166,7 +170,7 @@ describe('ONNX', () => {
   test('is identical each time, and refuses weights of another network', () => {
     const source = encoderToExport('RESNET18');
     assert.ok(Buffer.from(writeOnnx(source)).equals(writeOnnx({ ...source, tensors: source.tensors.toReversed() })));
-    assert.throws(() => writeOnnx({ ...source, architecture: 'RESNET50' }), WeightsMismatchError);
+    assert.throws(() => writeOnnx({ ...source, architecture: resnetArchitecture('RESNET50') }), WeightsMismatchError);
   });
 });
 

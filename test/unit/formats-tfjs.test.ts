@@ -6,8 +6,8 @@ import { z } from 'zod';
 import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import type { StoredZipEntry } from '../../src/formats/stored-zip.ts';
 import { tfjsFiles, writeTfjsZip } from '../../src/formats/tfjs.ts';
-import { embeddingDimOf } from '../../src/formats/torchvision-resnet.ts';
-import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import { embeddingDimOf, resnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
+import { encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
 import { asRank4, liveTensorCount, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import { encoderToExport } from '../support/encoder-export.ts';
 
@@ -118,6 +118,9 @@ describe('TF.js', () => {
     assert.ok(
       Buffer.from(writeTfjsZip(source)).equals(writeTfjsZip({ ...source, tensors: source.tensors.toReversed() })),
     );
-    assert.throws(() => writeTfjsZip({ ...source, architecture: 'RESNET50' }), WeightsMismatchError);
+    assert.throws(
+      () => writeTfjsZip({ ...source, architecture: resnetArchitecture('RESNET50') }),
+      WeightsMismatchError,
+    );
   });
 });

@@ -6,12 +6,12 @@ import {
   embeddingDimOf,
   RESNET_ARCHITECTURES,
   resnetTensorSpecs,
-} from '../../src/formats/torchvision-resnet.ts';
-import type { ResnetArchitecture } from '../../src/formats/torchvision-resnet.ts';
-import { mapToEncoder } from '../../src/formats/weights-map.ts';
-import type { MappableTensor, MappingExpectation, RefusedMapping } from '../../src/formats/weights-map.ts';
-import { embeddingDimOf as engineEmbeddingDimOf } from '../../workers/engine/models/architecture.ts';
-import { encoderExpectations } from '../../workers/engine/models/weights.ts';
+} from '../../src/formats/encoders/resnet/specification.ts';
+import type { ResnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
+import { mapToEncoder } from '../../src/formats/encoders/mapping.ts';
+import type { MappableTensor, MappingExpectation, RefusedMapping } from '../../src/formats/encoders/mapping.ts';
+import { embeddingDimOf as engineEmbeddingDimOf } from '../../workers/engine/encoders/resnet/architecture.ts';
+import { encoderExpectations } from '../../workers/engine/encoders/resnet/weights.ts';
 
 const tensor = (name: string, shape: readonly number[], dtype = 'F32'): MappableTensor => ({ name, shape, dtype });
 
@@ -92,7 +92,7 @@ describe('mapped', () => {
       const result = mapToEncoder(tensors);
       assert.ok(result.outcome === 'MAPPED');
       assert.equal(result.prefix, prefix);
-      assert.equal(result.architecture, 'RESNET18');
+      assert.equal(result.description.name, 'RESNET18');
       assert.deepEqual(
         [...result.tensors.keys()],
         resnetTensorSpecs('RESNET18').map(({ name }) => name),
@@ -131,7 +131,7 @@ describe('mapped', () => {
     const halves = encoder('RESNET50', 'student.').map((each) =>
       each.dtype === 'F32' ? { ...each, dtype: 'BF16' } : each,
     );
-    const result = mapToEncoder(halves, { architecture: 'RESNET50', prefix: 'student.' });
+    const result = mapToEncoder(halves, { encoder: 'RESNET50', prefix: 'student.' });
     assert.ok(result.outcome === 'MAPPED');
     assert.equal(result.prefix, 'student.');
   });
@@ -166,16 +166,16 @@ describe('refused', () => {
   });
 
   test('a stated prefix that no name has is refused', () => {
-    const result = refusal(encoder('RESNET18', 'model.resnet.'), { prefix: 'backbone.', architecture: 'RESNET18' });
+    const result = refusal(encoder('RESNET18', 'model.resnet.'), { prefix: 'backbone.', encoder: 'RESNET18' });
     assert.equal(result.missing.length, 100);
     assert.equal(result.missing[0], 'backbone.conv1.weight');
     assert.deepEqual(result.prefixes, [{ prefix: 'model.resnet.', tensorCount: 120 }], 'where it could be');
   });
 
   test('another architecture than was stated', () => {
-    const result = refusal(encoder('RESNET34'), { architecture: 'RESNET18' });
+    const result = refusal(encoder('RESNET34'), { encoder: 'RESNET18' });
     assert.equal(result.reason, 'ARCHITECTURE_DIFFERS');
-    assert.equal(result.detectedArchitecture, 'RESNET34');
+    assert.equal(result.detectedEncoder, 'RESNET34');
   });
 
   test('a missing tensor, an unexpected one, and one with another shape, each by its name in the file', () => {
@@ -184,7 +184,7 @@ describe('refused', () => {
       .map((each) => (each.name === 'model.conv1.weight' ? tensor(each.name, [64, 3, 3, 3]) : each));
     const result = refusal([...changed, tensor('model.attention.weight', [128, 512])]);
     assert.equal(result.reason, 'MISMATCH');
-    assert.equal(result.architecture, 'RESNET18');
+    assert.equal(result.encoder, 'RESNET18');
     assert.deepEqual(result.missing, ['model.layer4.1.conv1.weight']);
     assert.deepEqual(result.unexpected, ['model.attention.weight']);
     assert.deepEqual(result.mismatched, [

@@ -4,6 +4,7 @@ import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import { accessBytes } from '../../src/formats/random-access.ts';
 import { readTorchCheckpoint } from '../../src/formats/torch-checkpoint/index.ts';
 import { writeTorchCheckpoint } from '../../src/formats/torch-writer.ts';
+import { resnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
 import { EXPORT_CONTRACT, encoderToExport } from '../support/encoder-export.ts';
 
 describe('a PyTorch checkpoint that is written here', () => {
@@ -77,6 +78,9 @@ describe('a PyTorch checkpoint that is written here', () => {
 
   test('is identical each time, and refuses weights of another network', () => {
     assert.ok(file.equals(writeTorchCheckpoint(source)));
-    assert.throws(() => writeTorchCheckpoint({ ...source, architecture: 'RESNET34' }), WeightsMismatchError);
+    assert.throws(
+      () => writeTorchCheckpoint({ ...source, architecture: resnetArchitecture('RESNET34') }),
+      WeightsMismatchError,
+    );
   });
 });

@@ -1,5 +1,5 @@
 /** Turns decoded pixels into embeddings, exactly as an input contract specifies. */
-import type { Encoder } from './models/resnet.ts';
+import type { InferenceEncoder } from './encoders/index.ts';
 import { asRank4, readFloats, scoped, tf, type Tensor, type Tensor4D } from './tensorflow.ts';
 
 /** How pixels become the numbers that the encoder was trained on. */
@@ -24,7 +24,7 @@ export const HALF_NORMALISATION: Normalisation = { channelMean: [0.5, 0.5, 0.5],
  * @returns `[N, D]`, row by row.
  */
 export function embedPixels(
-  encoder: Encoder,
+  encoder: Pick<InferenceEncoder, 'embed'>,
   pixels: Uint8Array,
   imageCount: number,
   imageSizePx: number,

@@ -1,8 +1,9 @@
 /** Checks an exported file of weights: loads it back as its users do, and compares its embeddings with the engine's. */
+import { describeEncoder, type Architecture, type Pooling } from '../../src/formats/encoders/index.ts';
 import { MAX_RELATIVE_DIFFERENCE } from '../../src/modules/exports/index.ts';
 import type { ExportFormat } from '../../src/formats/export-formats.ts';
 import { embedPixels, type Normalisation } from '../engine/embed.ts';
-import type { Encoder, EncoderArchitecture } from '../engine/models/resnet.ts';
+import type { InferenceEncoder } from '../engine/encoders/index.ts';
 import { channelsFirst, CHECK_IMAGE_COUNT, checkPixels, normalisedPixels } from './check-images.ts';
 import { maxRelativeDifferenceOfImages } from './difference.ts';
 import { embedByOnnx } from './onnx.ts';
@@ -11,7 +12,8 @@ import { embedByTfjs } from './tfjs.ts';
 
 /** The embeddings that every format must reproduce. */
 export interface CheckReference {
-  readonly architecture: EncoderArchitecture;
+  readonly architecture: Architecture;
+  readonly pooling: Pooling;
   readonly normalisation: Normalisation;
   readonly imageSizePx: number;
   /** uint8 `[N, S, S, 3]` */
@@ -30,25 +32,20 @@ export type ExportVerdict =
 /** Length limit of a library's error message. */
 const MAX_REASON = 500;
 
-/**
- * Below this side the last stage has one pixel surrounded by padding, so that eight of nine weights of its 3x3 filters
- * would not be checked.
- */
-const MIN_SIZE_PX = 64;
-/** Larger images use no other weights, and take minutes on ONNX Runtime's single thread. */
-const MAX_SIZE_PX = 512;
-
-/**
- * @param contractSizePx the side that the weights are meant for; the check uses the nearest side at which every weight
- * is used.
- */
-export function checkReference(encoder: Encoder, contractSizePx: number, normalisation: Normalisation): CheckReference {
-  const imageSizePx = Math.min(Math.max(contractSizePx, MIN_SIZE_PX), MAX_SIZE_PX);
+/** @param contract what the weights are meant for; images have the nearest side at which every weight is used. */
+export function checkReference(
+  encoder: InferenceEncoder,
+  architecture: Architecture,
+  contract: Normalisation & { readonly imageSizePx: number; readonly pooling: Pooling },
+): CheckReference {
+  const { pooling } = contract;
+  const imageSizePx = describeEncoder(architecture).checkSizePx(contract.imageSizePx);
   const pixels = checkPixels(imageSizePx);
-  const embeddings = embedPixels(encoder, pixels, CHECK_IMAGE_COUNT, imageSizePx, normalisation);
+  const embeddings = embedPixels(encoder, pixels, CHECK_IMAGE_COUNT, imageSizePx, contract);
   return {
-    architecture: encoder.architecture,
-    normalisation,
+    architecture,
+    pooling,
+    normalisation: contract,
     imageSizePx,
     pixels,
     embeddings,
@@ -88,14 +85,11 @@ export async function checkExport(
   }
 }
 
-async function embedBy(
-  format: ExportFormat,
-  file: Uint8Array,
-  { architecture, normalisation, imageSizePx, pixels }: CheckReference,
-): Promise<Float32Array> {
+async function embedBy(format: ExportFormat, file: Uint8Array, reference: CheckReference): Promise<Float32Array> {
+  const { normalisation, imageSizePx, pixels } = reference;
   switch (format) {
     case 'PYTORCH':
-      return embedByTorchFile(file, architecture, pixels, CHECK_IMAGE_COUNT, imageSizePx, normalisation);
+      return embedByTorchFile(file, reference, CHECK_IMAGE_COUNT);
     case 'ONNX':
       return embedByOnnx(
         file,

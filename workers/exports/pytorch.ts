@@ -1,39 +1,42 @@
 /**
  * Embeds by a PyTorch file, read back without Python. It checks in the file what `torch.load(weights_only=True)` and
- * `load_state_dict(strict=True)` demand: only globals from PyTorch's safe list, and exactly torchvision's names in
- * torchvision's order. `npm run compat` runs the real functions.
+ * `load_state_dict(strict=True)` demand: only globals from PyTorch's safe list, and exactly the state dict's names in
+ * its order. `npm run compat` runs the real functions.
  */
 import { accessBytes } from '../../src/formats/random-access.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { readTorchCheckpoint, type TorchTensor } from '../../src/formats/torch-checkpoint/index.ts';
-import { resnetTensorSpecs } from '../../src/formats/torchvision-resnet.ts';
-import { embedPixels, type Normalisation } from '../engine/embed.ts';
-import { encoderFromWeights, type EncoderArchitecture } from '../engine/models/resnet.ts';
+import { describeEncoder } from '../../src/formats/encoders/index.ts';
+import { embedPixels } from '../engine/embed.ts';
+import { openEncoder } from '../engine/encoders/index.ts';
+import type { CheckReference } from './check.ts';
 
 /**
- * @param pixels uint8 `[N, S, S, 3]`
  * @returns `[N, D]`
  * @throws Error for a file that PyTorch would not load strictly.
  */
 export async function embedByTorchFile(
   file: Uint8Array,
-  architecture: EncoderArchitecture,
-  pixels: Uint8Array,
+  {
+    architecture,
+    pooling,
+    pixels,
+    imageSizePx,
+    normalisation,
+  }: Pick<CheckReference, 'architecture' | 'pooling' | 'pixels' | 'imageSizePx' | 'normalisation'>,
   imageCount: number,
-  imageSizePx: number,
-  normalisation: Normalisation,
 ): Promise<Float32Array> {
   const { tensors, placeholders } = await readTorchCheckpoint(accessBytes(file));
   const [unsafe] = placeholders;
   if (unsafe !== undefined) throw new Error(`torch.load(weights_only=True) would refuse the global ${unsafe.name}.`);
-  const expected = resnetTensorSpecs(architecture).map(({ name }) => name);
+  const expected = describeEncoder(architecture).tensors.map(({ name }) => name);
   const found = tensors.map(({ name }) => name);
   const strange = found.find((name, index) => name !== expected[index]);
   if (strange !== undefined || found.length !== expected.length)
     throw new Error(
       `load_state_dict(strict=True) would refuse the keys: ${strange ?? `${found.length} instead of ${expected.length}`}.`,
     );
-  const encoder = encoderFromWeights(architecture, await Promise.all(tensors.map(loaded)));
+  const encoder = openEncoder(architecture, await Promise.all(tensors.map(loaded)), pooling);
   try {
     return embedPixels(encoder, pixels, imageCount, imageSizePx, normalisation);
   } finally {
@@ -45,5 +48,5 @@ async function loaded({ name, shape, load }: TorchTensor): Promise<SafetensorsTe
   const values = await load();
   if (values.dtype === 'I64') return { name, shape, dtype: 'I64', data: values.data };
   if (values.dtype === 'F32') return { name, shape, dtype: 'F32', data: values.data };
-  throw new Error(`${name} is ${values.dtype}, which torchvision's networks do not have.`);
+  throw new Error(`${name} is ${values.dtype}, which no encoder has.`);
 }

@@ -22,7 +22,7 @@ import { engineInfo } from '../engine/tensorflow.ts';
 import { fineTuned } from '../engine/train/fine-tune.ts';
 import {
   evaluatedEmbeddings,
-  untrainedWeights,
+  randomEncoderOf,
   type EmbeddingRequest,
   type ReadEmbeddings,
 } from './evaluation/embeddings.ts';
@@ -167,6 +167,12 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
     });
     const input = classificationInputOf(subject);
     const { encoder, inputContract, sha256 } = checkpoint;
+    if (encoder === 'OTHER')
+      throw new DomainError({
+        code: 'CHECKPOINT_INCOMPATIBLE',
+        message: 'Encoders of this family cannot be trained, and so not be fine-tuned.',
+        hint: 'Use LINEAR_PROBE or KNN, which embed the images without training the encoder.',
+      });
     const tuned = (initialWeights: readonly NamedTensor[]) =>
       fineTuned({
         architecture: encoder,
@@ -180,7 +186,7 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
       });
     const classifiers: Candidates<Classifier<object>> = {
       pretrained: async () => tuned(readSafetensors(await context.artifacts.read(sha256)).tensors),
-      random: async () => tuned(untrainedWeights(checkpoint, request.randomEncoderSeed)),
+      random: async () => tuned(randomEncoderOf(checkpoint, request.randomEncoderSeed)),
       colour: async () => {
         const embedded = await labelledEmbeddings(subject, readEmbeddings, 'COLOUR_STATISTICS');
         return linearProbe(embedded, input, config.seed);

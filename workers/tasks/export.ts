@@ -11,7 +11,7 @@ import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { exportConfigSchema, exportMetadataOf, type NewExport } from '../../src/modules/exports/index.ts';
 import type { ArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { checkExport, checkReference, type CheckReference } from '../exports/check.ts';
-import { encoderFromWeights } from '../engine/models/resnet.ts';
+import { openEncoder } from '../engine/encoders/index.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
 import { goldenOf } from './golden.ts';
 import type { Task } from './task.ts';
@@ -28,11 +28,11 @@ export const exportTask: Task = {
         message: 'The checkpoint has other weights than at launch.',
         hint: 'Launch the export again.',
       });
-    const { encoder: architecture, inputContract } = checkpoint;
+    const { architecture, inputContract } = checkpoint;
     const { tensors } = readSafetensors(await context.artifacts.read(checkpoint.sha256));
-    const encoder = encoderFromWeights(architecture, tensors);
+    const encoder = openEncoder(architecture, tensors, inputContract.pooling);
     const golden = goldenOf(encoder, inputContract);
-    const reference = checkReference(encoder, inputContract.imageSizePx, inputContract);
+    const reference = checkReference(encoder, architecture, inputContract);
     encoder.dispose();
 
     const source: EncoderExport = {

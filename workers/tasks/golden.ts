@@ -3,10 +3,10 @@ import { DomainError } from '../../src/errors.ts';
 import type { GoldenRecord, InputContract } from '../../src/modules/models/index.ts';
 import { embedPixels } from '../engine/embed.ts';
 import { goldenPixels } from '../engine/golden-image.ts';
-import type { Encoder } from '../engine/models/resnet.ts';
+import type { InferenceEncoder } from '../engine/encoders/index.ts';
 
 /** @throws DomainError CHECKPOINT_INCOMPATIBLE for weights that yield NaN. */
-export function goldenOf(encoder: Encoder, inputContract: InputContract): GoldenRecord {
+export function goldenOf(encoder: Pick<InferenceEncoder, 'embed'>, inputContract: InputContract): GoldenRecord {
   const { imageSizePx } = inputContract;
   const pixels = goldenPixels(imageSizePx);
   const embedding = embedPixels(encoder, pixels, 1, imageSizePx, inputContract);

@@ -1,5 +1,6 @@
 /** Pretraining by SimCLR: trains an encoder on sealed versions and registers it as a checkpoint. */
 import { z } from 'zod';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { encoderFileOf, encoderTensorsOf } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
@@ -13,7 +14,7 @@ import {
 } from '../../src/modules/runs/index.ts';
 import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
 import type { StoredBytes } from '../../src/platform/artifact-store/index.ts';
-import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
+import { createEncoder, encoderFromWeights } from '../engine/encoders/resnet/network.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
@@ -202,7 +203,7 @@ async function bestEncoder(
   const best = await context.bestTrainingState();
   if (best === undefined || best.step === config.steps) return undefined;
   const { tensors } = readSafetensors(await context.artifacts.read(best.sha256));
-  const weights = encoderTensorsOf(config.encoder, tensors);
+  const weights = encoderTensorsOf(architectureNamed(config.encoder), tensors);
   return {
     ...(await encoderResult(context, config, { weights, step: best.step, probe: best.probe })),
     probe: best.probe,
@@ -326,7 +327,9 @@ async function encoderResult(
   { weights, step, probe }: TrainedEncoder,
 ): Promise<TaskResult> {
   const inputContract = inputContractOf(config);
-  const stored: StoredBytes = await context.artifacts.put(encoderFileOf(config.encoder, weights, inputContract));
+  const stored: StoredBytes = await context.artifacts.put(
+    encoderFileOf(architectureNamed(config.encoder), weights, inputContract),
+  );
   // The weights are read back from the store and loaded, so that only weights that are proven to load are registered.
   const { tensors } = readSafetensors(await context.artifacts.read(stored.sha256));
   const tensorDigest = tensorDigestOf(tensors);

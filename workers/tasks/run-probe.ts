@@ -14,8 +14,8 @@ import { CLASSIFICATION_METRICS } from '../../src/statistics/classification-scor
 import { differencesOf } from '../../src/statistics/estimate.ts';
 import type { ManifestImage, ManifestImages } from '../engine/data/manifest.ts';
 import { embeddingBatchSize, embedPixels } from '../engine/embed.ts';
-import { encoderFromWeights } from '../engine/models/resnet.ts';
-import { randomEncoderWeights } from '../engine/models/weights.ts';
+import { encoderFromWeights } from '../engine/encoders/resnet/network.ts';
+import { randomEncoderWeights } from '../engine/encoders/resnet/weights.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { COLOUR_STATISTICS_DIM, colourStatistics } from '../engine/probe/colour-statistics.ts';
 import { ProbeError } from '../engine/probe/errors.ts';

@@ -1,5 +1,5 @@
 /** `paraffin models import`: weights that were made elsewhere. */
-import { namesOf, numberFrom, numbers, oneOf, wholeNumberFrom } from '../command.ts';
+import { jsonObject, namesOf, numberFrom, numbers, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { upload } from './bytes.ts';
 import { clientCommand, connect, granted, rejectErrors } from './connection.ts';
@@ -42,7 +42,7 @@ const IMPORT = graphql(
 type ImportInput = VariablesOf<typeof IMPORT>['input'];
 type Contract = NonNullable<ImportInput['inputContract']>;
 
-const ENCODERS: Readonly<Record<NonNullable<ImportInput['encoder']>, true>> = {
+const ENCODERS: Readonly<Record<Exclude<NonNullable<ImportInput['encoder']>, 'OTHER'>, true>> = {
   RESNET18: true,
   RESNET34: true,
   RESNET50: true,
@@ -52,6 +52,16 @@ const RESIZE_RULES: Readonly<Record<NonNullable<Contract['resizeRule']>, true>> 
   SHORT_SIDE_THEN_CENTRE_CROP: true,
   STRETCH: true,
 };
+const POOLINGS: Readonly<Record<NonNullable<Contract['pooling']>, true>> = {
+  AVGPOOL: true,
+  CLS: true,
+  MEAN: true,
+  CLS_AND_MEAN: true,
+};
+const INTERPOLATIONS: Readonly<Record<NonNullable<Contract['interpolation']>, true>> = {
+  BILINEAR: true,
+  BICUBIC: true,
+};
 
 export const importModelCommand = clientCommand('import', {
   summary: 'import external weights',
@@ -60,6 +70,7 @@ export const importModelCommand = clientCommand('import', {
   examples: [
     'models import encoder.ckpt --model mine --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225',
     'models import https://example.org/encoder.pt --model theirs --image-size 224 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sha256 9f86d0…',
+    'models import vit.safetensors --model vit --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --pooling CLS',
     'models import --published ciga-resnet18',
   ],
 })
@@ -70,6 +81,13 @@ export const importModelCommand = clientCommand('import', {
   .option('--mean <values>', 'mean of each channel, e.g. 0.485,0.456,0.406', numbers)
   .option('--std <values>', 'standard deviation of each channel', numbers)
   .option('--resize-rule <rule>', namesOf(RESIZE_RULES).join(', '), oneOf(RESIZE_RULES))
+  .option('--interpolation <name>', namesOf(INTERPOLATIONS).join(', '), oneOf(INTERPOLATIONS))
+  .option('--pooling <name>', `${namesOf(POOLINGS).join(', ')}; for a vision transformer`, oneOf(POOLINGS))
+  .option(
+    '--specification <json>',
+    'what the tensors do not tell about the network, e.g. {"headCount": 12}',
+    jsonObject,
+  )
   .option('--microns-per-pixel-min <um>', 'finest resolution of the training images', numberFrom(0))
   .option('--microns-per-pixel-max <um>', 'coarsest resolution of the training images', numberFrom(0))
   .option(
@@ -90,10 +108,13 @@ export const importModelCommand = clientCommand('import', {
         mean,
         std,
         resizeRule,
+        interpolation,
+        pooling,
         micronsPerPixelMin,
         micronsPerPixelMax,
         encoder,
         keyPrefix,
+        specification,
         sha256,
         licence,
         ...options
@@ -122,6 +143,8 @@ export const importModelCommand = clientCommand('import', {
             channelMean: [...mean],
             channelStd: [...std],
             ...(resizeRule === undefined ? {} : { resizeRule }),
+            ...(interpolation === undefined ? {} : { interpolation }),
+            ...(pooling === undefined ? {} : { pooling }),
             ...(micronsPerPixelMin === undefined ? {} : { micronsPerPixelMin }),
             ...(micronsPerPixelMax === undefined ? {} : { micronsPerPixelMax }),
           },
@@ -131,6 +154,7 @@ export const importModelCommand = clientCommand('import', {
         ...identity(),
         ...(encoder === undefined ? {} : { encoder }),
         ...(keyPrefix === undefined ? {} : { keyPrefix }),
+        ...(specification === undefined ? {} : { specification }),
         ...(sha256 === undefined ? {} : { sha256 }),
         ...(licence === undefined ? {} : { licence }),
       };

@@ -29,7 +29,7 @@ const LAUNCH = graphql(
 );
 type Input = VariablesOf<typeof LAUNCH>['input'];
 
-const ENCODERS: Readonly<Record<Input['encoder'] & string, true>> = {
+const ENCODERS: Readonly<Record<Exclude<Input['encoder'] & string, 'OTHER'>, true>> = {
   RESNET18: true,
   RESNET34: true,
   RESNET50: true,

@@ -1,4 +1,5 @@
 /** Model cards: Markdown with YAML front matter, as on Hugging Face. Pure; unknown facts are left out. */
+import { describeEncoder } from '../../formats/encoders/index.ts';
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
 import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.rules.ts';
 import {
@@ -76,7 +77,7 @@ export function modelCardOf(facts: ModelCardFacts): string {
         ]
       : []),
     ...(model.description === null ? [] : [plain(model.description), '']),
-    `A ${checkpoint.encoder} that turns one image into an embedding of ${checkpoint.embeddingDim} numbers. Checkpoint \`${checkpoint.id}\`${checkpoint.sha256 === null ? '; its weights are not in this registry.' : `, sha256 \`${checkpoint.sha256}\`.`}`,
+    `A ${describeEncoder(checkpoint.architecture).name} that turns one image into an embedding of ${checkpoint.embeddingDim} numbers. Checkpoint \`${checkpoint.id}\`${checkpoint.sha256 === null ? '; its weights are not in this registry.' : `, sha256 \`${checkpoint.sha256}\`.`}`,
     '',
     'For research only. It is not a medical device.',
     '',
@@ -117,7 +118,11 @@ function frontMatterOf({
     ['pipeline_tag', 'image-feature-extraction'],
     [
       'tags',
-      ['histopathology', checkpoint.encoder.toLowerCase(), ...(run === undefined ? [] : ['self-supervised', 'simclr'])],
+      [
+        'histopathology',
+        describeEncoder(checkpoint.architecture).name.toLowerCase(),
+        ...(run === undefined ? [] : ['self-supervised', 'simclr']),
+      ],
     ],
     ...(datasets.length === 0 ? [] : [['datasets', datasets] as const]),
     ...(evaluations.length === 0
@@ -141,13 +146,21 @@ function resultOf({ evaluation, dataset, version }: ModelCardFacts['evaluations'
   };
 }
 
+const POOLINGS_IN_WORDS = {
+  CLS: 'the class token',
+  MEAN: 'the mean of the patch tokens',
+  CLS_AND_MEAN: 'the class token, then the mean of the patch tokens',
+} as const;
+
 function contractLines({ inputContract: contract }: CheckpointRecord): string[] {
   const resolution = [contract.micronsPerPixelMin, contract.micronsPerPixelMax].filter((um) => um != null);
   return [
-    `- Resize to ${contract.imageSizePx} x ${contract.imageSizePx} px: ${words(contract.resizeRule)}, bilinear, antialiased.`,
+    `- Resize to ${contract.imageSizePx} x ${contract.imageSizePx} px: ${words(contract.resizeRule)}, ${words(contract.interpolation)}, antialiased.`,
     `- Channels in the order ${contract.channelOrder}, values to [${contract.valueRange.join(', ')}].`,
     `- Subtract the mean [${contract.channelMean.join(', ')}], divide by the standard deviation [${contract.channelStd.join(', ')}].`,
-    `- The embedding is the output of \`${contract.embeddingLayer}\`.`,
+    contract.pooling === 'AVGPOOL'
+      ? `- The embedding is the output of \`${contract.embeddingLayer}\`.`
+      : `- The embedding is pooled from the output of \`${contract.embeddingLayer}\`: ${POOLINGS_IN_WORDS[contract.pooling]}.`,
     ...(resolution.length === 0 ? [] : [`- Trained at ${[...new Set(resolution)].join(' to ')} um/px.`]),
   ];
 }

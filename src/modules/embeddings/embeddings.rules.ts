@@ -16,9 +16,26 @@ export type EmbeddingFileFormat = 'npy' | 'csv';
  */
 export function preparationDigestOf(contract: InputContract): string {
   const { imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd, embeddingLayer } = contract;
+  const { pooling } = contract;
   return sha256Of(
-    JSON.stringify([imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd, embeddingLayer]),
+    JSON.stringify([
+      imageSizePx,
+      resizeRule,
+      channelOrder,
+      valueRange,
+      channelMean,
+      channelStd,
+      embeddingLayer,
+      ...interpolationKey(contract),
+      // Left out where contracts of the first version imply it, so that sets from before are still found.
+      ...(pooling === 'AVGPOOL' ? [] : [pooling]),
+    ]),
   );
+}
+
+/** Empty for the interpolation that contracts of the first version imply. */
+function interpolationKey({ interpolation }: Pick<InputContract, 'interpolation'>): string[] {
+  return interpolation === 'BILINEAR' ? [] : [interpolation];
 }
 
 /**
@@ -37,10 +54,14 @@ const COLOUR_METHOD = 'colour-statistics-1';
 export function colourStatisticsKey({
   imageSizePx,
   resizeRule,
-}: Pick<InputContract, 'imageSizePx' | 'resizeRule'>): Pick<EmbeddingKey, 'encoderDigest' | 'preparationDigest'> {
+  interpolation,
+}: Pick<InputContract, 'imageSizePx' | 'resizeRule' | 'interpolation'>): Pick<
+  EmbeddingKey,
+  'encoderDigest' | 'preparationDigest'
+> {
   return {
     encoderDigest: sha256Of(COLOUR_METHOD),
-    preparationDigest: sha256Of(JSON.stringify([imageSizePx, resizeRule])),
+    preparationDigest: sha256Of(JSON.stringify([imageSizePx, resizeRule, ...interpolationKey({ interpolation })])),
   };
 }
 

@@ -3,6 +3,7 @@ import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
 import type { DatasetVersionRecord } from '../datasets/index.ts';
+import type { CheckpointRecord } from '../models/index.ts';
 import { maxDurationSchema } from '../runs/index.ts';
 import type { EvaluationRecord } from './evaluations.records.ts';
 import { EVALUATION_PROTOCOLS } from './options.rules.ts';
@@ -36,6 +37,20 @@ export interface LabelledVersionFacts {
   readonly groupCount: number;
   readonly ungroupedImageCount: number | null;
   readonly hasSplit: boolean;
+}
+
+/**
+ * Refuses to fine-tune an encoder that the engine cannot train, before a run is queued.
+ * @throws DomainError CHECKPOINT_INCOMPATIBLE.
+ */
+export function checkTrainable({ encoder }: Pick<CheckpointRecord, 'encoder'>): void {
+  if (encoder !== 'OTHER') return;
+  throw new DomainError({
+    code: 'CHECKPOINT_INCOMPATIBLE',
+    message: "Only torchvision's ResNets can be fine-tuned; this checkpoint is another network.",
+    field: 'input.protocol',
+    hint: 'Use LINEAR_PROBE or KNN, which embed the images without training the encoder.',
+  });
 }
 
 /**

@@ -21,6 +21,7 @@ import type {
 } from './evaluations.records.ts';
 import {
   checkEvaluable,
+  checkTrainable,
   launchEvaluationSchema,
   titleOfEvaluation,
   ungroupedImageCountOf,
@@ -115,6 +116,7 @@ export function createEvaluationService({
           field: 'input.datasetVersionId',
         });
       checkEvaluable(input, version);
+      if (input.protocol === 'FINE_TUNE') checkTrainable(checkpoint);
       const config = {
         checkpointId: checkpoint.id,
         checkpointSha256: checkpoint.sha256,

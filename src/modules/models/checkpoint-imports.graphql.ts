@@ -77,11 +77,17 @@ export const InputContractInput = inputObjectType({
   definition(t) {
     t.nonNull.int('imageSizePx');
     t.nonNull.field('resizeRule', { type: 'ResizeRule', default: 'SHORT_SIDE_THEN_CENTRE_CROP' });
+    t.nonNull.field('interpolation', { type: 'Interpolation', default: 'BILINEAR' });
+    t.nonNull.field('pooling', {
+      type: 'Pooling',
+      default: 'AVGPOOL',
+      description: 'A vision transformer needs CLS, MEAN or CLS_AND_MEAN, as its publisher uses it.',
+    });
     t.nonNull.field('channelOrder', { type: 'ChannelOrder', default: 'RGB' });
     t.nonNull.list.nonNull.float('valueRange', { default: [0, 1] });
     t.nonNull.list.nonNull.float('channelMean', { description: 'In the units of valueRange.' });
     t.nonNull.list.nonNull.float('channelStd');
-    t.nonNull.string('embeddingLayer', { default: 'avgpool' });
+    t.string('embeddingLayer', { description: 'Default: avgpool for the pooling AVGPOOL, norm for the others.' });
     t.float('micronsPerPixelMin');
     t.float('micronsPerPixelMax');
   },
@@ -108,6 +114,11 @@ export const ImportCheckpointInput = inputObjectType({
     t.field('encoder', {
       type: 'EncoderArchitecture',
       description: 'If given, the file must contain this architecture.',
+    });
+    t.field('specification', {
+      type: 'JSON',
+      description:
+        'Facts of the network that names and shapes of its tensors do not tell, by their names in Checkpoint.architecture.specification, e.g. {"headCount": 12}. An encoder that needs one says so.',
     });
     t.string('keyPrefix', {
       description:

@@ -2,24 +2,62 @@
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
-import { CHANNEL_ORDERS, RESIZE_RULES, WEIGHTS_FORMATS } from './models.rules.ts';
+import { describeEncoder, NAMED_ENCODERS, parameterCountOf, POOLINGS } from '../../formats/encoders/index.ts';
+import { CHANNEL_ORDERS, INTERPOLATIONS, RESIZE_RULES, WEIGHTS_FORMATS } from './models.rules.ts';
 
 const records = path.join(import.meta.dirname, 'models.records.ts');
 const rules = path.join(import.meta.dirname, 'models.rules.ts');
 
 export const EncoderArchitecture = enumType({
   name: 'EncoderArchitecture',
-  description: "torchvision's ResNets.",
-  members: ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'],
+  description: "torchvision's ResNets. OTHER: any other encoder; Checkpoint.architecture says which.",
+  members: [...NAMED_ENCODERS, 'OTHER'],
+});
+
+export const CheckpointArchitecture = objectType({
+  name: 'CheckpointArchitecture',
+  sourceType: { module: records, export: 'CheckpointRecord' },
+  description: 'The network of an encoder.',
+  definition(t) {
+    t.nonNull.string('family', {
+      description: 'RESNET (residual networks) or VIT (vision transformers).',
+      resolve: ({ architecture }) => architecture.family,
+    });
+    t.nonNull.string('name', {
+      description: 'e.g. RESNET18 or VIT_B14_REG4.',
+      resolve: ({ architecture }) => describeEncoder(architecture).name,
+    });
+    t.nonNull.float('parameterCount', {
+      description: 'Numbers that a training changes, without any head.',
+      resolve: ({ architecture }) => parameterCountOf(describeEncoder(architecture)),
+    });
+    t.nonNull.field('specification', {
+      type: 'JSON',
+      description: 'Everything that is needed to build the network, as its family names it.',
+      resolve: ({ architecture }) => architecture.specification,
+    });
+  },
 });
 
 export const WeightsFormat = enumType({ name: 'WeightsFormat', members: [...WEIGHTS_FORMATS] });
 
 export const ResizeRule = enumType({
   name: 'ResizeRule',
-  description:
-    'How an image of another size is brought to a square of imageSizePx. Resizing is bilinear and antialiased.',
+  description: 'How an image of another size is brought to a square of imageSizePx. Resizing is antialiased.',
   members: [...RESIZE_RULES],
+});
+
+export const Interpolation = enumType({
+  name: 'Interpolation',
+  description: 'How pixels are interpolated when an image is resized, always antialiased.',
+  members: [...INTERPOLATIONS],
+});
+
+export const Pooling = enumType({
+  name: 'Pooling',
+  description:
+    'How the output of a network becomes one embedding. AVGPOOL: the mean over the pixels of the last feature map. CLS: the class token. MEAN: the mean of the patch tokens. CLS_AND_MEAN: both, one behind the other.',
+  members: [...POOLINGS],
 });
 
 export const ChannelOrder = enumType({ name: 'ChannelOrder', members: [...CHANNEL_ORDERS] });
@@ -32,6 +70,7 @@ export const InputContract = objectType({
   definition(t) {
     t.nonNull.int('imageSizePx');
     t.nonNull.field('resizeRule', { type: 'ResizeRule' });
+    t.nonNull.field('interpolation', { type: 'Interpolation' });
     t.nonNull.field('channelOrder', { type: 'ChannelOrder' });
     t.nonNull.list.nonNull.float('valueRange', {
       description: 'Lowest and highest pixel value before mean and standard deviation are applied, e.g. [0, 1].',
@@ -39,8 +78,10 @@ export const InputContract = objectType({
     t.nonNull.list.nonNull.float('channelMean', { description: 'In the units of valueRange.' });
     t.nonNull.list.nonNull.float('channelStd');
     t.nonNull.string('embeddingLayer', {
-      description: "torchvision's name of the layer whose output is the embedding.",
+      description:
+        "Name of the layer whose output is pooled: torchvision's of a ResNet, timm's of a vision transformer.",
     });
+    t.nonNull.field('pooling', { type: 'Pooling' });
     t.float('micronsPerPixelMin', {
       description: 'Finest resolution of the training images, if known.',
     });
@@ -79,6 +120,10 @@ export const Checkpoint = objectType({
     });
     t.nonNull.int('version', { description: 'Number within the model, from 1.' });
     t.nonNull.field('encoder', { type: 'EncoderArchitecture' });
+    t.nonNull.field('architecture', {
+      type: 'CheckpointArchitecture',
+      resolve: (checkpoint, _args, ctx) => ctx.loaders.models.wholeCheckpoint(checkpoint),
+    });
     t.nonNull.int('embeddingDim', {
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).embeddingDim,
     });

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { isId } from '../../input.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
+import { architectureNamed, architectureSchema, describeEncoder, encoderNameOf } from '../../formats/encoders/index.ts';
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import {
@@ -51,8 +52,9 @@ const WITHOUT_GOLDEN = { golden: true } as const;
 /** A row as Prisma returns it. */
 interface CheckpointRow extends Omit<
   CheckpointRecord,
-  'inputContract' | 'importedFrom' | 'trainingFacts' | 'probe' | 'byteSize'
+  'architecture' | 'inputContract' | 'importedFrom' | 'trainingFacts' | 'probe' | 'byteSize'
 > {
+  readonly architecture: unknown;
   readonly inputContract: unknown;
   readonly importedFrom: unknown;
   readonly trainingFacts: unknown;
@@ -73,7 +75,7 @@ async function readCheckpoints(tx: Transaction, rest: Prisma.Sql): Promise<Check
   const rows = await jsonRows<CheckpointJson>(
     tx,
     Prisma.sql`
-    SELECT c.id, c."modelId", c.version, c.encoder, c."embeddingDim", c."inputContract", c."sourceRunId", c."importedFrom", c."publishedSlug", c."trainingFacts", c.step, c.epoch, c.probe, c.sha256, c."byteSize", c."tensorDigest", c."createdAt"
+    SELECT c.id, c."modelId", c.version, c.encoder, c.architecture, c."embeddingDim", c."inputContract", c."sourceRunId", c."importedFrom", c."publishedSlug", c."trainingFacts", c.step, c.epoch, c.probe, c.sha256, c."byteSize", c."tensorDigest", c."createdAt"
     FROM "Checkpoint" c ${rest}`,
   );
   return rows.map((row) => toRecord({ ...row, createdAt: new Date(row.createdAt) }));
@@ -206,9 +208,18 @@ export function createCheckpointStore(db: Database) {
       checkpoint: NewImportedCheckpoint,
     ): Promise<CheckpointRecord> => {
       const version = await nextVersion(tx, modelId);
+      const { architecture, ...facts } = checkpoint;
+      const encoder = encoderNameOf(describeEncoder(architecture));
       return toRecord(
         await tx.checkpoint.create({
-          data: { ...checkpoint, importedFrom: externalSourceSchema.parse(checkpoint.importedFrom), modelId, version },
+          data: {
+            ...facts,
+            encoder,
+            ...(encoder === 'OTHER' ? { architecture: architectureSchema.parse(architecture) } : {}),
+            importedFrom: externalSourceSchema.parse(checkpoint.importedFrom),
+            modelId,
+            version,
+          },
           omit: WITHOUT_GOLDEN,
         }),
       );
@@ -286,6 +297,7 @@ async function nextVersion(tx: Transaction, modelId: string): Promise<number> {
 function toRecord(row: CheckpointRow): CheckpointRecord {
   return {
     ...row,
+    architecture: row.encoder === 'OTHER' ? architectureSchema.parse(row.architecture) : architectureNamed(row.encoder),
     inputContract: inputContractSchema.parse(row.inputContract),
     importedFrom: row.importedFrom === null ? null : externalSourceSchema.parse(row.importedFrom),
     trainingFacts: row.trainingFacts === null ? [] : z.array(trainingFactSchema).parse(row.trainingFacts),

@@ -1,6 +1,6 @@
 /**
  * Turns a file of weights, whatever its format, into the one form that this registry stores: float32 safetensors under
- * torchvision's names. The file is untrusted, so this runs in a separate process (encoder-file.program.ts) that can be
+ * the names of its ecosystem. The file is untrusted, so this runs in a separate process (encoder-file.program.ts) that can be
  * killed.
  */
 import { createHash } from 'node:crypto';
@@ -11,13 +11,13 @@ import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
 import { readForeignSafetensors, readSafetensors } from '../../formats/safetensors.ts';
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';
 import { readTorchCheckpoint, type IgnoredPart, type TorchScalar } from '../../formats/torch-checkpoint/index.ts';
-import { embeddingDimOf } from '../../formats/torchvision-resnet.ts';
-import { mapToEncoder } from '../../formats/weights-map.ts';
-import { cleanText, explained, MAX_TEXT, refusal, tooLarge } from './encoder-refusals.ts';
-import type { ImportedEncoder } from './import.rules.ts';
+import { encoderFileMetadata } from '../../formats/encoder-file.ts';
+import type { Architecture, EncoderFamily, NamedEncoder } from '../../formats/encoders/index.ts';
+import { mapToEncoder } from '../../formats/encoders/mapping.ts';
+import { checkUse, cleanText, explained, MAX_TEXT, refusal, tooLarge } from './encoder-refusals.ts';
 import type { ImportedContentsRecord } from './models.records.ts';
 import type { InputContract } from './models.rules.ts';
-import { storedEncoder, type SourceTensor } from './stored-encoder.ts';
+import { joinedTensor, storedEncoder, type SourceTensor } from './stored-encoder.ts';
 
 export interface EncoderFileTask {
   /** The file's original name, if known. */
@@ -25,15 +25,17 @@ export interface EncoderFileTask {
   readonly expectedSha256: string | null;
   readonly expectedByteSize: number | null;
   /** The stated encoder; detected if absent. */
-  readonly encoder: ImportedEncoder | null;
+  readonly encoder: NamedEncoder | null;
   readonly keyPrefix: string | null;
+  /** Facts of the network that its tensors do not tell, such as the number of attention heads. */
+  readonly specification: Readonly<Record<string, unknown>> | null;
   /** The input contract, which is written into the stored file. */
   readonly inputContract: InputContract;
 }
 
 /** The facts that were read from a file of weights. */
 export interface EncoderFacts {
-  readonly encoder: ImportedEncoder;
+  readonly architecture: Architecture;
   readonly embeddingDim: number;
   /** sha256 of the original file. */
   readonly sourceSha256: string;
@@ -78,7 +80,11 @@ const readAt = promisify(read);
  * @throws DomainError FILE_TOO_LARGE, DIGEST_MISMATCH, FORMAT_INVALID, CHECKPOINT_KEYS_MISMATCH (with the keys),
  * CHECKPOINT_INCOMPATIBLE (another encoder than stated), FILE_CHANGED (while it was read).
  */
-export async function readEncoderFile(fd: number, task: EncoderFileTask): Promise<EncoderFile> {
+export async function readEncoderFile(
+  fd: number,
+  task: EncoderFileTask,
+  families?: readonly EncoderFamily[],
+): Promise<EncoderFile> {
   const before = await statOf(fd, { bigint: true });
   const byteSize = Number(before.size);
   if (byteSize > MAX_FILE_BYTES) throw tooLarge(byteSize, MAX_FILE_BYTES);
@@ -94,17 +100,17 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
     throw explained(error);
   });
 
-  const mapped = mapToEncoder(file.tensors, {
-    ...(task.encoder === null ? {} : { architecture: task.encoder }),
+  const expectation = {
+    ...(task.encoder === null ? {} : { encoder: task.encoder }),
     ...(task.keyPrefix === null ? {} : { prefix: prefixInFile(task.keyPrefix, file) }),
-  });
-  if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors, task.fileName);
-  const metadata = {
-    format: 'pt',
-    architecture: mapped.architecture,
-    inputContract: JSON.stringify(task.inputContract),
+    ...(task.specification === null ? {} : { specification: task.specification }),
   };
-  const bytes = await storedEncoder(mapped.architecture, mapped.tensors, metadata).catch((error: unknown) => {
+  const mapped = mapToEncoder(file.tensors, expectation, joinedTensor, families);
+  if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors, task.fileName);
+  const { description } = mapped;
+  checkUse(description, task.inputContract);
+  const metadata = encoderFileMetadata(description.architecture, task.inputContract);
+  const bytes = await storedEncoder(description, mapped.tensors, metadata).catch((error: unknown) => {
     throw explained(error);
   });
   const sourceSha256 = checkedSha256 ?? (await sha256Of(fd, byteSize));
@@ -116,10 +122,10 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
       hint: 'Import the file again when it is complete.',
       retryable: true,
     });
-  const { architecture, prefix, projectionHead, classifier } = mapped;
+  const { prefix, projectionHead, classifier } = mapped;
   return {
-    encoder: architecture,
-    embeddingDim: embeddingDimOf(architecture),
+    architecture: description.architecture,
+    embeddingDim: description.embeddingDim(task.inputContract.pooling),
     sourceSha256,
     sourceByteSize: byteSize,
     tensorDigest: tensorDigestOf(readSafetensors(bytes).tensors),

@@ -10,10 +10,10 @@ import path from 'node:path';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
 import { freeBytesOf } from '../../platform/free-space.ts';
+import { architectureSchema } from '../../formats/encoders/index.ts';
 import { openUnlinked } from '../../platform/unlinked-file.ts';
 import { endingOf, startSandboxed } from '../../platform/sandbox.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
-import { IMPORTED_ENCODERS } from './import.rules.ts';
 import { importedContentsSchema } from './models.rules.ts';
 
 export type ProcessAnswer =
@@ -30,7 +30,7 @@ const processAnswerSchema: z.ZodType<ProcessAnswer> = z.discriminatedUnion('outc
   z.object({
     outcome: z.literal('READ'),
     facts: z.object({
-      encoder: z.enum(IMPORTED_ENCODERS),
+      architecture: architectureSchema,
       embeddingDim: z.number(),
       sourceSha256: z.string(),
       sourceByteSize: z.number(),

@@ -2,8 +2,10 @@
 import { DomainError } from '../../errors.ts';
 import { SafetensorsError } from '../../formats/safetensors.ts';
 import { TorchCheckpointError } from '../../formats/torch-checkpoint/index.ts';
-import { resnetTensorSpecs } from '../../formats/torchvision-resnet.ts';
-import type { MappableTensor, RefusedMapping } from '../../formats/weights-map.ts';
+import type { EncoderDescription } from '../../formats/encoders/index.ts';
+import { ENCODER_FAMILIES } from '../../formats/encoders/registry.ts';
+import type { MappableTensor, RefusedMapping } from '../../formats/encoders/mapping.ts';
+import type { InputContract } from './models.rules.ts';
 
 /** Longest text of a file that is repeated, in characters. */
 export const MAX_TEXT = 300;
@@ -37,13 +39,38 @@ export function explained(error: unknown): unknown {
   return error;
 }
 
+/** The networks that can be imported, for messages. */
+const IMPORTABLE = ENCODER_FAMILIES.map(({ importable }) => importable).join(', or ');
+
+/** @throws DomainError CHECKPOINT_INCOMPATIBLE for an input contract that the network cannot follow. */
+export function checkUse(
+  { name, poolings, imageSizeFault }: Pick<EncoderDescription, 'name' | 'poolings' | 'imageSizeFault'>,
+  { pooling, imageSizePx }: InputContract,
+): void {
+  if (!poolings.includes(pooling))
+    throw new DomainError({
+      code: 'CHECKPOINT_INCOMPATIBLE',
+      message: `The file contains a ${name}, which has no pooling ${pooling}.`,
+      field: 'input.inputContract.pooling',
+      hint: `Give the pooling with which it was trained: ${poolings.join(', ')}.`,
+    });
+  const fault = imageSizeFault(imageSizePx);
+  if (fault !== undefined)
+    throw new DomainError({
+      code: 'CHECKPOINT_INCOMPATIBLE',
+      message: fault,
+      field: 'input.inputContract.imageSizePx',
+      hint: 'Give the side of the images with which it was trained.',
+    });
+}
+
 /** The error for a file whose tensors do not map to an encoder. */
 export function refusal(
   refused: RefusedMapping,
   tensors: readonly MappableTensor[],
   fileName: string | null,
 ): DomainError {
-  const { architecture, detectedArchitecture, reason } = refused;
+  const { encoder, detectedEncoder, reason } = refused;
   const prefixes = refused.prefixes
     .slice(0, 5)
     .map(({ prefix, tensorCount: count }) => `"${prefix.slice(0, MAX_TEXT)}" (${count} tensors)`)
@@ -59,10 +86,10 @@ export function refusal(
   switch (reason) {
     case 'NO_ENCODER':
       return keys(
-        `None of the file's ${tensors.length} tensors has a ResNet name: ${listed(refused.unexpected)}.`,
+        `None of the file's ${tensors.length} tensors has the name of a known encoder: ${listed(refused.unexpected)}.`,
         tensors.some(({ name }) => name.includes('encoder.stages.'))
-          ? 'These are names of Hugging Face transformers. Only ResNet-18, 34, 50 and 101 with the names of torchvision or timm can be imported.'
-          : 'Only ResNet-18, 34, 50 and 101 with the names of torchvision can be imported.',
+          ? `These are names of Hugging Face transformers. Only ${IMPORTABLE} can be imported.`
+          : `Only ${IMPORTABLE} can be imported.`,
       );
     case 'PREFIX_UNKNOWN':
       return keys(
@@ -77,9 +104,16 @@ export function refusal(
     case 'ARCHITECTURE_DIFFERS':
       return new DomainError({
         code: 'CHECKPOINT_INCOMPATIBLE',
-        message: `The file contains a ${detectedArchitecture ?? 'different encoder'}, not the stated ${architecture ?? 'one'}.`,
+        message: `The file contains a ${detectedEncoder ?? 'different encoder'}, not the stated ${encoder ?? 'one'}.`,
         field: 'input.encoder',
         hint: 'Leave encoder out, or give the architecture of the file.',
+      });
+    case 'SPECIFICATION_INCOMPLETE':
+      return new DomainError({
+        code: 'CHECKPOINT_INCOMPATIBLE',
+        message: `The tensors do not tell everything about the network: ${refused.fault ?? 'something is unknown'}.`,
+        field: 'input.specification',
+        hint: 'State it in specification, e.g. {"headCount": 12}.',
       });
     case 'MISMATCH': {
       const parts = (['missing', 'unexpected', 'mismatched'] as const).flatMap((kind) =>
@@ -87,17 +121,17 @@ export function refusal(
       );
       const differences = parts.join(', ');
       const { network } = refused;
-      if (network !== undefined && network.replace('-', '').toUpperCase() !== architecture)
+      if (network !== undefined && network.replace('-', '').toUpperCase() !== encoder)
         return keys(
           `The file contains ${network}, which cannot be imported: ${differences}.`,
-          'Only ResNet-18, 34, 50 and 101 as built by torchvision can be imported.',
+          `Only ${IMPORTABLE} can be imported.`,
         );
       const quantised = tensors.some(({ name }) => name.includes('_packed_params'))
         ? ' Some of its layers are quantised, which is not supported.'
         : '';
       return keys(
-        `The tensors do not form a ${architecture ?? 'ResNet'}: ${differences}.${quantised}`,
-        prefixes === '' || refused.missing.length < resnetTensorSpecs(architecture ?? 'RESNET18').length / 2
+        `The tensors do not form a ${encoder ?? 'known encoder'}: ${differences}.${quantised}`,
+        prefixes === '' || refused.missing.length < refused.expectedTensorCount / 2
           ? 'Nothing was imported. Every tensor of the encoder must exist under one prefix, and every other tensor under that prefix must be of a known kind.'
           : `Nothing was imported. The networks of the file begin with ${prefixes}: give one of these as keyPrefix.`,
       );

@@ -24,7 +24,7 @@ export interface ImportFiles {
    * named the source.
    */
   importFile<Result>(
-    request: FileRequest & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
+    request: FileRequest & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'specification' | 'inputContract'>,
     register: (read: EncoderFacts, stored: StoredBytes, file: LocalFile) => Promise<Result>,
   ): Promise<Result>;
 }

@@ -1,6 +1,7 @@
 /** Validation of checkpoint imports and their error codes. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
+import { NAMED_ENCODERS } from '../../formats/encoders/index.ts';
 import { idempotencyKeySchema } from '../../input.ts';
 import {
   inputContractSchema,
@@ -10,25 +11,28 @@ import {
   type InputContract,
 } from './models.rules.ts';
 
-export const IMPORTED_ENCODERS = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
-export type ImportedEncoder = (typeof IMPORTED_ENCODERS)[number];
-
 /** Values that most encoders share; the engine supports no others. */
 const COMMON_CONTRACT = {
   resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
   channelOrder: 'RGB',
   valueRange: [0, 1],
-  embeddingLayer: 'avgpool',
   micronsPerPixelMin: null,
   micronsPerPixelMax: null,
 } as const;
 
+/** The name of the layer whose output is pooled: torchvision's of a ResNet, timm's of a vision transformer. */
+function embeddingLayerOf(pooling: unknown): string {
+  return pooling === undefined || pooling === 'AVGPOOL' ? 'avgpool' : 'norm';
+}
+
 const contractInputSchema = z
   .record(z.string(), z.unknown())
-  .transform((given): unknown => ({
-    ...COMMON_CONTRACT,
-    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null && value !== undefined)),
-  }))
+  .transform((given): unknown => {
+    const stated = Object.fromEntries(
+      Object.entries(given).filter(([, value]) => value !== null && value !== undefined),
+    );
+    return { ...COMMON_CONTRACT, embeddingLayer: embeddingLayerOf(stated['pooling']), ...stated };
+  })
   .pipe(inputContractSchema);
 
 export const sha256Schema = z
@@ -42,7 +46,8 @@ export const importCheckpointSchema = z.strictObject({
   url: z.string().min(1, 'must not be empty').max(4096).nullish(),
   uploadId: z.string().max(100).nullish(),
   sha256: sha256Schema.nullish(),
-  encoder: z.enum(IMPORTED_ENCODERS).nullish(),
+  encoder: z.enum(NAMED_ENCODERS).nullish(),
+  specification: z.record(z.string().max(100), z.json()).nullish(),
   keyPrefix: z
     .string()
     .max(500)
@@ -220,8 +225,13 @@ function checkContractIsSupported(contract: InputContract): void {
       `Only ${COMMON_CONTRACT.resizeRule} is supported.`,
       'Leave it out if the encoder was trained on square patches, for which both rules are equal.',
     );
-  if (contract.embeddingLayer !== COMMON_CONTRACT.embeddingLayer)
-    refuse('embeddingLayer', 'Only the output of avgpool is supported as embedding.', 'Leave it out, or use avgpool.');
+  const embeddingLayer = embeddingLayerOf(contract.pooling);
+  if (contract.embeddingLayer !== embeddingLayer)
+    refuse(
+      'embeddingLayer',
+      `Only the output of ${embeddingLayer} is supported as embedding.`,
+      `Leave it out, or use ${embeddingLayer}.`,
+    );
 }
 
 function badInput(message: string, field: string, hint?: string): DomainError {

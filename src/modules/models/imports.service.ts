@@ -103,6 +103,7 @@ export function createCheckpointImports({
         expected,
         encoder: input.encoder ?? null,
         keyPrefix: input.keyPrefix ?? null,
+        specification: input.specification ?? null,
         inputContract,
       },
       async (tx, read, stored, file) => {
@@ -120,7 +121,7 @@ export function createCheckpointImports({
         const checkpoint =
           (await checkpoints.findBySha256(tx, model.id, stored.sha256)) ??
           (await checkpoints.createImported(tx, model.id, {
-            encoder: read.encoder,
+            architecture: read.architecture,
             embeddingDim: read.embeddingDim,
             inputContract,
             importedFrom,
@@ -180,7 +181,17 @@ export function createCheckpointImports({
     const field = choice.source === undefined ? 'input.publishedCheckpoint' : fieldOfSource(choice.source);
     const expected = { sha256: sha256 ?? input.sha256 ?? null, byteSize: known?.byteSize ?? null };
     return importFile(
-      { viewer, clientGone, source, field, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract },
+      {
+        viewer,
+        clientGone,
+        source,
+        field,
+        expected,
+        encoder: encoder === 'OTHER' ? null : encoder,
+        keyPrefix: input.keyPrefix ?? null,
+        specification: input.specification ?? null,
+        inputContract,
+      },
       async (tx, read, stored, file) => {
         await models.lock(tx, published.modelId);
         await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);

@@ -1,5 +1,6 @@
 /** Types of models and their checkpoints that other modules use. */
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
+import type { Architecture } from '../../formats/encoders/index.ts';
 import type { InputContract } from './models.rules.ts';
 import type { CheckpointProbeRecord } from './probe.rules.ts';
 
@@ -64,10 +65,12 @@ export interface MentionedCheckpointRecord {
   readonly modelId: string;
   /** Counts from 1 within its model. */
   readonly version: number;
+  /** The network's name if it is one of torchvision's ResNets; OTHER for every other. */
   readonly encoder: EncoderArchitecture;
 }
 
 export interface CheckpointRecord extends MentionedCheckpointRecord {
+  readonly architecture: Architecture;
   readonly embeddingDim: number;
   readonly inputContract: InputContract;
   readonly sourceRunId: string | null;
@@ -126,7 +129,7 @@ export interface NewCheckpoint {
 
 /** An imported encoder, stored and ready to be registered. */
 export interface NewImportedCheckpoint {
-  readonly encoder: EncoderArchitecture;
+  readonly architecture: Architecture;
   readonly embeddingDim: number;
   readonly inputContract: InputContract;
   readonly importedFrom: ExternalSourceRecord;

@@ -1,6 +1,7 @@
 /** Validation of the names of models and aliases, and of a checkpoint's input contract. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
+import { POOLINGS } from '../../formats/encoders/index.ts';
 
 /** SAFETENSORS is what is stored; the others are made from it. */
 export const WEIGHTS_FORMATS = ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'] as const;
@@ -11,16 +12,21 @@ export const SAFETENSORS_MEDIA_TYPE = 'application/octet-stream';
 
 export const RESIZE_RULES = ['SHORT_SIDE_THEN_CENTRE_CROP', 'STRETCH'] as const;
 export const CHANNEL_ORDERS = ['RGB', 'BGR'] as const;
+export const INTERPOLATIONS = ['BILINEAR', 'BICUBIC'] as const;
 
 const finite = z.number();
 const perChannel = (value: z.ZodNumber) => z.tuple([value, value, value]);
 
-/** The input contract: how to prepare an image for the encoder. */
+/**
+ * The input contract: how to prepare an image for the encoder, and how its output becomes an embedding. Contracts of the
+ * first version have neither `pooling` nor `interpolation`: they are read with the values that it implied.
+ */
 export const inputContractSchema = z
   .strictObject({
     imageSizePx: z.number().int().min(32).max(4096),
-    /** Resizing is bilinear and antialiased. */
     resizeRule: z.enum(RESIZE_RULES),
+    /** Resizing is always antialiased. */
+    interpolation: z.enum(INTERPOLATIONS).default('BILINEAR'),
     channelOrder: z.enum(CHANNEL_ORDERS),
     /** Range of pixel values before mean and standard deviation are applied, e.g. [0, 1]. */
     valueRange: z.tuple([finite, finite]),
@@ -28,8 +34,10 @@ export const inputContractSchema = z
     channelMean: perChannel(finite),
     /** Divisor per channel, applied after the mean was subtracted. */
     channelStd: perChannel(z.number().gt(0)),
-    /** torchvision's name of the layer whose output is the embedding, e.g. avgpool. */
+    /** Name of the layer whose output is the embedding, in the encoder's own library, e.g. avgpool. */
     embeddingLayer: z.string().min(1).max(100),
+    /** How the output of the network becomes one embedding. */
+    pooling: z.enum(POOLINGS).default('AVGPOOL'),
     /** Resolution of the training images, if known. */
     micronsPerPixelMin: z.number().gt(0).nullable(),
     micronsPerPixelMax: z.number().gt(0).nullable(),

@@ -1,5 +1,6 @@
 /** Models, their aliases and checkpoints: queries, naming, and registration of trained encoders. */
 import { DomainError } from '../../errors.ts';
+import { describeEncoder } from '../../formats/encoders/index.ts';
 import { isId, parseInput } from '../../input.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
@@ -133,11 +134,11 @@ export function createModelService(parts: ModelServiceParts): ModelService {
   };
 
   const fileNameOf = async (
-    { modelId, version, encoder }: CheckpointRecord,
+    { modelId, version, architecture }: CheckpointRecord,
     format: WeightsFormat,
   ): Promise<string> => {
     const model = await models.findBy({ id: modelId });
-    return weightsFileName(model?.slug ?? 'model', version, encoder, format);
+    return weightsFileName(model?.slug ?? 'model', version, describeEncoder(architecture).name, format);
   };
 
   const ensureModel = async (tx: Transaction, slug: string): Promise<ModelRecord> => {

@@ -1,6 +1,7 @@
 /** The schema of the catalogue of published checkpoints. Unknown values are null, never a guess. Pure. */
 import { z } from 'zod';
-import { IMPORTED_ENCODERS, sha256Schema, type ImportedEncoder } from './import.rules.ts';
+import { architectureNamed, describeEncoder, NAMED_ENCODERS, type NamedEncoder } from '../../formats/encoders/index.ts';
+import { sha256Schema } from './import.rules.ts';
 import type { ExternalSourceRecord, TrainingFactRecord } from './models.records.ts';
 import { inputContractSchema, slugSchema, trainingFactSchema, type InputContract } from './models.rules.ts';
 
@@ -9,7 +10,7 @@ export interface PublishedCheckpoint {
   readonly slug: string;
   readonly name: string;
   readonly description: string;
-  readonly encoder: ImportedEncoder;
+  readonly encoder: NamedEncoder;
   readonly embeddingDim: number;
   readonly inputContract: InputContract;
   readonly importedFrom: ExternalSourceRecord;
@@ -25,7 +26,7 @@ const entrySchema = z.strictObject({
   slug: slugSchema,
   name: z.string().min(1),
   description: z.string().min(1),
-  encoder: z.enum(IMPORTED_ENCODERS),
+  encoder: z.enum(NAMED_ENCODERS),
   url: z.url({ protocol: /^https$/ }).nullable(),
   fileName: z.string().min(1).nullable(),
   byteSize: z.number().int().positive().nullable(),
@@ -46,13 +47,6 @@ export const publishedCheckpointsSchema = z
     message: 'two entries have the same slug',
   });
 
-const EMBEDDING_DIMS: Readonly<Record<ImportedEncoder, number>> = {
-  RESNET18: 512,
-  RESNET34: 512,
-  RESNET50: 2048,
-  RESNET101: 2048,
-};
-
 export function publishedOfEntry(
   entry: z.infer<typeof entrySchema>,
   shared: Pick<z.infer<typeof publishedCheckpointsSchema>, 'inputContract' | 'trainingFacts'>,
@@ -64,7 +58,7 @@ export function publishedOfEntry(
     name,
     description,
     encoder,
-    embeddingDim: EMBEDDING_DIMS[encoder],
+    embeddingDim: describeEncoder(architectureNamed(encoder)).embeddingDim(shared.inputContract.pooling),
     inputContract: shared.inputContract,
     importedFrom: { url, fileName, byteSize, sha256, licence, contents: null },
     trainingFacts: [...entry.trainingFacts, ...shared.trainingFacts.filter((fact) => !ownNames.has(fact.name))],

@@ -1,15 +1,46 @@
-/** The one form in which the registry stores an encoder: float32 safetensors under torchvision's names. */
+/** The one form in which the registry stores an encoder: float32 safetensors under the names of its ecosystem. */
 import { DomainError } from '../../errors.ts';
 import { allocateSafetensors, type SafetensorsPlan } from '../../formats/safetensors.ts';
 import { toFloat32, type TorchTensorData } from '../../formats/torch-checkpoint/index.ts';
-import { resnetTensorSpecs } from '../../formats/torchvision-resnet.ts';
-import type { MappableTensor } from '../../formats/weights-map.ts';
-import type { ImportedEncoder } from './import.rules.ts';
+import type { EncoderDescription } from '../../formats/encoders/index.ts';
+import type { MappableTensor } from '../../formats/encoders/mapping.ts';
 
 export interface SourceTensor extends MappableTensor {
   /** The tensor's values; values that are contiguous in the file may be read directly into the given buffer. */
   load(into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData>;
 }
+
+/**
+ * Several tensors of a file as one, concatenated along the first axis: queries, keys and values, which some libraries
+ * store apart.
+ */
+export function joinedTensor(name: string, parts: readonly SourceTensor[]): SourceTensor {
+  const [first] = parts;
+  if (first === undefined) throw new RangeError(`${name} has no parts.`);
+  const rows = parts.reduce((sum, { shape }) => sum + (shape[0] ?? 0), 0);
+  return {
+    name,
+    dtype: first.dtype,
+    shape: [rows, ...first.shape.slice(1)],
+    load: async () => {
+      const values: Float32Array[] = [];
+      for (const part of parts) {
+        const elementCount = part.shape.reduce((product, side) => product * side, 1);
+        values.push(toFloat32(await part.load(new Uint8Array(elementCount * BYTES_OF_FLOAT64))));
+      }
+      const data = new Float32Array(values.reduce((sum, { length }) => sum + length, 0));
+      let position = 0;
+      for (const each of values) {
+        data.set(each, position);
+        position += each.length;
+      }
+      return { dtype: 'F32', data };
+    },
+  };
+}
+
+/** Room for the values of any dtype that a file may have. */
+const BYTES_OF_FLOAT64 = 8;
 
 /**
  * Safetensors of the whole encoder. Each tensor is read directly into its place, so that none is in memory twice. Batch
@@ -18,11 +49,11 @@ export interface SourceTensor extends MappableTensor {
  * whole numbers.
  */
 export async function storedEncoder(
-  architecture: ImportedEncoder,
+  { tensors }: Pick<EncoderDescription, 'tensors'>,
   found: ReadonlyMap<string, SourceTensor>,
   metadata: Readonly<Record<string, string>>,
 ): Promise<Uint8Array<ArrayBuffer>> {
-  const plan = resnetTensorSpecs(architecture).map(({ name, shape, kind }): SafetensorsPlan => ({
+  const plan = tensors.map(({ name, shape, kind }): SafetensorsPlan => ({
     name,
     shape,
     dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32',

@@ -1,5 +1,6 @@
 /** The frozen config of a pretraining run: everything that its result depends on. Pure. */
 import { z } from 'zod';
+import { NAMED_ENCODERS } from '../../formats/encoders/index.ts';
 import { augmentationSchema } from '../../protocol/pretraining/augmentation.ts';
 import { formatDuration } from '../../protocol/pretraining/budget.ts';
 import { optimizerSchema } from '../../protocol/pretraining/optimizer.ts';
@@ -8,7 +9,8 @@ import { shuffleSchema } from '../../protocol/pretraining/shuffle.ts';
 import type { InputContract } from '../models/index.ts';
 import { monitoringConfigFields } from './monitoring.rules.ts';
 
-export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
+/** Encoders that the engine can train. */
+export const ENCODER_ARCHITECTURES = NAMED_ENCODERS;
 
 /** More steps than this must be a typing error: at 100 steps a second, 10 million steps take a day. */
 export const MAX_STEPS = 10_000_000;
@@ -162,6 +164,8 @@ export function inputContractOf({ imageSizePx }: Pick<PretrainingConfig, 'imageS
     channelOrder: 'RGB',
     resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
     embeddingLayer: 'avgpool',
+    pooling: 'AVGPOOL',
+    interpolation: 'BILINEAR',
     micronsPerPixelMin: null,
     micronsPerPixelMax: null,
   };

@@ -9,7 +9,7 @@ import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import type { CheckpointRecord, ModelService } from '../models/index.ts';
-import { embeddingDimOf } from '../../formats/torchvision-resnet.ts';
+import { architectureNamed, describeEncoder } from '../../formats/encoders/index.ts';
 import type { RunRecord } from './runs.records.ts';
 import { inputContractOf, pretrainingConfigSchema } from './pretraining-config.rules.ts';
 import type { RunStore } from './runs.store.ts';
@@ -83,17 +83,18 @@ export function createTrainingStateService({
 
       const config = pretrainingConfigSchema.parse(run.config);
       const inputContract = inputContractOf(config);
+      const architecture = architectureNamed(config.encoder);
       const stored = await inTurn(async () => {
         const { tensors } = readSafetensors(await artifacts.read(state.sha256));
-        const encoder = encoderTensorsOf(config.encoder, tensors);
-        const bytes = await artifacts.put(encoderFileOf(config.encoder, encoder, inputContract));
+        const encoder = encoderTensorsOf(architecture, tensors);
+        const bytes = await artifacts.put(encoderFileOf(architecture, encoder, inputContract));
         return { ...bytes, tensorDigest: tensorDigestOf(encoder) };
       });
       return transact(async (tx) => {
         const checkpoint = await models.registerCheckpoint(tx, {
           modelSlug: config.modelSlug,
           encoder: config.encoder,
-          embeddingDim: embeddingDimOf(config.encoder),
+          embeddingDim: describeEncoder(architecture).embeddingDim(inputContract.pooling),
           inputContract,
           sourceRunId: run.id,
           step,

@@ -17,7 +17,7 @@ import {
 } from './reading-plan.ts';
 import { openShardFiles } from './shard-files.ts';
 import type { SamplingStrategy } from './shares.ts';
-import type { OpenStoredDecoder, ResizeRule, SquareRule, StoredImage } from './stored-decoder.ts';
+import type { Interpolation, OpenStoredDecoder, ResizeRule, SquareRule, StoredImage } from './stored-decoder.ts';
 
 export interface DecodedBatch {
   /** uint8 RGB `[count, sizePx, sizePx, 3]`. */
@@ -67,6 +67,8 @@ export interface EvaluationImageOptions {
   readonly imageSizePx: number;
   /** Default SHORT_SIDE_THEN_CENTRE_CROP. */
   readonly resizeRule?: ResizeRule | undefined;
+  /** [BILINEAR] */
+  readonly interpolation?: Interpolation | undefined;
   readonly openDecoder: OpenStoredDecoder;
 }
 
@@ -91,7 +93,12 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
     plan: trainingPlan({ datasets, sampling, batchSize, seed, windowShards, startStep }),
     datasetCount: datasets.length,
     batchSize,
-    rule: { sizePx: sourceSizePx, quality: 'FAST', resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP' },
+    rule: {
+      sizePx: sourceSizePx,
+      quality: 'FAST',
+      resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
+      interpolation: 'BILINEAR',
+    },
     cacheByteLimit,
     openDecoder,
   });
@@ -111,7 +118,7 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
  */
 export function openEvaluationImages(options: EvaluationImageOptions): EvaluationImages {
   const { shards, images, batchSize, imageSizePx, openDecoder } = options;
-  const { resizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP' } = options;
+  const { resizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP', interpolation = 'BILINEAR' } = options;
   checkSizePx('imageSizePx', imageSizePx);
   if (!Number.isSafeInteger(batchSize) || batchSize < 1) throw badOption('batchSize', 'a positive integer');
   const reader = openReader({
@@ -119,7 +126,7 @@ export function openEvaluationImages(options: EvaluationImageOptions): Evaluatio
     plan: evaluationPlan(images, batchSize),
     datasetCount: 1,
     batchSize,
-    rule: { sizePx: imageSizePx, quality: 'EXACT', resizeRule },
+    rule: { sizePx: imageSizePx, quality: 'EXACT', resizeRule, interpolation },
     cacheByteLimit: 0,
     openDecoder,
   });

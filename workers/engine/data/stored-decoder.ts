@@ -17,12 +17,17 @@ export type DecodeQuality = 'FAST' | 'EXACT';
  */
 export type ResizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP' | 'STRETCH';
 
+/** How pixels are interpolated when an image is resized; always antialiased. */
+export type Interpolation = 'BILINEAR' | 'BICUBIC';
+
 /** How an image becomes a square of pixels. */
 export interface SquareRule {
   /** Side of the decoded square. */
   readonly sizePx: number;
   readonly quality: DecodeQuality;
   readonly resizeRule: ResizeRule;
+  /** [BILINEAR] */
+  readonly interpolation?: Interpolation | undefined;
 }
 
 /** An image of a batch. */

@@ -1,8 +1,8 @@
 /** An encoder with a linear classifier on top, trained together by cross-entropy. */
 import { multiplyMatrices } from '../kernels/elementwise.ts';
-import { embeddingDimOf } from '../models/architecture.ts';
+import { embeddingDimOf } from '../encoders/resnet/architecture.ts';
 import { createParameter, disposeParameter, fromDevice, setGradient, type Parameter } from '../models/parameter.ts';
-import { encoderFromWeights, type Encoder, type EncoderArchitecture } from '../models/resnet.ts';
+import { encoderFromWeights, type Encoder, type EncoderArchitecture } from '../encoders/resnet/network.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { Momentum } from '../optim/momentum.ts';
 import type { Random } from '../rng.ts';

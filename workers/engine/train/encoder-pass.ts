@@ -3,7 +3,7 @@
  * part.
  */
 import { setGradient, takeGradient } from '../models/parameter.ts';
-import type { Encoder } from '../models/resnet.ts';
+import type { Encoder } from '../encoders/resnet/network.ts';
 import { asRank2, scoped, tf } from '../tensorflow.ts';
 import type { Tensor2D, Tensor4D } from '../tensorflow.ts';
 import type { StepViews } from './step-views.ts';

@@ -6,7 +6,7 @@
 import { createAugmenter, type Augmenter } from '../augment/augmenter.ts';
 import type { AugmentationConfig } from '../augment/config.ts';
 import { embeddingBatchSize, normaliseImages, type Normalisation } from '../embed.ts';
-import type { EncoderArchitecture } from '../models/resnet.ts';
+import type { EncoderArchitecture } from '../encoders/resnet/network.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { learningRateAt } from '../optim/schedule.ts';
 import type { Classifier } from '../probe/classification.ts';

@@ -11,13 +11,13 @@ import { checkTensors, type TensorExpectation } from '../../../src/formats/tenso
 import { canComputeIn } from '../kernels/compute-dtype.ts';
 import { ntXent } from '../losses/nt-xent.ts';
 import type { NtXent } from '../losses/nt-xent.ts';
-import { embeddingDimOf } from '../models/architecture.ts';
-import type { EncoderArchitecture } from '../models/architecture.ts';
+import { embeddingDimOf } from '../encoders/resnet/architecture.ts';
+import type { EncoderArchitecture } from '../encoders/resnet/architecture.ts';
 import { dropGradient } from '../models/parameter.ts';
 import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../models/projection-head.ts';
-import { createEncoder, encoderFromWeights } from '../models/resnet.ts';
-import type { Encoder } from '../models/resnet.ts';
-import { encoderExpectations, trainedExpectations } from '../models/weights.ts';
+import { createEncoder, encoderFromWeights } from '../encoders/resnet/network.ts';
+import type { Encoder } from '../encoders/resnet/network.ts';
+import { encoderExpectations, trainedExpectations } from '../encoders/resnet/weights.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { createOptimizer, NonFiniteGradientError, optimizerExpectations } from '../optim/index.ts';
 import type { Optimizer, OptimizerConfig, OptimizerStep } from '../optim/index.ts';

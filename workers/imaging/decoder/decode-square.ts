@@ -12,7 +12,10 @@ export const IMAGE_PIXELS_MAX = 64 * 1024 * 1024;
  * The image as a square of `sizePx`: RGB, uint8, `[sizePx, sizePx, 3]`. Transparent parts become white, the colour of
  * an empty slide. Throws Error for bytes that are truncated, not an image, or of too many pixels.
  */
-export async function decodeSquare(bytes: Buffer, { sizePx, quality, resizeRule }: SquareRule): Promise<Uint8Array> {
+export async function decodeSquare(
+  bytes: Buffer,
+  { sizePx, quality, resizeRule, interpolation }: SquareRule,
+): Promise<Uint8Array> {
   const image = sharp(bytes, {
     limitInputPixels: IMAGE_PIXELS_MAX,
     sequentialRead: true,
@@ -22,7 +25,8 @@ export async function decodeSquare(bytes: Buffer, { sizePx, quality, resizeRule 
     .resize(sizePx, sizePx, {
       fit: resizeRule === 'STRETCH' ? 'fill' : 'cover',
       position: 'centre',
-      kernel: 'linear',
+      // Catmull-Rom for BICUBIC, as in Pillow.
+      kernel: interpolation === 'BICUBIC' ? 'cubic' : 'linear',
       fastShrinkOnLoad: quality === 'FAST',
     })
     .flatten({ background: '#ffffff' })

@@ -190,9 +190,9 @@ async function startSession(
     kind,
     addon = imageDecoderAddon(),
   }: StoredDecoderSettings,
-  { batchSize, batchesAtOnce, sizePx, quality, resizeRule }: StoredDecoderOptions,
+  { batchSize, batchesAtOnce, sizePx, quality, resizeRule, interpolation = 'BILINEAR' }: StoredDecoderOptions,
 ): Promise<Session> {
-  const argument: StoredDecoderArgument = { sizePx, quality, resizeRule, addon };
+  const argument: StoredDecoderArgument = { sizePx, quality, resizeRule, interpolation, addon };
   await using opened = new AsyncDisposableStack();
   const pixels = opened.use(await openMemoryFile(scratchFolder, batchSize * batchesAtOnce * sizePx * sizePx * 3));
   const slots = opened.adopt(await openEncodedSlots(scratchFolder), (each) => each.close());

@@ -20,8 +20,7 @@ import { readVerified, type StoredBytes } from '../../../src/platform/artifact-s
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import { imagesFrom, type ManifestImages } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize, embedPixels } from '../../engine/embed.ts';
-import { embeddingDimOf, encoderFromWeights } from '../../engine/models/resnet.ts';
-import { randomEncoderWeights } from '../../engine/models/weights.ts';
+import { openEncoder, untrainedWeights } from '../../engine/encoders/index.ts';
 import type { NamedTensor } from '../../engine/named-tensor.ts';
 import { COLOUR_STATISTICS_DIM, colourStatistics } from '../../engine/probe/colour-statistics.ts';
 import { createRandom } from '../../engine/rng.ts';
@@ -87,8 +86,8 @@ export async function evaluatedEmbeddings(context: TaskContext, request: Embeddi
 }
 
 /** The same architecture as the checkpoint's, freshly initialised. */
-export function untrainedWeights({ encoder }: UsableCheckpointRecord, seed: number): NamedTensor[] {
-  return randomEncoderWeights(encoder, createRandom(seed).fork('random encoder'));
+export function randomEncoderOf({ architecture }: UsableCheckpointRecord, seed: number): NamedTensor[] {
+  return untrainedWeights(architecture, createRandom(seed).fork('random encoder'));
 }
 
 function describerOf(
@@ -96,13 +95,13 @@ function describerOf(
   { checkpoint, version, randomEncoderSeed }: EmbeddingRequest,
   source: Source,
 ): Describer {
-  const { encoder, inputContract } = checkpoint;
+  const { architecture, embeddingDim, inputContract } = checkpoint;
   const byEncoder = (encoderDigest: string, load: () => Promise<readonly NamedTensor[]>): Describer => ({
     source,
     key: { encoderDigest, datasetDigest: version.digest, preparationDigest: preparationDigestOf(inputContract) },
-    embeddingDim: embeddingDimOf(encoder),
+    embeddingDim,
     open: async () => {
-      const opened = encoderFromWeights(encoder, await load());
+      const opened = openEncoder(architecture, await load(), inputContract.pooling);
       return {
         describe: (pixels, imageCount) =>
           embedPixels(opened, pixels, imageCount, inputContract.imageSizePx, inputContract),
@@ -117,7 +116,7 @@ function describerOf(
         async () => readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors,
       );
     case 'RANDOM_ENCODER': {
-      const weights = untrainedWeights(checkpoint, randomEncoderSeed);
+      const weights = randomEncoderOf(checkpoint, randomEncoderSeed);
       const digest = createHash('sha256').update(writeSafetensors(weights, {})).digest('hex');
       return byEncoder(digest, async () => weights);
     }
@@ -183,7 +182,7 @@ async function computeBlocks(
   describers: readonly Describer[],
   { checkpoint, version, images, onProgress, blockImages: wanted = BLOCK_IMAGES }: EmbeddingRequest,
 ): Promise<Block[][]> {
-  const { imageSizePx, resizeRule } = checkpoint.inputContract;
+  const { imageSizePx, resizeRule, interpolation } = checkpoint.inputContract;
   const batchSize = Math.min(embeddingBatchSize(imageSizePx), wanted);
   // Whole batches, so that a run that continues computes the same batches, and therefore the same bits.
   const blockImages = batchSize * Math.ceil(wanted / batchSize);
@@ -213,6 +212,7 @@ async function computeBlocks(
       batchSize,
       imageSizePx,
       resizeRule,
+      interpolation,
       openDecoder: storedDecoderOf(context),
     })) {
       context.throwIfStopped();

@@ -21,7 +21,7 @@ export interface Pixels {
 }
 
 export interface PixelRequest {
-  readonly inputContract: Pick<InputContract, 'imageSizePx' | 'resizeRule'>;
+  readonly inputContract: Pick<InputContract, 'imageSizePx' | 'resizeRule' | 'interpolation'>;
   readonly version: SealedVersionRecord;
   readonly images: ManifestImages;
   readonly onProgress: (done: number, message: string) => Promise<void>;
@@ -35,7 +35,7 @@ export async function openPixels(
   context: TaskContext,
   { inputContract, version, images, onProgress }: PixelRequest,
 ): Promise<Pixels> {
-  const { imageSizePx, resizeRule } = inputContract;
+  const { imageSizePx, resizeRule, interpolation } = inputContract;
   const imageBytes = imageSizePx * imageSizePx * 3;
   const filePath = path.join(context.workDir, 'pixels.u8');
   await using sources = openShardSources(context, version);
@@ -49,6 +49,7 @@ export async function openPixels(
       batchSize: embeddingBatchSize(imageSizePx),
       imageSizePx,
       resizeRule,
+      interpolation,
       openDecoder: storedDecoderOf(context),
     })) {
       await file.appendFile(batch.images);

@@ -1,15 +1,15 @@
 /** Convolution, batch norm and, where the network has one, ReLU: the building block of residual networks. */
-import { batchNormGradient, batchNormTraining, disposeBatchNorm } from '../kernels/batch-norm.ts';
-import type { BatchNormState, BatchNormTrace } from '../kernels/batch-norm.ts';
-import { convolutionFilterGradient, convolutionInputGradient, convolve } from '../kernels/convolution.ts';
-import { normalisedConvolution } from '../kernels/normalised-convolution.ts';
-import type { Statistics } from '../kernels/normalised-convolution.ts';
-import type { NamedTensor } from '../named-tensor.ts';
-import { castTo, floatDtypeOf, tf } from '../tensorflow.ts';
-import type { Tensor, Tensor4D } from '../tensorflow.ts';
+import { batchNormGradient, batchNormTraining, disposeBatchNorm } from '../../kernels/batch-norm.ts';
+import type { BatchNormState, BatchNormTrace } from '../../kernels/batch-norm.ts';
+import { convolutionFilterGradient, convolutionInputGradient, convolve } from '../../kernels/convolution.ts';
+import { normalisedConvolution } from '../../kernels/normalised-convolution.ts';
+import type { Statistics } from '../../kernels/normalised-convolution.ts';
+import type { NamedTensor } from '../../named-tensor.ts';
+import { castTo, floatDtypeOf, tf } from '../../tensorflow.ts';
+import type { Tensor, Tensor4D } from '../../tensorflow.ts';
 import type { ConvolutionUnitSpec } from './architecture.ts';
-import { createParameter, disposeParameter, fromDevice, setGradient, toDevice } from './parameter.ts';
-import type { Parameter } from './parameter.ts';
+import { createParameter, disposeParameter, fromDevice, setGradient, toDevice } from '../../models/parameter.ts';
+import type { Parameter } from '../../models/parameter.ts';
 
 interface Trace {
   /** The unit's input; owned by the caller. */

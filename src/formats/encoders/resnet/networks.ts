@@ -2,25 +2,15 @@
  * Finds ResNets in a checkpoint's tensor names: the prefix of each, its naming scheme, and its architecture, including
  * architectures that cannot be imported.
  */
-import { STAGE_WIDTHS } from './torchvision-resnet.ts';
+import type { NetworkInFile, NetworkPlace } from '../family.ts';
+import { STAGE_WIDTHS } from './specification.ts';
 
 /**
  * TORCHVISION: `conv1`, `bn1`, `layer1` to `layer4`, `fc`. SEQUENTIAL: the positions of the same parts in
  * `nn.Sequential(*resnet.children())`, as lightly and many training scripts save them: `0`, `1`, `4` to `7`, `9`; what
  * follows the pooling at 8 is a head.
  */
-export type ResnetNaming = 'TORCHVISION' | 'SEQUENTIAL';
-
-/** One network of the file. */
-export interface ResnetNetwork {
-  /** The prefix of its names, including the dot. */
-  readonly prefix: string;
-  readonly naming: ResnetNaming;
-  /** Number of tensors in the file with names of this network, encoder only. */
-  readonly tensorCount: number;
-  /** True if the names include a stem and all four layers, so that the network can be imported. */
-  readonly isWhole: boolean;
-}
+type ResnetNaming = 'TORCHVISION' | 'SEQUENTIAL';
 
 interface NamedTensor {
   readonly name: string;
@@ -44,7 +34,7 @@ const SEQUENTIAL_PARTS: Readonly<Record<string, string>> = {
 const POOLING_POSITION = 8;
 
 /** Converts a name within a network to torchvision's; undefined if the naming scheme does not contain it. */
-export function torchvisionName(name: string, naming: ResnetNaming): string | undefined {
+export function torchvisionName(name: string, naming: string): string | undefined {
   if (naming === 'TORCHVISION') return name;
   const dot = name.indexOf('.');
   if (dot < 0) return undefined;
@@ -55,7 +45,7 @@ export function torchvisionName(name: string, naming: ResnetNaming): string | un
 }
 
 /** The inverse: converts torchvision's name to the file's. */
-export function nameInFile(name: string, { prefix, naming }: Pick<ResnetNetwork, 'prefix' | 'naming'>): string {
+export function nameInFile(name: string, { prefix, naming }: NetworkPlace): string {
   if (naming === 'TORCHVISION') return `${prefix}${name}`;
   const dot = name.indexOf('.');
   const part = name.slice(0, dot);
@@ -64,16 +54,16 @@ export function nameInFile(name: string, { prefix, naming }: Pick<ResnetNetwork,
 }
 
 /** Every network that has at least one tensor of a residual block, the one with the most tensors first. */
-export function networksIn(tensors: readonly { readonly name: string }[]): ResnetNetwork[] {
-  const places = new Map<string, Pick<ResnetNetwork, 'prefix' | 'naming'>>();
+export function networksIn(tensors: readonly { readonly name: string }[]): NetworkInFile[] {
+  const places = new Map<string, NetworkPlace>();
   for (const { name } of tensors) {
     const [, prefix, layer] = RESIDUAL_BLOCK_NAME.exec(name) ?? [];
     if (prefix === undefined || layer === undefined) continue;
-    const naming = layer.startsWith('layer') ? 'TORCHVISION' : 'SEQUENTIAL';
+    const naming: ResnetNaming = layer.startsWith('layer') ? 'TORCHVISION' : 'SEQUENTIAL';
     places.set(`${naming} ${prefix}`, { prefix, naming });
   }
   return [...places.values()]
-    .map(({ prefix, naming }): ResnetNetwork => {
+    .map(({ prefix, naming }): NetworkInFile => {
       const own = ownNames(tensors, { prefix, naming });
       const isWhole =
         own.has('conv1.weight') && STAGE_WIDTHS.every((_width, index) => own.has(`layer${index + 1}.0.conv1.weight`));
@@ -82,10 +72,7 @@ export function networksIn(tensors: readonly { readonly name: string }[]): Resne
     .sort((a, b) => b.tensorCount - a.tensorCount || (a.prefix < b.prefix ? -1 : 1));
 }
 
-function ownNames(
-  tensors: readonly { readonly name: string }[],
-  { prefix, naming }: Pick<ResnetNetwork, 'prefix' | 'naming'>,
-): Set<string> {
+function ownNames(tensors: readonly { readonly name: string }[], { prefix, naming }: NetworkPlace): Set<string> {
   return new Set(
     tensors.flatMap(({ name }) => {
       const own = name.startsWith(prefix) ? torchvisionName(name.slice(prefix.length), naming) : undefined;

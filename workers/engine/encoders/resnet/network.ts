@@ -5,21 +5,22 @@ import {
   globalAveragePoolGradient,
   maxPool,
   maxPoolGradient,
-} from '../kernels/pooling.ts';
-import type { MaxPoolTrace } from '../kernels/pooling.ts';
-import type { Statistics } from '../kernels/normalised-convolution.ts';
-import type { NamedTensor } from '../named-tensor.ts';
-import type { Random } from '../rng.ts';
-import { asRank4, castTo, tf } from '../tensorflow.ts';
-import type { FloatDtype, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+} from '../../kernels/pooling.ts';
+import type { MaxPoolTrace } from '../../kernels/pooling.ts';
+import type { Statistics } from '../../kernels/normalised-convolution.ts';
+import type { NamedTensor } from '../../named-tensor.ts';
+import type { Random } from '../../rng.ts';
+import { asRank4, castTo, tf } from '../../tensorflow.ts';
+import type { FloatDtype, Tensor, Tensor2D, Tensor4D } from '../../tensorflow.ts';
 import { encoderSpec } from './architecture.ts';
 import type { EncoderArchitecture, EncoderSpec } from './architecture.ts';
 import { ConvolutionUnit } from './convolution-unit.ts';
-import type { Parameter } from './parameter.ts';
+import type { Parameter } from '../../models/parameter.ts';
 import { ResidualBlock } from './residual-block.ts';
 import { checkEncoderWeights, randomEncoderWeights } from './weights.ts';
 
-export { embeddingDimOf, ENCODER_ARCHITECTURES } from './architecture.ts';
+export { embeddingDimOf } from './architecture.ts';
+export { RESNET_ARCHITECTURES as ENCODER_ARCHITECTURES } from '../../../../src/formats/encoders/resnet/specification.ts';
 export type { EncoderArchitecture } from './architecture.ts';
 
 /** The smallest image side, in px, for which the last stage has a pixel that is not padding. */

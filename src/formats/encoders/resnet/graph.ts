@@ -3,49 +3,17 @@
  * to embeddings. Formats with a graph (ONNX, TF.js) write these steps, and they determine which tensors a file of
  * weights must contain.
  */
+import { GRAPH_INPUT, GRAPH_OUTPUT, type ConvolutionUnitStep, type GraphStep } from '../graph.ts';
 import {
   RESNET_PLANS,
   STAGE_WIDTHS,
   STEM_CHANNELS,
   type ResnetArchitecture,
   type ResnetPlan,
-} from './torchvision-resnet.ts';
+} from './specification.ts';
 
-/** The name of the graph's input: float32 images, already normalised as the input contract says. */
-export const GRAPH_INPUT = 'images';
-/** The name of the graph's output, `[batch, D]`. */
-export const GRAPH_OUTPUT = 'embeddings';
 /** The epsilon that torchvision adds to the variance in every batch norm. */
-export const BATCH_NORM_EPSILON = 1e-5;
-
-/** A square window with the same padding on all four sides, in pixels of its input. */
-export interface GraphWindow {
-  readonly size: number;
-  readonly stride: number;
-  readonly padding: number;
-}
-
-/** A convolution without bias, its batch norm and, if present, the ReLU after it. */
-export interface ConvolutionUnitStep {
-  readonly kind: 'CONVOLUTION_UNIT';
-  readonly input: string;
-  readonly output: string;
-  /** `layer1.0.conv1`: its filter is the tensor `layer1.0.conv1.weight`. */
-  readonly convolutionName: string;
-  /** `layer1.0.bn1` */
-  readonly normName: string;
-  readonly inputChannels: number;
-  readonly outputChannels: number;
-  readonly window: GraphWindow;
-  readonly hasRelu: boolean;
-}
-
-/** One step; `input`, `left`, `right` are outputs of earlier steps or `GRAPH_INPUT`. */
-export type GraphStep =
-  | ConvolutionUnitStep
-  | { readonly kind: 'MAX_POOL'; readonly input: string; readonly output: string; readonly window: GraphWindow }
-  | { readonly kind: 'ADD_THEN_RELU'; readonly left: string; readonly right: string; readonly output: string }
-  | { readonly kind: 'GLOBAL_AVERAGE'; readonly input: string; readonly output: string };
+const BATCH_NORM_EPSILON = 1e-5;
 
 const EXPANSION = { BASIC: 1, BOTTLENECK: 4 } as const;
 
@@ -63,6 +31,7 @@ export function resnetGraph(architecture: ResnetArchitecture): GraphStep[] {
       outputChannels: STEM_CHANNELS,
       window: { size: 7, stride: 2, padding: 3 },
       hasRelu: true,
+      epsilon: BATCH_NORM_EPSILON,
     },
     { kind: 'MAX_POOL', input: 'stem', output: 'maxpool', window: { size: 3, stride: 2, padding: 1 } },
   ];
@@ -119,6 +88,7 @@ function residualBlock(
     outputChannels: channels[1],
     window: { size, stride: unitStride, padding: (size - 1) / 2 },
     hasRelu,
+    epsilon: BATCH_NORM_EPSILON,
   });
   const [first, second, third] = [`${name}.unit1`, `${name}.unit2`, `${name}.unit3`] as const;
   const main =
@@ -144,6 +114,7 @@ function residualBlock(
     outputChannels,
     window: { size: 1, stride, padding: 0 },
     hasRelu: false,
+    epsilon: BATCH_NORM_EPSILON,
   };
   return [...main, shortcut, { kind: 'ADD_THEN_RELU', left, right, output: name }];
 }

@@ -1,7 +1,8 @@
 /** Encoder weights outside TensorFlow: initialising new ones, and checking ones from elsewhere. */
-import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
-import type { NamedTensor } from '../named-tensor.ts';
-import type { Random } from '../rng.ts';
+import { checkTensors, type TensorExpectation } from '../../../../src/formats/tensor-check.ts';
+import type { NamedTensor } from '../../named-tensor.ts';
+import { normals } from '../../normals.ts';
+import type { Random } from '../../rng.ts';
 import { encoderTensorSpecs } from './architecture.ts';
 import type { EncoderArchitecture, EncoderTensorSpec } from './architecture.ts';
 
@@ -41,22 +42,6 @@ export function checkEncoderWeights(
  */
 export function randomEncoderWeights(architecture: EncoderArchitecture, random: Random): NamedTensor[] {
   return encoderTensorSpecs(architecture).map((spec) => randomTensor(spec, random));
-}
-
-/**
- * Independent normal numbers by the Box-Muller method. Both numbers of each pair are used, because millions are drawn
- * and the logarithms dominate the cost.
- */
-function normals(length: number, deviation: number, stream: Random): Float32Array<ArrayBuffer> {
-  const values = new Float32Array(length);
-  for (let index = 0; index < length; index += 2) {
-    const radius = deviation * Math.sqrt(-2 * Math.log(1 - stream.uniform()));
-    const angle = 2 * Math.PI * stream.uniform();
-    values[index] = radius * Math.cos(angle);
-    // For an odd length, the last write is past the typed array's end and is ignored.
-    values[index + 1] = radius * Math.sin(angle);
-  }
-  return values;
 }
 
 function randomTensor({ name, kind, shape }: EncoderTensorSpec, random: Random): NamedTensor {

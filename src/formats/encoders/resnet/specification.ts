@@ -2,27 +2,20 @@
  * The ResNets of torchvision (He et al. 2016, arXiv:1512.03385) as names and shapes: the state dict of ResNet-18, 34,
  * 50 or 101 without the last layer `fc`.
  */
+import { z } from 'zod';
+import type { Architecture, EncoderTensorSpec } from '../architecture.ts';
 
 export const RESNET_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
 export type ResnetArchitecture = (typeof RESNET_ARCHITECTURES)[number];
 
-export interface ResnetTensorSpec {
-  readonly name: string;
-  /** Convolutions are OIHW; batch counts are scalars, `[]`. */
-  readonly shape: readonly number[];
-  /** WEIGHT is floating point; BATCH_COUNT is an integer that no computation uses. */
-  readonly kind: 'WEIGHT' | 'BATCH_COUNT';
-  /** False for batch counts, which PyTorch before 0.4.1 did not write: absent means 0. */
-  readonly required: boolean;
-}
-
 /** The structure of one of torchvision's networks; the stem and the widths are the same in all. */
-export interface ResnetPlan {
+export const resnetPlanSchema = z.strictObject({
   /** BASIC: two 3x3 convolutions. BOTTLENECK: 1x1, 3x3 and 1x1 with four times the channels. */
-  readonly block: 'BASIC' | 'BOTTLENECK';
+  block: z.enum(['BASIC', 'BOTTLENECK']),
   /** Blocks in each of the four layers. */
-  readonly depths: readonly [number, number, number, number];
-}
+  depths: z.tuple([z.int(), z.int(), z.int(), z.int()]),
+});
+export type ResnetPlan = z.infer<typeof resnetPlanSchema>;
 
 export const RESNET_PLANS: Readonly<Record<ResnetArchitecture, ResnetPlan>> = {
   RESNET18: { block: 'BASIC', depths: [2, 2, 2, 2] },
@@ -33,13 +26,26 @@ export const RESNET_PLANS: Readonly<Record<ResnetArchitecture, ResnetPlan>> = {
 export const STEM_CHANNELS = 64;
 export const STAGE_WIDTHS = [64, 128, 256, 512] as const;
 
+/** One of torchvision's networks as an architecture. */
+export function resnetArchitecture(name: ResnetArchitecture): Architecture {
+  return { family: 'RESNET', specification: { ...RESNET_PLANS[name] } };
+}
+
+/** The name of a structure; undefined if it is none of the four. */
+export function resnetNameOf({ block, depths }: ResnetPlan): ResnetArchitecture | undefined {
+  return RESNET_ARCHITECTURES.find(
+    (name) =>
+      RESNET_PLANS[name].block === block && RESNET_PLANS[name].depths.every((depth, layer) => depth === depths[layer]),
+  );
+}
+
 /** D, the length of the embedding: 512 or 2048. */
 export function embeddingDimOf(architecture: ResnetArchitecture): 512 | 2048 {
   return RESNET_PLANS[architecture].block === 'BASIC' ? 512 : 2048;
 }
 
 /** Every tensor of the state dict but `fc`, in its order. */
-export function resnetTensorSpecs(architecture: ResnetArchitecture): ResnetTensorSpec[] {
+export function resnetTensorSpecs(architecture: ResnetArchitecture): EncoderTensorSpec[] {
   const { block, depths } = RESNET_PLANS[architecture];
   const specs = unitSpecs('conv1', 'bn1', [STEM_CHANNELS, 3, 7]);
   let channels = STEM_CHANNELS;
@@ -76,16 +82,19 @@ function unitSpecs(
   convolution: string,
   norm: string,
   [outChannels, inChannels, size]: readonly [number, number, number],
-): ResnetTensorSpec[] {
-  const weight = (name: string, shape: readonly number[]): ResnetTensorSpec => ({
-    name,
-    shape,
-    kind: 'WEIGHT',
+): EncoderTensorSpec[] {
+  const perChannel = (kind: 'WEIGHT' | 'STATISTIC', part: string): EncoderTensorSpec => ({
+    name: `${norm}.${part}`,
+    shape: [outChannels],
+    kind,
     required: true,
   });
   return [
-    weight(`${convolution}.weight`, [outChannels, inChannels, size, size]),
-    ...['weight', 'bias', 'running_mean', 'running_var'].map((part) => weight(`${norm}.${part}`, [outChannels])),
+    { name: `${convolution}.weight`, shape: [outChannels, inChannels, size, size], kind: 'WEIGHT', required: true },
+    perChannel('WEIGHT', 'weight'),
+    perChannel('WEIGHT', 'bias'),
+    perChannel('STATISTIC', 'running_mean'),
+    perChannel('STATISTIC', 'running_var'),
     { name: `${norm}.num_batches_tracked`, shape: [], kind: 'BATCH_COUNT', required: false },
   ];
 }
@@ -103,9 +112,6 @@ export function detectArchitecture(tensors: readonly { readonly name: string }[]
     while (names.has(`layer${layer + 1}.${depth}.conv1.weight`)) depth += 1;
     return depth;
   });
-  return RESNET_ARCHITECTURES.find(
-    (architecture) =>
-      RESNET_PLANS[architecture].block === block &&
-      RESNET_PLANS[architecture].depths.every((depth, layer) => depth === depths[layer]),
-  );
+  const [first = 0, second = 0, third = 0, fourth = 0] = depths;
+  return resnetNameOf({ block, depths: [first, second, third, fourth] });
 }

@@ -3,23 +3,26 @@
  * by name with a wrong prefix loads nothing and looks like success; here it is refused with a list of missing,
  * unexpected and mismatched tensors.
  */
-import { nameInFile, networksIn, resnetInWords, torchvisionName, type ResnetNetwork } from './resnet-networks.ts';
-import { detectArchitecture, embeddingDimOf, RESNET_ARCHITECTURES, resnetTensorSpecs } from './torchvision-resnet.ts';
-import type { ResnetArchitecture, ResnetTensorSpec } from './torchvision-resnet.ts';
+import type { EncoderTensorSpec } from './architecture.ts';
+import type {
+  EncoderDescription,
+  EncoderFamily,
+  JoinTensors,
+  MappableTensor,
+  NetworkInFile,
+  NetworkPlace,
+} from './family.ts';
+import { ENCODER_FAMILIES } from './registry.ts';
 
-/** The required facts of a tensor; its values are not read. */
-export interface MappableTensor {
-  readonly name: string;
-  /** The dtype's name in safetensors: F32, BF16, I64 ... */
-  readonly dtype: string;
-  readonly shape: readonly number[];
-}
+export type { MappableTensor } from './family.ts';
 
 export interface MappingExpectation {
-  /** The stated architecture; detected if absent. */
-  readonly architecture?: ResnetArchitecture;
+  /** The stated network by its name, as RESNET50; detected if absent. */
+  readonly encoder?: string;
   /** The stated prefix, including its dot; detected if absent. */
   readonly prefix?: string;
+  /** Facts of the specification that tensors do not tell, such as the number of attention heads. */
+  readonly specification?: Readonly<Record<string, unknown>>;
 }
 
 /** SimCLR's two linear layers, under `fc.1` and `fc.3` (Ciga et al. 2022). */
@@ -46,10 +49,10 @@ export interface IgnoredTensors {
 
 export interface MappedEncoder<T> {
   readonly outcome: 'MAPPED';
-  readonly architecture: ResnetArchitecture;
-  /** `model.resnet.`, or empty if the names are torchvision's own. */
+  readonly description: EncoderDescription;
+  /** `model.resnet.`, or empty if the names have none. */
   readonly prefix: string;
-  /** Keyed by torchvision's names, in torchvision's order. */
+  /** Keyed by the state dict's names, in its order. */
   readonly tensors: ReadonlyMap<string, T>;
   /** Batch counts that the file lacks, which then are 0: files from before PyTorch 0.4.1 have none. */
   readonly absentBatchCounts: readonly string[];
@@ -60,19 +63,30 @@ export interface MappedEncoder<T> {
 }
 
 /**
- * NO_ENCODER: no name is one of a residual block. PREFIX_UNKNOWN: the names begin with words that are not among the
+ * NO_ENCODER: no name is one of a known family. PREFIX_UNKNOWN: the names begin with words that are not among the
  * known ones; state the prefix if it is meant. PREFIX_AMBIGUOUS: several networks. ARCHITECTURE_DIFFERS: a whole
- * encoder, but not the stated one. MISMATCH: see the lists.
+ * encoder, but not the stated one. SPECIFICATION_INCOMPLETE: names and shapes do not tell enough; see `fault`.
+ * MISMATCH: see the lists.
  */
-export type MappingRefusal = 'NO_ENCODER' | 'PREFIX_UNKNOWN' | 'PREFIX_AMBIGUOUS' | 'ARCHITECTURE_DIFFERS' | 'MISMATCH';
+export type MappingRefusal =
+  | 'NO_ENCODER'
+  | 'PREFIX_UNKNOWN'
+  | 'PREFIX_AMBIGUOUS'
+  | 'ARCHITECTURE_DIFFERS'
+  | 'SPECIFICATION_INCOMPLETE'
+  | 'MISMATCH';
 
 export interface RefusedMapping {
   readonly outcome: 'REFUSED';
   readonly reason: MappingRefusal;
-  /** The architecture that the tensors were compared with: the stated, the detected, or the closest one. */
-  readonly architecture: ResnetArchitecture | undefined;
-  /** The architecture detected from the names, if it is a known one. */
-  readonly detectedArchitecture: ResnetArchitecture | undefined;
+  /** The network that the tensors were compared with: the stated, the detected, or the closest one. */
+  readonly encoder: string | undefined;
+  /** The network detected from the tensors, if it is a known one. */
+  readonly detectedEncoder: string | undefined;
+  /** Tensors of the network that they were compared with. */
+  readonly expectedTensorCount: number;
+  /** What the tensors do not tell, and what to state. */
+  readonly fault: string | undefined;
   /** A description of the network from its names and shapes: `ResNet-152`. */
   readonly network: string | undefined;
   /** Candidates, the one with the most names first. */
@@ -142,14 +156,23 @@ const BUFFERS =
  * nothing else. What lies outside the prefix is listed as ignored. One prefix holds for the whole encoder.
  */
 export function mapToEncoder<T extends MappableTensor>(
-  tensors: readonly T[],
+  given: readonly T[],
   expectation: MappingExpectation = {},
+  join: JoinTensors<T> = cannotJoin,
+  families: readonly EncoderFamily[] = ENCODER_FAMILIES,
 ): MappingResult<T> {
-  const networks = networksIn(tensors);
+  const candidates = families.filter(
+    ({ names }) => expectation.encoder === undefined || names.named(expectation.encoder) !== undefined,
+  );
+  const networks = candidates
+    .flatMap((family) => family.names.networksIn(given).map((network): FamilyNetwork => ({ ...network, family })))
+    .sort((a, b) => b.tensorCount - a.tensorCount);
   const unmapped = {
     outcome: 'REFUSED',
-    architecture: expectation.architecture,
-    detectedArchitecture: undefined,
+    encoder: expectation.encoder,
+    detectedEncoder: undefined,
+    expectedTensorCount: 0,
+    fault: undefined,
     network: undefined,
     prefixes: networks.map(({ prefix, tensorCount }) => ({ prefix, tensorCount })),
     missing: [],
@@ -157,37 +180,39 @@ export function mapToEncoder<T extends MappableTensor>(
     mismatched: [],
   } as const;
   const [largest] = networks;
-  if (largest === undefined) return { ...unmapped, reason: 'NO_ENCODER', unexpected: tensors.map(({ name }) => name) };
-  const chosen = chosenNetwork(networks, expectation.prefix);
+  if (largest === undefined) return { ...unmapped, reason: 'NO_ENCODER', unexpected: given.map(({ name }) => name) };
+  const chosen = chosenNetwork(networks, largest, expectation.prefix);
   if (typeof chosen === 'string') return { ...unmapped, reason: chosen };
-  const inner = tensors.flatMap(({ name, shape }) => {
+  const { names } = chosen.family;
+  const tensors = names.joined?.(given, chosen, join) ?? given;
+  const inner = tensors.flatMap(({ name, dtype, shape }) => {
     const own = ownName(name, chosen);
-    return own === undefined ? [] : [{ name: own, shape }];
+    return own === undefined ? [] : [{ name: own, dtype, shape }];
   });
-  const detectedArchitecture = detectArchitecture(inner);
-  const architecture = expectation.architecture ?? detectedArchitecture ?? closestArchitecture(inner);
-  const sorted = sortTensors(tensors, chosen, architecture);
+  const recognised = names.recognise(inner, chosen.naming, expectation.specification ?? {});
+  const stated = expectation.encoder === undefined ? undefined : names.named(expectation.encoder);
+  const description = stated ?? recognised.description ?? recognised.closest;
+  const found = {
+    ...unmapped,
+    encoder: description?.name,
+    detectedEncoder: recognised.description?.name,
+    expectedTensorCount: description?.tensors.length ?? 0,
+    network: recognised.inWords,
+  };
+  if (recognised.fault !== undefined) return { ...found, reason: 'SPECIFICATION_INCOMPLETE', fault: recognised.fault };
+  if (description === undefined)
+    return { ...found, reason: 'MISMATCH', unexpected: inner.map(({ name }) => names.nameInFile(name, chosen)) };
+  const sorted = sortTensors(tensors, chosen, description);
   const { missing, unexpected, mismatched } = sorted;
   if (missing.length + unexpected.length + mismatched.length > 0) {
     const differs =
-      expectation.architecture !== undefined &&
-      detectedArchitecture !== undefined &&
-      detectedArchitecture !== expectation.architecture;
-    return {
-      ...unmapped,
-      reason: differs ? 'ARCHITECTURE_DIFFERS' : 'MISMATCH',
-      architecture,
-      detectedArchitecture,
-      network: resnetInWords(inner),
-      missing,
-      unexpected,
-      mismatched,
-    };
+      stated !== undefined && recognised.description !== undefined && recognised.description.name !== stated.name;
+    return { ...found, reason: differs ? 'ARCHITECTURE_DIFFERS' : 'MISMATCH', missing, unexpected, mismatched };
   }
   const { encoder, absentBatchCounts, head, classifier, ignored } = sorted;
   return {
     outcome: 'MAPPED',
-    architecture,
+    description,
     prefix: chosen.prefix,
     tensors: encoder,
     absentBatchCounts,
@@ -201,38 +226,38 @@ export function mapToEncoder<T extends MappableTensor>(
   };
 }
 
+interface FamilyNetwork extends NetworkInFile {
+  readonly family: EncoderFamily;
+}
+
+function cannotJoin(name: string): never {
+  throw new Error(`${name} is stored in parts, and this caller does not join tensors.`);
+}
+
 /**
  * The stated network, or the only complete one. If two are complete, the user must choose, because an average and its
  * original, or a teacher and its student, give different embeddings.
  */
 function chosenNetwork(
-  networks: readonly ResnetNetwork[],
+  networks: readonly FamilyNetwork[],
+  largest: FamilyNetwork,
   stated: string | undefined,
-): Pick<ResnetNetwork, 'prefix' | 'naming'> | Extract<MappingRefusal, 'PREFIX_AMBIGUOUS' | 'PREFIX_UNKNOWN'> {
-  if (stated !== undefined)
-    return networks.find(({ prefix }) => prefix === stated) ?? { prefix: stated, naming: 'TORCHVISION' };
+): (NetworkPlace & Pick<FamilyNetwork, 'family'>) | Extract<MappingRefusal, 'PREFIX_AMBIGUOUS' | 'PREFIX_UNKNOWN'> {
+  if (stated !== undefined) return networks.find(({ prefix }) => prefix === stated) ?? { ...largest, prefix: stated };
   const whole = networks.filter(({ isWhole }) => isWhole);
-  const [largest, second] = whole.length > 0 ? whole : networks;
-  if (largest === undefined) return 'PREFIX_UNKNOWN';
+  const [first, second] = whole.length > 0 ? whole : networks;
+  if (first === undefined) return 'PREFIX_UNKNOWN';
   if (second !== undefined) return 'PREFIX_AMBIGUOUS';
-  const words = largest.prefix.split('.').slice(0, -1);
-  return words.every((word) => PREFIX_WORDS.has(word)) ? largest : 'PREFIX_UNKNOWN';
+  const words = first.prefix.split('.').slice(0, -1);
+  return words.every((word) => PREFIX_WORDS.has(word)) ? first : 'PREFIX_UNKNOWN';
 }
 
-/** A name of the file as torchvision would have it within the network; undefined outside of it. */
-function ownName(name: string, { prefix, naming }: Pick<ResnetNetwork, 'prefix' | 'naming'>): string | undefined {
-  return name.startsWith(prefix) ? torchvisionName(name.slice(prefix.length), naming) : undefined;
-}
-
-/** The architecture with the fewest missing and unexpected names; used only to list the differences. */
-function closestArchitecture(tensors: readonly { readonly name: string }[]): ResnetArchitecture {
-  const names = new Set(tensors.map(({ name }) => name));
-  const distance = (architecture: ResnetArchitecture): number => {
-    const specs = resnetTensorSpecs(architecture);
-    const common = specs.filter(({ name }) => names.has(name)).length;
-    return names.size + specs.length - 2 * common;
-  };
-  return [...RESNET_ARCHITECTURES].sort((a, b) => distance(a) - distance(b))[0] ?? 'RESNET18';
+/** A name of the file as the state dict has it within the network; undefined outside of it. */
+function ownName(
+  name: string,
+  { prefix, naming, family }: NetworkPlace & Pick<FamilyNetwork, 'family'>,
+): string | undefined {
+  return name.startsWith(prefix) ? family.names.ownName(name.slice(prefix.length), naming) : undefined;
 }
 
 interface SortedTensors<T> {
@@ -248,10 +273,12 @@ interface SortedTensors<T> {
 
 function sortTensors<T extends MappableTensor>(
   tensors: readonly T[],
-  network: Pick<ResnetNetwork, 'prefix' | 'naming'>,
-  architecture: ResnetArchitecture,
+  network: NetworkPlace & Pick<FamilyNetwork, 'family'>,
+  description: EncoderDescription,
 ): SortedTensors<T> {
-  const specs = resnetTensorSpecs(architecture);
+  const { names } = network.family;
+  const specs = description.tensors;
+  const embeddingDims = description.poolings.map((pooling) => description.embeddingDim(pooling));
   const wanted = new Map(specs.map((spec) => [spec.name, spec]));
   const sorted: SortedTensors<T> = {
     encoder: new Map(),
@@ -275,17 +302,18 @@ function sortTensors<T extends MappableTensor>(
     } else if (!tensor.name.startsWith(network.prefix)) others.push(tensor);
     else if (own !== undefined && HEAD_MODULES.has(own.split('.', 1)[0] ?? '') && !heads.has(own))
       heads.set(own, tensor);
-    else if (own !== undefined && BUFFERS.test(own)) ignore(sorted, tensor.name, network.prefix);
+    else if (own !== undefined && (BUFFERS.test(own) || names.unused?.test(own) === true))
+      ignore(sorted, tensor.name, network.prefix);
     else sorted.unexpected.push(tensor.name);
   }
   for (const spec of specs) {
     const tensor = found.get(spec.name);
     if (tensor !== undefined) sorted.encoder.set(spec.name, tensor);
-    else if (spec.required) sorted.missing.push(nameInFile(spec.name, network));
+    else if (spec.required) sorted.missing.push(names.nameInFile(spec.name, network));
     else sorted.absentBatchCounts.push(spec.name);
   }
-  sortHeads(heads, embeddingDimOf(architecture), sorted, network.prefix);
-  sortOthers(others, network.prefix, embeddingDimOf(architecture), sorted);
+  sortHeads(heads, embeddingDims, sorted, network.prefix);
+  sortOthers(others, network.prefix, embeddingDims, sorted);
   return sorted;
 }
 
@@ -295,24 +323,24 @@ function sortTensors<T extends MappableTensor>(
  */
 function sortHeads<T extends MappableTensor>(
   heads: ReadonlyMap<string, T>,
-  embeddingDim: number,
+  embeddingDims: readonly number[],
   sorted: SortedTensors<T>,
   prefix: string,
 ): void {
   if (heads.size === 0) return;
   const known = recognisedHead(heads);
   if (known !== undefined) {
-    sorted.mismatched.push(...layerShapeFaults(heads, known.layers, embeddingDim));
+    sorted.mismatched.push(...layerShapeFaults(heads, known.layers, embeddingDims));
     for (const [name, tensor] of heads) sorted[known.place].set(name, tensor);
     return;
   }
   const linear = [...heads.values()].filter(({ shape }) => shape.length >= 2);
   if (linear.length === 0) sorted.unexpected.push(...[...heads.values()].map(({ name }) => name));
-  else if (linear.some(({ shape }) => shape[1] === embeddingDim))
+  else if (linear.some(({ shape }) => embeddingDims.some((embeddingDim) => shape[1] === embeddingDim)))
     for (const { name } of heads.values()) ignore(sorted, name, prefix);
   else
     sorted.mismatched.push(
-      ...linear.slice(0, 1).map((tensor) => expected(tensor, `floating point [any, ${embeddingDim}]`)),
+      ...linear.slice(0, 1).map((tensor) => expected(tensor, `floating point [any, ${embeddingDims.join(' or ')}]`)),
     );
 }
 
@@ -337,7 +365,7 @@ function recognisedHead(heads: ReadonlyMap<string, MappableTensor>): RecognisedH
 function sortOthers<T extends MappableTensor>(
   others: readonly T[],
   prefix: string,
-  embeddingDim: number,
+  embeddingDims: readonly number[],
   sorted: SortedTensors<T>,
 ): void {
   const recognised = new Set<T>();
@@ -349,7 +377,7 @@ function sortOthers<T extends MappableTensor>(
       ),
     );
     const known = recognisedHead(heads);
-    if (known === undefined || layerShapeFaults(heads, known.layers, embeddingDim).length > 0) continue;
+    if (known === undefined || layerShapeFaults(heads, known.layers, embeddingDims).length > 0) continue;
     for (const [name, tensor] of heads) {
       sorted[known.place].set(name, tensor);
       recognised.add(tensor);
@@ -377,7 +405,7 @@ function outerLevels(prefix: string): string[] {
   });
 }
 
-function fits({ dtype, shape }: MappableTensor, spec: ResnetTensorSpec): boolean {
+function fits({ dtype, shape }: MappableTensor, spec: EncoderTensorSpec): boolean {
   if (spec.kind === 'BATCH_COUNT')
     return COUNTING.has(dtype) && (shape.length === 0 || (shape.length === 1 && shape[0] === 1));
   return (
@@ -385,7 +413,7 @@ function fits({ dtype, shape }: MappableTensor, spec: ResnetTensorSpec): boolean
   );
 }
 
-function wantedOf({ kind, shape }: ResnetTensorSpec): string {
+function wantedOf({ kind, shape }: EncoderTensorSpec): string {
   return kind === 'BATCH_COUNT' ? 'one whole number []' : `floating point [${shape.join(', ')}]`;
 }
 
@@ -396,10 +424,10 @@ function wantedOf({ kind, shape }: ResnetTensorSpec): string {
 function layerShapeFaults<T extends MappableTensor>(
   found: ReadonlyMap<string, T>,
   layers: readonly string[],
-  embeddingDim: number,
+  embeddingDims: readonly number[],
 ): string[] {
   const faults: string[] = [];
-  let inputDim = embeddingDim;
+  let inputDims = embeddingDims;
   for (const layer of layers) {
     const weight = found.get(`${layer}.weight`);
     const bias = found.get(`${layer}.bias`);
@@ -407,14 +435,15 @@ function layerShapeFaults<T extends MappableTensor>(
     const isRightWeight =
       weight !== undefined &&
       weight.shape.length === 2 &&
-      weight.shape[1] === inputDim &&
+      inputDims.some((inputDim) => weight.shape[1] === inputDim) &&
       outputDim > 0 &&
       FLOATING.has(weight.dtype);
-    if (weight !== undefined && !isRightWeight) faults.push(expected(weight, `floating point [any, ${inputDim}]`));
+    if (weight !== undefined && !isRightWeight)
+      faults.push(expected(weight, `floating point [any, ${inputDims.join(' or ')}]`));
     const isRightBias =
       bias === undefined || (bias.shape.length === 1 && bias.shape[0] === outputDim && FLOATING.has(bias.dtype));
     if (!isRightBias) faults.push(expected(bias, `floating point [${outputDim}]`));
-    inputDim = outputDim;
+    inputDims = [outputDim];
   }
   return faults;
 }

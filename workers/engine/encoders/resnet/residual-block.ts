@@ -1,9 +1,9 @@
 /** out = ReLU(main(x) + shortcut(x)): both the basic and the bottleneck block. */
-import { addImages, relu, reluGradient } from '../kernels/elementwise.ts';
-import type { Statistics } from '../kernels/normalised-convolution.ts';
-import type { NamedTensor } from '../named-tensor.ts';
-import { asRank4 } from '../tensorflow.ts';
-import type { Tensor4D } from '../tensorflow.ts';
+import { addImages, relu, reluGradient } from '../../kernels/elementwise.ts';
+import type { Statistics } from '../../kernels/normalised-convolution.ts';
+import type { NamedTensor } from '../../named-tensor.ts';
+import { asRank4 } from '../../tensorflow.ts';
+import type { Tensor4D } from '../../tensorflow.ts';
 import type { ResidualBlockSpec } from './architecture.ts';
 import { ConvolutionUnit } from './convolution-unit.ts';
 

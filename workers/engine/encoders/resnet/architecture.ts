@@ -2,10 +2,17 @@
  * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, described as data: the
  * convolutions, and the names and shapes of their weights.
  */
-import type { Window } from '../kernels/padding.ts';
+import {
+  embeddingDimOf,
+  RESNET_PLANS,
+  STAGE_WIDTHS,
+  STEM_CHANNELS,
+  type ResnetArchitecture,
+} from '../../../../src/formats/encoders/resnet/specification.ts';
+import type { Window } from '../../kernels/padding.ts';
 
-export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
-export type EncoderArchitecture = (typeof ENCODER_ARCHITECTURES)[number];
+export { embeddingDimOf };
+export type EncoderArchitecture = ResnetArchitecture;
 
 /** A convolution and the batch norm after it. */
 export interface ConvolutionUnitSpec {
@@ -33,31 +40,11 @@ export interface EncoderSpec {
   readonly embeddingDim: number;
 }
 
-interface Plan {
-  readonly block: 'BASIC' | 'BOTTLENECK';
-  /** Blocks in each of the four stages. */
-  readonly depths: readonly [number, number, number, number];
-}
-
-const PLANS: Readonly<Record<EncoderArchitecture, Plan>> = {
-  RESNET18: { block: 'BASIC', depths: [2, 2, 2, 2] },
-  RESNET34: { block: 'BASIC', depths: [3, 4, 6, 3] },
-  RESNET50: { block: 'BOTTLENECK', depths: [3, 4, 6, 3] },
-  RESNET101: { block: 'BOTTLENECK', depths: [3, 4, 23, 3] },
-};
-
-const STEM_CHANNELS = 64;
-const STAGE_WIDTHS = [64, 128, 256, 512] as const;
 const EXPANSION = { BASIC: 1, BOTTLENECK: 4 } as const;
-
-/** D, the length of the embedding: 512 for the basic networks, 2048 for the deeper ones. */
-export function embeddingDimOf(architecture: EncoderArchitecture): number {
-  return STAGE_WIDTHS[3] * EXPANSION[PLANS[architecture].block];
-}
 
 /** The whole network, from the stem to the last block, in torchvision's order. */
 export function encoderSpec(architecture: EncoderArchitecture): EncoderSpec {
-  const { block, depths } = PLANS[architecture];
+  const { block, depths } = RESNET_PLANS[architecture];
   const blocks: ResidualBlockSpec[] = [];
   let inputChannels = STEM_CHANNELS;
   STAGE_WIDTHS.forEach((width, stage) => {

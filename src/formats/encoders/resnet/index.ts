@@ -1,0 +1,78 @@
+/** The family of residual networks, as torchvision builds them. */
+import type { EncoderDescription, EncoderFamily, EncoderNames, MappableTensor } from '../family.ts';
+import { resnetGraph } from './graph.ts';
+import { nameInFile, networksIn, resnetInWords, torchvisionName } from './networks.ts';
+import {
+  detectArchitecture,
+  embeddingDimOf,
+  RESNET_ARCHITECTURES,
+  resnetArchitecture,
+  resnetNameOf,
+  resnetPlanSchema,
+  resnetTensorSpecs,
+  type ResnetArchitecture,
+} from './specification.ts';
+
+/**
+ * An export is checked at a side of at least 64 px: below, the last stage has one pixel surrounded by padding, so that
+ * eight of nine weights of its 3x3 filters would not be checked. Larger images than 512 px use no other weights, and
+ * take minutes on ONNX Runtime's single thread.
+ */
+const CHECK_SIZES_PX = { min: 64, max: 512 } as const;
+/** The smallest image side for which the last stage has a pixel that is not padding. */
+const MIN_IMAGE_SIDE_PX = 32;
+
+function described(name: ResnetArchitecture): EncoderDescription {
+  return {
+    architecture: resnetArchitecture(name),
+    name,
+    fileMetadata: { architecture: name },
+    tensors: resnetTensorSpecs(name),
+    poolings: ['AVGPOOL'],
+    embeddingDim: () => embeddingDimOf(name),
+    imageSizeFault: (imageSizePx) =>
+      imageSizePx < MIN_IMAGE_SIDE_PX ? `${name} needs images of at least ${MIN_IMAGE_SIDE_PX} px.` : undefined,
+    checkSizePx: (imageSizePx) => Math.min(Math.max(imageSizePx, CHECK_SIZES_PX.min), CHECK_SIZES_PX.max),
+    graph: () => ({ steps: resnetGraph(name), constants: [], imageSizePx: undefined }),
+  };
+}
+
+const names: EncoderNames = {
+  networksIn,
+  ownName: torchvisionName,
+  nameInFile,
+  recognise: (tensors) => {
+    const name = detectArchitecture(tensors);
+    return {
+      description: name === undefined ? undefined : described(name),
+      closest: described(closestArchitecture(tensors)),
+      inWords: resnetInWords(tensors),
+    };
+  },
+  named: (wanted) => {
+    const name = RESNET_ARCHITECTURES.find((each) => each === wanted);
+    return name === undefined ? undefined : described(name);
+  },
+};
+
+/** The architecture with the fewest missing and unexpected names. */
+function closestArchitecture(tensors: readonly MappableTensor[]): ResnetArchitecture {
+  const own = new Set(tensors.map(({ name }) => name));
+  const distance = (architecture: ResnetArchitecture): number => {
+    const specs = resnetTensorSpecs(architecture);
+    const common = specs.filter(({ name }) => own.has(name)).length;
+    return own.size + specs.length - 2 * common;
+  };
+  return [...RESNET_ARCHITECTURES].sort((a, b) => distance(a) - distance(b))[0] ?? 'RESNET18';
+}
+
+export const RESNET: EncoderFamily = {
+  family: 'RESNET',
+  importable: 'ResNet-18, 34, 50 and 101 with the names of torchvision or timm',
+  names,
+  describe: (specification) => {
+    const name = resnetNameOf(resnetPlanSchema.parse(specification));
+    if (name === undefined) throw new RangeError(`${JSON.stringify(specification)} is not one of torchvision's.`);
+    return described(name);
+  },
+};

@@ -1,0 +1,169 @@
+/**
+ * Vision transformers against timm and Hugging Face transformers: names are mapped strictly, the engine gives their
+ * embeddings, and the exported files give the engine's.
+ */
+import { readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { z } from 'zod';
+import { writeExport } from '../../src/formats/export-formats.ts';
+import { POOLINGS } from '../../src/formats/encoders/index.ts';
+import { mapToEncoder } from '../../src/formats/encoders/mapping.ts';
+import { openEncoder } from '../../workers/engine/encoders/index.ts';
+import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
+import { asRank2, liveTensorCount, readFloats, scoped, tf } from '../../workers/engine/tensorflow.ts';
+import { checkExport, checkReference } from '../../workers/exports/check.ts';
+import { maxRelativeDifferenceOfImages } from '../../workers/exports/difference.ts';
+import { EXPORT_CONTRACT } from '../support/encoder-export.ts';
+import { formulaImages, noise } from './formula.ts';
+
+const expected = z
+  .object({
+    oracle: z.string(),
+    count: z.int(),
+    cases: z.array(
+      z.object({
+        name: z.string(),
+        pooling: z.enum(POOLINGS),
+        imageSizePx: z.int(),
+        specification: z.record(z.string(), z.json()),
+        tensors: z.array(z.tuple([z.string(), z.array(z.int())])),
+        embeddings: z.array(z.array(z.number())),
+      }),
+    ),
+  })
+  .parse(JSON.parse(readFileSync(new URL('vit-expected.json', import.meta.url), 'utf8')));
+type Case = (typeof expected.cases)[number];
+
+/** Of the embedding's root mean square, as of every export. */
+const TOLERANCE = 1e-4;
+
+interface FileTensor {
+  readonly name: string;
+  readonly dtype: 'F32';
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** As `formula_state` of vit_oracle.py. */
+function formulaTensor([name, shape]: Case['tensors'][number]): FileTensor {
+  const values = noise(
+    name,
+    shape.reduce((product, side) => product * side, 1),
+  );
+  const fanIn = shape.slice(1).reduce((product, side) => product * side, 1);
+  const data =
+    name.endsWith('.weight') && shape.length > 1
+      ? values.map((value) => value * Math.fround(Math.sqrt(12 / fanIn)))
+      : /\.(?:weight|gamma|lambda1)$/.test(name)
+        ? values.map((value) => 1 + Math.fround(value * Math.fround(0.4)))
+        : values.map((value) => value * Math.fround(0.4));
+  return { name, dtype: 'F32', shape, data };
+}
+
+function join(name: string, parts: readonly FileTensor[]): FileTensor {
+  const rows = parts.reduce((sum, { shape }) => sum + (shape[0] ?? 0), 0);
+  const data = Float32Array.from(parts.flatMap((part) => [...part.data]));
+  return { name, dtype: 'F32', shape: [rows, ...(parts[0]?.shape.slice(1) ?? [])], data };
+}
+
+function mapped({ tensors, specification }: Case) {
+  const result = mapToEncoder(tensors.map(formulaTensor), { specification }, join);
+  assert.ok(result.outcome === 'MAPPED', `refused: ${JSON.stringify(result)}`);
+  const weights = [...result.tensors].map(([name, { dtype, shape, data }]): NamedTensor => ({
+    name,
+    dtype,
+    shape,
+    data,
+  }));
+  return { ...result, weights };
+}
+
+describe(`vision transformers as ${expected.oracle} computes them`, () => {
+  for (const each of expected.cases) {
+    test(`${each.name}: the engine's embedding`, () => {
+      const { description, weights } = mapped(each);
+      const { family, specification } = description.architecture;
+      assert.equal(family, 'VIT');
+      assert.equal(description.embeddingDim(each.pooling), each.embeddings[0]?.length);
+      const before = liveTensorCount();
+      const encoder = openEncoder({ family, specification }, weights, each.pooling);
+      const embeddings = scoped(() =>
+        asRank2(encoder.embed(formulaImages(expected.count, each.imageSizePx, each.imageSizePx))),
+      );
+      const difference = maxRelativeDifferenceOfImages(
+        readFloats(embeddings),
+        Float32Array.from(each.embeddings.flat()),
+        encoder.embeddingDim,
+      );
+      tf.dispose(embeddings);
+      encoder.dispose();
+      assert.ok(difference <= TOLERANCE, `differs by ${difference}`);
+      assert.equal(liveTensorCount(), before, 'tensors were left behind');
+    });
+  }
+
+  for (const each of expected.cases) {
+    for (const format of ['PYTORCH', 'ONNX', 'TFJS'] as const) {
+      test(`${each.name}: as ${format} it gives the engine's embedding`, async () => {
+        const { description, weights } = mapped(each);
+        const { architecture } = description;
+        const inputContract = { ...EXPORT_CONTRACT, imageSizePx: each.imageSizePx, pooling: each.pooling };
+        const encoder = openEncoder(architecture, weights, each.pooling);
+        const { channelMean, channelStd, imageSizePx, pooling } = inputContract;
+        const reference = checkReference(encoder, architecture, { channelMean, channelStd, imageSizePx, pooling });
+        encoder.dispose();
+        const file = writeExport(format, { architecture, tensors: weights, inputContract, metadata: {} });
+        const verdict = await checkExport(format, file, reference);
+        assert.ok(verdict.passed, JSON.stringify(verdict));
+      });
+    }
+  }
+});
+
+describe('a vision transformer is refused', () => {
+  const [plain] = expected.cases;
+  assert.ok(plain !== undefined);
+  const tensors = plain.tensors.map(formulaTensor);
+  const refusal = (given: readonly FileTensor[], specification: Case['specification'] = plain.specification) => {
+    const result = mapToEncoder(given, { specification }, join);
+    assert.ok(result.outcome === 'REFUSED', 'it was mapped');
+    return result;
+  };
+
+  test('with a tensor that nothing explains', () => {
+    const strange = formulaTensor(['blocks.0.attn.q_norm.weight', [6]]);
+    const { reason, unexpected } = refusal([...tensors, strange]);
+    assert.deepEqual([reason, unexpected], ['MISMATCH', ['blocks.0.attn.q_norm.weight']]);
+  });
+  test('without one of its tensors', () => {
+    const { reason, missing } = refusal(tensors.filter(({ name }) => name !== 'blocks.1.mlp.fc2.bias'));
+    assert.deepEqual([reason, missing], ['MISMATCH', ['blocks.1.mlp.fc2.bias']]);
+  });
+  test('whose heads are not known from its width', () => {
+    const { reason, fault } = refusal(tensors, {});
+    assert.deepEqual([reason, fault], ['SPECIFICATION_INCOMPLETE', 'headCount is unknown for a width of 24']);
+  });
+  test('whose heads do not divide its width', () => {
+    assert.match(refusal(tensors, { headCount: 5 }).fault ?? '', /headCount must divide the width/);
+  });
+  test('about which something is stated that the tensors tell', () => {
+    assert.match(refusal(tensors, { headCount: 4, depth: 3 }).fault ?? '', /depth/);
+  });
+  test('whose positions form no square', () => {
+    const others = tensors.filter(({ name }) => name !== 'pos_embed');
+    const { network } = refusal([...others, formulaTensor(['pos_embed', [1, 15, 24]])]);
+    assert.match(network ?? '', /15 position embeddings/);
+  });
+  test('with queries but no keys, as Hugging Face stores them', () => {
+    const stored = expected.cases.find(({ name }) => name === 'Hugging Face ViT');
+    assert.ok(stored !== undefined);
+    const key = 'encoder.layer.1.attention.attention.key.weight';
+    const { missing, unexpected } = refusal(
+      stored.tensors.filter(([name]) => name !== key).map(formulaTensor),
+      stored.specification,
+    );
+    assert.deepEqual(missing, ['encoder.layer.1.attention.attention.{query,key,value}.weight']);
+    assert.equal(unexpected.length, 2);
+  });
+});

@@ -1,0 +1,22 @@
+/** The network of the family of residual networks. */
+import { RESNET } from '../../../../src/formats/encoders/resnet/index.ts';
+import {
+  resnetNameOf,
+  resnetPlanSchema,
+  type ResnetArchitecture,
+} from '../../../../src/formats/encoders/resnet/specification.ts';
+import type { EncoderNetwork } from '../encoder.ts';
+import { encoderFromWeights } from './network.ts';
+import { randomEncoderWeights } from './weights.ts';
+
+export const RESNET_NETWORK: EncoderNetwork = {
+  family: RESNET.family,
+  open: (specification, tensors) => encoderFromWeights(nameOf(specification), tensors),
+  untrainedWeights: (specification, random) => randomEncoderWeights(nameOf(specification), random),
+};
+
+function nameOf(specification: unknown): ResnetArchitecture {
+  const name = resnetNameOf(resnetPlanSchema.parse(specification));
+  if (name === undefined) throw new RangeError(`${JSON.stringify(specification)} is not one of torchvision's ResNets.`);
+  return name;
+}

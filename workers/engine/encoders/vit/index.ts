@@ -1,0 +1,35 @@
+/** The network of the family of vision transformers. */
+import { VIT } from '../../../../src/formats/encoders/vit/index.ts';
+import { vitSpecificationSchema, vitTensorSpecs } from '../../../../src/formats/encoders/vit/specification.ts';
+import type { NamedTensor } from '../../named-tensor.ts';
+import type { Random } from '../../rng.ts';
+import { normals } from '../../normals.ts';
+import type { EncoderNetwork } from '../encoder.ts';
+import { VisionTransformer } from './network.ts';
+
+export const VIT_NETWORK: EncoderNetwork = {
+  family: VIT.family,
+  open: (specification, tensors, pooling) =>
+    new VisionTransformer(vitSpecificationSchema.parse(specification), tensors, pooling),
+  untrainedWeights,
+};
+
+/** Standard deviation of new weights, and the value of new layer scales (timm's and DINOv2's defaults). */
+const DEVIATION = 0.02;
+const LAYER_SCALE = 1e-5;
+
+/**
+ * New weights as timm draws them: layers, tokens and positions normal with a standard deviation of 0.02, not truncated;
+ * layer norms at the identity, biases zero.
+ */
+function untrainedWeights(specification: unknown, random: Random): NamedTensor[] {
+  return vitTensorSpecs(vitSpecificationSchema.parse(specification)).map(({ name, shape }) => {
+    const length = shape.reduce((product, side) => product * side, 1);
+    if (name.endsWith('.bias')) return { name, dtype: 'F32', shape, data: new Float32Array(length) };
+    if (/(?:^|\.)(?:norm|norm1|norm2|norm_pre|fc_norm)\.weight$/.test(name))
+      return { name, dtype: 'F32', shape, data: new Float32Array(length).fill(1) };
+    if (name.endsWith('.gamma')) return { name, dtype: 'F32', shape, data: new Float32Array(length).fill(LAYER_SCALE) };
+    // Each tensor has its own random stream, so that its values do not depend on the tensors before it.
+    return { name, dtype: 'F32', shape, data: normals(length, DEVIATION, random.fork(name)) };
+  });
+}
