@@ -194,10 +194,14 @@ function constantsOf(step: GraphStep): ProtobufMessage[] {
     case 'POOL_TOKENS':
       return [
         integers(`${output}/tokens`, [-1, step.tokenCount, step.width]),
-        index64(`${output}/first`, 0),
-        integers(`${output}/start`, [step.prefixCount]),
-        integers(`${output}/end`, [step.tokenCount]),
-        integers(`${output}/axis`, [1]),
+        ...(step.pooling === 'MEAN' ? [] : [index64(`${output}/first`, 0)]),
+        ...(step.pooling === 'CLS'
+          ? []
+          : [
+              integers(`${output}/start`, [step.prefixCount]),
+              integers(`${output}/end`, [step.tokenCount]),
+              integers(`${output}/axis`, [1]),
+            ]),
       ];
     case 'CONVOLUTION_UNIT':
     case 'MAX_POOL':

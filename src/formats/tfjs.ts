@@ -104,7 +104,10 @@ function shardsOf(weights: readonly Weight[]): StoredZipEntry[] {
 
 /** What the step's nodes read, under the names that they use. */
 function weightsOf(step: GraphStep, valueOf: ExportGraph['valueOf']): Weight[] {
-  const asItIs = (name: string): Weight => ({ name, dtype: 'float32', ...valueOf(name) });
+  const asItIs = (name: string): Weight => {
+    const { shape, data } = valueOf(name);
+    return { name, dtype: 'float32', shape, data };
+  };
   switch (step.kind) {
     case 'CONVOLUTION_UNIT':
       return foldedWeights(step, valueOf);

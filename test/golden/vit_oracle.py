@@ -4,12 +4,13 @@ Run in an environment with torch, timm, transformers and numpy: python test/gold
 """
 import json
 import pathlib
-from functools import partial
+import tempfile
 
 import numpy as np
 import timm
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 
@@ -32,9 +33,9 @@ def noise(name, count):
     return (mixed.astype(np.float64) / 2**32 - 0.5).astype(np.float32)
 
 
-def formula_state(model):
+def formula_state(tensors):
     state = {}
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors.items():
         shape = tuple(tensor.shape)
         values = noise(name, tensor.numel()).reshape(shape)
         if name.endswith(".weight") and len(shape) > 1:
@@ -55,12 +56,9 @@ def images(count, side):
 COUNT = 2
 
 
-def case(name, model, pooling, embed, side, specification):
-    model.eval()
-    state = formula_state(model)
-    model.load_state_dict(state)
+def case(name, model, state, pooling, embed, side, specification):
     with torch.no_grad():
-        embeddings = embed(model.double(), images(COUNT, side).double())
+        embeddings = embed(model.eval().double(), images(COUNT, side).double())
     return {
         "name": name,
         "pooling": pooling,
@@ -85,14 +83,24 @@ def of_timm(name, pooling, side=32, stated=None, **options):
         tokens = network.forward_features(x)
         return network.forward_head(tokens, pre_logits=True) if by_head else pooled(tokens, pooling, network.num_prefix_tokens)
 
-    return case(name, model, pooling, embed, side, {"headCount": arguments["num_heads"], **(stated or {})})
+    state = formula_state(model.state_dict())
+    model.load_state_dict(state)
+    return case(name, model, state, pooling, embed, side, {"headCount": arguments["num_heads"], **(stated or {})})
 
 
-def of_transformers(name, model, pooling, side=32, prefix=1):
+def of_transformers(name, model, pooling, side=32, prefix=1, **options):
+    """Names and shapes are those of the file that `save_pretrained` writes: models on the hub have these, and in memory others."""
+
     def embed(network, x):
         return pooled(network(x).last_hidden_state, pooling, prefix)
 
-    return case(name, model, pooling, embed, side, {"headCount": 4})
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        file = pathlib.Path(folder) / "model.safetensors"
+        state = formula_state(load_file(file))
+        save_file(state, file, {"format": "pt"})
+        loaded = type(model).from_pretrained(folder, attn_implementation="eager", **options)
+    return case(name, loaded, state, pooling, embed, side, {"headCount": 4})
 
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "image_size": 32, "patch_size": 8, "attn_implementation": "eager"}
@@ -107,11 +115,12 @@ cases = [
     of_timm("norm after attention and MLP", "CLS", block_fn=ResPostBlock, init_values=1.0, stated={"blockNorm": "POST"}),
     of_timm("larger images than the positions'", "CLS_AND_MEAN", side=56),
     of_timm("smaller images than the positions'", "MEAN", side=24, reg_tokens=4, no_embed_class=True),
-    of_transformers("Hugging Face ViT", transformers.ViTModel(transformers.ViTConfig(intermediate_size=96, **SMALL), add_pooling_layer=False), "CLS"),
+    of_transformers("Hugging Face ViT", transformers.ViTModel(transformers.ViTConfig(intermediate_size=96, **SMALL), add_pooling_layer=False), "CLS", add_pooling_layer=False),
     of_transformers("Hugging Face Dinov2", transformers.Dinov2Model(transformers.Dinov2Config(**SMALL)), "CLS_AND_MEAN"),
     of_transformers("Hugging Face Dinov2, smaller images", transformers.Dinov2Model(transformers.Dinov2Config(**SMALL)), "CLS", side=24),
     of_transformers("Hugging Face Dinov2 with SwiGLU", transformers.Dinov2Model(transformers.Dinov2Config(use_swiglu_ffn=True, **SMALL)), "CLS"),
     of_transformers("Hugging Face Dinov2 with registers", transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(num_register_tokens=4, **SMALL)), "CLS_AND_MEAN", prefix=5),
+    of_transformers("Hugging Face Dinov2 with registers, smaller images", transformers.Dinov2WithRegistersModel(transformers.Dinov2WithRegistersConfig(num_register_tokens=4, **SMALL)), "CLS", side=24, prefix=5),
 ]
 
 lines = ",\n".join("    " + json.dumps(each) for each in cases)

@@ -4,7 +4,8 @@ import { convolutionUnitSteps } from '../../src/formats/encoders/resnet/graph.ts
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { resnetArchitecture, type ResnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
 
-export const EXPORT_CONTRACT: ExportInputContract = {
+/** A contract of the first version, as files of ResNets state it to this day. */
+export const FILE_CONTRACT = {
   imageSizePx: 224,
   resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
   channelOrder: 'RGB',
@@ -12,10 +13,13 @@ export const EXPORT_CONTRACT: ExportInputContract = {
   channelMean: [0.5, 0.5, 0.5],
   channelStd: [0.25, 0.5, 0.5],
   embeddingLayer: 'avgpool',
-  pooling: 'AVGPOOL',
-  interpolation: 'BILINEAR',
   micronsPerPixelMin: 0.5,
   micronsPerPixelMax: null,
+} as const;
+export const EXPORT_CONTRACT: ExportInputContract = {
+  ...FILE_CONTRACT,
+  pooling: 'AVGPOOL',
+  interpolation: 'BILINEAR',
 };
 
 /** Tensors in torchvision's order, with pseudo-random numbers in [low, low + span). */

@@ -1,6 +1,11 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
-import { describePreparation, exportMetadata, checkedEncoder } from '../../src/formats/encoder-export.ts';
+import {
+  checkedEncoder,
+  contractInFile,
+  describePreparation,
+  exportMetadata,
+} from '../../src/formats/encoder-export.ts';
 import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import { GRAPH_INPUT, GRAPH_OUTPUT } from '../../src/formats/encoders/graph.ts';
 import { convolutionUnitSteps, resnetGraph } from '../../src/formats/encoders/resnet/graph.ts';
@@ -11,7 +16,7 @@ import {
   resnetTensorSpecs,
 } from '../../src/formats/encoders/resnet/specification.ts';
 import { encoderTensorSpecs } from '../../workers/engine/encoders/resnet/architecture.ts';
-import { EXPORT_CONTRACT, encoderToExport } from '../support/encoder-export.ts';
+import { EXPORT_CONTRACT, FILE_CONTRACT, encoderToExport } from '../support/encoder-export.ts';
 
 describe('the graph of a residual network', () => {
   for (const architecture of RESNET_ARCHITECTURES) {
@@ -132,5 +137,11 @@ test('the preparation is described in words and kept as facts', () => {
   );
   assert.deepEqual([...facts.keys()], ['architecture', 'inputContract', 'preparation', 'zebra']);
   assert.equal(facts.get('architecture'), 'RESNET18');
-  assert.deepEqual(JSON.parse(facts.get('inputContract') ?? ''), EXPORT_CONTRACT);
+  assert.deepEqual(JSON.parse(facts.get('inputContract') ?? ''), FILE_CONTRACT);
+});
+
+test('a contract says pooling and interpolation in a file only where the first version of contracts did not imply them', () => {
+  assert.deepEqual(contractInFile(EXPORT_CONTRACT), FILE_CONTRACT);
+  const second = { ...EXPORT_CONTRACT, pooling: 'CLS', interpolation: 'BICUBIC' } as const;
+  assert.deepEqual(contractInFile(second), second);
 });

@@ -9,7 +9,7 @@ import { tfjsFiles, writeTfjsZip } from '../../src/formats/tfjs.ts';
 import { embeddingDimOf, resnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
 import { encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
 import { asRank4, liveTensorCount, readFloats, tf } from '../../workers/engine/tensorflow.ts';
-import { encoderToExport } from '../support/encoder-export.ts';
+import { encoderToExport, FILE_CONTRACT } from '../support/encoder-export.ts';
 
 const modelFile = z.object({
   format: z.literal('graph-model'),
@@ -109,7 +109,7 @@ describe('TF.js', () => {
     assert.equal(names.size, modelTopology.node.length);
     for (const { name, input } of modelTopology.node)
       for (const from of input) assert.ok(names.has(from), `${name} reads ${from}`);
-    assert.deepEqual(JSON.parse(userDefinedMetadata['inputContract'] ?? ''), source.inputContract);
+    assert.deepEqual(JSON.parse(userDefinedMetadata['inputContract'] ?? ''), FILE_CONTRACT);
     assert.equal(userDefinedMetadata['architecture'], 'RESNET18');
   });
 

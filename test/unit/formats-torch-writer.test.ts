@@ -5,7 +5,7 @@ import { accessBytes } from '../../src/formats/random-access.ts';
 import { readTorchCheckpoint } from '../../src/formats/torch-checkpoint/index.ts';
 import { writeTorchCheckpoint } from '../../src/formats/torch-writer.ts';
 import { resnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
-import { EXPORT_CONTRACT, encoderToExport } from '../support/encoder-export.ts';
+import { FILE_CONTRACT, encoderToExport } from '../support/encoder-export.ts';
 
 describe('a PyTorch checkpoint that is written here', () => {
   const source = encoderToExport('RESNET18');
@@ -72,7 +72,7 @@ describe('a PyTorch checkpoint that is written here', () => {
     const start = file.indexOf('{"architecture"');
     const facts: unknown = JSON.parse(file.toString('utf8', start, file.indexOf('"}', start) + 2));
     assert.ok(typeof facts === 'object' && facts !== null && 'inputContract' in facts && 'name' in facts);
-    assert.deepEqual(JSON.parse(String(facts.inputContract)), EXPORT_CONTRACT);
+    assert.deepEqual(JSON.parse(String(facts.inputContract)), FILE_CONTRACT);
     assert.equal(facts.name, 'tissue é');
   });
 

@@ -89,6 +89,9 @@ const LEADERBOARD = graphql(
           id
           version
           encoder
+          architecture {
+            name
+          }
           model {
             slug
           }
@@ -349,7 +352,7 @@ export const leaderboardCommand = clientCommand('leaderboard', {
     const rows = leaderboard.map(({ rank, checkpoint, metric, evaluation, overlapsPretraining }) => [
       String(rank),
       `${checkpoint.model.slug}@${checkpoint.version}`,
-      checkpoint.encoder.toLowerCase(),
+      checkpoint.architecture.name.toLowerCase(),
       interval(metric, evaluation),
       overlapsPretraining === null ? 'not known' : overlapsPretraining ? paint('yellow', 'yes') : 'no',
       evaluation.id,

@@ -15,6 +15,9 @@ const IMPORT = graphql(
           id
           version
           encoder
+          architecture {
+            name
+          }
           embeddingDim
           sha256
           byteSize
@@ -177,7 +180,7 @@ export const importModelCommand = clientCommand('import', {
         data: checkpoint,
         names: [checkpoint.id],
         text: [
-          `${paint('bold', `${checkpoint.model.slug}@${checkpoint.version}`)}  checkpoint ${checkpoint.id}, ${checkpoint.encoder.toLowerCase()}, sha256 ${checkpoint.sha256 ?? 'not known'}`,
+          `${paint('bold', `${checkpoint.model.slug}@${checkpoint.version}`)}  checkpoint ${checkpoint.id}, ${checkpoint.architecture.name.toLowerCase()}, sha256 ${checkpoint.sha256 ?? 'not known'}`,
           ...(contents === null || contents.inertGlobals.length === 0
             ? []
             : [

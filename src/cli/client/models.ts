@@ -31,6 +31,9 @@ const LIST = graphql(`
             id
             version
             encoder
+            architecture {
+              name
+            }
             createdAt
             sha256
           }
@@ -62,6 +65,9 @@ const SHOW = graphql(
             id
             version
             encoder
+            architecture {
+              name
+            }
             embeddingDim
             step
             createdAt
@@ -76,6 +82,8 @@ const SHOW = graphql(
               valueRange
               channelOrder
               resizeRule
+              interpolation
+              pooling
               micronsPerPixelMin
               micronsPerPixelMax
             }
@@ -163,7 +171,7 @@ const listCommand = clientCommand('ls', {
       const [newest] = checkpoints.nodes;
       return [
         slug,
-        newest === undefined ? '' : newest.encoder.toLowerCase(),
+        newest === undefined ? '' : newest.architecture.name.toLowerCase(),
         String(checkpoints.totalCount),
         newest === undefined ? '' : newest.sha256 === null ? 'not imported' : newest.createdAt,
         aliases.map(({ name, checkpoint }) => `${name}=${checkpoint.version}`).join(' '),
@@ -205,8 +213,8 @@ const showCommand = clientCommand('show', {
       ...model.checkpoints.nodes.flatMap((checkpoint) => {
         const { inputContract: contract, importedFrom } = checkpoint;
         return [
-          `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.encoder.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${formatByteSize(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
-          `  prepare: ${contract.imageSizePx} px ${contract.channelOrder}, ${contract.resizeRule.toLowerCase().replaceAll('_', ' ')}, values to [${contract.valueRange.join(', ')}], mean [${contract.channelMean.join(', ')}], std [${contract.channelStd.join(', ')}]`,
+          `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.architecture.name.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${formatByteSize(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
+          `  prepare: ${contract.imageSizePx} px ${contract.channelOrder}, ${contract.resizeRule.toLowerCase().replaceAll('_', ' ')}, ${contract.interpolation.toLowerCase()}, values to [${contract.valueRange.join(', ')}], mean [${contract.channelMean.join(', ')}], std [${contract.channelStd.join(', ')}]${contract.pooling === 'AVGPOOL' ? '' : `; pooling ${contract.pooling}`}`,
           ...(checkpoint.trainedOn.length === 0
             ? [`  trained on ${checkpoint.isTrainingKnown ? 'nothing' : 'unknown images'}`]
             : [

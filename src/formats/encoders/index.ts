@@ -1,6 +1,6 @@
 /** Encoders as data: what a network is called, which tensors it has, and how long its embeddings are. */
 import type { Architecture, EncoderTensorSpec } from './architecture.ts';
-import type { EncoderDescription, EncoderFamily } from './family.ts';
+import type { EncoderDescription } from './family.ts';
 import { ENCODER_FAMILIES } from './registry.ts';
 import { RESNET_ARCHITECTURES, resnetArchitecture } from './resnet/specification.ts';
 
@@ -13,11 +13,8 @@ export type { EncoderDescription, EncoderFamily } from './family.ts';
  *
  * @throws RangeError for an unknown family, and ZodError for a specification that the family does not understand.
  */
-export function describeEncoder(
-  { family, specification }: Architecture,
-  families: readonly EncoderFamily[] = ENCODER_FAMILIES,
-): EncoderDescription {
-  const found = families.find((each) => each.family === family);
+export function describeEncoder({ family, specification }: Architecture): EncoderDescription {
+  const found = ENCODER_FAMILIES.find((each) => each.family === family);
   if (found === undefined) throw new RangeError(`No encoder family is called ${family}.`);
   return found.describe(specification);
 }

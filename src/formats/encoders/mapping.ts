@@ -159,9 +159,8 @@ export function mapToEncoder<T extends MappableTensor>(
   given: readonly T[],
   expectation: MappingExpectation = {},
   join: JoinTensors<T> = cannotJoin,
-  families: readonly EncoderFamily[] = ENCODER_FAMILIES,
 ): MappingResult<T> {
-  const candidates = families.filter(
+  const candidates = ENCODER_FAMILIES.filter(
     ({ names }) => expectation.encoder === undefined || names.named(expectation.encoder) !== undefined,
   );
   const networks = candidates

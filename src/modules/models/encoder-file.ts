@@ -12,7 +12,7 @@ import { readForeignSafetensors, readSafetensors } from '../../formats/safetenso
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';
 import { readTorchCheckpoint, type IgnoredPart, type TorchScalar } from '../../formats/torch-checkpoint/index.ts';
 import { encoderFileMetadata } from '../../formats/encoder-file.ts';
-import type { Architecture, EncoderFamily, NamedEncoder } from '../../formats/encoders/index.ts';
+import type { Architecture, NamedEncoder } from '../../formats/encoders/index.ts';
 import { mapToEncoder } from '../../formats/encoders/mapping.ts';
 import { checkUse, cleanText, explained, MAX_TEXT, refusal, tooLarge } from './encoder-refusals.ts';
 import type { ImportedContentsRecord } from './models.records.ts';
@@ -80,11 +80,7 @@ const readAt = promisify(read);
  * @throws DomainError FILE_TOO_LARGE, DIGEST_MISMATCH, FORMAT_INVALID, CHECKPOINT_KEYS_MISMATCH (with the keys),
  * CHECKPOINT_INCOMPATIBLE (another encoder than stated), FILE_CHANGED (while it was read).
  */
-export async function readEncoderFile(
-  fd: number,
-  task: EncoderFileTask,
-  families?: readonly EncoderFamily[],
-): Promise<EncoderFile> {
+export async function readEncoderFile(fd: number, task: EncoderFileTask): Promise<EncoderFile> {
   const before = await statOf(fd, { bigint: true });
   const byteSize = Number(before.size);
   if (byteSize > MAX_FILE_BYTES) throw tooLarge(byteSize, MAX_FILE_BYTES);
@@ -105,7 +101,7 @@ export async function readEncoderFile(
     ...(task.keyPrefix === null ? {} : { prefix: prefixInFile(task.keyPrefix, file) }),
     ...(task.specification === null ? {} : { specification: task.specification }),
   };
-  const mapped = mapToEncoder(file.tensors, expectation, joinedTensor, families);
+  const mapped = mapToEncoder(file.tensors, expectation, joinedTensor);
   if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors, task.fileName);
   const { description } = mapped;
   checkUse(description, task.inputContract);

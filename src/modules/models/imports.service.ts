@@ -3,6 +3,7 @@
  * checkpoints.
  */
 import { DomainError } from '../../errors.ts';
+import { contractInFile } from '../../formats/encoder-export.ts';
 import { digestOfInput, parseInput } from '../../input.ts';
 import type { StoredBytes } from '../../platform/artifact-store/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
@@ -229,7 +230,13 @@ export function createCheckpointImports({
       const request =
         input.idempotencyKey == null
           ? null
-          : { idempotencyKey: input.idempotencyKey, inputDigest: digestOfInput(input) };
+          : {
+              idempotencyKey: input.idempotencyKey,
+              inputDigest: digestOfInput({
+                ...input,
+                inputContract: input.inputContract == null ? null : contractInFile(input.inputContract),
+              }),
+            };
       const call = { viewer, clientGone, input, request };
       const run = (): Promise<CheckpointRecord> =>
         choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice);

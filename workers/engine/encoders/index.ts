@@ -8,7 +8,17 @@ import { VIT_NETWORK } from './vit/index.ts';
 
 export type { EncoderNetwork, InferenceEncoder } from './encoder.ts';
 
-const NETWORKS: readonly EncoderNetwork[] = [RESNET_NETWORK, VIT_NETWORK];
+const networks: EncoderNetwork[] = [RESNET_NETWORK, VIT_NETWORK];
+
+/**
+ * Adds the network of a family that is not part of this program, for this process.
+ * @throws RangeError if a family has its name already.
+ */
+export function registerEncoderNetwork(network: EncoderNetwork): void {
+  if (networks.some(({ family }) => family === network.family))
+    throw new RangeError(`The engine has a network for the encoder family ${network.family} already.`);
+  networks.push(network);
+}
 
 /**
  * An encoder with the given weights, under the names and layouts of its state dict.
@@ -20,17 +30,16 @@ export function openEncoder(
   { family, specification }: Architecture,
   tensors: readonly NamedTensor[],
   pooling: Pooling,
-  networks: readonly EncoderNetwork[] = NETWORKS,
 ): InferenceEncoder {
-  return networkOf(family, networks).open(specification, tensors, pooling);
+  return networkOf(family).open(specification, tensors, pooling);
 }
 
 /** New weights of the same network, a pure function of the stream's state. */
 export function untrainedWeights({ family, specification }: Architecture, random: Random): NamedTensor[] {
-  return networkOf(family, NETWORKS).untrainedWeights(specification, random);
+  return networkOf(family).untrainedWeights(specification, random);
 }
 
-function networkOf(family: string, networks: readonly EncoderNetwork[]): EncoderNetwork {
+function networkOf(family: string): EncoderNetwork {
   const network = networks.find((each) => each.family === family);
   if (network === undefined) throw new RangeError(`The engine has no network for the encoder family ${family}.`);
   return network;

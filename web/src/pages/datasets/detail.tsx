@@ -311,7 +311,7 @@ function TrainedOn({ datasetId }: { readonly datasetId: string }) {
               {checkpoints.nodes.map((checkpoint) => (
                 <li key={checkpoint.id} className="row">
                   <CheckpointLink checkpoint={checkpoint} />
-                  <Tag>{checkpoint.encoder}</Tag>
+                  <Tag>{checkpoint.architecture.name}</Tag>
                   {checkpoint.step !== null && <span className="soft small">step {count(checkpoint.step)}</span>}
                   {checkpoint.sourceRun !== null && (
                     <Link to="/runs/$id" params={{ id: checkpoint.sourceRun.id }} className="small">

@@ -222,6 +222,9 @@ export const TRAINED_ON = graphql(`
         id
         version
         encoder
+        architecture {
+          name
+        }
         step
         createdAt
         model {

@@ -253,7 +253,7 @@ function Rows({ rows }: { readonly rows: readonly LeaderboardRow[] }) {
                 <td className="number">{row.rank}</td>
                 <td>
                   <CheckpointLink checkpoint={row.checkpoint} />{' '}
-                  <span className="soft small">{row.checkpoint.encoder}</span>
+                  <span className="soft small">{row.checkpoint.architecture.name}</span>
                   <div>
                     <Overlap overlaps={row.overlapsPretraining} />{' '}
                     <UnbeatenBaselines kinds={row.evaluation.unbeatenBaselines} />

@@ -18,6 +18,9 @@ export const EVALUATION = graphql(
           id
           version
           encoder
+          architecture {
+            name
+          }
           model {
             slug
             name
@@ -94,6 +97,9 @@ export const LEADERBOARD = graphql(
           id
           version
           encoder
+          architecture {
+            name
+          }
           model {
             slug
             name

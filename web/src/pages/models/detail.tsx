@@ -125,7 +125,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
       <h2 id="weights">Encoder and weights</h2>
       <Facts>
         <Fact name="Encoder">
-          {checkpoint.encoder}, embedding of {checkpoint.embeddingDim}
+          {checkpoint.architecture.name}, embedding of {checkpoint.embeddingDim}
         </Fact>
         <Fact name="Trained on">
           {checkpoint.trainedOn.length === 0 && (checkpoint.isTrainingKnown ? 'nothing' : 'not known')}
@@ -211,7 +211,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
       <h3>Input contract</h3>
       <Facts>
         <Fact name="Size">
-          {contract.imageSizePx} px square, {words(contract.resizeRule)}
+          {contract.imageSizePx} px square, {words(contract.resizeRule)}, {words(contract.interpolation)}
         </Fact>
         <Fact name="Channels">
           {contract.channelOrder}, values {contract.valueRange.join(' to ')}
@@ -222,7 +222,10 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
         <Fact name="µm/px seen">
           {isKnownResolution ? `${contract.micronsPerPixelMin ?? '?'} to ${contract.micronsPerPixelMax ?? '?'}` : null}
         </Fact>
-        <Fact name="Embedding">output of {contract.embeddingLayer}</Fact>
+        <Fact name="Embedding">
+          output of {contract.embeddingLayer}
+          {contract.pooling === 'AVGPOOL' ? '' : `, pooling ${words(contract.pooling)}`}
+        </Fact>
       </Facts>
       {checkpoint.sha256 !== null && (
         <Link to="/new" search={{ what: 'launchEvaluation', checkpointId: checkpoint.id }} className="button">

@@ -40,7 +40,7 @@ export function Lineage({ checkpoint, name }: { readonly checkpoint: CheckpointD
           },
         ];
   const self: LineageNode[] = [
-    { key: checkpoint.id, title: `${name} v${checkpoint.version}`, note: checkpoint.encoder, to: null },
+    { key: checkpoint.id, title: `${name} v${checkpoint.version}`, note: checkpoint.architecture.name, to: null },
   ];
   const evaluations: LineageNode[] = checkpoint.evaluations.nodes.map((evaluation) => {
     const [metric] = evaluation.metrics;

@@ -75,7 +75,7 @@ const COLUMNS = column.columns([
   column.display({
     id: 'encoder',
     header: 'Encoder',
-    cell: ({ row }) => row.original.checkpoints.nodes[0]?.encoder ?? '',
+    cell: ({ row }) => row.original.checkpoints.nodes[0]?.architecture.name ?? '',
   }),
   column.display({ id: 'versions', header: 'Versions', cell: ({ row }) => count(row.original.checkpoints.totalCount) }),
   column.display({

@@ -29,6 +29,9 @@ export const MODELS = graphql(`
             id
             version
             encoder
+            architecture {
+              name
+            }
             sha256
             publishedSlug
             isTrainingKnown
@@ -87,6 +90,9 @@ export const CHECKPOINT = graphql(
         id
         version
         encoder
+        architecture {
+          name
+        }
         embeddingDim
         step
         epoch
@@ -107,6 +113,8 @@ export const CHECKPOINT = graphql(
         inputContract {
           imageSizePx
           resizeRule
+          interpolation
+          pooling
           channelOrder
           valueRange
           channelMean

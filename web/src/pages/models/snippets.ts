@@ -9,6 +9,7 @@ export interface Facts {
   readonly inputContract: {
     readonly imageSizePx: number;
     readonly resizeRule: string;
+    readonly interpolation: string;
     readonly valueRange: readonly number[];
     readonly channelOrder: string;
     readonly channelMean: readonly number[];
@@ -22,16 +23,25 @@ export function curlSnippet({ id, sha256 }: Facts, origin: string): string {
 echo '${sha256 ?? ''}  encoder.safetensors' | sha256sum --check`;
 }
 
-/** PyTorch with torchvision: the encoder, its transform, and an embedding. */
-export function pythonSnippet({ encoder, inputContract: contract, embeddingDim }: Facts): string {
-  const size = contract.imageSizePx;
-  const resize =
-    contract.resizeRule === 'STRETCH'
-      ? [`    transforms.Resize((${size}, ${size}), antialias=True),`]
-      : [`    transforms.Resize(${size}, antialias=True),`, `    transforms.CenterCrop(${size}),`];
-  const [low = 0, high = 1] = contract.valueRange;
-  const range = low === 0 && high === 1 ? [] : [`    transforms.Lambda(lambda x: x * ${high - low} + ${low}),`];
-  const order = contract.channelOrder === 'BGR' ? ['    transforms.Lambda(lambda x: x.flip(0)),  # RGB to BGR'] : [];
+/**
+ * The encoder, its transform, and an embedding: by torchvision where it has the network, otherwise by ONNX Runtime, whose
+ * file needs no code of a network.
+ */
+export function pythonSnippet(facts: Facts): string {
+  const { encoder, embeddingDim } = facts;
+  if (encoder === 'OTHER')
+    return `# pip install onnxruntime torch torchvision pillow
+# The file: /checkpoints/${facts.id}/download?format=onnx
+import onnxruntime
+from PIL import Image
+from torchvision import transforms
+
+encoder = onnxruntime.InferenceSession("encoder.onnx")
+
+${transformLines(facts)}
+image = prepare(Image.open("image.png").convert("RGB")).unsqueeze(0)
+(embedding,) = encoder.run(["embeddings"], {"images": image.numpy()})
+print(embedding.shape)  # (1, ${embeddingDim})`;
   return `# pip install torch torchvision safetensors pillow
 import torch
 from PIL import Image
@@ -43,14 +53,27 @@ encoder.fc = torch.nn.Identity()
 encoder.load_state_dict(load_file("encoder.safetensors"))
 encoder.eval()
 
-prepare = transforms.Compose([
-${[...resize, '    transforms.ToTensor(),', ...range, ...order].join('\n')}
-    transforms.Normalize(${JSON.stringify(contract.channelMean)}, ${JSON.stringify(contract.channelStd)}),
-])
+${transformLines(facts)}
 image = prepare(Image.open("image.png").convert("RGB")).unsqueeze(0)
 with torch.no_grad():
     embedding = encoder(image)
 print(embedding.shape)  # torch.Size([1, ${embeddingDim}])`;
+}
+
+function transformLines({ inputContract: contract }: Facts): string {
+  const size = contract.imageSizePx;
+  const how = `${contract.interpolation === 'BICUBIC' ? 'interpolation=transforms.InterpolationMode.BICUBIC, ' : ''}antialias=True`;
+  const resize =
+    contract.resizeRule === 'STRETCH'
+      ? [`    transforms.Resize((${size}, ${size}), ${how}),`]
+      : [`    transforms.Resize(${size}, ${how}),`, `    transforms.CenterCrop(${size}),`];
+  const [low = 0, high = 1] = contract.valueRange;
+  const range = low === 0 && high === 1 ? [] : [`    transforms.Lambda(lambda x: x * ${high - low} + ${low}),`];
+  const order = contract.channelOrder === 'BGR' ? ['    transforms.Lambda(lambda x: x.flip(0)),  # RGB to BGR'] : [];
+  return `prepare = transforms.Compose([
+${[...resize, '    transforms.ToTensor(),', ...range, ...order].join('\n')}
+    transforms.Normalize(${JSON.stringify(contract.channelMean)}, ${JSON.stringify(contract.channelStd)}),
+])`;
 }
 
 /** Node: downloads the checkpoint through GraphQL and checks its sha256. */

@@ -121,7 +121,9 @@ export class VisionTransformer implements InferenceEncoder {
     if (this.#offsets?.grid === grid) return this.#offsets.value;
     this.#offsets?.value.dispose();
     const values = tokenOffsets(this.#specification, this.#positions, rows, columns);
-    const value = tf.tensor3d(values, [1, values.length / this.#specification.width, this.#specification.width]);
+    const { width } = this.#specification;
+    // Kept, because it is used again after the caller's scope has ended.
+    const value = tf.keep(tf.tensor3d(values, [1, values.length / width, width]));
     this.#offsets = { grid, value };
     return value;
   }
