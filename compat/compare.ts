@@ -35,6 +35,24 @@ export const EXPORTS: readonly Comparison[] = [
   { label: 'Paraffin -> TF.js (cpu)', actual: 'tfjs', reference: 'engine-weights', sizesPx: [SMALL_SIZE_PX] },
 ];
 
+/** The vision transformers of vit_models.py. */
+export const VIT_NAMES = ['VIT_S16', 'VIT_B14_REG4', 'VIT_W384_D4_P16_REG8_SWIGLU'] as const;
+const LARGE = [LARGE_SIZE_PX] as const;
+export const VIT_COMPARISONS: readonly Comparison[] = [
+  { label: 'timm, float32 against float64', actual: 'timm', reference: 'exact', sizesPx: LARGE },
+  { label: 'PyTorch state dict -> Paraffin', actual: 'engine-pickle', reference: 'timm', sizesPx: LARGE },
+  { label: "Python's safetensors -> Paraffin", actual: 'engine-safetensors', reference: 'timm', sizesPx: LARGE },
+  {
+    label: "Paraffin -> Python's safetensors -> timm",
+    actual: 'safetensors',
+    reference: 'engine-pickle',
+    sizesPx: LARGE,
+  },
+  { label: 'Paraffin -> PyTorch -> timm', actual: 'pytorch', reference: 'engine-pickle', sizesPx: LARGE },
+  { label: 'Paraffin -> ONNX Runtime', actual: 'onnx', reference: 'engine-pickle', sizesPx: LARGE },
+  { label: 'Paraffin -> TF.js on TensorFlow', actual: 'tfjs-node', reference: 'engine-pickle', sizesPx: LARGE },
+];
+
 /**
  * The greatest `maxRelativeDifference` over the comparison's images. @throws Error if a side has no embeddings, or not
  * the expected ones.

@@ -18,7 +18,7 @@ import { MAX_RELATIVE_DIFFERENCE } from '../src/modules/exports/index.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from '../workers/engine/process-env.ts';
 import { pythonSnippet } from '../web/src/pages/models/snippets.ts';
 import { embedInBrowser } from './browser.ts';
-import { compare, EXPORTS, IMPORTS, FLOAT32_BASELINE } from './compare.ts';
+import { compare, EXPORTS, IMPORTS, FLOAT32_BASELINE, VIT_COMPARISONS, VIT_NAMES } from './compare.ts';
 import type { Comparison } from './compare.ts';
 import { COMPAT_CONTRACT, SMALL_SIZE_PX, writeSharedImages } from './images.ts';
 import { writeManifestSample } from './manifest-sample.ts';
@@ -35,7 +35,7 @@ const docsDir = path.join(import.meta.dirname, '..', 'docs');
 
 interface Row {
   readonly label: string;
-  readonly encoder: ResnetArchitecture;
+  readonly encoder: string;
   readonly outcome:
     { readonly kind: 'MEASURED'; readonly difference: number } | { readonly kind: 'FAILED'; readonly why: string };
 }
@@ -138,10 +138,31 @@ async function main(): Promise<number> {
           sizesPx: [SMALL_SIZE_PX],
         });
     }
+    const inTimm = (command: 'make' | 'load') =>
+      run({ program: python, args: [here('vit_models.py'), command, workDir], timeoutMs: STEP_TIMEOUT_MS });
+    await step('timm makes vision transformers and embeds', () => inTimm('make'));
+    await step('Paraffin imports, embeds and exports vision transformers', () =>
+      run({
+        program: process.execPath,
+        args: ['--disable-warning=ExperimentalWarning', here('vit-engine.ts'), workDir, ...VIT_NAMES],
+        env: { ...ENGINE_PROCESS_ENV, ...PLAIN_CPU_ENV },
+        timeoutMs: STEP_TIMEOUT_MS,
+      }),
+    );
+    await step('timm and ONNX Runtime load vision transformers and embed', () => inTimm('load'));
     const rows: Row[] = [];
-    for (const comparison of comparisons)
-      for (const encoder of encoders) rows.push(await rowOf(comparison, encoder, workDir));
-    const table = tableOf(rows, comparisons);
+    const tables: string[] = [];
+    for (const [names, compared] of [
+      [encoders, comparisons],
+      [VIT_NAMES, VIT_COMPARISONS],
+    ] as const) {
+      const own: Row[] = [];
+      for (const comparison of compared)
+        for (const encoder of names) own.push(await rowOf(comparison, encoder, workDir));
+      rows.push(...own);
+      tables.push(tableOf(own, compared, names));
+    }
+    const table = tables.join('\n\n');
     console.log(table);
     const failed = rows.filter(({ outcome }) => outcome.kind === 'FAILED' || !(outcome.difference <= TOLERANCE));
     for (const { label, encoder, outcome } of failed)
@@ -156,7 +177,7 @@ async function main(): Promise<number> {
   }
 }
 
-async function rowOf(comparison: Comparison, encoder: ResnetArchitecture, workDir: string): Promise<Row> {
+async function rowOf(comparison: Comparison, encoder: string, workDir: string): Promise<Row> {
   const { label } = comparison;
   try {
     return {
@@ -174,7 +195,7 @@ async function rowOf(comparison: Comparison, encoder: ResnetArchitecture, workDi
   }
 }
 
-function tableOf(rows: readonly Row[], comparisons: readonly Comparison[]): string {
+function tableOf(rows: readonly Row[], comparisons: readonly Comparison[], encoders: readonly string[]): string {
   const cell = (row: Row | undefined): string => {
     if (row === undefined || row.outcome.kind === 'FAILED') return 'FAILED';
     const { difference } = row.outcome;
@@ -199,7 +220,7 @@ async function writeDocument(table: string, versions: Readonly<Record<string, st
 Written by \`npm run compat -- --all --browser --write\`; the run fails if a number is above ${TOLERANCE.toExponential(0)}.
 
 Each number is the largest difference in any component of an embedding, divided by that embedding's root mean square, over three images
-at 224 px and at 64 px (TF.js: only at 64 px). Imports are compared with torchvision's embedding, exports with Paraffin's own. The first row shows how much of the difference is float32 rounding.
+at 224 px and at 64 px (TF.js: only at 64 px; vision transformers: at 224 px). Imports are compared with torchvision's or timm's embedding, exports with Paraffin's own. The first row shows how much of the difference is float32 rounding.
 
 ${table}
 

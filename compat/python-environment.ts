@@ -10,6 +10,7 @@ const TORCH = '2.13.0';
 const TORCH_REQUIREMENTS = [`torch==${TORCH}+cpu`, `torch==${TORCH}`] as const;
 const OTHER_REQUIREMENTS = [
   'torchvision',
+  'timm',
   'onnxruntime',
   'onnx',
   'safetensors',

@@ -127,6 +127,25 @@ describe(`vision transformers as ${expected.oracle} computes them`, () => {
   }
 });
 
+test("DINOv2's own names give the same tensors as timm's", () => {
+  const [packed] = expected.cases.filter(({ name }) => name === 'packed SwiGLU, eight registers');
+  assert.ok(packed !== undefined);
+  const own = packed.tensors.map(formulaTensor);
+  const inFile = own.map((each) => ({
+    ...each,
+    name: `teacher.backbone.${each.name.replace('reg_token', 'register_tokens').replace('.fc1.', '.w12.').replace('.fc2.', '.w3.')}`,
+  }));
+  const unused = { ...formulaTensor(['mask_token', [1, 24]]), name: 'teacher.backbone.mask_token' };
+  const { specification } = packed;
+  const result = mapToEncoder([...inFile, unused], { specification, prefix: 'teacher.backbone.' }, join);
+  assert.ok(result.outcome === 'MAPPED', JSON.stringify(result));
+  assert.deepEqual(
+    [...result.tensors].map(([name, { data }]) => [name, data]),
+    [...mapped(packed).tensors].map(([name, { data }]) => [name, data]),
+  );
+  assert.deepEqual(result.ignored, [{ path: 'teacher.backbone.mask_token', tensorCount: 1 }]);
+});
+
 describe('a vision transformer is refused', () => {
   const [plain] = expected.cases;
   assert.ok(plain !== undefined);
@@ -148,7 +167,7 @@ describe('a vision transformer is refused', () => {
   });
   test('whose heads are not known from its width', () => {
     const { reason, fault } = refusal(tensors, {});
-    assert.deepEqual([reason, fault], ['SPECIFICATION_INCOMPLETE', 'headCount is unknown for a width of 24']);
+    assert.deepEqual([reason, fault], ['SPECIFICATION_INVALID', 'headCount is unknown for a width of 24']);
   });
   test('whose heads do not divide its width', () => {
     assert.match(refusal(tensors, { headCount: 5 }).fault ?? '', /headCount must divide the width/);

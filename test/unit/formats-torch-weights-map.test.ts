@@ -172,6 +172,19 @@ describe('refused', () => {
     assert.deepEqual(result.prefixes, [{ prefix: 'model.resnet.', tensorCount: 120 }], 'where it could be');
   });
 
+  test('a vision transformer where a ResNet was stated', () => {
+    const result = refusal([tensor('patch_embed.proj.weight', [192, 3, 16, 16])], { encoder: 'RESNET18' });
+    assert.deepEqual([result.reason, result.encoder], ['ARCHITECTURE_DIFFERS', 'RESNET18']);
+  });
+
+  test('facts stated of a ResNet, whose tensors tell everything', () => {
+    const result = refusal(encoder(), { specification: { headCount: 12 } });
+    assert.deepEqual(
+      [result.reason, result.fault],
+      ['SPECIFICATION_INVALID', 'headCount cannot be stated of a ResNet, whose tensors tell everything'],
+    );
+  });
+
   test('another architecture than was stated', () => {
     const result = refusal(encoder('RESNET34'), { encoder: 'RESNET18' });
     assert.equal(result.reason, 'ARCHITECTURE_DIFFERS');

@@ -37,7 +37,7 @@ export interface RecognisedNetwork {
   readonly closest: EncoderDescription | undefined;
   /** For an error message: `ResNet-152`. */
   readonly inWords: string | undefined;
-  /** Why a network cannot be built although its tensors are known, and what to state; for an error message. */
+  /** What is missing or wrong among the stated facts; for an error message. */
   readonly fault?: string;
 }
 

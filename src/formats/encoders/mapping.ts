@@ -65,16 +65,12 @@ export interface MappedEncoder<T> {
 /**
  * NO_ENCODER: no name is one of a known family. PREFIX_UNKNOWN: the names begin with words that are not among the
  * known ones; state the prefix if it is meant. PREFIX_AMBIGUOUS: several networks. ARCHITECTURE_DIFFERS: a whole
- * encoder, but not the stated one. SPECIFICATION_INCOMPLETE: names and shapes do not tell enough; see `fault`.
+ * encoder, but not the stated one. SPECIFICATION_INVALID: what was stated beside the tensors is missing or wrong; see
+ * `fault`.
  * MISMATCH: see the lists.
  */
 export type MappingRefusal =
-  | 'NO_ENCODER'
-  | 'PREFIX_UNKNOWN'
-  | 'PREFIX_AMBIGUOUS'
-  | 'ARCHITECTURE_DIFFERS'
-  | 'SPECIFICATION_INCOMPLETE'
-  | 'MISMATCH';
+  'NO_ENCODER' | 'PREFIX_UNKNOWN' | 'PREFIX_AMBIGUOUS' | 'ARCHITECTURE_DIFFERS' | 'SPECIFICATION_INVALID' | 'MISMATCH';
 
 export interface RefusedMapping {
   readonly outcome: 'REFUSED';
@@ -85,7 +81,7 @@ export interface RefusedMapping {
   readonly detectedEncoder: string | undefined;
   /** Tensors of the network that they were compared with. */
   readonly expectedTensorCount: number;
-  /** What the tensors do not tell, and what to state. */
+  /** What is wrong with the stated facts, or which one is missing. */
   readonly fault: string | undefined;
   /** A description of the network from its names and shapes: `ResNet-152`. */
   readonly network: string | undefined;
@@ -112,6 +108,7 @@ const PREFIX_WORDS: ReadonlySet<string> = new Set([
   'base_encoder',
   'base_model',
   'classy_state_dict',
+  'dinov2',
   'encoder',
   'encoder_q',
   'feature_extractor',
@@ -124,6 +121,7 @@ const PREFIX_WORDS: ReadonlySet<string> = new Set([
   'resnet',
   'state_dict',
   'trunk',
+  'vit',
 ]);
 const FLOATING: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16']);
 /** A batch count is a whole number; `.half()` and `.float()` of a state dict leave it in another type. */
@@ -140,6 +138,7 @@ const HEAD_MODULES: ReadonlySet<string> = new Set([
   'last_linear',
   'linear',
   'mlp',
+  'pooler',
   'predictor',
   'proj',
   'projection',
@@ -160,15 +159,17 @@ export function mapToEncoder<T extends MappableTensor>(
   expectation: MappingExpectation = {},
   join: JoinTensors<T> = cannotJoin,
 ): MappingResult<T> {
-  const candidates = ENCODER_FAMILIES.filter(
-    ({ names }) => expectation.encoder === undefined || names.named(expectation.encoder) !== undefined,
-  );
-  const networks = candidates
-    .flatMap((family) => family.names.networksIn(given).map((network): FamilyNetwork => ({ ...network, family })))
-    .sort((a, b) => b.tensorCount - a.tensorCount);
+  const { encoder: statedName } = expectation;
+  const isStated = ({ names }: EncoderFamily): boolean =>
+    statedName === undefined || names.named(statedName) !== undefined;
+  const ofAllFamilies = ENCODER_FAMILIES.flatMap((family) =>
+    family.names.networksIn(given).map((network): FamilyNetwork => ({ ...network, family })),
+  ).sort((a, b) => b.tensorCount - a.tensorCount);
+  const ofStatedFamily = ofAllFamilies.filter(({ family }) => isStated(family));
+  const networks = ofStatedFamily.length > 0 ? ofStatedFamily : ofAllFamilies;
   const unmapped = {
     outcome: 'REFUSED',
-    encoder: expectation.encoder,
+    encoder: statedName,
     detectedEncoder: undefined,
     expectedTensorCount: 0,
     fault: undefined,
@@ -189,7 +190,7 @@ export function mapToEncoder<T extends MappableTensor>(
     return own === undefined ? [] : [{ name: own, dtype, shape }];
   });
   const recognised = names.recognise(inner, chosen.naming, expectation.specification ?? {});
-  const stated = expectation.encoder === undefined ? undefined : names.named(expectation.encoder);
+  const stated = statedName === undefined ? undefined : names.named(statedName);
   const description = stated ?? recognised.description ?? recognised.closest;
   const found = {
     ...unmapped,
@@ -198,7 +199,8 @@ export function mapToEncoder<T extends MappableTensor>(
     expectedTensorCount: description?.tensors.length ?? 0,
     network: recognised.inWords,
   };
-  if (recognised.fault !== undefined) return { ...found, reason: 'SPECIFICATION_INCOMPLETE', fault: recognised.fault };
+  if (!isStated(chosen.family)) return { ...found, encoder: statedName, reason: 'ARCHITECTURE_DIFFERS' };
+  if (recognised.fault !== undefined) return { ...found, reason: 'SPECIFICATION_INVALID', fault: recognised.fault };
   if (description === undefined)
     return { ...found, reason: 'MISMATCH', unexpected: inner.map(({ name }) => names.nameInFile(name, chosen)) };
   const sorted = sortTensors(tensors, chosen, description);

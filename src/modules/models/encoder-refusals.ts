@@ -108,12 +108,12 @@ export function refusal(
         field: 'input.encoder',
         hint: 'Leave encoder out, or give the architecture of the file.',
       });
-    case 'SPECIFICATION_INCOMPLETE':
+    case 'SPECIFICATION_INVALID':
       return new DomainError({
         code: 'CHECKPOINT_INCOMPATIBLE',
-        message: `The tensors do not tell everything about the network: ${refused.fault ?? 'something is unknown'}.`,
+        message: `The specification is incomplete or wrong: ${refused.fault ?? 'a fact is missing'}.`,
         field: 'input.specification',
-        hint: 'State it in specification, e.g. {"headCount": 12}.',
+        hint: 'State what the tensors do not tell, and nothing else, e.g. {"headCount": 12}.',
       });
     case 'MISMATCH': {
       const parts = (['missing', 'unexpected', 'mismatched'] as const).flatMap((kind) =>

@@ -1,6 +1,7 @@
 /** Launching, monitoring, cancelling and resuming runs. */
 import { randomInt } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
+import { describeEncoder } from '../../formats/encoders/index.ts';
 import { digestOfInput, isId, parseInput } from '../../input.ts';
 import { RUN_JOBS } from '../../jobs/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
@@ -363,8 +364,11 @@ async function requireSameEncoder(models: ModelService, checkpointId: string, en
   if (checkpoint.encoder === encoder) return;
   throw new DomainError({
     code: 'CHECKPOINT_INCOMPATIBLE',
-    message: `The checkpoint is a ${checkpoint.encoder}, but the run needs a ${encoder}.`,
+    message: `The checkpoint is a ${describeEncoder(checkpoint.architecture).name}, but the run needs a ${encoder}.`,
     field,
-    hint: `Set encoder to ${checkpoint.encoder}.`,
+    hint:
+      checkpoint.encoder === 'OTHER'
+        ? "Only torchvision's ResNets can be trained: choose a checkpoint of one of them."
+        : `Set encoder to ${checkpoint.encoder}.`,
   });
 }

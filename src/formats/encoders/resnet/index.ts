@@ -41,9 +41,11 @@ const names: EncoderNames = {
   networksIn,
   ownName: torchvisionName,
   nameInFile,
-  recognise: (tensors) => {
+  recognise: (tensors, _naming, stated) => {
     const name = detectArchitecture(tensors);
+    const [surplus] = Object.keys(stated);
     return {
+      ...(surplus === undefined ? {} : { fault: `${surplus} cannot be stated of a ResNet, whose tensors tell everything` }),
       description: name === undefined ? undefined : described(name),
       closest: described(closestArchitecture(tensors)),
       inWords: resnetInWords(tensors),
