@@ -174,9 +174,9 @@ describe('registering checkpoints', () => {
     );
     const answer = await server.ask(
       `query($id: ID!) { node(id: $id) { __typename } checkpoint(id: $id) {
-        model { slug name } version encoder embeddingDim step epoch sha256 byteSize formats downloadUrl golden trainedOn { id }
+        model { slug name } version encoder architecture { family name parameterCount specification } embeddingDim step epoch sha256 byteSize formats downloadUrl golden trainedOn { id }
         importedFrom { url } sourceRun { id }
-        inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer micronsPerPixelMin micronsPerPixelMax }
+        inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer pooling interpolation micronsPerPixelMin micronsPerPixelMax }
       } }`,
       { id },
     );
@@ -186,6 +186,13 @@ describe('registering checkpoints', () => {
         model: { slug: 'simclr', name: 'simclr' },
         version: 1,
         encoder: 'RESNET18',
+        architecture: {
+          family: 'RESNET',
+          name: 'RESNET18',
+          // torchvision's 11,689,512 without the 513,000 of fc.
+          parameterCount: 11_176_512,
+          specification: { block: 'BASIC', depths: [2, 2, 2, 2] },
+        },
         embeddingDim: 512,
         step: 100,
         epoch: 1.5,
