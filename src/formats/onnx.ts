@@ -1,8 +1,8 @@
 /**
  * An encoder as an ONNX model: opset 17, IR version 8, which every ONNX Runtime since 1.12 reads.
  *
- * Input `images`: float32 `[batch, 3, height, width]`, already normalised as the input contract says; the batch is free,
- * and height and width too unless the network has position embeddings. Output `embeddings`: float32 `[batch, D]`.
+ * Input `images`: float32 `[batch, 3, height, width]`, already normalised as the input contract says; the batch is
+ * free, and height and width too unless the network has position embeddings. Output `embeddings`: float32 `[batch, D]`.
  * Initialisers keep the names and layouts of the state dict. See https://onnx.ai/onnx/repo-docs/IR.html.
  */
 import { describePreparation, exportGraph, exportMetadata } from './encoder-export.ts';

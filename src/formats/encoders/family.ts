@@ -43,7 +43,7 @@ export interface RecognisedNetwork {
 
 /** How the files of the field name a family's tensors. */
 export interface EncoderNames {
-  /** Every network that has at least one of the family's characteristic tensors, the one with the most tensors first. */
+  /** Every network that has at least one of the family's characteristic tensors, the one with the most first. */
   networksIn(tensors: readonly MappableTensor[]): NetworkInFile[];
   /** The state dict's name of a tensor within a network; undefined if the scheme does not contain the name. */
   ownName(nameWithoutPrefix: string, naming: string): string | undefined;

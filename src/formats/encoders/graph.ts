@@ -78,7 +78,7 @@ export interface LayerNormStep {
   readonly epsilon: number;
 }
 
-/** Multi-head self-attention within each image: queries, keys and values `[batch x tokens, 3 x width]` to `[.., width]`. */
+/** Multi-head self-attention within each image, from queries, keys and values `[batch x tokens, 3 x width]`. */
 export interface AttentionStep {
   readonly kind: 'ATTENTION';
   readonly input: string;

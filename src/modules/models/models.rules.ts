@@ -18,8 +18,8 @@ const finite = z.number();
 const perChannel = (value: z.ZodNumber) => z.tuple([value, value, value]);
 
 /**
- * The input contract: how to prepare an image for the encoder, and how its output becomes an embedding. Contracts of the
- * first version have neither `pooling` nor `interpolation`: they are read with the values that it implied.
+ * The input contract: how to prepare an image for the encoder, and how its output becomes an embedding. Contracts of
+ * the first version have neither `pooling` nor `interpolation`: they are read with the values that it implied.
  */
 export const inputContractSchema = z
   .strictObject({

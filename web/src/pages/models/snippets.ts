@@ -24,8 +24,8 @@ echo '${sha256 ?? ''}  encoder.safetensors' | sha256sum --check`;
 }
 
 /**
- * The encoder, its transform, and an embedding: by torchvision where it has the network, otherwise by ONNX Runtime, whose
- * file needs no code of a network.
+ * The encoder, its transform, and an embedding: by torchvision where it has the network, otherwise by ONNX Runtime,
+ * whose file needs no code of a network.
  */
 export function pythonSnippet(facts: Facts): string {
   const { encoder, embeddingDim } = facts;
