@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import sharp from 'sharp';
-import type { DecodeQuality } from '../../workers/engine/data/stored-decoder.ts';
+import type { DecodeQuality, Interpolation } from '../../workers/engine/data/stored-decoder.ts';
 import { decodeSquare as decodeSquareBy } from '../../workers/imaging/decoder/decode-square.ts';
 
 /** A wide image: left third red, middle green, right blue. */
@@ -13,8 +13,13 @@ async function wide(): Promise<Buffer> {
     .toBuffer();
 }
 
-const decodeSquare = (bytes: Buffer, sizePx: number, quality: DecodeQuality): Promise<Uint8Array> =>
-  decodeSquareBy(bytes, { sizePx, quality, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP' });
+const decodeSquare = (
+  bytes: Buffer,
+  sizePx: number,
+  quality: DecodeQuality,
+  interpolation?: Interpolation,
+): Promise<Uint8Array> =>
+  decodeSquareBy(bytes, { sizePx, quality, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', interpolation });
 
 describe('decodeSquare', () => {
   test('cuts the centre square', async () => {
@@ -45,6 +50,33 @@ describe('decodeSquare', () => {
       [...new Set(pixels)].join(' '),
     );
   });
+
+  // By Pillow 13: Image.resize((8, 8), Image.BICUBIC or BILINEAR), pixels 2 to 5 of row 3 in red and of row 4 in green.
+  for (const [interpolation, red, green] of [
+    ['BICUBIC', [129, 145, 97, 168], [84, 156, 121, 112]],
+    ['BILINEAR', [129, 140, 105, 157], [96, 148, 123, 117]],
+  ] as const) {
+    test(`resizes as Pillow does: ${interpolation}`, async () => {
+      const waves = Buffer.from(
+        Array.from({ length: 24 * 24 * 3 }, (_, index) => {
+          const [x, y, channel] = [Math.floor(index / 3) % 24, Math.floor(index / 72), index % 3];
+          return Math.round(128 + 100 * Math.sin(x * 0.9 + channel) * Math.cos(y * 0.7));
+        }),
+      );
+      const png = await sharp(waves, { raw: { width: 24, height: 24, channels: 3 } })
+        .png()
+        .toBuffer();
+      const pixels = await decodeSquare(png, 8, 'EXACT', interpolation);
+      for (const [row, channel, expected] of [
+        [3, 0, red],
+        [4, 1, green],
+      ] as const)
+        for (const [index, value] of expected.entries()) {
+          const found = pixels[(row * 8 + 2 + index) * 3 + channel] ?? Number.NaN;
+          assert.ok(Math.abs(found - value) <= 2, `${found} in row ${row}, expected ${value}`);
+        }
+    });
+  }
 
   const forms: readonly [string, () => Promise<Buffer>, readonly number[]][] = [
     [

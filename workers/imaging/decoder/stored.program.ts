@@ -15,7 +15,8 @@ sharp.cache(false);
 
 // The argument comes from our own reader, which is trusted.
 const { addon, ...rule }: StoredDecoderArgument = JSON.parse(process.argv[2] ?? '');
-const native = loadNativeDecoder(addon);
+// Our own decoder resizes by the bilinear filter only.
+const native = rule.interpolation === 'BICUBIC' ? undefined : loadNativeDecoder(addon);
 dropPrivilegesIfRequested();
 const [isFast, isStretched] = [rule.quality === 'FAST', rule.resizeRule === 'STRETCH'];
 await serveStoredDecoder(
