@@ -6,10 +6,19 @@
 import { accessBytes } from '../../src/formats/random-access.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { readTorchCheckpoint, type TorchTensor } from '../../src/formats/torch-checkpoint/index.ts';
-import { describeEncoder } from '../../src/formats/encoders/index.ts';
-import { embedPixels } from '../engine/embed.ts';
+import { describeEncoder, type Architecture, type Pooling } from '../../src/formats/encoders/index.ts';
+import { embedPixels, type Normalisation } from '../engine/embed.ts';
 import { openEncoder } from '../engine/encoders/index.ts';
-import type { CheckReference } from './check.ts';
+
+/** The images to embed, and how. */
+interface TorchFileUse {
+  readonly architecture: Architecture;
+  readonly pooling: Pooling;
+  /** uint8 `[N, S, S, 3]` */
+  readonly pixels: Uint8Array;
+  readonly imageSizePx: number;
+  readonly normalisation: Normalisation;
+}
 
 /**
  * @returns `[N, D]`
@@ -17,13 +26,7 @@ import type { CheckReference } from './check.ts';
  */
 export async function embedByTorchFile(
   file: Uint8Array,
-  {
-    architecture,
-    pooling,
-    pixels,
-    imageSizePx,
-    normalisation,
-  }: Pick<CheckReference, 'architecture' | 'pooling' | 'pixels' | 'imageSizePx' | 'normalisation'>,
+  { architecture, pooling, pixels, imageSizePx, normalisation }: TorchFileUse,
   imageCount: number,
 ): Promise<Float32Array> {
   const { tensors, placeholders } = await readTorchCheckpoint(accessBytes(file));
