@@ -45,7 +45,9 @@ const names: EncoderNames = {
     const name = detectArchitecture(tensors);
     const [surplus] = Object.keys(stated);
     return {
-      ...(surplus === undefined ? {} : { fault: `${surplus} cannot be stated of a ResNet, whose tensors tell everything` }),
+      ...(surplus === undefined
+        ? {}
+        : { fault: `${surplus} cannot be stated of a ResNet, whose tensors tell everything` }),
       description: name === undefined ? undefined : described(name),
       closest: described(closestArchitecture(tensors)),
       inWords: resnetInWords(tensors),

@@ -1,8 +1,8 @@
 /**
  * Vision transformers (Dosovitskiy et al. 2021, arXiv:2010.11929) as timm 1.0 builds them
- * (`timm.models.vision_transformer`), with the variants of DINOv2 (Oquab et al. 2024, arXiv:2304.07193): registers (Darcet et al. 2024,
- * arXiv:2309.16588), layer scale and SwiGLU. The specification is data; the tensors are those of timm's state dict
- * without `head`.
+ * (`timm.models.vision_transformer`), with the variants of DINOv2 (Oquab et al. 2024, arXiv:2304.07193): registers
+ * (Darcet et al. 2024, arXiv:2309.16588), layer scale and SwiGLU. The specification is data; the tensors are those of
+ * timm's state dict without `head`.
  */
 import { z } from 'zod';
 import type { EncoderTensorSpec, Pooling } from '../architecture.ts';
