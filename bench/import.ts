@@ -4,7 +4,6 @@
  * bytes.
  */
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -20,6 +19,7 @@ import { readImageHeader } from '../workers/imaging/formats/index.ts';
 import { mapInOrder } from '../workers/imaging/in-order.ts';
 import { isNearlyBlank } from '../workers/imaging/blankness.ts';
 import { perceptualHash } from '../workers/imaging/perceptual-hash.ts';
+import { cpuSecondsBelow } from './processor-time.ts';
 import type { Pixels } from '../workers/imaging/pixels.ts';
 
 interface Rate {
@@ -75,15 +75,13 @@ export interface ImportBenchOptions {
 
 /** Image sizes of typical patches and of fields of view. */
 const CASES = [
-  { imageSizePx: 256, imageCount: 1500 },
-  { imageSizePx: 1024, imageCount: 240 },
+  { imageSizePx: 256, imageCount: 4000 },
+  { imageSizePx: 1024, imageCount: 600 },
 ] as const;
 const SHEET_SIZE_PX = 1536;
 /** Images that are kept decoded to measure hashing and the check for blank images apart from decoding. */
 const SAMPLED_IMAGES = 50;
 const JPEG_QUALITY = 92;
-/** Clock ticks per second in the statistics that Linux shows to programs. */
-const CLOCK_TICKS_PER_SECOND = 100;
 
 /** Draws JPEGs once into a temporary folder, then alternates between import and decoder. Takes about half a minute. */
 export async function benchImport({ rounds = 3 }: ImportBenchOptions = {}): Promise<ImportBenchResult> {
@@ -207,29 +205,6 @@ async function importOnce(workDir: string, folder: string, imageCount: number): 
   if (result.imageCount !== imageCount)
     throw new Error(`Imported ${result.imageCount} of ${imageCount} images: ${JSON.stringify(result.issues)}`);
   return cpuSecondsBelow(process.pid);
-}
-
-/** Processor time of all descendants of this process, as the kernel reports it for each. */
-function cpuSecondsBelow(parentPid: number): number {
-  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
-  const all = pids.flatMap((pid) => {
-    try {
-      const line = readFileSync(`/proc/${pid}/stat`, 'utf8');
-      // The name in brackets may contain anything.
-      const fields = line
-        .slice(line.lastIndexOf(')') + 2)
-        .split(' ')
-        .map(Number);
-      const [, parent = 0] = fields;
-      return [{ pid: Number(pid), parent, seconds: ((fields[11] ?? 0) + (fields[12] ?? 0)) / CLOCK_TICKS_PER_SECOND }];
-    } catch {
-      // The process has ended meanwhile.
-      return [];
-    }
-  });
-  const below = (parent: number): number =>
-    all.filter((each) => each.parent === parent).reduce((sum, each) => sum + each.seconds + below(each.pid), 0);
-  return below(parentPid);
 }
 
 /**

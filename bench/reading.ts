@@ -35,6 +35,11 @@ export interface ReadingResult {
   /** The median over rounds; above 1, ours is faster. */
   readonly ratio: number;
   readonly targetRatio: number;
+  /** Of all processes, for each image. */
+  readonly oursCpuMs: Summary;
+  readonly dataLoaderCpuMs: Summary;
+  /** The same ratio by processor time, which depends less on other load. */
+  readonly cpuRatio: number;
   readonly oursFirstBatchMs: Summary;
   readonly dataLoaderFirstBatchMs: Summary;
 }
@@ -52,7 +57,7 @@ const BATCHES = 42;
 const TIMEOUT_MS = 300_000;
 const here = (name: string): string => path.join(import.meta.dirname, name);
 
-const facts = z.object({ imagesPerSecond: z.number(), firstBatchMs: z.number() });
+const facts = z.object({ imagesPerSecond: z.number(), cpuMsPerImage: z.number(), firstBatchMs: z.number() });
 type Facts = z.infer<typeof facts>;
 
 /** @throws Error if the peer cannot be installed or a side fails. */
@@ -91,6 +96,7 @@ export async function benchReading({
 
 function compared(own: readonly Facts[], theirs: readonly Facts[]): Omit<ReadingResult, 'stored'> {
   const ratios = own.map(({ imagesPerSecond }, round) => imagesPerSecond / (theirs[round]?.imagesPerSecond ?? NaN));
+  const cpuRatios = own.map(({ cpuMsPerImage }, round) => (theirs[round]?.cpuMsPerImage ?? NaN) / cpuMsPerImage);
   return {
     imageCount: SHARDS * IMAGES_PER_SHARD,
     shardCount: SHARDS,
@@ -99,6 +105,9 @@ function compared(own: readonly Facts[], theirs: readonly Facts[]): Omit<Reading
     dataLoaderImagesPerSecond: summarise(theirs.map(({ imagesPerSecond }) => imagesPerSecond)),
     ratio: rounded(median(ratios)),
     targetRatio: 1,
+    oursCpuMs: summarise(own.map(({ cpuMsPerImage }) => cpuMsPerImage)),
+    dataLoaderCpuMs: summarise(theirs.map(({ cpuMsPerImage }) => cpuMsPerImage)),
+    cpuRatio: rounded(median(cpuRatios)),
     oursFirstBatchMs: summarise(own.map(({ firstBatchMs }) => firstBatchMs)),
     dataLoaderFirstBatchMs: summarise(theirs.map(({ firstBatchMs }) => firstBatchMs)),
   };

@@ -7,6 +7,7 @@ reduced size where the JPEG allows it.
 """
 import io
 import json
+import os
 import pathlib
 import random
 import sys
@@ -64,18 +65,30 @@ class Shards(IterableDataset):
                 yield decoded(encoded, self.side)
 
 
+def cpu_seconds(batches):
+    """Of this process and its workers."""
+    seconds = sum(os.times()[:2])
+    for worker in batches._workers:
+        fields = pathlib.Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
 folder, side, batch_size, batch_count, workers = sys.argv[1], *map(int, sys.argv[2:])
 torch.set_num_threads(1)
 started = time.perf_counter()
 batches = iter(DataLoader(Shards(folder, side), batch_size=batch_size, num_workers=workers, prefetch_factor=3))
 next(batches)
 first = time.perf_counter()
+first_cpu = cpu_seconds(batches)
 total = 0
 for index in range(batch_count):
     total += int(next(batches).view(-1)[index])
 ended = time.perf_counter()
+ended_cpu = cpu_seconds(batches)
 print(json.dumps({
     "imagesPerSecond": batch_count * batch_size / (ended - first),
+    "cpuMsPerImage": (ended_cpu - first_cpu) * 1000 / (batch_count * batch_size),
     "firstBatchMs": (first - started) * 1000,
     "pixelSum": total,
 }))

@@ -9,7 +9,7 @@ import { endsEarly } from '../formats/index.ts';
 import { repairedJpeg } from '../formats/jpeg.ts';
 import type { Pixels } from '../pixels.ts';
 import { IMAGE_PIXELS_MAX } from './decode-square.ts';
-import type { NativeDecoder } from './native-decoder.ts';
+import type { JpegDecoder } from './native-decoder.ts';
 
 /** A whole image must be small enough for the shard reader. */
 export const WHOLE_PIXELS_MAX = IMAGE_PIXELS_MAX;
@@ -82,19 +82,17 @@ function decoderBytesPerPixel({ format, samples, jpeg }: ImageHeader, channelCou
  * colour/profile.ts. A decoder's warning is an error, because a stored image must always decode without one. The caller
  * has checked the size in the header.
  * @param bytes the file that `header` describes.
- * @param native is tried first, if there is one.
+ * @param jpegs is tried first, if there is one. Its pixels are valid until the next image is decoded.
  */
 export async function decodeImage(
   bytes: Buffer,
   header: ImageHeader,
-  native: NativeDecoder | null = null,
+  jpegs: JpegDecoder | null = null,
 ): Promise<DecodedImage | Finding> {
   if (header.format === 'BMP') return decodeBitmap(bytes, header);
-  if (native !== null && header.format === 'JPEG' && header.isPlain && !header.hasProfile) {
-    const { width, height } = header;
-    const data = Buffer.allocUnsafeSlow(width * height * PIXEL_BYTES);
-    if (native.decodeJpeg(bytes, width, height, data))
-      return { pixels: { data, width, height }, profile: null, bytes, notes: [] };
+  if (header.format === 'JPEG' && header.isPlain && !header.hasProfile) {
+    const pixels = jpegs?.pixelsOf(bytes, header.width, header.height) ?? null;
+    if (pixels !== null) return { pixels, profile: null, bytes, notes: [] };
   }
   const decoded = await decodeBytes(bytes, header);
   if (!('issue' in decoded) || header.jpeg === undefined) return decoded;

@@ -6,7 +6,7 @@ import sharp from 'sharp';
 import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
 import type { DecoderArgument } from './decoder-protocol.ts';
 import { serveDecoder } from './decoder-service.ts';
-import { loadNativeDecoder } from './native-decoder.ts';
+import { createJpegDecoder, loadNativeDecoder } from './native-decoder.ts';
 import { prepareImage } from './prepare.ts';
 import { makeThumbnail } from './thumbnail.ts';
 
@@ -17,8 +17,9 @@ sharp.cache(false);
 // The argument comes from our own import, which is trusted.
 const { addon }: DecoderArgument = JSON.parse(process.argv[2] ?? '');
 const native = loadNativeDecoder(addon);
+const jpegs = native === null ? null : createJpegDecoder(native);
 dropPrivilegesIfRequested();
 await serveDecoder(process.stdin, process.stdout, {
-  prepare: (bytes, preparation) => prepareImage(bytes, preparation, native),
+  prepare: (bytes, preparation) => prepareImage(bytes, preparation, jpegs),
   makeThumbnail,
 });

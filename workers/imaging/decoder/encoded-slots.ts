@@ -36,6 +36,11 @@ export interface EncodedSlots {
 interface Slot {
   readonly index: number;
   readonly file: FileHandle;
+  /**
+   * Where its images are read, kept for the next ones: megabytes of new memory for every request would keep the garbage
+   * collector busier than the reading.
+   */
+  staging: Buffer | null;
 }
 
 /** @param scratchFolder the folder of what does not fit into memory: single images above SLOT_BYTES, at any rate. */
@@ -51,7 +56,7 @@ export async function openEncodedSlots(scratchFolder: string): Promise<EncodedSl
     await close();
     throw error;
   }
-  const slots = files.map((file, index) => ({ index, file }));
+  const slots = files.map((file, index): Slot => ({ index, file, staging: null }));
   const common = createPool(slots.slice(0, SLOT_COUNT));
   const large = createPool(slots.slice(SLOT_COUNT));
   return {
@@ -84,8 +89,16 @@ export function partsOf(images: readonly StoredImage[], imagesMax: number): Stor
   return parts;
 }
 
-async function fillSlot({ index, file }: Slot, images: readonly StoredImage[], byteSize: number) {
-  const bytes = Buffer.allocUnsafeSlow(byteSize);
+/** Memory for the images of one request; that of a single large image is not kept. */
+function stagingOf(slot: Slot, byteSize: number): Buffer {
+  if (byteSize > SLOT_BYTES) return Buffer.allocUnsafeSlow(byteSize);
+  slot.staging ??= Buffer.allocUnsafeSlow(SLOT_BYTES);
+  return slot.staging;
+}
+
+async function fillSlot(slot: Slot, images: readonly StoredImage[], byteSize: number) {
+  const { index, file } = slot;
+  const bytes = stagingOf(slot, byteSize);
   let end = 0;
   const staged = images.map((image): StagedImage => {
     end += image.byteSize;

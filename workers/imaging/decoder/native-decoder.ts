@@ -4,6 +4,7 @@
  * anything else, damaged images among it, it decodes nothing, and sharp decides what the image is worth.
  */
 import { createRequire } from 'node:module';
+import type { Pixels } from '../pixels.ts';
 
 export interface NativeDecoder {
   /**
@@ -26,6 +27,36 @@ export interface NativeDecoder {
    * @returns false if it does not decode this image, or the image has another size; `target` is undefined then.
    */
   decodeJpeg(bytes: Buffer, width: number, height: number, target: Buffer): boolean;
+}
+
+export interface JpegDecoder {
+  /**
+   * All pixels of a JPEG of this size, decoded in this thread. They are valid until the next call.
+   * @returns null if it does not decode this image.
+   */
+  pixelsOf(bytes: Buffer, width: number, height: number): Pixels | null;
+}
+
+/** 1024 x 1024 pixels, and more than most images have. */
+const KEPT_BYTES = 3 * 1024 * 1024;
+
+/**
+ * A decoder that puts the pixels of every image of up to a megapixel into the same memory, because the kernel takes
+ * longer to clear new pages than some images take to decode.
+ */
+export function createJpegDecoder(native: NativeDecoder): JpegDecoder {
+  let kept: Buffer | undefined;
+  const memoryOf = (byteSize: number): Buffer => {
+    if (byteSize > KEPT_BYTES) return Buffer.allocUnsafeSlow(byteSize);
+    kept ??= Buffer.allocUnsafeSlow(KEPT_BYTES);
+    return kept.subarray(0, byteSize);
+  };
+  return {
+    pixelsOf: (bytes, width, height) => {
+      const data = memoryOf(width * height * 3);
+      return native.decodeJpeg(bytes, width, height, data) ? { data, width, height } : null;
+    },
+  };
 }
 
 /** @returns null without an addon, or if it cannot be loaded because one of its libraries was removed. */

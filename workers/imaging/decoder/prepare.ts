@@ -17,7 +17,7 @@ import type { Finding, ImageFormat, ImageHeader } from '../formats/image-header.
 import { jpegWithoutProfile, jpegWithoutStrayBytes, readJpegHeader } from '../formats/jpeg.ts';
 import { pngWithoutProfile } from '../formats/png.ts';
 import { webpWithoutProfile } from '../formats/webp.ts';
-import type { NativeDecoder } from './native-decoder.ts';
+import type { JpegDecoder } from './native-decoder.ts';
 import { perceptualHash } from '../perceptual-hash.ts';
 import type { Pixels } from '../pixels.ts';
 
@@ -82,7 +82,7 @@ export interface Preparation {
 export async function prepareImage(
   bytes: Buffer,
   { patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, reserve, emit }: Preparation,
-  native: NativeDecoder | null = null,
+  jpegs: JpegDecoder | null = null,
 ): Promise<Prepared> {
   const format = formatOf(bytes);
   if (format === undefined) return refused({ issue: 'NOT_AN_IMAGE' });
@@ -97,7 +97,7 @@ export async function prepareImage(
   const decodingBytes = decodingBytesOf(header, { fileBytes: bytes.length, patchSizePx });
   if (decodingBytes > decodingBytesMax) return refused(tooMuchMemory(header, decodingBytes, decodingBytesMax));
   await reserve(decodingBytes);
-  const decoded = await decodeImage(usableBytes, header, native);
+  const decoded = await decodeImage(usableBytes, header, jpegs);
   if ('issue' in decoded) return refused(decoded);
   if (patchSizePx !== null && Math.min(header.width, header.height) < patchSizePx)
     return refused({ issue: 'SMALLER_THAN_PATCH' });
