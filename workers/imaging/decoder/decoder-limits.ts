@@ -6,3 +6,6 @@ export const FIRST_FILE = 4;
  * too much.
  */
 export const FREE_DECODING_BYTES = 16 * 1024 * 1024;
+
+/** The file through which an import passes a source file of up to this size to a decoder. */
+export const SHARED_FILE_BYTES = 1024 * 1024;

@@ -13,6 +13,8 @@ export interface DecoderArgument {
 export type DecoderRequest = { readonly bodyByteSize: number } & (
   | {
       readonly kind: 'PREPARE';
+      /** The image is so many bytes at the start of the shared file; null: it is the body of this message. */
+      readonly sharedByteSize: number | null;
       readonly patchSizePx: number | null;
       readonly sampleBits: number | null;
       readonly measuresFlatness: boolean;

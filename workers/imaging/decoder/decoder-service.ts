@@ -1,6 +1,7 @@
 /** The loop inside a decoder process: answers requests one at a time until its input ends. */
+import { readSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
-import { FREE_DECODING_BYTES } from './decoder-limits.ts';
+import { FIRST_FILE, FREE_DECODING_BYTES } from './decoder-limits.ts';
 import type { DecoderReply, DecoderRequest } from './decoder-protocol.ts';
 import { createFrameReader, FramesEndedError, writeFrame } from './frames.ts';
 import type { Prepared, Preparation } from './prepare.ts';
@@ -15,6 +16,7 @@ export interface DecoderWork {
 /** Garbage of an image above this size is collected at once, because the next image's reservation does not count it. */
 const COLLECT_ABOVE_BYTES = 32 * 1024 * 1024;
 
+/** The shared file is descriptor FIRST_FILE. */
 export async function serveDecoder(input: Readable, output: Writable, work: DecoderWork): Promise<void> {
   // The request comes from our own import, which is trusted.
   const requests = createFrameReader(input, (text): DecoderRequest => JSON.parse(text));
@@ -59,7 +61,7 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
     const { head, body } = await nextRequest();
     switch (head.kind) {
       case 'PREPARE':
-        await prepare(body, head);
+        await prepare(head.sharedByteSize === null ? body : readShared(head.sharedByteSize), head);
         break;
       case 'THUMBNAIL': {
         const thumbnail = await work.makeThumbnail(body);
@@ -83,4 +85,15 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
     if (reservedBytes > COLLECT_ABOVE_BYTES) globalThis.gc?.();
     reservedBytes = 0;
   }
+}
+
+/** A copy, because the next image takes its place. */
+function readShared(byteSize: number): Buffer {
+  const bytes = Buffer.allocUnsafeSlow(byteSize);
+  for (let filled = 0; filled < byteSize;) {
+    const count = readSync(FIRST_FILE, bytes, filled, byteSize - filled, filled);
+    if (count === 0) throw new Error('The shared file is shorter than the image.');
+    filled += count;
+  }
+  return bytes;
 }

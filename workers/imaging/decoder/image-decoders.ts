@@ -4,11 +4,12 @@
  * If a decoder crashes, hangs or breaks the protocol, its image is tried once more with a new decoder and refused if
  * that fails too: the cause may have been external, and an import must give the same version on any day.
  */
+import { writeSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { imageDecoderAddon } from '../../../src/platform/engine/image-decoder.ts';
 import type { SourceFile } from '../source-file.ts';
-import { FREE_DECODING_BYTES } from './decoder-limits.ts';
+import { FREE_DECODING_BYTES, SHARED_FILE_BYTES } from './decoder-limits.ts';
 import { DecoderFailedError, startDecoderProcess, type DecoderProcess } from './decoder-process.ts';
 import {
   decoderReplySchema,
@@ -16,6 +17,7 @@ import {
   type DecoderReply,
   type DecoderRequest,
 } from './decoder-protocol.ts';
+import { openMemoryFile } from './memory-file.ts';
 import type { Prepared, PreparedImage } from './prepare.ts';
 
 export interface ImageDecodersOptions {
@@ -149,9 +151,11 @@ function reserveOnce(reserve: FileToPrepare['reserve']): FileToPrepare['reserve'
 async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<PreparedFile> {
   const { file, patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, reserve } = request;
   const keepsFile = file.bytes !== null;
-  const bodyByteSize = file.byteSize;
-  const options = { patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, keepsFile };
-  await decoder.ask({ kind: 'PREPARE', bodyByteSize, ...options }, file.chunks());
+  const sharedByteSize = file.bytes === null ? null : decoder.share(file.bytes);
+  const options = { patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, keepsFile, sharedByteSize };
+  if (sharedByteSize === null)
+    await decoder.ask({ kind: 'PREPARE', bodyByteSize: file.byteSize, ...options }, file.chunks());
+  else await decoder.ask({ kind: 'PREPARE', bodyByteSize: 0, ...options });
   const images: PreparedImage[] = [];
   let allowedBytes = FREE_DECODING_BYTES;
   let hasReserved = false;
@@ -200,7 +204,14 @@ function unexpectedReply({ kind }: DecoderReply): DecoderFailedError {
   return new DecoderFailedError(`The decoder answered ${kind} without a request for it`);
 }
 
-type Decoder = DecoderProcess<DecoderRequest, DecoderReply>;
+interface Decoder extends DecoderProcess<DecoderRequest, DecoderReply> {
+  /**
+   * Puts a file where the decoder can read it: a pipe would pass it on in pieces of 64 KiB, and wake both processes for
+   * each.
+   * @returns its size; null if it is too large.
+   */
+  share(bytes: Buffer): number | null;
+}
 
 async function startDecoder({
   hiddenFolder,
@@ -209,10 +220,31 @@ async function startDecoder({
   addon = imageDecoderAddon(),
 }: ImageDecodersOptions): Promise<Decoder> {
   const argument: DecoderArgument = { addon };
-  return startDecoderProcess({
-    ...{ program, hiddenFolder, args: [JSON.stringify(argument)], replySchema: decoderReplySchema },
-    nodeFlags: ['--expose-gc'],
-    env: DECODER_ENV,
-    ...(timeoutMs === undefined ? {} : { timeoutMs }),
-  });
+  const shared = await openMemoryFile(hiddenFolder, SHARED_FILE_BYTES);
+  try {
+    const decoder = await startDecoderProcess<DecoderRequest, DecoderReply>({
+      ...{ program, hiddenFolder, args: [JSON.stringify(argument)], replySchema: decoderReplySchema },
+      files: [shared.fd],
+      nodeFlags: ['--expose-gc'],
+      env: DECODER_ENV,
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    });
+    return {
+      ...decoder,
+      share: (bytes) => {
+        if (bytes.length > SHARED_FILE_BYTES) return null;
+        // Synchronous, as a copy in memory.
+        for (let written = 0; written < bytes.length;)
+          written += writeSync(shared.fd, bytes, written, bytes.length - written, written);
+        return bytes.length;
+      },
+      kill: async () => {
+        await decoder.kill();
+        await shared.close();
+      },
+    };
+  } catch (error) {
+    await shared.close();
+    throw error;
+  }
 }
