@@ -75,7 +75,7 @@ export interface ImportBenchOptions {
 
 /** Image sizes of typical patches and of fields of view. */
 const CASES = [
-  { imageSizePx: 256, imageCount: 4000 },
+  { imageSizePx: 256, imageCount: 2500 },
   { imageSizePx: 1024, imageCount: 600 },
 ] as const;
 const SHEET_SIZE_PX = 1536;
