@@ -27,19 +27,26 @@ export async function draw({ size, folder, signal, onProgress }: DrawingContext)
     const { count, ...drawn } = version;
     const shares = sharesOf(count, os.availableParallelism());
     const doneCounts = shares.map(() => 0);
-    const measures = await Promise.all(
+    const failed = new AbortController();
+    // Settled, so that no process writes any more when the caller removes the folder.
+    const settled = await Promise.allSettled(
       shares.map((share, place) =>
         runMeasured({
-          ...{ name: 'draw', file: PROGRAM, signal },
+          ...{ name: 'draw', file: PROGRAM, signal: AbortSignal.any([signal, failed.signal]) },
           request: { ...drawn, ...share, seed } satisfies DrawRequest,
           onProgress: (fraction) => {
             doneCounts[place] = Math.round(fraction * (share.endPlace - share.firstPlace));
             const done = finished + doneCounts.reduce((sum, each) => sum + each, 0);
             onProgress(done / total, `${done} of ${total} images`);
           },
+        }).catch((error: unknown) => {
+          failed.abort(error);
+          throw error;
         }),
       ),
     );
+    failed.signal.throwIfAborted();
+    const measures = settled.flatMap((each) => (each.status === 'fulfilled' ? [each.value] : []));
     for (const measure of measures) {
       processorMs += measure.processorMs;
       storedBytes += measure.storedBytes;
