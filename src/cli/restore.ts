@@ -29,6 +29,8 @@ export interface RestoreOptions {
   readonly json?: true | undefined;
 }
 
+/** Names its unfinished uploads, which the next restore removes. */
+const WRITER = 'restore';
 const END_OF_TIME = new Date(8.64e15);
 
 export async function restore(file: string, { dataDir: target, bytesFrom, json }: RestoreOptions): Promise<ExitCode> {
@@ -39,9 +41,9 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
   const { databaseUrl, artifacts, s3 } = readEnvironment();
   if (databaseUrl !== undefined) await requireNoTables(databaseUrl);
   // With PARAFFIN_ARTIFACTS_URL the bytes go into that bucket, as the rows go into PARAFFIN_DATABASE_URL.
-  const store = openArtifactStore(typeof artifacts === 'string' ? path.join(dataDir, 'artifacts') : artifacts);
+  const store = openArtifactStore(typeof artifacts === 'string' ? path.join(dataDir, 'artifacts') : artifacts, WRITER);
   const bytesPlace = bytesFrom === undefined ? undefined : parseArtifactPlace(bytesFrom, s3);
-  if (typeof artifacts !== 'string') await requireEmpty(store);
+  if (typeof artifacts !== 'string') await beginInBucket(store);
   const status = createStatusLine(process.stderr);
   const report = await interruptible(async (signal) => {
     const folder = await lockForRestore(dataDir);
@@ -66,13 +68,14 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
       } finally {
         await postgres?.stop();
       }
+      await store.upkeep.markRestoring(false);
       await folder.finish();
       return restored;
     } catch (error) {
       status.end();
       await folder.clear();
       if (databaseUrl !== undefined) await dropEverything(databaseUrl);
-      if (typeof artifacts !== 'string') await deleteAll(store);
+      if (typeof artifacts !== 'string') await clearBucket(store);
       throw error;
     } finally {
       guard.disarm();
@@ -109,22 +112,31 @@ async function restoreInto(
   }
 }
 
-/** @throws DomainError CONFLICT for a bucket that holds artifacts already, and what prevents its use. */
-async function requireEmpty(store: ArtifactStore): Promise<void> {
-  await store.upkeep.requireUsable();
-  const { done } = await store.list().next();
-  if (done === true && (await store.upkeep.readIdentity()) === undefined) return;
-  throw new DomainError({
-    code: 'CONFLICT',
-    message: `${store.location} is not empty.`,
-    field: 'PARAFFIN_ARTIFACTS_URL',
-    hint: 'Restore into a new prefix of the bucket.',
-  });
+/**
+ * Marks the bucket, so that a restore that is killed can be repeated: it stores the same bytes again. What was left of
+ * another backup is found by `paraffin gc`.
+ * @throws DomainError CONFLICT for a bucket that holds other artifacts, and what prevents its use.
+ */
+async function beginInBucket(store: ArtifactStore): Promise<void> {
+  const { upkeep } = store;
+  await upkeep.requireUsable();
+  const isOurs = (await upkeep.isRestoring()) || (await store.list().next()).done === true;
+  if (!isOurs || (await upkeep.readIdentity()) !== undefined)
+    throw new DomainError({
+      code: 'CONFLICT',
+      message: `${store.location} is not empty.`,
+      field: 'PARAFFIN_ARTIFACTS_URL',
+      hint: 'Restore into a new prefix of the bucket.',
+    });
+  await upkeep.removeUnfinished(WRITER);
+  await upkeep.markRestoring(true);
 }
 
-/** What an unfinished restore has put into a bucket that was empty. */
-async function deleteAll(store: ArtifactStore): Promise<void> {
+/** Removes what an unfinished restore has put into a bucket, unless it has become the store of a registry. */
+async function clearBucket(store: ArtifactStore): Promise<void> {
+  if ((await store.upkeep.readIdentity()) !== undefined) return;
   for await (const { sha256 } of store.list()) if (sha256 !== undefined) await store.delete(sha256, END_OF_TIME);
+  await store.upkeep.markRestoring(false);
 }
 
 async function requireNoTables(databaseUrl: string): Promise<void> {

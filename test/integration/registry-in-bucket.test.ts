@@ -1,7 +1,8 @@
 /** A registry whose bytes are in a bucket: moved there and back, checked, backed up, restored, and downloaded. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -19,6 +20,7 @@ import {
 import { nameOf, useS3 } from '../support/artifact-stage.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
 import { keysBelow, putRaw } from '../support/s3-server.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
@@ -79,10 +81,14 @@ async function paraffin(place: S3Place | undefined, ...args: string[]): Promise<
   );
 }
 
+const inProxiedBucket = (env: Readonly<Record<string, string>>): Record<string, string> =>
+  childEnvironment({ PARAFFIN_S3_ENDPOINT: s3().proxy.endpoint, PARAFFIN_S3_REGION: 'us-east-1', ...env });
+
+const start = (env: Readonly<Record<string, string>>, ...args: string[]): ChildProcess =>
+  spawn(process.execPath, ['src/cli/main.ts', ...args], { cwd: ROOT, env: inProxiedBucket(env), stdio: 'ignore' });
+
 async function program(env: Readonly<Record<string, string>>, ...args: string[]): Promise<Ended> {
-  const { proxy } = s3();
-  const all = childEnvironment({ PARAFFIN_S3_ENDPOINT: proxy.endpoint, PARAFFIN_S3_REGION: 'us-east-1', ...env });
-  return run(process.execPath, ['src/cli/main.ts', ...args], { cwd: ROOT, env: all }).then(
+  return run(process.execPath, ['src/cli/main.ts', ...args], { cwd: ROOT, env: inProxiedBucket(env) }).then(
     ({ stdout, stderr }) => ({ code: 0, stdout, output: `${stdout}${stderr}` }),
     (error: Error & { code?: number; stdout?: string; stderr?: string }) => ({
       code: error.code ?? 1,
@@ -217,6 +223,48 @@ describe('a registry in a bucket', () => {
     const refused = await into(target, 'refused');
     assert.match(refused.output, /is not empty/);
     assert.deepEqual(await artifactNames(target), sha256s.map(nameOf).sort(), 'and keeps what it holds');
+  });
+
+  test('whose restore was killed is restored by the same command, which finds what the killed one left', async () => {
+    const place = await moved();
+    const file = path.join(base, 'registry.tar');
+    const backup = await paraffin(place, 'backup', file);
+    assert.equal(backup.code, 0, backup.output);
+    const target = newPlace();
+    const args = ['restore', file, '--data-dir', path.join(base, 'restored')];
+    const env = { PARAFFIN_DATABASE_URL: '', PARAFFIN_ARTIFACTS_URL: urlOf(target) };
+    // Nothing answers from the second part of the large artifact on.
+    const isStuck = new Promise<void>((resolve) => {
+      s3().proxy.fault = ({ query }) => {
+        if (query.get('partNumber') !== '2') return undefined;
+        resolve();
+        return { kind: 'SILENCE' };
+      };
+    });
+    const killed = start(env, ...args);
+    const ended = once(killed, 'exit');
+    await isStuck;
+    killed.kill('SIGKILL');
+    await ended;
+    s3().proxy.fault = () => undefined;
+    const left = await keysBelow(s3().server, target.prefix);
+    assert.ok(left.includes('restoring') && !left.includes('store-id'), left.join(' '));
+    assert.ok(left.some((name) => name.startsWith('tmp/restore/')));
+
+    // A process of its own stops the PostgreSQL of the killed one, and empties the folder.
+    await eventually(
+      'the folder to be empty',
+      async () => ((await readdir(path.join(base, 'restored'))).length === 0 ? true : undefined),
+      60_000,
+    );
+    const again = await program(env, ...args);
+    assert.equal(again.code, 0, again.output);
+    assert.deepEqual(
+      (await keysBelow(s3().server, target.prefix)).sort(),
+      [...sha256s.map(nameOf), 'store-id'].sort(),
+      'no mark, and nothing unfinished',
+    );
+    for (const sha256 of sha256s) await verifyArtifact(openS3Store(target), sha256);
   });
 });
 

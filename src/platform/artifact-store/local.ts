@@ -125,6 +125,8 @@ export function openLocalStore(rootDir: string, writer = ''): LocalArtifactStore
         await mkdir(rootDir, { recursive: true, mode: 0o700 });
         await writeFile(identityFile, `${storeId}\n`, { mode: 0o600 });
       },
+      markRestoring: () => Promise.resolve(),
+      isRestoring: () => Promise.resolve(false),
       quarantine: async (sha256) => {
         const file = pathOf(sha256);
         const isCorrupt = await verifyArtifact(self, sha256).then(

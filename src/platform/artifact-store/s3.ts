@@ -6,6 +6,7 @@
  *   doomed/<sha256>        the artifact is being deleted
  *   quarantine/<sha256>    damaged artifacts
  *   store-id               the identity of the registry
+ *   restoring              a restore was begun and has not ended
  *
  * Under its name there is never anything unfinished: a buffer or a file is sent to it by one request, or by a multipart
  * upload, which appears as a whole; a stream is sent to a temporary key, compared with what was sent, and copied to its
@@ -85,6 +86,7 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
   const quarantineKeyOf = (sha256: string): string => `${root}quarantine/${requireSha256(sha256)}`;
   const doomedKeyOf = (sha256: string): string => `${root}doomed/${sha256}`;
   const identityKey = `${root}store-id`;
+  const restoringKey = `${root}restoring`;
   const unfinishedPrefix = `${root}tmp/`;
 
   let probing: Promise<StoreAbilities> | undefined;
@@ -274,6 +276,9 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
           // Another server has just claimed the bucket; the caller reads whose it is.
         });
       },
+      markRestoring: (isRestoring) =>
+        isRestoring ? requests.put(restoringKey, Buffer.alloc(0)) : requests.delete(restoringKey),
+      isRestoring: async () => (await requests.head(restoringKey)) !== undefined,
       quarantine: async (sha256) => {
         requireSha256(sha256);
         const isDamaged = await twice(() => verifyArtifact(self, sha256)).then(() => false, isCorrupt);

@@ -92,6 +92,13 @@ export interface StoreUpkeep {
   readIdentity(): Promise<string | undefined>;
   /** The caller reads the identity again: another server may have written one at the same time. */
   writeIdentity(storeId: string): Promise<void>;
+  /**
+   * Marks a bucket that a restore fills, or removes the mark. Does nothing on a disk, where the data directory is
+   * marked.
+   */
+  markRestoring(isRestoring: boolean): Promise<void>;
+  /** True for a bucket in which a restore was begun and has not ended. */
+  isRestoring(): Promise<boolean>;
   /** Reads the artifact again and, if its digest is still wrong, moves it to quarantine. @returns whether it moved. */
   quarantine(sha256: string): Promise<boolean>;
   /** The quarantined files, and their total size. */
