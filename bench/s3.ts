@@ -1,14 +1,13 @@
 /**
- * Measures uploads to and downloads from an S3-compatible store, compared with the fastest plain client at hand: curl,
- * one PUT and one GET with a presigned address, no check of the bytes. Ours hashes every byte in both directions,
- * uploads in parts to a temporary key and publishes the copy.
+ * Measures uploads of a file to, and verified reading from, an S3-compatible store, compared with the fastest plain
+ * client at hand: curl, one PUT and one GET with a presigned address, no check of the bytes. A second peer does our job
+ * with plain programs: sha256sum before the upload, whose name is the digest, and behind the download.
  *
  *   npm run bench -- --suite s3 --s3-endpoint http://127.0.0.1:7070
  */
 import { spawn } from 'node:child_process';
 import { createHash, randomFillSync, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { createReadStream } from 'node:fs';
 import { mkdtemp, open, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -23,14 +22,18 @@ export interface S3BenchOptions {
   readonly rounds?: number;
 }
 
+interface Ratio {
+  /** Median of the rounds' own ratios. */
+  readonly median: number;
+  readonly lowest: number;
+  readonly highest: number;
+}
+
 interface Comparison {
   /** Medians of the rounds, 10^6 bytes per second. */
-  readonly paraffinMegabytesPerSecond: number;
-  readonly curlMegabytesPerSecond: number;
-  /** Median of the rounds' own ratios. */
-  readonly ratio: number;
-  readonly lowestRatio: number;
-  readonly highestRatio: number;
+  readonly megabytesPerSecond: { readonly paraffin: number; readonly curl: number; readonly curlAndSha256sum: number };
+  readonly toCurl: Ratio;
+  readonly toCurlAndSha256sum: Ratio;
 }
 
 export interface S3BenchResult {
@@ -68,20 +71,27 @@ export async function benchS3({
     const plain = { Bucket: BUCKET, Key: `${prefix}/plain` };
     const putUrl = await getSignedUrl(client, new PutObjectCommand(plain), { expiresIn: 3_600 });
     const getUrl = await getSignedUrl(client, new GetObjectCommand(plain), { expiresIn: 3_600 });
-    const works = {
-      ourUpload: async () => {
-        const stored = await store.put(createReadStream(file, { highWaterMark: CHUNK_BYTES }));
-        if (stored.sha256 !== sha256) throw new Error('The upload stored other bytes.');
-      },
-      plainUpload: () => curl('--upload-file', file, putUrl),
-      ourDownload: () => verifyArtifact(store, sha256),
-      plainDownload: () => curl(getUrl),
-    };
-    const uploads: [number, number][] = [];
-    const downloads: [number, number][] = [];
+    const uploads: Times[] = [];
+    const downloads: Times[] = [];
     for (let round = 0; round < rounds; round += 1) {
-      uploads.push(await inTurn(works.ourUpload, works.plainUpload, round));
-      downloads.push(await inTurn(works.ourDownload, works.plainDownload, round));
+      uploads.push(
+        await inTurn(round, {
+          paraffin: async () => {
+            const stored = await store.put({ file });
+            if (stored.sha256 !== sha256) throw new Error('The upload stored other bytes.');
+          },
+          curl: () => bash('curl -sSf -o /dev/null --upload-file "$1" "$2"', file, putUrl),
+          curlAndSha256sum: () =>
+            bash('sha256sum "$1" > /dev/null && curl -sSf -o /dev/null --upload-file "$1" "$2"', file, putUrl),
+        }),
+      );
+      downloads.push(
+        await inTurn(round, {
+          paraffin: () => verifyArtifact(store, sha256),
+          curl: () => bash('curl -sSf -o /dev/null "$1"', getUrl),
+          curlAndSha256sum: () => bash('curl -sSf "$1" | sha256sum > /dev/null', getUrl),
+        }),
+      );
     }
     return {
       ...{ byteSize, rounds },
@@ -95,18 +105,21 @@ export async function benchS3({
   }
 }
 
-/** The order alternates, so that neither has the advantage of being second. @returns both times in milliseconds. */
+const CLIENTS = ['paraffin', 'curl', 'curlAndSha256sum'] as const;
+/** In milliseconds. */
+type Times = Readonly<Record<(typeof CLIENTS)[number], number>>;
+
+/** Each round begins with another one, so that none has the advantage of a place. */
 async function inTurn(
-  ours: () => Promise<void>,
-  plain: () => Promise<void>,
   round: number,
-): Promise<[ours: number, plain: number]> {
-  if (round % 2 === 0) {
-    const first = await timed(ours);
-    return [first, await timed(plain)];
+  works: Readonly<Record<(typeof CLIENTS)[number], () => Promise<void>>>,
+): Promise<Times> {
+  const times = { paraffin: 0, curl: 0, curlAndSha256sum: 0 };
+  for (const index of CLIENTS.keys()) {
+    const client = CLIENTS[(index + round) % CLIENTS.length] ?? 'paraffin';
+    times[client] = await timed(works[client]);
   }
-  const first = await timed(plain);
-  return [await timed(ours), first];
+  return times;
 }
 
 async function timed(work: () => Promise<void>): Promise<number> {
@@ -115,15 +128,20 @@ async function timed(work: () => Promise<void>): Promise<number> {
   return performance.now() - startMs;
 }
 
-function compared(times: readonly (readonly [ours: number, plain: number])[], byteSize: number): Comparison {
-  const ratios = times.map(([ours, plain]) => plain / ours);
-  const rate = (durationsMs: readonly number[]): number => byteSize / 1_000 / median(durationsMs);
+function compared(times: readonly Times[], byteSize: number): Comparison {
+  const rate = (client: keyof Times): number => byteSize / 1_000 / median(times.map((each) => each[client]));
+  const ratioTo = (client: keyof Times): Ratio => {
+    const ratios = times.map((each) => each[client] / each.paraffin);
+    return { median: median(ratios), lowest: Math.min(...ratios), highest: Math.max(...ratios) };
+  };
   return {
-    paraffinMegabytesPerSecond: rate(times.map(([ours]) => ours)),
-    curlMegabytesPerSecond: rate(times.map(([, plain]) => plain)),
-    ratio: median(ratios),
-    lowestRatio: Math.min(...ratios),
-    highestRatio: Math.max(...ratios),
+    megabytesPerSecond: {
+      paraffin: rate('paraffin'),
+      curl: rate('curl'),
+      curlAndSha256sum: rate('curlAndSha256sum'),
+    },
+    toCurl: ratioTo('curl'),
+    toCurlAndSha256sum: ratioTo('curlAndSha256sum'),
   };
 }
 
@@ -145,10 +163,11 @@ async function writeRandom(file: string, byteSize: number): Promise<string> {
   return hash.digest('hex');
 }
 
-async function curl(...args: string[]): Promise<void> {
-  const child = spawn('curl', ['--silent', '--show-error', '--fail', '--output', '/dev/null', ...args], {
+/** @param args `$1`, `$2` of the script. */
+async function bash(script: string, ...args: string[]): Promise<void> {
+  const child = spawn('bash', ['-euo', 'pipefail', '-c', script, 'bash', ...args], {
     stdio: ['ignore', 'ignore', 'inherit'],
   });
   const [code] = await once(child, 'close');
-  if (code !== 0) throw new Error(`curl ended with ${String(code)}.`);
+  if (code !== 0) throw new Error(`A plain client ended with ${String(code)}.`);
 }

@@ -185,6 +185,29 @@ describe('a registry in a bucket', () => {
       await assert.rejects(claim({ db: database.db, store }), { code: 'CONFLICT', field: 'PARAFFIN_ARTIFACTS_URL' });
   });
 
+  test('that another server claims at the same moment belongs to the other server', async () => {
+    const place = newPlace();
+    const other = randomUUID();
+    // A store that keeps what exists; the other server writes its identity between our look and our claim.
+    let hasClaimed = false;
+    s3().proxy.fault = async ({ method, path: key, headers }) => {
+      if (method !== 'PUT' || headers['if-none-match'] !== '*') return undefined;
+      if (key.endsWith('/store-id')) {
+        hasClaimed = true;
+        await putRaw(s3().server, `${place.prefix}/store-id`, Buffer.from(`${other}\n`));
+      }
+      return { kind: 'ERROR', status: 412, code: 'PreconditionFailed' };
+    };
+    const store = openS3Store(place);
+    await database.db.artifact.deleteMany();
+    await assert.rejects(claimArtifactStore({ db: database.db, store }), {
+      code: 'CONFLICT',
+      field: 'PARAFFIN_ARTIFACTS_URL',
+    });
+    assert.ok(hasClaimed);
+    assert.equal(await store.upkeep.readIdentity(), other);
+  });
+
   test('is checked and cleaned by the same commands', async () => {
     const place = await moved();
     const [damaged = ''] = sha256s;

@@ -13,15 +13,17 @@ export const BUCKET_VARIABLE = 'PARAFFIN_TEST_BUCKET';
 
 const bucketSchema = z.object({ bucket: z.string(), endpoint: z.string(), region: z.string() });
 
-/** The files that stay on a folder with `--artifacts s3`, because they test what only a folder has. */
+/** The files of integration and e2e tests that open a folder also with `--artifacts s3`, and why. */
 export const TESTS_OF_A_FOLDER: Readonly<Record<string, string>> = {
-  'artifact-custody': 'runs on both kinds of store by itself; the bad sector is one of a disk',
-  'artifact-store': 'runs on both kinds of store by itself; the rights of files are those of a disk',
-  'artifact-store-identity':
-    'a registry whose folder was moved or exchanged; registry-in-bucket has the same of buckets',
+  'artifact-custody': 'runs on both kinds of store by itself; its bad sector is one of a disk',
+  'artifact-store': 'runs on both kinds of store by itself; its rights of files are those of a disk',
+  'artifact-store-identity': 'a folder that was moved or exchanged; registry-in-bucket has the same of buckets',
   backup: 'the folders that a killed or refused restore leaves; registry-in-bucket has the same of buckets',
+  downloads: 'one part looks at the open files of the process; the others use the bucket',
   'exports-killed': 'kills at the moment when a file is half written, which it sees in the folder',
   'image-decoders': 'the sandbox of decoders; its store is a place to put thumbnails',
+  'import-blocks': 'the blocks of an import; its store is a place to put shards',
+  'import-images': 'what is in the shards of an import, which it reads as files',
   'import-memory': 'the memory of decoding; its store is a place to put shards',
   'local-files': 'runs on both kinds of store by itself',
   'registry-in-bucket': 'moves a registry from a folder into buckets',
