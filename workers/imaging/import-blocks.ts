@@ -143,11 +143,11 @@ function fileOf(line: string): ReadFile {
   return { facts, byteSize, prepared: { ...prepared, images } };
 }
 
-/** The order of the files is part of it, because their lines have no names. */
+/** The order of the files is part of it, because their lines have no names; and the patches of a slide are. */
 function digestOfSources(sources: Iterable<SourceImage>): string {
   const hash = createHash('sha256');
-  for (const { relativePath, label, group, split } of sources)
-    hash.update(`${JSON.stringify([relativePath, label, group, split])}\n`);
+  for (const { relativePath, label, group, split, slide } of sources)
+    hash.update(`${JSON.stringify([relativePath, label, group, split, ...(slide === undefined ? [] : [slide])])}\n`);
   return hash.digest('hex');
 }
 

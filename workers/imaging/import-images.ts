@@ -30,7 +30,7 @@ import {
 } from './import-blocks.ts';
 import { mapInOrder, type InOrderLimits, type HeldResources } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
-import type { SourceImage } from './listing.ts';
+import { firstOfEachFile, type SourceImage } from './listing.ts';
 import { createManifestFile, type ManifestFile } from './manifest-writer.ts';
 import { createSeenPixels, pixelsName } from './seen-pixels.ts';
 import { planImport, type ImportLayout, type ImportPlan, type LayoutOptions } from './plan-import.ts';
@@ -44,6 +44,7 @@ import {
   type ShardWriter,
   type StoredShard,
 } from './shard-writer.ts';
+import { readBatch, slideColumnsOf, type SlideBatch } from './slides/read-batch.ts';
 import { FILE_BYTES_MAX, openSourceFile, SourceFileError } from './source-file.ts';
 import { createThumbnailPicker, type StoredThumbnail } from './thumbnails.ts';
 
@@ -149,7 +150,7 @@ const MEDIA_TYPES: Readonly<Record<PreparedImage['extension'], string>> = {
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
   const plan = await planImport(options, (relativePath) => examine(options, relativePath));
   const planned = createContentCounts();
-  for (const source of plan.sources) if (mayBeKept(source, options.layout)) planned.add(source);
+  for (const source of firstOfEachFile(plan.sources)) if (mayBeKept(source, options.layout)) planned.add(source);
   await refuseByNames(options, plan, planned);
   const decided = { plan, planned };
   const earlier = await earlierOf(options, plan);
@@ -183,7 +184,8 @@ async function earlierOf(options: ImportOptions, plan: ImportPlan): Promise<Earl
 function blockOptionsOf(options: ImportOptions, { sources }: ImportPlan) {
   const { artifacts, folder, throwIfStopped, layout, patchSizePx, sampleBits = null, keepConflicts = false } = options;
   const { decodingBytes = DECODING_BYTES, shardLimits = SHARD_LIMITS } = options;
-  const decisive = { layout, patchSizePx, sampleBits, keepConflicts, decodingBytes, shardLimits };
+  const slides = options.slides?.options ?? null;
+  const decisive = { layout, patchSizePx, sampleBits, keepConflicts, decodingBytes, shardLimits, slides };
   return { artifacts, folder, sources, decisive, throwIfStopped };
 }
 
@@ -336,6 +338,7 @@ async function pack(
       byteLength: image.byteLength,
       sourcePath: source.relativePath,
       ...image.cutFrom,
+      ...slideColumnsOf(source.relativePath, source.slide, image.cutFrom, options.slides?.options ?? null),
       sourceProfileSha256: image.profile?.sha256 ?? null,
       profileChangedPixels: image.profile?.changesPixels ?? null,
     });
@@ -517,6 +520,7 @@ async function readAndPrepare(
   room: HeldResources<MemoryKind>,
 ): Promise<ReadFile> {
   const { folder, layout, patchSizePx } = options;
+  if (source.slide !== undefined) return readSlide(options, source.relativePath, source.slide, room);
   const opened = await openSourceFile(folder, source.relativePath, (byteCount) => room.take('fileBytes', byteCount));
   if ('issue' in opened) {
     const facts = await folder.factsOf(source.relativePath);
@@ -538,6 +542,26 @@ async function readAndPrepare(
   room.keep('fileBytes', 0);
   const images = prepared.images.map((image) => ({ ...image, byteLength: image.bytes.length }));
   return { facts, byteSize, prepared: { ...prepared, images } };
+}
+
+/** Readers of slides stand in for decoders, of which there are as many. */
+async function readSlide(
+  { folder, slides }: ImportOptions,
+  relativePath: string,
+  batch: SlideBatch,
+  room: HeldResources<MemoryKind>,
+): Promise<ReadFile> {
+  if (slides == null) throw new Error('A slide was planned without readers of slides.');
+  await room.take('decoders', 1);
+  const { patchSizePx } = slides;
+  await room.take('decodingBytes', batch.places.length * patchSizePx * (patchSizePx * 3 + 1));
+  const facts = await folder.factsOf(relativePath);
+  const prepared = await readBatch(folder, relativePath, batch, slides);
+  const storedBytes = prepared.images.reduce((sum, image) => sum + image.bytes.length, 0);
+  room.keep('decodingBytes', storedBytes);
+  room.keep('decoders', 0);
+  const images = prepared.images.map((image) => ({ ...image, byteLength: image.bytes.length }));
+  return { facts, byteSize: storedBytes, prepared: { ...prepared, images } };
 }
 
 async function prepareFile(

@@ -90,6 +90,61 @@ export const ISSUE_KINDS = {
     kept: false,
     meaning: 'Channels of one picture that are stored as separate grey pages. Merge them to RGB first.',
   },
+  NOT_A_SLIDE: {
+    kept: false,
+    meaning:
+      'Not a whole slide that OpenSlide reads: another format, a slide without its companion files, or a damaged file.',
+  },
+  SLIDE_UNREADABLE: {
+    kept: false,
+    meaning: 'A slide that cannot be read: truncated, damaged, or without the coarser levels of a pyramid.',
+  },
+  SLIDE_READER_FAILED: {
+    kept: false,
+    meaning: 'The process that reads the slide crashed on it twice, or took too long. Convert it to a pyramidal TIFF.',
+  },
+  MICRONS_PER_PIXEL_UNKNOWN: {
+    kept: false,
+    meaning:
+      'A slide whose microns per pixel are not stated, or make no sense. They are never guessed: give them in the column micronsPerPixel of the CSV.',
+  },
+  SLIDE_TOO_COARSE: {
+    kept: false,
+    meaning: 'A slide whose finest level is coarser than the patches that were asked for. Ask for more um/px.',
+  },
+  NO_TISSUE: {
+    kept: false,
+    meaning: 'A slide on which no patch has enough tissue. If it has, lower tissueShareMin, or look for pen marks.',
+  },
+  SLIDE_NOT_FOUND: {
+    kept: false,
+    meaning: 'A line of the CSV whose slide is not in the folder.',
+  },
+  SLIDE_NOT_IN_CSV: {
+    kept: false,
+    meaning: 'A slide in the folder that the CSV does not name.',
+  },
+  SLIDE_NAME_AMBIGUOUS: {
+    kept: false,
+    meaning: 'Slides of one name, of which the CSV may mean any. Write their paths in the CSV.',
+  },
+  REGION_UNREADABLE: {
+    kept: false,
+    meaning: 'Patches that cannot be read, because a part of the slide is damaged; the rest of the slide is used.',
+  },
+  PEN_MARK: {
+    kept: false,
+    meaning: 'Patches with pen on them. Raise penShareMax if it is a stain, such as methyl green.',
+  },
+  OUT_OF_FOCUS: {
+    kept: false,
+    meaning: 'Patches without fine detail. Lower sharpnessMin if they are sharp.',
+  },
+  OBJECTIVE_DISAGREES: {
+    kept: true,
+    meaning:
+      'A slide whose microns per pixel are not those that its objective usually has. Check them; the CSV can override them.',
+  },
   SMALLER_THAN_PATCH: {
     kept: false,
     meaning: 'A side is shorter than patchSizePx, so no patch can be cut from the image.',

@@ -1,6 +1,7 @@
 /** Lists the files that an import examines, in an order that does not depend on the file system. */
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { IssueSink } from './issues.ts';
+import type { SlideBatch } from './slides/read-batch.ts';
 
 export interface SourceImage {
   /** Relative to the imported folder, with `/` between its parts. */
@@ -9,6 +10,13 @@ export interface SourceImage {
   /** Patient or slide; null if unknown. */
   readonly group: string | null;
   readonly split: string | null;
+  /** For a slide, which is several sources: those of its patches that this one stands for. */
+  readonly slide?: SlideBatch;
+}
+
+/** One source for each file: a slide's sources follow each other. */
+export function firstOfEachFile(sources: readonly SourceImage[]): SourceImage[] {
+  return sources.filter(({ relativePath }, index) => relativePath !== sources[index - 1]?.relativePath);
 }
 
 /** Documents that most datasets contain beside their images; they are counted, and not listed as issues. */

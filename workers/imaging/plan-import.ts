@@ -12,15 +12,16 @@ import type { GroupSuggestion } from './group-suggestions.ts';
 import { recordIssues, type RecordedIssues } from './issues.ts';
 import { readLabelsCsv } from './labels-csv.ts';
 import { listFiles, type PassedOver, type SourceImage } from './listing.ts';
+import { planSlides, type SlidesToPlan } from './slides/plan-slides.ts';
 
-export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV';
+export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV' | 'SLIDES';
 
 export interface LayoutOptions {
   readonly folder: OpenFolder;
   /** Path of the folder, for a CSV with absolute paths. */
   readonly folderPath?: string;
   readonly layout: ImportLayout;
-  /** Required by layout CSV, otherwise ignored. The caller closes it. */
+  /** Required by layout CSV, optional for SLIDES, otherwise ignored. The caller closes it. */
   readonly labelsCsv: FileHandle | null;
   /** The roles of CSV columns whose names do not show them. */
   readonly csvColumns?: ColumnChoice;
@@ -28,6 +29,8 @@ export interface LayoutOptions {
   readonly labelLevel?: number | null;
   /** Which folder level is the patient or slide; null: none. */
   readonly groupLevel?: number | null;
+  /** Required by layout SLIDES, otherwise ignored. */
+  readonly slides?: Omit<SlidesToPlan, 'folder' | 'slidesCsv'> | null;
 }
 
 export interface ImportPlan {
@@ -54,8 +57,14 @@ export async function planImport(options: LayoutOptions, examine: Examine): Prom
     csvColumns = {},
     labelLevel = null,
     groupLevel = null,
+    slides = null,
   } = options;
   const issues = recordIssues();
+  if (layout === 'SLIDES') {
+    if (slides === null) throw new Error('The layout SLIDES needs readers of slides.');
+    const planned = await planSlides({ ...slides, folder, slidesCsv: labelsCsv }, issues);
+    return { ...planned, groupSuggestions: [], issues };
+  }
   if (layout === 'CSV') {
     if (labelsCsv === null) {
       throw new DomainError({

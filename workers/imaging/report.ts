@@ -2,7 +2,7 @@
 import { IMPORT_QUESTIONS, type ImportQuestion, type ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ContentCounts, PreviousVersion } from './content.ts';
 import type { ImportIssue, IssueSink } from './issues.ts';
-import { compareCodePoints, type SourceImage } from './listing.ts';
+import { compareCodePoints, firstOfEachFile, type SourceImage } from './listing.ts';
 import type { ImportPlan } from './plan-import.ts';
 
 /** The number of folders in a report: the first ones by name. */
@@ -32,11 +32,12 @@ export function reportOf(
     readonly accept: readonly ImportQuestion[];
   },
 ): ImportReportRecord {
-  const assignments = assignmentsOf(plan.sources);
+  const files = firstOfEachFile(plan.sources);
+  const assignments = assignmentsOf(files);
   return {
     isDryRun: facts.isDryRun,
     imagesChecked: facts.imagesChecked,
-    fileCount: plan.sources.length,
+    fileCount: files.length,
     imageCount: counts.imageCount,
     groupCount: counts.groupCount,
     ungroupedImageCount: counts.ungroupedImageCount,

@@ -1,11 +1,14 @@
 /** A run of kind IMPORT: turns a folder of images into a sealed dataset version. */
 import { MANIFEST_MEDIA_TYPE } from '../../src/modules/datasets/index.ts';
-import { importConfigSchema } from '../../src/modules/runs/index.ts';
+import { readEnvironment } from '../../src/env.ts';
+import { importConfigSchema, type ImportConfig } from '../../src/modules/runs/index.ts';
+import { ensureOpenSlide } from '../../src/platform/openslide/library.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
 import type { PreviousVersion } from '../imaging/content.ts';
 import { openImageDecoders } from '../imaging/decoder/image-decoders.ts';
 import { importImages, type Continued, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
 import { SHARD_LIMITS, type ShardLimits } from '../imaging/shard-writer.ts';
+import { openSlideReaders, type SlideReaders } from '../imaging/slides/slide-readers.ts';
 import type { Task, TaskContext, TaskResult } from './task.ts';
 
 /**
@@ -31,6 +34,7 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
     hiddenFolder: context.dataDir,
     onFailure: (failure) => context.logger.warn(failure, 'an image decoder failed'),
   });
+  await using readers = config.slides === null ? null : await openReaders(context);
   const kept = await context.importBlocks();
   await context.progress(kept.at(-1)?.progress ?? 0, 'Looking for images.');
   const startedAtMs = performance.now();
@@ -48,6 +52,7 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
       keepConflicts,
       accept,
     },
+    slides: slidesOf(context, config, readers),
     folderPath: config.path,
     isDryRun: dryRun,
     previous: await previousVersionOf(context, config.datasetId),
@@ -58,7 +63,7 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
     throwIfStopped: () => context.throwIfStopped(),
     blocks: { kept, keep: (block) => context.keepImportBlock(block) },
     onContinue: (continued) => reportContinued(context, continued, kept.at(-1)?.progress ?? 0),
-    onProgress: (progress) => report(context, progress, startedAtMs),
+    onProgress: (progress) => report(context, config, progress, startedAtMs),
     onReport: (found) => context.setImportReport(found),
   });
   if (dryRun) return { message: verdictOf(result), finish: () => Promise.resolve() };

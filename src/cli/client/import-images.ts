@@ -2,8 +2,8 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidArgumentError } from '@commander-js/extra-typings';
-import { listOf, namesOf, oneOf, wholeNumberFrom } from '../command.ts';
-import { CommandFailure } from '../exit-codes.ts';
+import { listOf, namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.ts';
+import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { formatGroups, table } from '../terminal.ts';
 import { clientCommand, connect, granted, type ClientOptions } from './connection.ts';
 import { awaitRun, type RunOutcome } from './follow.ts';
@@ -44,6 +44,7 @@ const LAYOUTS: Readonly<Record<NonNullable<ImportInput['layout']>, true>> = {
   FOLDER_PER_LABEL: true,
   CSV: true,
   FLAT: true,
+  SLIDES: true,
 };
 const QUESTIONS: Readonly<Record<NonNullable<ImportInput['accept']>[number], true>> = {
   MASKS_AMONG_IMAGES: true,
@@ -83,12 +84,17 @@ export const importCommand = clientCommand('import', {
     'datasets import mhist /data/mhist --layout csv --labels-csv /data/mhist.csv --column "label=Majority Vote Label"',
     'datasets import breakhis /data/breakhis --label-level 1 --group-level 4 --accept labels-may-be-deeper',
     'datasets import tissue /data/tissue --layout flat --detach',
+    'datasets import prostate /data/slides --layout slides --microns-per-pixel 0.5 --patch-size 256',
+    'datasets import prostate /data/slides --layout slides --microns-per-pixel 0.5 --patch-size 256 --labels-csv /data/slides/slides.csv --patches-per-slide 500',
   ],
 })
   .argument('<dataset>', 'slug or id')
   .argument('<folder>', 'folder on the server; a relative path is resolved on this machine if it exists here')
   .option('--layout <layout>', namesOf(LAYOUTS).join(', '), oneOf(LAYOUTS), 'FOLDER_PER_LABEL' as const)
-  .option('--labels-csv <file>', 'for --layout csv: columns path, label, group, split')
+  .option(
+    '--labels-csv <file>',
+    'for --layout csv: columns path, label, group, split; for slides: slide, label, patient, split, micronsPerPixel',
+  )
   .option(
     '--column <role=name>',
     'column of the CSV that is the path, label, group or split; may be repeated',
@@ -97,6 +103,14 @@ export const importCommand = clientCommand('import', {
   .option('--label-level <n>', 'depth of the folder that is the label, 1 for the outermost', wholeNumberFrom(1))
   .option('--group-level <n>', 'depth of the folder that is the patient or slide', wholeNumberFrom(1))
   .option('--patch-size <px>', 'cut images into patches of this side', wholeNumberFrom(1))
+  .option('--microns-per-pixel <um>', 'for --layout slides: resolution of the patches', numberFrom(0.05, 20))
+  .option('--overlap <px>', 'of neighbouring patches of a slide', wholeNumberFrom(0))
+  .option('--patches-per-slide <n>', 'at most so many, evenly over the tissue (default: 1000)', wholeNumberFrom(1))
+  .option('--all-patches', 'all patches of a slide')
+  .option('--seed <n>', 'draws the patches of a slide (default: 1)', wholeNumberFrom(0))
+  .option('--tissue-share <share>', 'of a patch that must be tissue (default: 0.5)', numberFrom(0, 1))
+  .option('--pen-share <share>', 'of a patch that may be pen (default: 0.05); 1: unchecked', numberFrom(0, 1))
+  .option('--sharpness <value>', 'least sharpness of a patch (default: 2); 0: unchecked', numberFrom(0, 255))
   .option('--sample-bits <n>', 'significant bits of 16-bit files that do not state it, 8 to 16', wholeNumberFrom(8))
   .option('--keep-conflicts', 'keep images that occur with two labels, splits or groups')
   .option(
@@ -117,6 +131,14 @@ export const importCommand = clientCommand('import', {
         labelLevel,
         groupLevel,
         patchSize,
+        micronsPerPixel,
+        overlap,
+        patchesPerSlide,
+        allPatches,
+        seed,
+        tissueShare,
+        penShare,
+        sharpness,
         sampleBits,
         keepConflicts,
         accept,
@@ -125,6 +147,15 @@ export const importCommand = clientCommand('import', {
         ...options
       },
     ) => {
+      const slides = slidesInput(micronsPerPixel, {
+        ...(overlap === undefined ? {} : { overlapPx: overlap }),
+        ...(patchesPerSlide === undefined ? {} : { patchesPerSlideMax: patchesPerSlide }),
+        ...(allPatches === undefined ? {} : { allPatches }),
+        ...(seed === undefined ? {} : { seed }),
+        ...(tissueShare === undefined ? {} : { tissueShareMin: tissueShare }),
+        ...(penShare === undefined ? {} : { penShareMax: penShare }),
+        ...(sharpness === undefined ? {} : { sharpnessMin: sharpness }),
+      });
       const registry = await connect(options);
       const { dataset } = await registry.ask(FIND, idOrSlug(reference));
       if (dataset === null) throw noDataset(reference);
@@ -140,6 +171,7 @@ export const importCommand = clientCommand('import', {
           ...(labelLevel === undefined ? {} : { labelLevel }),
           ...(groupLevel === undefined ? {} : { groupLevel }),
           ...(patchSize === undefined ? {} : { patchSizePx: patchSize }),
+          ...(slides === undefined ? {} : { slides }),
           ...(sampleBits === undefined ? {} : { sampleBits }),
           ...(keepConflicts === undefined ? {} : { keepConflicts }),
           ...(accept === undefined ? {} : { accept: [...accept] }),
@@ -160,6 +192,23 @@ export const importCommand = clientCommand('import', {
       else showImported(options, outcome);
     },
   );
+
+type SlidesInput = NonNullable<ImportInput['slides']>;
+
+/** Undefined for images. */
+function slidesInput(
+  micronsPerPixel: number | undefined,
+  others: Omit<SlidesInput, 'micronsPerPixel'>,
+): SlidesInput | undefined {
+  if (micronsPerPixel !== undefined) return { micronsPerPixel, ...others };
+  const [option] = Object.keys(others);
+  if (option === undefined) return undefined;
+  throw new CommandFailure({
+    exitCode: EXIT.INVALID_ARGUMENTS,
+    message: 'Options of slides need --layout slides and --microns-per-pixel.',
+    hint: 'For instance: --layout slides --microns-per-pixel 0.5 --patch-size 256',
+  });
+}
 
 function columnNames(text: string, before: readonly ColumnName[] = []): readonly ColumnName[] {
   return [...before, columnName(text)];

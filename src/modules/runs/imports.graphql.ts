@@ -3,14 +3,16 @@ import path from 'node:path';
 import { pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, inputObjectType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
-import { IMPORT_QUESTIONS } from './imports.rules.ts';
+import { SLIDE_OPTION_DEFAULTS } from '../../protocol/slide-options.ts';
+import { IMPORT_LAYOUTS, IMPORT_QUESTIONS } from './imports.rules.ts';
 
 const rules = path.join(import.meta.dirname, 'imports.rules.ts');
 
 export const ImportLayout = enumType({
   name: 'ImportLayout',
-  description: 'How labels are laid out. CSV has the columns path, label, group, split; only path is required.',
-  members: ['FLAT', 'FOLDER_PER_LABEL', 'CSV'],
+  description:
+    'How labels are laid out. CSV has the columns path, label, group, split; only path is required. SLIDES: whole slides, from which patches of tissue are cut.',
+  members: IMPORT_LAYOUTS,
 });
 export const ImportQuestion = enumType({
   name: 'ImportQuestion',
@@ -30,13 +32,41 @@ export const CsvColumnsInput = inputObjectType({
   },
 });
 
+export const SlidesInput = inputObjectType({
+  name: 'SlidesInput',
+  description: 'How patches are cut from whole slides. Their side is patchSizePx.',
+  definition(t) {
+    t.nonNull.float('micronsPerPixel', {
+      description: 'Resolution of the patches, 0.05 to 20; each slide is resampled to it.',
+    });
+    t.int('overlapPx', { description: 'Overlap of neighbouring patches, in their pixels. Default: 0.' });
+    t.int('patchesPerSlideMax', {
+      description: `At most this many patches of a slide, drawn evenly over its tissue. Default: ${SLIDE_OPTION_DEFAULTS.patchesPerSlideMax}.`,
+    });
+    t.boolean('allPatches', { description: 'All patches of a slide, whatever their number.' });
+    t.int('seed', { description: 'Draws the patches. Default: 1.' });
+    t.float('tissueShareMin', {
+      description: `Share of a patch that must be tissue, 0..1. Default: ${SLIDE_OPTION_DEFAULTS.tissueShareMin}.`,
+    });
+    t.float('penShareMax', {
+      description: `A patch with a larger share of pen is left out; 1 switches it off. Default: ${SLIDE_OPTION_DEFAULTS.penShareMax}.`,
+    });
+    t.float('sharpnessMin', {
+      description: `A patch whose Laplacian has a smaller standard deviation is left out as out of focus; 0 switches it off. Default: ${SLIDE_OPTION_DEFAULTS.sharpnessMin}.`,
+    });
+  },
+});
+
 export const ImportDatasetVersionInput = inputObjectType({
   name: 'ImportDatasetVersionInput',
   definition(t) {
     t.nonNull.id('datasetId');
     t.nonNull.string('path', { description: 'A folder under one of the import roots of the server.' });
     t.nonNull.field('layout', { type: 'ImportLayout', default: 'FOLDER_PER_LABEL' });
-    t.string('labelsCsvPath', { description: 'For layout CSV: a file under one of the import roots.' });
+    t.string('labelsCsvPath', {
+      description:
+        'For layout CSV, and optionally for SLIDES (columns slide, label, patient, split, micronsPerPixel): a file under one of the import roots.',
+    });
     t.field('csvColumns', {
       type: 'CsvColumnsInput',
       description: 'Columns of the CSV, if their names differ from the defaults.',
@@ -49,6 +79,7 @@ export const ImportDatasetVersionInput = inputObjectType({
       description:
         'Depth of the folder that is the patient or slide. Default: only TCGA barcodes in names are recognised.',
     });
+    t.field('slides', { type: 'SlidesInput', description: 'For layout SLIDES.' });
     t.int('patchSizePx', {
       description: 'Side of the patches into which images are cut. Default: images are kept whole.',
     });

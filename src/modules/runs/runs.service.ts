@@ -12,7 +12,7 @@ import type { RunKind } from '../../generated/prisma/enums.ts';
 import { authorise, personOf, type Viewer } from '../access/index.ts';
 import type { DatasetService, SealedVersionRecord } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
-import { checkImportChoice, importDatasetVersionSchema, titleOfImport } from './imports.rules.ts';
+import { checkImportChoice, slideOptionsOf, importDatasetVersionSchema, titleOfImport } from './imports.rules.ts';
 import { CANCELING_LEASE_SECONDS, isTerminal, metricWindowOf, type MetricWindow, type Nullish } from './runs.rules.ts';
 import { titleOfPretraining } from './pretraining-config.rules.ts';
 import {
@@ -187,6 +187,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         csvColumns: input.csvColumns ?? {},
         labelLevel: input.labelLevel ?? null,
         groupLevel: input.groupLevel ?? null,
+        slides: slideOptionsOf(input),
         patchSizePx: input.patchSizePx ?? null,
         sampleBits: input.sampleBits ?? null,
         keepConflicts: input.keepConflicts ?? false,

@@ -1,0 +1,248 @@
+/** An import of drawn slides as a run: real database, real OpenSlide in its processes, real files. */
+import assert from 'node:assert/strict';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import sharp from 'sharp';
+import { DomainError } from '../../src/errors.ts';
+import { createRunLoaders, type ImportReportRecord } from '../../src/modules/runs/index.ts';
+import { SLIDE_OPTION_DEFAULTS } from '../../src/protocol/slide-options.ts';
+import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { readRows } from '../support/manifests.ts';
+import { aperioDescription, drawSlide, type DrawnSlide, type Rgb } from '../support/slide-files.ts';
+import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
+
+let base = '';
+let database: TestDatabase;
+let runner: TaskRunner;
+
+before(async () => {
+  database = await openTestDatabase();
+  runner = await createTaskRunner(database);
+  ({ base } = runner);
+});
+after(async () => {
+  await runner.close();
+  await database.close();
+});
+
+const SECRET = 'Smith^Jane 1951-04-23';
+const [WIDTH, HEIGHT] = [2300, 1800];
+const GLASS: Rgb = [242, 242, 242];
+
+/** Cells on pink, in the left part of the slide; `hue` makes slides differ. */
+function slideOf(hue: number, micronsPerPixel: string | null, tissueWidth = 1500): DrawnSlide {
+  const facts = `AppMag = 20|Patient = ${SECRET}${micronsPerPixel === null ? '' : `|MPP = ${micronsPerPixel}`}`;
+  return {
+    ...{ width: WIDTH, height: HEIGHT, downsamples: [1, 4], compression: 'JPEG' },
+    paint: (x, y) => {
+      if (x >= tissueWidth) return GLASS;
+      // Every patch differs: the size of the cells grows across, their shade down.
+      const isCell = (x % 23) ** 2 + (y % 29) ** 2 < 60 + x / 10;
+      return isCell ? [110 + hue, 70, 140 + Math.floor(y / 30)] : [225, 150, 190];
+    },
+    description: aperioDescription(WIDTH, HEIGHT, facts),
+    labelDescription: `Aperio Image Library v12.0.15\r\nlabel 64x64 ${SECRET}`,
+  };
+}
+
+async function drawFolder(name: string, slides: Readonly<Record<string, DrawnSlide>>): Promise<string> {
+  const folder = path.join(base, name);
+  for (const [file, slide] of Object.entries(slides)) {
+    await mkdir(path.dirname(path.join(folder, file)), { recursive: true });
+    await drawSlide(path.join(folder, file), slide);
+  }
+  return folder;
+}
+
+interface Imported {
+  readonly runId: string;
+  readonly report: ImportReportRecord;
+}
+
+async function importFolder(folder: string, config: object = {}): Promise<Imported> {
+  const slug = `slides-${path.basename(folder)}-${await database.db.dataset.count()}`;
+  const { id: datasetId } = await database.db.dataset.create({
+    data: { slug, name: slug, imageKind: 'WSI', synthetic: true },
+  });
+  const run = await runner.launch(importDatasetTask, {
+    ...{ datasetId, path: folder, layout: 'SLIDES', labelsCsvPath: null, patchSizePx: 128, importRoots: [base] },
+    slides: { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: null },
+    ...config,
+  });
+  await run.execute();
+  const report: ImportReportRecord | null = await createRunLoaders(database.db).importReport.load(run.runId);
+  assert.ok(report !== null);
+  return { runId: run.runId, report };
+}
+
+async function versionOf({ runId }: Imported) {
+  const version = await database.db.datasetVersion.findFirstOrThrow({
+    where: { importRunId: runId },
+    include: { shards: { orderBy: { position: 'asc' } } },
+  });
+  const shards = version.shards.map(({ sha256 }) => sha256);
+  const rows = await readRows(await runner.store.read(version.manifestSha256 ?? ''), {
+    imageCount: version.imageCount,
+    shards: version.shards.map(({ byteSize }) => ({ byteSize: Number(byteSize) })),
+  });
+  return { version, rows, shards };
+}
+
+const issuesOf = (report: ImportReportRecord): Record<string, readonly string[]> =>
+  Object.fromEntries(report.issues.map(({ kind, examples }) => [kind, examples]));
+
+describe('a folder of slides', () => {
+  test('becomes patches with their slide, place, patient and resolution, and names in slides go nowhere', async () => {
+    const folder = await drawFolder('cohort', {
+      'a/S1.svs': slideOf(0, '0.5'),
+      'b/S2.svs': slideOf(20, '0.25'),
+      'b/S3.svs': slideOf(40, null),
+    });
+    const csv = path.join(base, 'cohort.csv');
+    await writeFile(
+      csv,
+      'slide,label,patient,split,micronsPerPixel\nS1,tumour,P1,train,\nb/S2.svs,normal,P2,test,\nS3.svs,tumour,P1,train,"0,5"\n',
+    );
+    const imported = await importFolder(folder, { labelsCsvPath: csv, accept: ['NOT_EVALUABLE'] });
+    const { rows, version, shards } = await versionOf(imported);
+    // S2 states 20x, at which a pixel has 0.5 um, and 0.25 um/px; and three slides are too few to evaluate on.
+    const { NOT_EVALUABLE: _, ...doubts } = issuesOf(imported.report);
+    assert.deepEqual(doubts, { OBJECTIVE_DISAGREES: ['b/S2.svs'] });
+    assert.deepEqual([version.groupCount, version.hasSplit, imported.report.fileCount], [2, true, 3]);
+    const facts = new Map(rows.map((row) => [row.slide, row]));
+    assert.deepEqual(
+      ['a/S1.svs', 'b/S2.svs', 'b/S3.svs'].map((slide) => {
+        const row = facts.get(slide);
+        return [row?.label, row?.group, row?.split, row?.micronsPerPixel, row?.level0Width, row?.sourceWidth];
+      }),
+      [
+        ['tumour', 'P1', 'train', 0.5, 128, WIDTH],
+        // Half of the microns for a pixel: twice the pixels for a patch.
+        ['normal', 'P2', 'test', 0.5, 256, WIDTH],
+        ['tumour', 'P1', 'train', 0.5, 128, WIDTH],
+      ],
+    );
+    for (const { x, y, level0Width, tissueFraction, width, height } of rows) {
+      assert.deepEqual([width, height], [128, 128]);
+      assert.ok(x !== null && y !== null && level0Width !== null && x % level0Width === 0 && x < 1500);
+      assert.ok(tissueFraction !== null && tissueFraction >= 0.5 && tissueFraction <= 1);
+    }
+    // 1,500 px of tissue are 11.7 patches of 128 px, and 1,800 px are 14 rows.
+    assert.equal(rows.filter(({ slide }) => slide === 'a/S1.svs').length, 12 * 14);
+    assert.match(imported.report.notes.join('\n'), /a\/S1\.svs: 168 patches, 6\d % tissue, 0\.5 um\/px from openslide/);
+    assert.match(imported.report.notes.join('\n'), /b\/S3\.svs: 168 patches, 6\d % tissue, 0\.5 um\/px from the CSV/);
+
+    // The same pixels as in the slide: the shard's own PNG against the paint.
+    const row = rows.find(({ slide, x, y }) => slide === 'a/S1.svs' && x === 256 && y === 384);
+    assert.ok(row !== undefined);
+    const shard = await runner.store.read(shards[row.shard] ?? '');
+    const png = shard.subarray(row.byteOffset, row.byteOffset + row.byteLength);
+    const pixels = await sharp(png).raw().toBuffer();
+    const { paint } = slideOf(0, '0.5');
+    let error = 0;
+    for (let y = 0; y < 128; y += 1)
+      for (let x = 0; x < 128; x += 1)
+        for (const [channel, value] of paint(256 + x, 384 + y).entries())
+          error += Math.abs((pixels[(y * 128 + x) * 3 + channel] ?? 0) - value);
+    assert.ok(error / pixels.length < 4, `mean difference ${error / pixels.length}`);
+
+    // What was planted in properties and in the label image is in no artifact, no row of the database and no event.
+    const stored = await readdir(path.join(base, 'artifacts'), { recursive: true, withFileTypes: true });
+    for (const entry of stored) {
+      if (!entry.isFile()) continue;
+      const bytes = await readFile(path.join(entry.parentPath, entry.name));
+      assert.ok(!bytes.includes('Smith'), entry.name);
+    }
+    const run = await database.db.run.findUniqueOrThrow({ where: { id: imported.runId }, include: { events: true } });
+    assert.ok(!JSON.stringify(run, (_, value: unknown) => String(value)).includes('Smith'));
+    assert.ok(!JSON.stringify(imported.report).includes('Smith'));
+  });
+
+  test('gives the same version again, at most so many patches of each slide, and others under another seed', async () => {
+    const folder = await drawFolder('drawn', { 'S1.svs': slideOf(0, '0.5'), 'S2.svs': slideOf(20, '0.5') });
+    const slides = { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: 20 };
+    const first = await versionOf(await importFolder(folder, { slides }));
+    const again = await versionOf(await importFolder(folder, { slides }));
+    const other = await versionOf(await importFolder(folder, { slides: { ...slides, seed: 2 } }));
+    assert.equal(first.version.digest, again.version.digest);
+    assert.notEqual(first.version.digest, other.version.digest);
+    for (const slide of ['S1.svs', 'S2.svs'])
+      assert.equal(first.rows.filter((row) => row.slide === slide && row.group === slide).length, 20);
+  });
+});
+
+describe('slides that are wrong', () => {
+  test('end with their reason, and the others are imported', async () => {
+    const folder = await drawFolder('mixed', {
+      'good.svs': slideOf(0, '0.5'),
+      'nanometres.svs': slideOf(1, '250'),
+      'unstated.svs': slideOf(2, null),
+      'coarse.svs': slideOf(3, '1.1'),
+      'empty.svs': slideOf(4, '0.5', 0),
+      'broken.svs': { ...slideOf(5, '0.5'), brokenTile: 10 },
+      'x/twin.svs': slideOf(6, '0.5'),
+      'y/twin.svs': slideOf(7, '0.5'),
+      'unlisted.svs': slideOf(8, '0.5'),
+    });
+    const jpeg = await sharp({ create: { width: 64, height: 64, channels: 3, background: 'red' } })
+      .jpeg()
+      .toBuffer();
+    await writeFile(path.join(folder, 'jpeg.svs'), jpeg);
+    await writeFile(
+      path.join(folder, 'short.svs'),
+      (await readFile(path.join(folder, 'good.svs'))).subarray(0, 50_000),
+    );
+    await writeFile(path.join(folder, 'photo.png'), 'not a slide');
+    const names = ['good', 'nanometres', 'unstated', 'coarse', 'empty', 'broken', 'twin', 'jpeg', 'short', 'gone'];
+    const csv = path.join(base, 'mixed.csv');
+    await writeFile(
+      csv,
+      `slide,label\n${names.map((name, index) => `${name},${index % 2 === 0 ? 'a' : 'b'}`).join('\n')}\n`,
+    );
+    const imported = await importFolder(folder, { labelsCsvPath: csv, accept: ['NOT_EVALUABLE'] });
+    const { rows } = await versionOf(imported);
+    assert.deepEqual([...new Set(rows.map(({ slide }) => slide))], ['broken.svs', 'good.svs']);
+    const found = issuesOf(imported.report);
+    assert.deepEqual(found['MICRONS_PER_PIXEL_UNKNOWN'], ['nanometres.svs', 'unstated.svs']);
+    assert.deepEqual(found['SLIDE_TOO_COARSE'], ['coarse.svs']);
+    assert.deepEqual(found['NO_TISSUE'], ['empty.svs']);
+    assert.deepEqual(found['SLIDE_NAME_AMBIGUOUS'], ['x/twin.svs', 'y/twin.svs']);
+    assert.deepEqual(found['SLIDE_NOT_IN_CSV'], ['unlisted.svs']);
+    assert.deepEqual(found['SLIDE_NOT_FOUND'], ['gone']);
+    assert.ok(found['NOT_A_SLIDE']?.includes('jpeg.svs') && found['NOT_A_SLIDE'].includes('photo.png'));
+    assert.ok([...(found['NOT_A_SLIDE'] ?? []), ...(found['SLIDE_UNREADABLE'] ?? [])].includes('short.svs'));
+    const list = (await runner.store.read(imported.report.issueList?.sha256 ?? '')).toString('utf8');
+    assert.match(list, /nanometres\.svs,1,false,.*250 um\/px, which looks like nanometres/);
+    assert.match(list, /NOT_A_SLIDE,jpeg\.svs,1,false,.*It is a JPEG/);
+    // Tile 10 of 9 columns: the second of the second row, 256..511 across and down, four patches of 128 px.
+    const broken = list.split('\r\n').filter((line) => line.startsWith('REGION_UNREADABLE,broken.svs'));
+    assert.equal(broken.length, 4);
+    assert.ok(broken.every((line) => /The patch at (256|384), (256|384) in pixels of level 0/.test(line)));
+  });
+
+  test('are refused before any is read, if the folder or the CSV is', async () => {
+    const folder = await drawFolder('few', { 'S1.svs': slideOf(0, '0.5') });
+    const empty = path.join(base, 'no-slides');
+    await mkdir(empty);
+    await writeFile(path.join(empty, 'a.png'), 'x');
+    const csv = path.join(base, 'few.csv');
+    const cases = [
+      [empty, null, 'IMPORT_FOLDER_EMPTY', /no slides/],
+      [folder, 'label\na\n', 'LABELS_CSV_INVALID', /column slide is missing/],
+      [folder, 'slide,label\nS1,a\nS1,b\n', 'LABELS_CSV_INVALID', /line 2/],
+      [folder, 'slide,mpp\nS1,fine\n', 'LABELS_CSV_INVALID', /not a positive number/],
+      [folder, 'slide,split\nS1,fold 3\n', 'LABELS_CSV_INVALID', /not train, validation or test/],
+    ] as const;
+    for (const [from, text, code, message] of cases) {
+      if (text !== null) await writeFile(csv, text);
+      await assert.rejects(importFolder(from, { labelsCsvPath: text === null ? null : csv }), (error: unknown) => {
+        assert.ok(error instanceof DomainError);
+        assert.equal(error.code, code);
+        assert.match(error.message, message);
+        return true;
+      });
+    }
+  });
+});

@@ -1,0 +1,197 @@
+/** Plans an import of slides: looks at each slide once, and lists its patches in batches. */
+import type { FileHandle } from 'node:fs/promises';
+import { DomainError, UnreachableCaseError } from '../../../src/errors.ts';
+import type { OpenFolder } from '../../../src/platform/open-folder.ts';
+import type { SlideFacts } from '../../../src/protocol/slide-facts.ts';
+import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
+import type { Finding } from '../formats/image-header.ts';
+import { formatOf, MAGIC_BYTES } from '../formats/index.ts';
+import { mapInOrder } from '../in-order.ts';
+import type { IssueSink } from '../issues.ts';
+import { listFiles, type PassedOver, type SourceImage } from '../listing.ts';
+import { describeSlides, slideFilesAmong, type FoundSlide } from './find-slides.ts';
+import { isFineEnough, level0SizeOf } from './geometry.ts';
+import type { SlideBatch } from './read-batch.ts';
+import { SlideReaderError, type SlideRefusal } from './slide-process.ts';
+import { PLACES_MAX } from './slide-protocol.ts';
+import type { SlideReaders } from './slide-readers.ts';
+import { readSlidesCsv } from './slides-csv.ts';
+
+export interface SlidesToPlan {
+  readonly folder: OpenFolder;
+  /** Null: every slide is taken, without a label. The caller closes it. */
+  readonly slidesCsv: FileHandle | null;
+  readonly patchSizePx: number;
+  readonly options: SlideOptions;
+  readonly readers: SlideReaders;
+  /** Called for each slide, in order; an error that it throws ends the import. */
+  readonly onSlide: (done: number, slideCount: number) => Promise<void>;
+}
+
+export interface PlannedSlides {
+  /** Batches of patches, slide by slide in the order of their paths. */
+  readonly sources: readonly SourceImage[];
+  readonly isLabelled: boolean;
+  /** What each slide is and gives. */
+  readonly notes: readonly string[];
+  readonly passedOver: readonly PassedOver[];
+}
+
+/** Slides that are described one by one in the report. */
+const NOTES_MAX = 500;
+
+/** @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID. */
+export async function planSlides(
+  { folder, slidesCsv, patchSizePx, options, readers, onSlide }: SlidesToPlan,
+  issues: IssueSink,
+): Promise<PlannedSlides> {
+  const rows = slidesCsv === null ? null : await readSlidesCsv(slidesCsv);
+  const listing = await listFiles(folder, issues);
+  const slideFiles = slideFilesAmong(listing.files, issues);
+  if (slideFiles.length === 0)
+    throw new DomainError({
+      code: 'IMPORT_FOLDER_EMPTY',
+      message: 'The folder holds no slides.',
+      field: 'input.path',
+      hint: 'Put SVS, NDPI, MRXS, SCN, VMS, BIF, CZI, DICOM or pyramidal TIFF files there; for images use another layout.',
+    });
+  const slides = describeSlides(slideFiles, rows, issues);
+  const isLabelled = slides.some(({ label }) => label !== null);
+  const sources: SourceImage[] = [];
+  const notes: string[] = [];
+  let done = 0;
+  const limits = { windowSize: readers.processCount, shared: {} };
+  const look = async (slide: FoundSlide) => ({
+    slide,
+    ...(await surveyOf(folder, slide, patchSizePx, options, readers)),
+  });
+  for await (const { slide, finding, notices, batches, note } of mapInOrder(slides, limits, look)) {
+    if (finding !== null) issues.add(finding.issue, slide.relativePath, reasonIn(finding));
+    for (const notice of notices) issues.add(notice.issue, slide.relativePath, reasonIn(notice));
+    if (isLabelled && slide.label === null && batches.length > 0) issues.add('LABEL_MISSING', slide.relativePath);
+    const { relativePath, label, group, split } = slide;
+    for (const batch of batches) sources.push({ relativePath, label, group, split, slide: batch });
+    if (note !== null) notes.push(note);
+    done += 1;
+    await onSlide(done, slides.length);
+  }
+  const [shown, hiddenCount] = [notes.slice(0, NOTES_MAX), Math.max(0, notes.length - NOTES_MAX)];
+  return {
+    ...{ sources, isLabelled, passedOver: listing.passedOver },
+    notes: [
+      `${notes.length} of ${slideFiles.length} slides give patches of ${patchSizePx} px at ${options.micronsPerPixel} um/px.`,
+      ...shown,
+      ...(hiddenCount === 0 ? [] : [`And ${hiddenCount} more slides.`]),
+    ],
+  };
+}
+
+interface Surveyed {
+  /** Why the slide gives no patches; null if it gives some. */
+  readonly finding: Finding | null;
+  readonly notices: readonly Finding[];
+  readonly batches: readonly SlideBatch[];
+  readonly note: string | null;
+}
+
+function without(finding: Finding): Surveyed {
+  return { finding, notices: [], batches: [], note: null };
+}
+
+async function surveyOf(
+  folder: OpenFolder,
+  { relativePath, givenMicronsPerPixel }: FoundSlide,
+  patchSizePx: number,
+  options: SlideOptions,
+  readers: SlideReaders,
+): Promise<Surveyed> {
+  const file = { folder, relativePath, givenMicronsPerPixel };
+  const isUsable = ({ micronsPerPixel, levels }: SlideFacts): boolean =>
+    micronsPerPixel.outcome === 'FOUND' && isFineEnough({ levels, micronsPerPixel }, options.micronsPerPixel);
+  try {
+    const { facts, survey } = await readers.survey(file, patchSizePx, options, isUsable);
+    const { micronsPerPixel, levels } = facts;
+    if (micronsPerPixel.outcome === 'REFUSED')
+      return without({ issue: 'MICRONS_PER_PIXEL_UNKNOWN', reason: micronsPerPixel.reason });
+    const { x, y, property, disagreesWithObjective } = micronsPerPixel;
+    if (survey === null)
+      return without({
+        issue: 'SLIDE_TOO_COARSE',
+        reason: `Its finest level has ${rounded(x)} um/px; patches were asked for at ${options.micronsPerPixel}.`,
+      });
+    const percent = (share: number): string => `${Number((share * 100).toPrecision(2))} %`;
+    if (survey.places.length === 0)
+      return without({
+        issue: 'NO_TISSUE',
+        reason: `${percent(survey.tissueFraction)} of the slide is tissue, ${percent(survey.penFraction)} pen, and no patch has enough.`,
+      });
+    const size = level0SizeOf({ levels, micronsPerPixel }, { ...options, patchSizePx });
+    const [level0] = levels;
+    const batches: SlideBatch[] = [];
+    for (let first = 0; first < survey.places.length; first += PLACES_MAX)
+      batches.push({
+        givenMicronsPerPixel,
+        places: survey.places.slice(first, first + PLACES_MAX),
+        level0: { width: Math.round(size.width), height: Math.round(size.height) },
+        slide: { width: level0?.width ?? 0, height: level0?.height ?? 0 },
+      });
+    const from = property ?? 'the CSV';
+    return {
+      finding: null,
+      notices: disagreesWithObjective
+        ? [
+            {
+              issue: 'OBJECTIVE_DISAGREES',
+              reason: `${rounded(x)} um/px from ${from}, objective ${facts.objective ?? 0}x.`,
+            },
+          ]
+        : [],
+      batches,
+      note: `${relativePath}: ${survey.places.length} patches, ${percent(survey.tissueFraction)} tissue, ${rounded(x)} um/px${rounded(x) === rounded(y) ? '' : ` across and ${rounded(y)} down`} from ${from}.`,
+    };
+  } catch (error) {
+    if (!(error instanceof SlideReaderError)) throw error;
+    return without(await findingOf(error.refusal, folder, relativePath));
+  }
+}
+
+async function findingOf({ code, reason }: SlideRefusal, folder: OpenFolder, relativePath: string): Promise<Finding> {
+  switch (code) {
+    case 'NOT_A_SLIDE':
+      return { issue: 'NOT_A_SLIDE', reason: `${reason} ${await whatItIs(folder, relativePath)}`.trim() };
+    case 'UNREADABLE':
+    case 'REGION_UNREADABLE':
+      return { issue: 'SLIDE_UNREADABLE', reason };
+    case 'READER_FAILED':
+      return { issue: 'SLIDE_READER_FAILED', reason };
+    default:
+      throw new UnreachableCaseError(code);
+  }
+}
+
+const READABLE_BY_OTHERS = 0o004;
+
+async function whatItIs(folder: OpenFolder, relativePath: string): Promise<string> {
+  if (/\.mrxs$/i.test(relativePath)) return 'An .mrxs needs the folder of the same name beside it.';
+  try {
+    await using file = await folder.openFile(relativePath);
+    const { mode, size } = await file.stat();
+    if (process.getuid?.() === 0 && (mode & READABLE_BY_OTHERS) === 0)
+      return 'The reader runs without the rights of root: allow others to read the file (chmod o+r).';
+    if (size === 0) return 'It is empty.';
+    const start = Buffer.alloc(MAGIC_BYTES);
+    await file.read(start, 0, start.length, 0);
+    const format = formatOf(start);
+    return format === undefined || format === 'TIFF' ? '' : `It is a ${format} by its first bytes.`;
+  } catch {
+    return 'It cannot be opened.';
+  }
+}
+
+function reasonIn({ reason }: Finding): { readonly reason?: string } {
+  return reason === undefined ? {} : { reason };
+}
+
+function rounded(value: number): number {
+  return Number(value.toPrecision(4));
+}
