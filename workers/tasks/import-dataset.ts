@@ -106,8 +106,33 @@ async function reportContinued(
   await context.flush();
 }
 
-async function report(context: TaskContext, progress: ImportProgress, startedAtMs: number): Promise<void> {
-  const files = `${progress.filesDone} of ${progress.fileCount} files`;
+/** OpenSlide is fetched by the first import of slides. */
+async function openReaders(context: TaskContext): Promise<SlideReaders> {
+  const library = await ensureOpenSlide(readEnvironment().engineCacheDir, ({ message }) => {
+    void context.progress(0, `Slide reader: ${message}.`);
+  });
+  return openSlideReaders({ libraryFile: library.file, hiddenFolder: context.dataDir });
+}
+
+function slidesOf(context: TaskContext, { slides, patchSizePx }: ImportConfig, readers: SlideReaders | null) {
+  if (slides === null || patchSizePx === null || readers === null) return null;
+  return {
+    ...{ options: slides, patchSizePx, readers },
+    onSlide: async (done: number, slideCount: number): Promise<void> => {
+      context.throwIfStopped();
+      await context.progress(0, `Looked for tissue on ${done} of ${slideCount} slides.`);
+    },
+  };
+}
+
+async function report(
+  context: TaskContext,
+  { slides }: ImportConfig,
+  progress: ImportProgress,
+  startedAtMs: number,
+): Promise<void> {
+  const things = slides === null ? 'files' : 'batches of patches';
+  const files = `${progress.filesDone} of ${progress.fileCount} ${things}`;
   await context.progress(
     progress.fraction,
     progress.pass === 1 ? `${files}.` : `${files}, again without the images with contradictory labels.`,
