@@ -8,7 +8,9 @@ import { DomainError } from '../../src/errors.ts';
 import { createRunLoaders, type ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { SLIDE_OPTION_DEFAULTS } from '../../src/protocol/slide-options.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
+import type { Task } from '../../workers/tasks/task.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { interruptedImport, smallImportTask } from '../support/interrupted-import.ts';
 import { readRows } from '../support/manifests.ts';
 import { aperioDescription, drawSlide, type DrawnSlide, type Rgb } from '../support/slide-files.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
@@ -61,23 +63,27 @@ interface Imported {
   readonly report: ImportReportRecord;
 }
 
-async function importFolder(folder: string, config: object = {}): Promise<Imported> {
+async function launch(folder: string, config: object, task: Task) {
   const slug = `slides-${path.basename(folder)}-${await database.db.dataset.count()}`;
   const { id: datasetId } = await database.db.dataset.create({
     data: { slug, name: slug, imageKind: 'WSI', synthetic: true },
   });
-  const run = await runner.launch(importDatasetTask, {
+  return runner.launch(task, {
     ...{ datasetId, path: folder, layout: 'SLIDES', labelsCsvPath: null, patchSizePx: 128, importRoots: [base] },
     slides: { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: null },
     ...config,
   });
+}
+
+async function importFolder(folder: string, config: object = {}, task = importDatasetTask): Promise<Imported> {
+  const run = await launch(folder, config, task);
   await run.execute();
   const report: ImportReportRecord | null = await createRunLoaders(database.db).importReport.load(run.runId);
   assert.ok(report !== null);
   return { runId: run.runId, report };
 }
 
-async function versionOf({ runId }: Imported) {
+async function versionOf({ runId }: Pick<Imported, 'runId'>) {
   const version = await database.db.datasetVersion.findFirstOrThrow({
     where: { importRunId: runId },
     include: { shards: { orderBy: { position: 'asc' } } },
@@ -171,6 +177,27 @@ describe('a folder of slides', () => {
     for (const slide of ['S1.svs', 'S2.svs'])
       assert.equal(first.rows.filter((row) => row.slide === slide && row.group === slide).length, 20);
   });
+});
+
+test('an interrupted import of slides continues behind its last shard, with the same version', async () => {
+  const folder = await drawFolder('interrupted', { 'S1.svs': slideOf(0, '0.5'), 'S2.svs': slideOf(20, '0.5') });
+  const slides = { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: 90 };
+  const undisturbed = await versionOf(await importFolder(folder, { slides }, smallImportTask));
+  // Shards of five patches and batches of 64: a shard ends within a batch.
+  const interrupted = interruptedImport({ afterBlock: 14 }, () => {
+    throw new Error('interrupted');
+  });
+  const run = await launch(folder, { slides }, interrupted);
+  await assert.rejects(run.execute(), /interrupted/);
+  await database.db.run.update({ where: { id: run.runId }, data: { status: 'QUEUED' } });
+  const again = await runner.claim(smallImportTask, run.runId);
+  await again.execute();
+  assert.ok(
+    again.events.some((event) => /^Continues after \d+ images/.test(event)),
+    again.events.join(' '),
+  );
+  const { version, shards } = await versionOf({ runId: run.runId });
+  assert.deepEqual([version.digest, shards], [undisturbed.version.digest, undisturbed.shards]);
 });
 
 describe('slides that are wrong', () => {

@@ -52,7 +52,7 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
       keepConflicts,
       accept,
     },
-    slides: slidesOf(context, config, readers),
+    slides: slidesOf(context, config, readers, kept.at(-1)?.progress ?? 0),
     folderPath: config.path,
     isDryRun: dryRun,
     previous: await previousVersionOf(context, config.datasetId),
@@ -109,18 +109,25 @@ async function reportContinued(
 /** OpenSlide is fetched by the first import of slides. */
 async function openReaders(context: TaskContext): Promise<SlideReaders> {
   const library = await ensureOpenSlide(readEnvironment().engineCacheDir, ({ message }) => {
-    void context.progress(0, `Slide reader: ${message}.`);
+    // A report that fails is no reason to end the download: the import's own next report fails as well.
+    context.progress(0, `Slide reader: ${message}.`).catch(() => undefined);
   });
   return openSlideReaders({ libraryFile: library.file, hiddenFolder: context.dataDir });
 }
 
-function slidesOf(context: TaskContext, { slides, patchSizePx }: ImportConfig, readers: SlideReaders | null) {
+/** @param progress from which an earlier attempt is continued. */
+function slidesOf(
+  context: TaskContext,
+  { slides, patchSizePx }: ImportConfig,
+  readers: SlideReaders | null,
+  progress: number,
+) {
   if (slides === null || patchSizePx === null || readers === null) return null;
   return {
     ...{ options: slides, patchSizePx, readers },
     onSlide: async (done: number, slideCount: number): Promise<void> => {
       context.throwIfStopped();
-      await context.progress(0, `Looked for tissue on ${done} of ${slideCount} slides.`);
+      await context.progress(progress, `Looked for tissue on ${done} of ${slideCount} slides.`);
     },
   };
 }
