@@ -39,6 +39,8 @@ export interface PlannedSlides {
 
 /** Slides that are described one by one in the report. */
 const NOTES_MAX = 500;
+/** Of the pixels of a batch, so that a few batches of large patches fit in the memory of an import. */
+const BATCH_BYTES_MAX = 64 * 1024 * 1024;
 
 /** @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID. */
 export async function planSlides(
@@ -128,10 +130,11 @@ async function surveyOf(
     const size = level0SizeOf({ levels, micronsPerPixel }, { ...options, patchSizePx });
     const [level0] = levels;
     const batches: SlideBatch[] = [];
-    for (let first = 0; first < survey.places.length; first += PLACES_MAX)
+    const batchSize = Math.max(1, Math.min(PLACES_MAX, Math.floor(BATCH_BYTES_MAX / (patchSizePx * patchSizePx * 3))));
+    for (let first = 0; first < survey.places.length; first += batchSize)
       batches.push({
         givenMicronsPerPixel,
-        places: survey.places.slice(first, first + PLACES_MAX),
+        places: survey.places.slice(first, first + batchSize),
         level0: { width: Math.round(size.width), height: Math.round(size.height) },
         slide: { width: level0?.width ?? 0, height: level0?.height ?? 0 },
       });
