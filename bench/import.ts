@@ -11,10 +11,12 @@ import sharp from 'sharp';
 import { between, createDraw, drawStain, type Draw } from '../src/synthetic/tissue-canvas.ts';
 import { drawImage, TISSUE_LABELS } from '../src/synthetic/tissue.ts';
 import { openArtifactStore } from '../src/platform/artifact-store/index.ts';
+import { imageDecoderAddon } from '../src/platform/engine/image-decoder.ts';
 import { openFolder } from '../src/platform/open-folder.ts';
 import { importImages } from '../workers/imaging/import-images.ts';
 import { decodeImage } from '../workers/imaging/decoder/decode.ts';
 import { openImageDecoders } from '../workers/imaging/decoder/image-decoders.ts';
+import { createJpegDecoder, loadNativeDecoder } from '../workers/imaging/decoder/native-decoder.ts';
 import { readImageHeader } from '../workers/imaging/formats/index.ts';
 import { mapInOrder } from '../workers/imaging/in-order.ts';
 import { isNearlyBlank } from '../workers/imaging/blankness.ts';
@@ -50,7 +52,10 @@ export interface ImportBenchCase {
 }
 
 interface ImportParts {
-  /** Decoding alone, measured by itself. This and the next four add up to the time of the decoders. */
+  /**
+   * Decoding by our own decoder, or by sharp on a machine without it, measured by itself. This and the next four add up
+   * to the time of the decoders.
+   */
   readonly decoding: number;
   readonly pixelDigest: number;
   readonly perceptualHash: number;
@@ -155,21 +160,28 @@ async function partsOf(
   imports: readonly Cost[],
   decoders: readonly Cost[],
 ): Promise<ImportParts> {
-  const sample = await Promise.all(files.slice(0, SAMPLED_IMAGES).map(pixelsOf));
-  const perSampled = (work: (pixels: Pixels) => unknown): number => {
+  const sample = await Promise.all(
+    files.slice(0, SAMPLED_IMAGES).map(async (bytes) => ({ bytes, pixels: await pixelsOf(bytes) })),
+  );
+  const perSampled = (work: (pixels: Pixels, bytes: Buffer) => unknown): number => {
     // The first turn compiles it.
-    for (const pixels of sample) work(pixels);
+    for (const { pixels, bytes } of sample) work(pixels, bytes);
     const before = process.cpuUsage();
-    for (const pixels of sample) work(pixels);
+    for (const { pixels, bytes } of sample) work(pixels, bytes);
     const { user, system } = process.cpuUsage(before);
     return (user + system) / 1000 / sample.length;
   };
   const perImage = (costs: readonly Cost[], secondsOf: (cost: Cost) => number): number =>
     (median(costs.map(secondsOf)) * 1000) / files.length;
-  const decoding = perImage(decoders, ({ cpuSeconds }) => cpuSeconds);
+  const native = loadNativeDecoder(imageDecoderAddon());
+  const jpegs = native === null ? null : createJpegDecoder(native);
+  const decoding =
+    jpegs === null
+      ? perImage(decoders, ({ cpuSeconds }) => cpuSeconds)
+      : perSampled(({ width, height }, bytes) => jpegs.pixelsOf(bytes, width, height));
   const pixelDigest = perSampled(({ data }) => createHash('sha256').update(data).digest());
-  const perceptual = perSampled(perceptualHash);
-  const blankness = perSampled(isNearlyBlank);
+  const perceptual = perSampled((pixels) => perceptualHash(pixels));
+  const blankness = perSampled((pixels) => isNearlyBlank(pixels));
   const inDecoders = perImage(imports, ({ elsewhereSeconds }) => elsewhereSeconds);
   return {
     decoding: round2(decoding),

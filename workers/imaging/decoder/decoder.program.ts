@@ -1,6 +1,7 @@
 /**
  * The process in which an import's images are decoded, so that a file that crashes a decoder crashes only this process.
- * Files arrive on standard input, and images and facts leave on standard output; nothing else is open.
+ * Files arrive in an unlinked file or on standard input, and images and facts leave on standard output; nothing else is
+ * open.
  */
 import sharp from 'sharp';
 import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
