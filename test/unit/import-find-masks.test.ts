@@ -86,7 +86,7 @@ describe('masks are found by examining a few files of each naming pattern', () =
       assert.ok(flatness === 'PICTURE' || flatness === 'MASK' || flatness === 'CONSTANT');
       return { width: another === undefined ? 64 : 32, height: 64, flatness };
     };
-    const kept = await withoutMasks(Object.keys(files), examine, recorded);
+    const kept = [...(await withoutMasks(Object.keys(files), examine, recorded))];
     const issues: string[] = [];
     recorded.replay({ add: (kind, subject, { count = 1 } = {}) => void issues.push(`${kind} ${subject} ${count}`) });
     return { kept, issues: issues.sort(), examined };

@@ -23,7 +23,7 @@ function read(files: readonly string[], options: Partial<FolderLayoutOptions> = 
   recorded.replay({ add: (kind, subject) => void issues.push(`${kind} ${subject}`) });
   return {
     images: Object.fromEntries(
-      sources.map(({ relativePath, label, split, group }) => [
+      Array.from(sources, ({ relativePath, label, split, group }) => [
         relativePath,
         [label, split, group].map((value) => value ?? '-').join(' '),
       ]),
@@ -149,7 +149,8 @@ describe('splits', () => {
 });
 
 describe('masks', () => {
-  const masks = (...files: string[]): string[] => [...masksAmong(files)].sort();
+  const masks = (...files: string[]): (string | undefined)[] =>
+    Array.from(masksAmong(files), (place) => files[place]).sort();
 
   test('are named after an image beside them', () => {
     assert.deepEqual(masks('b/train_0.bmp', 'b/train_0_anno.bmp'), ['b/train_0_anno.bmp']);

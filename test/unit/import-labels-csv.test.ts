@@ -8,7 +8,6 @@ import { DomainError } from '../../src/errors.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import type { ColumnChoice } from '../../workers/imaging/csv-columns.ts';
 import { CSV_BYTES_MAX } from '../../workers/imaging/csv-text.ts';
-import type { PlannedImages } from '../../workers/imaging/folder-layout.ts';
 import { recordIssues, type IssueSink } from '../../workers/imaging/issues.ts';
 import { readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
 import type { SourceImage } from '../../workers/imaging/listing.ts';
@@ -34,7 +33,7 @@ async function plan(
   content: string | Buffer,
   csvColumns: ColumnChoice = {},
   issues: IssueSink = recordIssues(),
-): Promise<PlannedImages> {
+): ReturnType<typeof readLabelsCsv> {
   const csvPath = path.join(folder, 'labels.csv');
   await writeFile(csvPath, content);
   return readFrom(csvPath, csvColumns, issues);
@@ -44,7 +43,7 @@ async function readFrom(
   csvPath: string,
   csvColumns: ColumnChoice = {},
   issues: IssueSink = recordIssues(),
-): Promise<PlannedImages> {
+): ReturnType<typeof readLabelsCsv> {
   await using csv = await open(csvPath);
   await using images = await openFolder(folder);
   return await readLabelsCsv(csv, { folder: images, folderPath: folder, csvColumns }, issues);

@@ -29,7 +29,7 @@ export interface FoundFiles {
 export async function findNamedFiles(files: readonly NamedFile[], folder: OpenFolder): Promise<FoundFiles> {
   const exact = await filesAsNamed(files, folder);
   if (files.every((file) => exact.has(file))) return { paths: files.map(({ named }) => named), respelledCount: 0 };
-  const onDisk = indexOf((await listFiles(folder, recordIssues())).files);
+  const onDisk = indexOf([...(await listFiles(folder, recordIssues())).files]);
   const missing: NamedFile[] = [];
   const paths = files.flatMap((file) => {
     const relativePath = exact.has(file) ? file.named : onDisk.equivalent(file.named);

@@ -4,7 +4,8 @@
 import { suggestGroupLevels, type GroupSuggestion } from './group-suggestions.ts';
 import type { IssueSink } from './issues.ts';
 import { mergedSpellings, valueOf } from './label-text.ts';
-import { parentOf, type Listing, type SourceImage } from './listing.ts';
+import { parentOf, type Listing, type SourceImage, type SourceList } from './listing.ts';
+import type { PathList } from './path-list.ts';
 import { splitOf } from './split-names.ts';
 import { tcgaPatientOf } from './tcga.ts';
 
@@ -18,7 +19,7 @@ export interface FolderLayoutOptions {
 }
 
 export interface PlannedImages {
-  readonly sources: readonly SourceImage[];
+  readonly sources: SourceList;
   /** Sentences that say how the folders were interpreted. */
   readonly notes: readonly string[];
   /** Empty if every image has a group, or if the user has said where they are. */
@@ -61,7 +62,7 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
         { label: label === undefined ? null : valueOf(label), split, group: groupOfFolder(path) },
       ]),
     );
-    const sources = listing.files.map((relativePath): SourceImage => {
+    const sources = sourcesOf(listing.files, (relativePath) => {
       const { label = null, split = null, group = null } = facts.get(parentOf(relativePath)) ?? {};
       return {
         relativePath,
@@ -70,7 +71,7 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
         split,
       };
     });
-    const areGroupsMissing = options.groupLevel === null && sources.some(({ group }) => group === null);
+    const areGroupsMissing = options.groupLevel === null && hasUngrouped(sources);
     return { sources, groupSuggestions: areGroupsMissing ? suggestGroupLevels(found, labelLevel) : [] };
   };
   if (!options.labelled) {
@@ -90,8 +91,28 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
   return { ...planned(located, options.labelLevel ?? levelOfLabels), notes };
 }
 
+/** Each image is made from its path when it is asked for, because a million of them take 50 MB and more. */
+function sourcesOf(files: PathList, sourceOf: (relativePath: string) => SourceImage): SourceList {
+  const at = (place: number): SourceImage | undefined => {
+    const path = files.at(place);
+    return path === undefined ? undefined : sourceOf(path);
+  };
+  function* slice(start: number, end = files.length): Generator<SourceImage> {
+    for (let place = start; place < Math.min(end, files.length); place += 1) {
+      const source = at(place);
+      if (source !== undefined) yield source;
+    }
+  }
+  return { length: files.length, at, slice, [Symbol.iterator]: () => slice(0) };
+}
+
+function hasUngrouped(sources: SourceList): boolean {
+  for (const { group } of sources) if (group === null) return true;
+  return false;
+}
+
 /** In the order of their first file. */
-function foldersAmong(files: readonly string[]): readonly Located[] {
+function foldersAmong(files: PathList): readonly Located[] {
   const counts = new Map<string, { fileCount: number; holdsImages: boolean }>();
   for (const file of files) {
     const folder = parentOf(file);

@@ -20,7 +20,7 @@ import type { ArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import type { FileFacts, OpenFolder } from '../../src/platform/open-folder.ts';
 import { findingSchema } from './decoder/decoder-protocol.ts';
 import type { Prepared, PreparedImage } from './decoder/prepare.ts';
-import type { SourceImage } from './listing.ts';
+import type { SourceImage, SourceList } from './listing.ts';
 import type { StoredShard } from './shard-writer.ts';
 
 /** Where an import keeps its blocks. */
@@ -167,7 +167,7 @@ export interface Usable {
 export interface BlockOptions {
   readonly artifacts: Pick<ArtifactStore, 'put' | 'read' | 'stat'>;
   readonly folder: OpenFolder;
-  readonly sources: { readonly length: number; slice(start: number, end: number): Iterable<SourceImage> };
+  readonly sources: SourceList;
   /** What decides how a file is prepared and packed: blocks of other options are not used. */
   readonly decisive: Readonly<Record<string, unknown>>;
   /** Called between files; an error that it throws ends the check. */

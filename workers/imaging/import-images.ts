@@ -353,7 +353,7 @@ async function pack(
     const { width, pixelDigest } = image;
     const known = leftOut.size === 0 ? undefined : leftOut.get(pixelsName(width, pixelDigest));
     if (known !== undefined) {
-      const other = known.first === source ? known.second : known.first;
+      const other = known.first.relativePath === source.relativePath ? known.second : known.first;
       issues.add(known.kind, source.relativePath, {
         reason: known.reasonFor(source, other),
         relatedPath: other.relativePath,
@@ -361,7 +361,7 @@ async function pack(
       return false;
     }
     // Files come in the order of the sources.
-    const earlier = sources[seenPixels.firstPlace(width, pixelDigest, filesDone) ?? -1];
+    const earlier = sources.at(seenPixels.firstPlace(width, pixelDigest, filesDone) ?? sources.length);
     if (earlier === undefined) return true;
     const relatedPath = earlier.relativePath;
     if (image.nearlyBlank) {
@@ -412,7 +412,7 @@ async function pack(
   let place = 0;
   for await (const file of filesOfBlocks(options.artifacts, used)) {
     options.throwIfStopped?.();
-    const source = sources[place];
+    const source = sources.at(place);
     if (source === undefined) throw new BlocksDisagreeError('A block lists more files than there are.');
     place += 1;
     await take(file, source);

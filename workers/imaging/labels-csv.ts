@@ -9,7 +9,7 @@ import type { PlannedImages } from './folder-layout.ts';
 import { suggestGroupColumns } from './group-suggestions.ts';
 import type { IssueSink } from './issues.ts';
 import { mergedSpellings, valueOf } from './label-text.ts';
-import { compareCodePoints } from './listing.ts';
+import { compareCodePoints, type SourceImage } from './listing.ts';
 import { splitOf } from './split-names.ts';
 import { tcgaPatientOf } from './tcga.ts';
 
@@ -41,7 +41,7 @@ export async function readLabelsCsv(
   csv: FileHandle,
   { folder, folderPath, csvColumns }: LabelsCsvOptions,
   issues: IssueSink,
-): Promise<PlannedImages & { readonly hasLabels: boolean }> {
+): Promise<PlannedImages & { readonly sources: readonly SourceImage[]; readonly hasLabels: boolean }> {
   const [header, ...records] = await readCsv(csv);
   if (header === undefined || (records.length === 0 && header.fields.some((field) => /^path$/i.test(field.trim()))))
     throw csvInvalid('The labels CSV names no image.', 'Give a header line and one line for each image.');

@@ -1,6 +1,7 @@
 /** Lists the files that an import examines, in an order that does not depend on the file system. */
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { IssueSink } from './issues.ts';
+import { createPathList, type PathList } from './path-list.ts';
 import type { SlideBatch } from './slides/read-batch.ts';
 
 export interface SourceImage {
@@ -39,9 +40,17 @@ export interface PassedOver {
   readonly examples: readonly string[];
 }
 
+/** The images of an import, sorted by code point of their path. An array of them is one too. */
+export interface SourceList extends Iterable<SourceImage> {
+  readonly length: number;
+  /** Undefined behind the last one. A compact list makes the image at each call. */
+  at(place: number): SourceImage | undefined;
+  slice(start: number, end?: number): Iterable<SourceImage>;
+}
+
 export interface Listing {
   /** Sorted by code point. */
-  readonly files: readonly string[];
+  readonly files: PathList;
   /** Folders that contain no file of `files` at any depth, sorted. */
   readonly emptyFolders: readonly string[];
   readonly passedOver: readonly PassedOver[];
@@ -52,62 +61,77 @@ const EXAMPLES_MAX = 5;
 /**
  * All files below a folder, except hidden ones, side files and those in system folders. Links and devices become issues
  * and are never followed; the same holds for files whose name is not UTF-8, because such a name cannot be opened.
+ *
+ * Folders are read in the order of their paths, so that the files come sorted, and the entries of one folder and of
+ * those above it are in memory at a time.
  */
 export async function listFiles(folder: OpenFolder, issues: IssueSink): Promise<Listing> {
-  const files: string[] = [];
-  const irregular: string[] = [];
-  const passedOver: Record<PassedOverReason, string[]> = { SYSTEM_FOLDER: [], HIDDEN: [], SIDE_FILE: [] };
-  const folders = [''];
-  for (let place = 0; place < folders.length; place += 1) {
-    const current = folders[place] ?? '';
-    const entries = await folder.entriesOf(current).catch(() => {
-      issues.add('UNREADABLE', current);
-      return [];
-    });
-    for (const entry of entries) {
-      const relativePath = current === '' ? entry.name : `${current}/${entry.name}`;
-      const isFolder = entry.isDirectory();
-      if (isFolder && SYSTEM_FOLDERS.test(entry.name)) passedOver.SYSTEM_FOLDER.push(`${relativePath}/`);
-      else if (entry.name.startsWith('.')) passedOver.HIDDEN.push(`${relativePath}${isFolder ? '/' : ''}`);
-      else if (isFolder) folders.push(relativePath);
-      else if (!entry.isFile()) irregular.push(relativePath);
-      else if (SIDE_FILES.test(entry.name)) passedOver.SIDE_FILE.push(relativePath);
-      // Node replaces bytes that are not UTF-8 by this character.
-      else if (entry.name.includes('\uFFFD')) issues.add('NAME_NOT_UTF8', relativePath);
-      else files.push(relativePath);
-    }
-  }
-  for (const relativePath of irregular.sort(compareCodePoints)) issues.add('NOT_A_REGULAR_FILE', relativePath);
-  return {
-    files: files.sort(compareCodePoints),
-    emptyFolders: withoutFiles(folders.slice(1), files),
-    passedOver: PASSED_OVER_REASONS.flatMap((reason) => {
-      const paths = passedOver[reason].sort(compareCodePoints);
-      return paths.length === 0 ? [] : [{ reason, count: paths.length, examples: paths.slice(0, EXAMPLES_MAX) }];
-    }),
+  const files = createPathList();
+  const emptyFolders: string[] = [];
+  const passedOver: Record<PassedOverReason, { count: number; readonly examples: string[] }> = {
+    SYSTEM_FOLDER: { count: 0, examples: [] },
+    HIDDEN: { count: 0, examples: [] },
+    SIDE_FILE: { count: 0, examples: [] },
   };
+  const passOver = (reason: PassedOverReason, path: string): void => {
+    const { examples } = passedOver[reason];
+    passedOver[reason].count += 1;
+    if (examples.length < EXAMPLES_MAX) examples.push(path);
+  };
+  /** @returns whether the folder holds a listed file, at any depth. */
+  const walk = async (current: string): Promise<boolean> => {
+    let isFilled = false;
+    for (const { name, kind } of await entriesInOrder(folder, current, issues)) {
+      // Not for every file: a million texts would be made in vain.
+      const pathOf = (): string => (current === '' ? name : `${current}/${name}`);
+      if (kind === 'FOLDER' && SYSTEM_FOLDERS.test(name)) passOver('SYSTEM_FOLDER', `${pathOf()}/`);
+      else if (name.startsWith('.')) passOver('HIDDEN', kind === 'FOLDER' ? `${pathOf()}/` : pathOf());
+      else if (kind === 'FOLDER') isFilled = (await walk(pathOf())) || isFilled;
+      else if (kind === 'IRREGULAR') issues.add('NOT_A_REGULAR_FILE', pathOf());
+      else if (SIDE_FILES.test(name)) passOver('SIDE_FILE', pathOf());
+      // Node replaces bytes that are not UTF-8 by this character.
+      else if (name.includes('\uFFFD')) issues.add('NAME_NOT_UTF8', pathOf());
+      else {
+        files.add(current, name);
+        isFilled = true;
+      }
+    }
+    if (!isFilled && current !== '') emptyFolders.push(current);
+    return isFilled;
+  };
+  await walk('');
+  return {
+    files: files.finish(),
+    emptyFolders: emptyFolders.sort(compareCodePoints),
+    passedOver: PASSED_OVER_REASONS.flatMap((reason) =>
+      passedOver[reason].count === 0 ? [] : [{ reason, ...passedOver[reason] }],
+    ),
+  };
+}
+
+interface Entry {
+  readonly name: string;
+  readonly kind: 'FOLDER' | 'FILE' | 'IRREGULAR';
+}
+
+/** In the order of the paths of the files below them: a folder sorts as its name with a slash. */
+async function entriesInOrder(folder: OpenFolder, current: string, issues: IssueSink): Promise<Entry[]> {
+  const entries = await folder.entriesOf(current).catch(() => {
+    issues.add('UNREADABLE', current);
+    return [];
+  });
+  const keyOf = ({ name, kind }: Entry): string => (kind === 'FOLDER' ? `${name}/` : name);
+  return entries
+    .map((entry): Entry => {
+      const kind = entry.isDirectory() ? 'FOLDER' : entry.isFile() ? 'FILE' : 'IRREGULAR';
+      return { name: entry.name, kind };
+    })
+    .sort((a, b) => compareCodePoints(keyOf(a), keyOf(b)));
 }
 
 /** The folder of a file; empty for the imported folder itself. */
 export function parentOf(relativePath: string): string {
   return relativePath.slice(0, Math.max(0, relativePath.lastIndexOf('/')));
-}
-
-/** The files of each folder, in the order of the first of them. */
-export function byFolder(files: readonly string[]): Iterable<readonly string[]> {
-  return Map.groupBy(files, parentOf).values();
-}
-
-function withoutFiles(folders: readonly string[], files: readonly string[]): string[] {
-  const filled = new Set<string>();
-  for (const file of files) {
-    for (let slash = file.lastIndexOf('/'); slash > 0; slash = file.lastIndexOf('/', slash - 1)) {
-      const above = file.slice(0, slash);
-      if (filled.has(above)) break;
-      filled.add(above);
-    }
-  }
-  return folders.filter((folder) => !filled.has(folder)).sort(compareCodePoints);
 }
 
 /** The order of UTF-8 bytes, which is that of code points; JavaScript's own order puts U+1F600 before U+FF01. */

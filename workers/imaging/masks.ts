@@ -1,5 +1,5 @@
 /** Recognises annotations of the images beside them (GlaS, BUSI, MoNuSeg) by their names. Pure. */
-import { byFolder } from './listing.ts';
+import { placesByFolder, type PathList } from './path-list.ts';
 
 const ANNOTATION =
   'masks?|anno(?:tation)?s?|annot|seg(?:mentation)?s?|gt|ground[ _-]?truth|labels?|manual|contours?|overlay';
@@ -27,16 +27,18 @@ export function isNamedLikeMask(file: string): boolean {
  * The files that annotate another file of the list: named after it in the same folder, or with its name in a folder of
  * masks beside its own.
  * @param files relative paths.
+ * @returns their places in the list.
  */
-export function masksAmong(files: readonly string[]): ReadonlySet<string> {
-  const masks = new Set<string>();
+export function masksAmong(files: PathList): ReadonlySet<number> {
+  const masks = new Set<number>();
+  const stemAt = (place: number): string => nameStemOf(files.at(place) ?? '');
   // The names of one folder at a time are in memory.
-  for (const within of byFolder(files)) {
-    const annotations = within.filter((file) => imagesNamedBy(nameStemOf(file)).length > 0);
+  for (const places of placesByFolder(files).values()) {
+    const annotations = places.filter((place) => imagesNamedBy(stemAt(place)).length > 0);
     if (annotations.length === 0) continue;
-    const stems = new Set(within.map(nameStemOf));
-    for (const file of annotations)
-      if (imagesNamedBy(nameStemOf(file)).some((partner) => stems.has(partner))) masks.add(file);
+    const stems = new Set(places.map(stemAt));
+    for (const place of annotations)
+      if (imagesNamedBy(stemAt(place)).some((partner) => stems.has(partner))) masks.add(place);
   }
   for (const mask of masksInFolders(files)) masks.add(mask);
   return masks;
@@ -66,12 +68,16 @@ export function imagesNamedBy(name: string): string[] {
   ];
 }
 
-function masksInFolders(files: readonly string[]): string[] {
-  const candidates = files.flatMap((file) => {
-    const parts = stemOf(file).split('/');
-    const level = parts.slice(0, -1).findLastIndex((part) => MASK_FOLDER.test(part));
-    return level < 0 ? [] : [{ file, parts, level }];
-  });
+function masksInFolders(files: PathList): number[] {
+  const candidates: { place: number; parts: string[]; level: number }[] = [];
+  for (const [folder, places] of placesByFolder(files)) {
+    const level = folder
+      .toLowerCase()
+      .split('/')
+      .findLastIndex((part) => MASK_FOLDER.test(part));
+    if (folder === '' || level < 0) continue;
+    for (const place of places) candidates.push({ place, parts: stemOf(files.at(place) ?? '').split('/'), level });
+  }
   if (candidates.length === 0) return [];
   const parents = new Set(candidates.map(({ parts, level }) => parts.slice(0, level).join('/')));
   // The folders below those parents, with their files: most folders have no masks beside them, and are not indexed.
@@ -86,7 +92,8 @@ function masksInFolders(files: readonly string[]): string[] {
       holders.set(key, [...(holders.get(key) ?? []), folder]);
     }
   }
-  return candidates.flatMap(({ file, parts, level }) => {
+  candidates.sort((a, b) => a.place - b.place);
+  return candidates.flatMap(({ place, parts, level }) => {
     const inside = parts.slice(level + 1);
     const name = inside.at(-1) ?? '';
     const keys = [name, ...imagesNamedBy(name)].map(
@@ -96,6 +103,6 @@ function masksInFolders(files: readonly string[]): string[] {
     const isMask = CERTAIN_MASK_FOLDER.test(parts[level] ?? '')
       ? beside.length > 0
       : beside.some((folder) => IMAGE_FOLDER.test(folder));
-    return isMask ? [file] : [];
+    return isMask ? [place] : [];
   });
 }

@@ -11,7 +11,7 @@ import { readFolderLayout } from './folder-layout.ts';
 import type { GroupSuggestion } from './group-suggestions.ts';
 import { recordIssues, type RecordedIssues } from './issues.ts';
 import { readLabelsCsv } from './labels-csv.ts';
-import { listFiles, type PassedOver, type SourceImage } from './listing.ts';
+import { listFiles, type PassedOver, type SourceList } from './listing.ts';
 import { planSlides, type SlidesToPlan } from './slides/plan-slides.ts';
 
 export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV' | 'SLIDES';
@@ -35,7 +35,7 @@ export interface LayoutOptions {
 
 export interface ImportPlan {
   /** Sorted by code point of their path. */
-  readonly sources: readonly SourceImage[];
+  readonly sources: SourceList;
   /** True if the images should have labels. */
   readonly isLabelled: boolean;
   readonly notes: readonly string[];

@@ -2,7 +2,7 @@
 import { IMPORT_QUESTIONS, type ImportQuestion, type ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ContentCounts, PreviousVersion } from './content.ts';
 import type { ImportIssue, IssueSink } from './issues.ts';
-import { compareCodePoints, firstOfEachFile, type SourceImage } from './listing.ts';
+import { compareCodePoints, firstOfEachFile, type SourceList } from './listing.ts';
 import type { ImportPlan } from './plan-import.ts';
 
 /** The number of folders in a report: the first ones by name. */
@@ -63,7 +63,7 @@ export function questionsOf(issues: readonly ImportIssue[], accept: readonly Imp
 }
 
 /** For each folder, what its files become. */
-function assignmentsOf(sources: readonly SourceImage[]): ImportReportRecord['assignments'] {
+function assignmentsOf(sources: SourceList): ImportReportRecord['assignments'] {
   const rows = new Map<string, { folder: string; label: string | null; split: string | null; fileCount: number }>();
   for (const { relativePath, label, split } of sources) {
     const folder = relativePath.slice(0, Math.max(0, relativePath.lastIndexOf('/')));

@@ -20,13 +20,13 @@ export interface ThumbnailPicker {
  * Each label gets its share of the thumbnails, evenly spaced over its files; if a chosen file cannot be shown, the next
  * one that can replaces it.
  */
-export function createThumbnailPicker(sources: readonly SourceImage[]): ThumbnailPicker {
-  const labels = [...new Set(sources.map((source) => source.label))];
+export function createThumbnailPicker(sources: Iterable<SourceImage>): ThumbnailPicker {
+  const countOf = new Map<string | null, number>();
+  for (const { label } of sources) countOf.set(label, (countOf.get(label) ?? 0) + 1);
+  const labels = [...countOf.keys()];
   const named = labels.filter((label) => label !== null);
   const labelsShown = evenlySpaced(named.length === 0 ? labels : named, THUMBNAILS_MAX);
   const share = Math.max(1, Math.floor(THUMBNAILS_MAX / Math.max(1, labelsShown.length)));
-  const countOf = new Map<string | null, number>();
-  for (const { label } of sources) countOf.set(label, (countOf.get(label) ?? 0) + 1);
   const due = new Map(labelsShown.map((label) => [label, spacedOrdinals(countOf.get(label) ?? 0, share)]));
   return {
     wants: (label, ordinal) => {
