@@ -4,8 +4,8 @@
 import { suggestGroupLevels, type GroupSuggestion } from './group-suggestions.ts';
 import type { IssueSink } from './issues.ts';
 import { mergedSpellings, valueOf } from './label-text.ts';
-import { parentOf, type Listing, type SourceImage, type SourceList } from './listing.ts';
-import type { PathList } from './path-list.ts';
+import type { Listing, SourceImage, SourceList } from './listing.ts';
+import { parentOf, type PathList } from './path-list.ts';
 import { splitOf } from './split-names.ts';
 import { tcgaPatientOf } from './tcga.ts';
 

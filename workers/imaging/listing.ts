@@ -129,11 +129,6 @@ async function entriesInOrder(folder: OpenFolder, current: string, issues: Issue
     .sort((a, b) => compareCodePoints(keyOf(a), keyOf(b)));
 }
 
-/** The folder of a file; empty for the imported folder itself. */
-export function parentOf(relativePath: string): string {
-  return relativePath.slice(0, Math.max(0, relativePath.lastIndexOf('/')));
-}
-
 /** The order of UTF-8 bytes, which is that of code points; JavaScript's own order puts U+1F600 before U+FF01. */
 export function compareCodePoints(a: string, b: string): number {
   const length = Math.min(a.length, b.length);

@@ -1,5 +1,4 @@
 /** Lists of relative paths that take little more memory than their bytes: an import may have ten million. */
-import { parentOf } from './listing.ts';
 
 /** An array of paths is one too. */
 export interface PathList extends Iterable<string> {
@@ -94,6 +93,11 @@ export function placesByFolder(paths: PathList): ReadonlyMap<string, readonly nu
     else places.push(place);
   }
   return folders;
+}
+
+/** The folder of a file; empty for the imported folder itself. */
+export function parentOf(relativePath: string): string {
+  return relativePath.slice(0, Math.max(0, relativePath.lastIndexOf('/')));
 }
 
 function folderOf(paths: PathList, place: number): string {
