@@ -16,8 +16,12 @@ export interface SourceImage {
 }
 
 /** One source for each file: a slide's sources follow each other. */
-export function firstOfEachFile(sources: readonly SourceImage[]): SourceImage[] {
-  return sources.filter(({ relativePath }, index) => relativePath !== sources[index - 1]?.relativePath);
+export function* firstOfEachFile(sources: Iterable<SourceImage>): Generator<SourceImage> {
+  let before: string | undefined;
+  for (const source of sources) {
+    if (source.relativePath !== before) yield source;
+    before = source.relativePath;
+  }
 }
 
 /** Documents that most datasets contain beside their images; they are counted, and not listed as issues. */

@@ -2,7 +2,7 @@
 import { IMPORT_QUESTIONS, type ImportQuestion, type ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ContentCounts, PreviousVersion } from './content.ts';
 import type { ImportIssue, IssueSink } from './issues.ts';
-import { compareCodePoints, firstOfEachFile, type SourceList } from './listing.ts';
+import { compareCodePoints, firstOfEachFile, type SourceImage } from './listing.ts';
 import type { ImportPlan } from './plan-import.ts';
 
 /** The number of folders in a report: the first ones by name. */
@@ -32,12 +32,11 @@ export function reportOf(
     readonly accept: readonly ImportQuestion[];
   },
 ): ImportReportRecord {
-  const files = firstOfEachFile(plan.sources);
-  const assignments = assignmentsOf(files);
+  const assignments = assignmentsOf(firstOfEachFile(plan.sources));
   return {
     isDryRun: facts.isDryRun,
     imagesChecked: facts.imagesChecked,
-    fileCount: files.length,
+    fileCount: assignments.reduce((sum, { fileCount }) => sum + fileCount, 0),
     imageCount: counts.imageCount,
     groupCount: counts.groupCount,
     ungroupedImageCount: counts.ungroupedImageCount,
@@ -63,7 +62,7 @@ export function questionsOf(issues: readonly ImportIssue[], accept: readonly Imp
 }
 
 /** For each folder, what its files become. */
-function assignmentsOf(sources: SourceList): ImportReportRecord['assignments'] {
+function assignmentsOf(sources: Iterable<SourceImage>): ImportReportRecord['assignments'] {
   const rows = new Map<string, { folder: string; label: string | null; split: string | null; fileCount: number }>();
   for (const { relativePath, label, split } of sources) {
     const folder = relativePath.slice(0, Math.max(0, relativePath.lastIndexOf('/')));

@@ -1,6 +1,7 @@
 /** Which files of a folder are slides, and what a CSV says about them. Pure but for the issues that it adds. */
 import type { IssueSink } from '../issues.ts';
-import { compareCodePoints, parentOf } from '../listing.ts';
+import { compareCodePoints } from '../listing.ts';
+import { parentOf } from '../path-list.ts';
 import { tcgaPatientOf } from '../tcga.ts';
 import type { SlideRow } from './slides-csv.ts';
 

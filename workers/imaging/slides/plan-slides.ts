@@ -49,7 +49,7 @@ export async function planSlides(
 ): Promise<PlannedSlides> {
   const rows = slidesCsv === null ? null : await readSlidesCsv(slidesCsv);
   const listing = await listFiles(folder, issues);
-  const slideFiles = slideFilesAmong(listing.files, issues);
+  const slideFiles = slideFilesAmong([...listing.files], issues);
   if (slideFiles.length === 0)
     throw new DomainError({
       code: 'IMPORT_FOLDER_EMPTY',
