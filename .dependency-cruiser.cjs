@@ -82,10 +82,10 @@ module.exports = {
       to: { path: '^node_modules/nexus' },
     },
     {
-      name: 'protocol-imports-nothing-of-ours',
+      name: 'protocol-imports-only-errors-formats-and-statistics',
       severity: 'error',
       from: path('^src/protocol/'),
-      to: { path: '^(src|workers)/', pathNot: '^src/protocol/' },
+      to: { path: '^(src|workers)/', pathNot: '^src/(formats|protocol|statistics)/|^src/errors\\.ts$' },
     },
     {
       name: 'formats-import-nothing-of-ours',

@@ -5,12 +5,12 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { RUN_JOBS } from '../src/jobs/index.ts';
-import { LEASE_SECONDS } from '../src/modules/runs/index.ts';
 import { openQueue } from '../src/platform/queue.ts';
 import { familyOf } from '../test/support/processes.ts';
 import { oneOf, type Random } from './random.ts';
 import { LEFT_BYTES } from './disk.ts';
 import type { SystemUnderTest } from './system-under-test.ts';
+import { LEASE_SECONDS } from '../src/protocol/runs.ts';
 
 const run = promisify(execFile);
 

@@ -14,7 +14,6 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { ResnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
-import { MAX_RELATIVE_DIFFERENCE } from '../src/modules/exports/index.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from '../workers/engine/process-env.ts';
 import { pythonSnippet } from '../web/src/pages/models/snippets.ts';
 import { embedInBrowser } from './browser.ts';
@@ -25,6 +24,7 @@ import { writeManifestSample } from './manifest-sample.ts';
 import { run } from './process.ts';
 import { compatCacheDir, preparePython } from './python-environment.ts';
 import { exportWeights, importCheckpoints } from './transfer.ts';
+import { MAX_RELATIVE_DIFFERENCE } from '../src/protocol/export.ts';
 
 /** The tolerance that the server applies to its exports. */
 const TOLERANCE = MAX_RELATIVE_DIFFERENCE;

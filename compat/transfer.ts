@@ -14,8 +14,8 @@ import { readTorchCheckpoint, toFloat32 } from '../src/formats/torch-checkpoint/
 import type { TorchTensor } from '../src/formats/torch-checkpoint/index.ts';
 import { resnetArchitecture, type ResnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
 import { mapToEncoder } from '../src/formats/encoders/mapping.ts';
-import { EXPORT_FORMATS, exportMetadataOf } from '../src/modules/exports/index.ts';
 import { COMPAT_CONTRACT } from './images.ts';
+import { EXPORT_FORMATS, exportMetadataOf } from '../src/protocol/export.ts';
 
 const EXPORT_FILES = { PYTORCH: 'encoder.pt', ONNX: 'encoder.onnx', TFJS: 'encoder-tfjs.zip' } as const;
 

@@ -15,12 +15,12 @@ import type { EncoderExport } from '../src/formats/encoder-export.ts';
 import { writeExport } from '../src/formats/export-formats.ts';
 import { readSafetensors } from '../src/formats/safetensors.ts';
 import { readEncoderFile } from '../src/modules/models/encoder-file.ts';
-import { inputContractSchema } from '../src/modules/models/models.rules.ts';
 import { openEncoder } from '../workers/engine/encoders/index.ts';
 import { embedPixels } from '../workers/engine/embed.ts';
 import { normalisedPixels } from '../workers/exports/check-images.ts';
 import { embedByTfjs } from '../workers/exports/tfjs.ts';
 import { COMPAT_CONTRACT, IMAGE_COUNT } from './images.ts';
+import { inputContractSchema } from '../src/protocol/checkpoint.ts';
 
 const useSchema = z.object({
   pooling: z.enum(POOLINGS),

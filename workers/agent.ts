@@ -7,17 +7,7 @@ import path from 'node:path';
 import { DomainError } from '../src/errors.ts';
 import type { Logger } from '../src/logger.ts';
 import { RUN_JOBS } from '../src/jobs/index.ts';
-import {
-  LEASE_SECONDS,
-  RUN_LANES,
-  type ClaimedRun,
-  type RunFailureRecord,
-  type RunKind,
-  type RunLease,
-  type RunLedger,
-  type RunRecord,
-  type RunStatus,
-} from '../src/modules/runs/index.ts';
+import { type ClaimedRun, type RunLedger, type RunRecord } from '../src/modules/runs/index.ts';
 import type { ArtifactStore } from '../src/platform/artifact-store/index.ts';
 import type { Queue } from '../src/platform/queue.ts';
 import { startChild, type Child, type ChildSettings } from './child-process.ts';
@@ -27,6 +17,7 @@ import { untilDatabaseAnswers } from './database-patience.ts';
 import { failureOfEnd, STUCK, TIMED_OUT_RUN } from './failure.ts';
 import { folderOf, leaseOf } from './lease-folder.ts';
 import { oomKillCount } from './oom-kills.ts';
+import { LEASE_SECONDS, RUN_LANES, type RunFailureRecord, type RunKind, type RunLease, type RunStatus } from '../src/protocol/runs.ts';
 
 export interface AgentParts {
   readonly ledger: RunLedger;

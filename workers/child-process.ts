@@ -4,12 +4,13 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
-import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
+import type { RunRecord } from '../src/modules/runs/index.ts';
 import type { ArtifactPlace } from '../src/platform/artifact-store/index.ts';
 import { PARENT_DEATH_SIGNAL } from '../src/platform/parent-death-signal.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
+import type { RunLease } from '../src/protocol/runs.ts';
 
 export interface ChildSettings {
   readonly databaseUrl: string;

@@ -1,5 +1,6 @@
 /** Runs one run in one process, because TensorFlow blocks its thread, and a crash must end only this run. */
-import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
+import { createRunDesk } from '../src/modules/workers/index.ts';
+import { registryOver, type RunRegistry } from '../src/protocol/run-calls.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore, openLocalFiles } from '../src/platform/artifact-store/index.ts';
 import { isDatabaseFault } from '../src/platform/database-fault.ts';
@@ -10,8 +11,9 @@ import { untilDatabaseAnswers } from './database-patience.ts';
 import { DATABASE_UNREACHABLE, failureOf, TIMED_OUT_RUN } from './failure.ts';
 import { folderOf } from './lease-folder.ts';
 import { createProgressReporter } from './progress-reporter.ts';
-import { createTaskServices, localFileOf } from './task-services.ts';
+import { localFileOf } from './registry/local-files.ts';
 import { TaskStopped, type StopRequest, type Task, type TaskContext } from './tasks/task.ts';
+import type { RunKind } from '../src/protocol/runs.ts';
 
 /** Often enough for an agent that waits for minutes. */
 const ALIVE_EVERY_MS = 1_000;
@@ -81,20 +83,24 @@ async function execute(start: StartMessage): Promise<void> {
   const persist: Persist = (work) => untilDatabaseAnswers(work, sendAlive);
   const db = openDatabase(start.databaseUrl, { maxConnections: 3, silenceTimeoutMs: SILENCE_MS, persist });
   const transact = transactionsOf(db, persist);
-  const ledger = createLedger(db, transact);
-  const reporter = createProgressReporter((report) => ledger.report(start.lease, report));
-  const isTraining = start.run.kind === 'PRETRAINING';
-  let isStateWritten = false;
   const store = openArtifactStore(start.artifacts, folderOf(start.lease));
-  const services = createTaskServices({ db, transact, store });
+  const calls = createRunDesk({ db, transact, store })(start.lease);
+  const registry = registryOver((name, input) => calls[name](input));
+  const reporter = createProgressReporter(async (report) => void (await registry.report(report)));
+  const isTraining = start.run.kind === 'PRETRAINING';
   const files = openLocalFiles({ store, folder: start.cacheDir, maxBytes: start.cacheBytes });
   const context: TaskContext = {
     runId: start.run.id,
-    lease: start.lease,
     attempt: start.run.attempt,
-    services,
+    registry: {
+      ...registry,
+      setEnvironment: ({ environment }) =>
+        registry.setEnvironment({
+          environment: { ...environment, codeRevision: start.codeRevision, node: process.version },
+        }),
+    },
     artifacts: store,
-    localFile: localFileOf(files, services),
+    localFile: localFileOf(files, registry),
     logger,
     dataDir: start.dataDir,
     workDir: start.workDir,
@@ -117,63 +123,45 @@ async function execute(start: StartMessage): Promise<void> {
       await reporter.recordMetrics(fraction, points);
     },
     flush: reporter.flush,
-    withLease: async (work) => {
-      const result = await ledger.withLease(start.lease, work);
-      if (isStateWritten) sendToAgent('STATE_SAVED');
-      isStateWritten = false;
-      return result;
+    keepTrainingState: async (state, { byteSize }) => {
+      await registry.keepTrainingState({ state, byteSize });
+      sendToAgent('STATE_SAVED');
     },
-    keepTrainingState: async (tx, state) => {
-      await ledger.keepTrainingState(tx, start.lease, state);
-      isStateWritten = true;
-    },
-    latestTrainingState: () => ledger.latestTrainingState(start.run.id),
-    setImportReport: (report) => ledger.setImportReport(start.lease, report),
-    keepImportBlock: (block) => ledger.keepImportBlock(start.lease, block),
-    importBlocks: () => ledger.importBlocks(start.run.id),
-    freezeConfig: (config) => ledger.freezeConfig(start.lease, config),
-    bestTrainingState: () => ledger.bestTrainingState(start.run.id),
-    setEnvironment: (environment) =>
-      ledger.setEnvironment(start.lease, { ...environment, codeRevision: start.codeRevision, node: process.version }),
   };
   try {
     const task = await taskFor(start.run.kind);
-    const result = await task.run(context, start.run.config);
+    const { outcome, message } = await task.run(context, start.run.config);
     await reporter.flush();
-    await ledger.withLease(start.lease, async (tx) => {
-      await result.finish(tx);
-      await ledger.succeed(tx, start.lease, result.message);
-    });
+    await registry.succeed({ outcome, message });
   } catch (error) {
-    await settleFailure(ledger, start, error, logger);
+    await settleFailure(registry, error, logger);
   } finally {
     await db.$disconnect();
   }
   sendToAgent('SETTLED', () => process.exit(0));
 }
 
-async function settleFailure(ledger: RunLedger, start: StartMessage, error: unknown, logger: Logger): Promise<void> {
-  if (error instanceof CancelRequestedError) {
-    await ledger.cancelNow(start.lease);
-    return;
-  }
+async function settleFailure(registry: RunRegistry, error: unknown, logger: Logger): Promise<void> {
   if (error instanceof TaskStopped) {
-    await settleStop(ledger, start, error.reason);
+    await settleStop(registry, error.reason);
     return;
   }
   if (isDatabaseFault(error)) throw error;
   logger.error({ error }, 'the run failed');
-  await ledger.fail(start.lease, failureOf(error));
+  await registry.fail({ failure: failureOf(error) });
 }
 
-async function settleStop(ledger: RunLedger, start: StartMessage, reason: StopReason): Promise<void> {
+async function settleStop(registry: RunRegistry, reason: StopReason): Promise<void> {
   switch (reason) {
     case 'CANCEL':
-      return ledger.cancelNow(start.lease);
+      await registry.cancel({});
+      return;
     case 'DRAIN':
-      return ledger.release(start.lease, 'The worker stopped; the run continues at its next start.');
+      await registry.release({ message: 'The worker stopped; the run continues at its next start.' });
+      return;
     case 'TIMEOUT':
-      return ledger.fail(start.lease, TIMED_OUT_RUN);
+      await registry.fail({ failure: TIMED_OUT_RUN });
+      return;
     default:
       throw new UnreachableCaseError(reason);
   }

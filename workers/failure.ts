@@ -1,8 +1,8 @@
 /** Turns an error into what the user reads: the cause, a code, a sentence, and what to do. */
 import { ManifestError } from '../src/formats/manifest/index.ts';
 import { DomainError, UnreachableCaseError, type ErrorCode } from '../src/errors.ts';
-import type { RunFailureRecord } from '../src/modules/runs/index.ts';
 import { ImageDataError } from './engine/data/errors.ts';
+import type { RunFailureRecord } from '../src/protocol/runs.ts';
 
 type FailureClass = RunFailureRecord['class'];
 

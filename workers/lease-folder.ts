@@ -1,5 +1,5 @@
 /** Names the private folders of a lease: its work folder, and its unfinished files in the artifact store. */
-import type { RunLease } from '../src/modules/runs/index.ts';
+import type { RunLease } from '../src/protocol/runs.ts';
 
 const NAME = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d{1,9})$/;
 

@@ -10,7 +10,7 @@ import { environmentOf } from '../src/env.ts';
 import { DomainError, UnreachableCaseError } from '../src/errors.ts';
 import { createLogger } from '../src/logger.ts';
 import { requireArtifactStore } from '../src/modules/artifacts/index.ts';
-import { createLedger, LEASE_SECONDS, RUN_KINDS } from '../src/modules/runs/index.ts';
+import { createLedger } from '../src/modules/runs/index.ts';
 import { openArtifactStore } from '../src/platform/artifact-store/index.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine/installed.ts';
@@ -19,6 +19,7 @@ import { ONE_SHOT_EXIT } from '../src/protocol/one-shot.ts';
 import { createAgent, type CarriedRun } from './agent.ts';
 import { untilDatabaseAnswers } from './database-patience.ts';
 import { cpuDevices, gpuDevices } from './devices.ts';
+import { LEASE_SECONDS, RUN_KINDS } from '../src/protocol/runs.ts';
 
 const { values: options } = parseArgs({ options: { run: { type: 'string' }, settings: { type: 'string' } } });
 const env = environmentOf(options.settings);

@@ -2,7 +2,7 @@
  * Joins frequent progress reports into few writes: every metric is written, and of several fractions and messages the
  * last.
  */
-import type { MetricPoints, ProgressReport } from '../src/modules/runs/index.ts';
+import type { MetricPoints, ProgressReport } from '../src/protocol/runs.ts';
 
 /** Often enough for a progress bar, rarely enough that a fast training does not wait for its database. */
 const WRITE_EVERY_MS = 300;

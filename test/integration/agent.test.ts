@@ -12,7 +12,7 @@ import { promisify } from 'node:util';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
-import { MAX_FRUITLESS_ATTEMPTS, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
+import { MAX_FRUITLESS_ATTEMPTS, type RunRecord } from '../../src/modules/runs/index.ts';
 import { checkArtifacts } from '../../src/modules/artifacts/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { writeBackup } from '../../src/platform/backup.ts';
@@ -31,6 +31,7 @@ import {
   type TestWorker,
 } from '../support/processes.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
+import type { RunStatus } from '../../src/protocol/runs.ts';
 
 const STEPS = 36;
 const KEEP_EVERY = 6;

@@ -12,7 +12,6 @@ import type { EncoderTensorSpec } from '../../src/formats/encoders/index.ts';
 import { vitTensorSpecs, type VitSpecification } from '../../src/formats/encoders/vit/specification.ts';
 import { writeSafetensors, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { readEncoderFile } from '../../src/modules/models/encoder-file.ts';
-import type { InputContract } from '../../src/modules/models/index.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { registerEncoderNetwork } from '../../workers/engine/encoders/index.ts';
 import { evaluateTask } from '../../workers/tasks/evaluate.ts';
@@ -26,6 +25,7 @@ import { startTestServer, type TestServer } from '../support/server.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
 import { TOY, TOY_NETWORK } from '../support/toy-encoders.ts';
 import type { Task } from '../../workers/tasks/task.ts';
+import type { InputContract } from '../../src/protocol/checkpoint.ts';
 
 const IMAGE_SIZE_PX = 32;
 const VIT: VitSpecification = {

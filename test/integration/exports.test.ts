@@ -12,7 +12,6 @@ import type { EncoderExport } from '../../src/formats/encoder-export.ts';
 import { resnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
 import { writeExport } from '../../src/formats/export-formats.ts';
 import { writeSafetensors, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
-import { EXPORT_FORMATS, MAX_RELATIVE_DIFFERENCE } from '../../src/modules/exports/index.ts';
 import { embedPixels } from '../../workers/engine/embed.ts';
 import { goldenPixels } from '../../workers/engine/golden-image.ts';
 import { encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
@@ -26,6 +25,7 @@ import { someEncoder } from '../support/encoder-files.ts';
 import { startTestWorker } from '../support/processes.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
+import { EXPORT_FORMATS, MAX_RELATIVE_DIFFERENCE } from '../../src/protocol/export.ts';
 
 /** Mean and deviation differ by channel, so that a preparation that confuses channels is detected. */
 const CONTRACT = { imageSizePx: 32, channelMean: [0.7, 0.5, 0.65], channelStd: [0.2, 0.25, 0.15] };

@@ -5,13 +5,13 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
-import type { ImportBlockRecord } from '../../src/modules/runs/index.ts';
 import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { openImageDecoders, type ImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
 import { importImages, type Continued, type ImportOptions } from '../../workers/imaging/import-images.ts';
 import { tissuePng } from '../fixtures/hostile-images.ts';
 import { drawImportFolder, SMALL_SHARDS } from '../support/interrupted-import.ts';
+import type { ImportBlockRecord } from '../../src/protocol/import.ts';
 
 let base = '';
 let decoders: ImageDecoders;

@@ -5,11 +5,12 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { DomainError } from '../../src/errors.ts';
-import { createRunLoaders, type ImportReportRecord } from '../../src/modules/runs/index.ts';
+import { createRunLoaders } from '../../src/modules/runs/index.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { TaskStopped, type StopRequest } from '../../workers/tasks/task.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { createTaskRunner, type LaunchedTask, type TaskRunner } from '../support/task-runner.ts';
+import type { ImportReportRecord } from '../../src/protocol/import.ts';
 
 let base = '';
 let database: TestDatabase;

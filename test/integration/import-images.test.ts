@@ -28,7 +28,6 @@ import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { splitUnitOf } from '../../workers/engine/data/manifest.ts';
-import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
 import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
 import { encodePng } from '../../workers/imaging/decoder/decode.ts';
@@ -43,6 +42,7 @@ import {
 } from '../fixtures/hostile-images.ts';
 import { readRows, type ReadRow } from '../support/manifests.ts';
 import { imagesOf, temporaryFolder } from '../support/shards.ts';
+import type { ImportReportRecord } from '../../src/protocol/import.ts';
 
 type PlaceOptions = Partial<Omit<ImportOptions, 'folder' | 'labelsCsv'>> & { readonly labelsCsvPath?: string };
 

@@ -6,7 +6,8 @@ import { at, listAt } from '../support/catalogue.ts';
 import { INPUT_CONTRACT, makeRun, newCheckpoint } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
-import type { CheckpointRecord, InputContract, NewCheckpoint } from '../../src/modules/models/index.ts';
+import type { CheckpointRecord, NewCheckpoint } from '../../src/modules/models/index.ts';
+import type { InputContract } from '../../src/protocol/checkpoint.ts';
 
 let database: TestDatabase;
 let server: TestServer;

@@ -4,12 +4,6 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { DomainError } from '../../src/errors.ts';
-import {
-  pretrainingConfigSchema,
-  unplannedPretrainingSchema,
-  type PretrainingConfig,
-  type UnplannedPretraining,
-} from '../../src/modules/runs/index.ts';
 import { canComputeIn } from '../../workers/engine/kernels/compute-dtype.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { pretrainTask } from '../../workers/tasks/pretrain.ts';
@@ -17,6 +11,12 @@ import { TaskStopped, type StopRequest } from '../../workers/tasks/task.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
 import { createTaskRunner, type LaunchedTask, type TaskRunner } from '../support/task-runner.ts';
+import {
+  pretrainingConfigSchema,
+  unplannedPretrainingSchema,
+  type PretrainingConfig,
+  type UnplannedPretraining,
+} from '../../src/protocol/pretraining/config.ts';
 
 let database: TestDatabase;
 let registry: TestRegistry;

@@ -5,14 +5,13 @@ import { after, beforeEach, describe, test } from 'node:test';
 import {
   CANCELING_LEASE_SECONDS,
   createLedger,
-  LEASE_SECONDS,
   MAX_ATTEMPTS_WITHOUT_PROGRESS,
   MAX_FRUITLESS_ATTEMPTS,
-  type RunFailureRecord,
 } from '../../src/modules/runs/index.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN } from '../support/registry.ts';
 import { FAULT, openRunStage } from '../support/run-stage.ts';
+import { LEASE_SECONDS, type RunFailureRecord } from '../../src/protocol/runs.ts';
 
 const DIED: RunFailureRecord = {
   class: 'INFRASTRUCTURE',

@@ -3,14 +3,10 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, beforeEach, describe, test } from 'node:test';
 import { UNLIMITED } from '../../src/modules/access/index.ts';
-import {
-  CancelRequestedError,
-  type RunFailureRecord,
-  type RunRecord,
-  type RunStatus,
-} from '../../src/modules/runs/index.ts';
+import { CancelRequestedError, type RunRecord } from '../../src/modules/runs/index.ts';
 import { ADMIN } from '../support/registry.ts';
 import { openRunStage } from '../support/run-stage.ts';
+import type { RunFailureRecord, RunStatus } from '../../src/protocol/runs.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 const DIED: RunFailureRecord = {

@@ -1,7 +1,8 @@
 /** Checkpoints for tests, registered as the pretraining task registers them. */
 import { createHash } from 'node:crypto';
-import type { InputContract, NewCheckpoint } from '../../src/modules/models/index.ts';
+import type { NewCheckpoint } from '../../src/modules/models/index.ts';
 import type { TestDatabase } from './database.ts';
+import type { InputContract } from '../../src/protocol/checkpoint.ts';
 
 export const INPUT_CONTRACT: InputContract = {
   imageSizePx: 224,

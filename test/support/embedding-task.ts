@@ -1,8 +1,7 @@
 /** A task that computes the embeddings of an evaluation, in blocks of a few images. */
-import assert from 'node:assert/strict';
 import { evaluatedEmbeddings } from '../../workers/tasks/evaluation/embeddings.ts';
-import type { Task } from '../../workers/tasks/task.ts';
-import { imagesOfVersion } from '../../workers/tasks/version-manifest.ts';
+import type { RunnableTask } from './task-runner.ts';
+import { imagesOfVersion, sealedVersion } from '../../workers/tasks/version-manifest.ts';
 
 export interface EmbeddingTaskConfig {
   readonly checkpointId: string;
@@ -14,13 +13,12 @@ export interface EmbeddingTaskConfig {
 export function embeddingTask(
   { checkpointId, datasetVersionId, blockImages }: EmbeddingTaskConfig,
   onProgress: (fraction: number) => Promise<void> = async () => undefined,
-): Task {
+): RunnableTask {
   return {
     kind: 'EVALUATION',
     run: async (context) => {
-      const checkpoint = await context.services.models.checkpointForUse(checkpointId, 'checkpointId');
-      const [version] = await context.services.datasets.requireSealedVersions([datasetVersionId]);
-      assert.ok(version !== undefined);
+      const checkpoint = await context.registry.checkpoint({ id: checkpointId });
+      const version = await sealedVersion(context.registry, datasetVersionId);
       await evaluatedEmbeddings(context, {
         checkpoint,
         version,
@@ -33,7 +31,7 @@ export function embeddingTask(
           await onProgress(fraction);
         },
       });
-      return { message: 'Embedded.', finish: async () => undefined };
+      return undefined;
     },
   };
 }

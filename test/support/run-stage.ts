@@ -4,9 +4,10 @@ import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import type { ClaimedRun, RunFailureRecord, RunRecord, RunStatus } from '../../src/modules/runs/index.ts';
+import type { ClaimedRun, RunRecord } from '../../src/modules/runs/index.ts';
 import { openTestDatabase } from './database.ts';
 import { ADMIN, openTestRegistry } from './registry.ts';
+import type { RunFailureRecord, RunStatus } from '../../src/protocol/runs.ts';
 
 export const FAULT: RunFailureRecord = {
   class: 'INTERNAL',

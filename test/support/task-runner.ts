@@ -4,21 +4,26 @@ import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createLogger } from '../../src/logger.ts';
-import { createLedger, type RunKind } from '../../src/modules/runs/index.ts';
+import { createDatasetService, type DatasetService } from '../../src/modules/datasets/index.ts';
+import { createExportRegister, type ExportRegister } from '../../src/modules/exports/index.ts';
+import { createLedger, type RunLedger } from '../../src/modules/runs/index.ts';
 import { openArtifactStore, openLocalFiles, type ArtifactStore } from '../../src/platform/artifact-store/index.ts';
-import { createTaskServices, localFileOf } from '../../workers/task-services.ts';
-import {
-  TaskStopped,
-  type StopRequest,
-  type Task,
-  type TaskContext,
-  type TaskServices,
-} from '../../workers/tasks/task.ts';
+import { createCalls } from '../../src/modules/workers/index.ts';
+import { registryOver } from '../../src/protocol/run-calls.ts';
+import { localFileOf } from '../../workers/registry/local-files.ts';
+import { TaskStopped, type StopRequest, type TaskContext, type TaskResult } from '../../workers/tasks/task.ts';
 import { artifactPlaceOf } from './artifact-place.ts';
 import { rawFilesOf, type RawFiles } from './artifact-stage.ts';
 import type { TestDatabase } from './database.ts';
+import type { RunKind } from '../../src/protocol/runs.ts';
 
 const CACHE_BYTES = 1_000_000_000;
+
+/** A task of the product, or of a test that registers nothing at its end. */
+export interface RunnableTask {
+  readonly kind: RunKind;
+  run(context: TaskContext, config: unknown): Promise<TaskResult | undefined>;
+}
 
 export interface TaskRunner {
   /** Deleted by `close` if the runner created it. */
@@ -26,11 +31,12 @@ export interface TaskRunner {
   readonly store: ArtifactStore;
   /** What the store holds, to look at and to change behind its back. */
   readonly stored: RawFiles;
-  readonly services: TaskServices;
+  readonly ledger: RunLedger;
+  readonly services: { readonly datasets: DatasetService; readonly exports: ExportRegister };
   /** Creates a run, claims it, and returns it ready to be executed. */
-  launch(task: Task, config: object, stop?: () => StopRequest): Promise<LaunchedTask>;
+  launch(task: RunnableTask, config: object, stop?: () => StopRequest): Promise<LaunchedTask>;
   /** Takes a waiting run that something else has launched. */
-  claim(task: Task, runId: string, stop?: () => StopRequest): Promise<LaunchedTask>;
+  claim(task: RunnableTask, runId: string, stop?: () => StopRequest): Promise<LaunchedTask>;
   close(): Promise<void>;
 }
 
@@ -48,7 +54,8 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
   const ledger = createLedger(db, transact);
   const place = artifactPlaceOf(base);
   const store = openArtifactStore(place);
-  const services = createTaskServices({ db, transact, store });
+  const desk = createCalls({ db, transact, store });
+  const services = { datasets: createDatasetService({ db, transact }), exports: createExportRegister(db) };
   const files = openLocalFiles({ store, folder: path.join(base, 'cache'), maxBytes: CACHE_BYTES });
   const claim: TaskRunner['claim'] = async (task, runId, stop = () => 'NO') => {
     const claimed = await ledger.claim([task.kind], 'test');
@@ -57,14 +64,15 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
     const workDir = path.join(base, `work-${run.id}-${lease.epoch}`);
     await mkdir(workDir, { recursive: true });
     const events: string[] = [];
+    const calls = desk(lease);
+    const registry = registryOver((name, input) => calls[name](input));
     const context: TaskContext = {
       runId: run.id,
-      lease,
       attempt: 1,
       microBatchSize: null,
-      services,
+      registry,
       artifacts: store,
-      localFile: localFileOf(files, services),
+      localFile: localFileOf(files, registry),
       logger: createLogger('silent', 'test'),
       dataDir: base,
       workDir,
@@ -76,25 +84,15 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
       progress: async (_fraction, message) => void events.push(message ?? ''),
       recordMetrics: (fraction, points) => ledger.report(lease, { progress: fraction, points: [points] }),
       flush: async () => undefined,
-      withLease: (work) => ledger.withLease(lease, work),
-      keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, lease, state),
-      latestTrainingState: () => ledger.latestTrainingState(run.id),
-      setImportReport: (report) => ledger.setImportReport(lease, report),
-      keepImportBlock: (block) => ledger.keepImportBlock(lease, block),
-      importBlocks: () => ledger.importBlocks(run.id),
-      freezeConfig: (config) => ledger.freezeConfig(lease, config),
-      bestTrainingState: () => ledger.bestTrainingState(run.id),
-      setEnvironment: (environment) => ledger.setEnvironment(lease, environment),
+      keepTrainingState: async (state, { byteSize }) => void (await registry.keepTrainingState({ state, byteSize })),
     };
     return {
       runId: run.id,
       events,
       execute: async () => {
         const result = await task.run(context, run.config);
-        await ledger.withLease(lease, async (tx) => {
-          await result.finish(tx);
-          await ledger.succeed(tx, lease, result.message);
-        });
+        if (result === undefined) await ledger.withLease(lease, (tx) => ledger.succeed(tx, lease, 'Done.'));
+        else await registry.succeed(result);
       },
     };
   };
@@ -102,6 +100,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
     base,
     store,
     stored: rawFilesOf(place),
+    ledger,
     services,
     claim,
     launch: async (task, config, stop) => {

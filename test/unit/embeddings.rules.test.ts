@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from 'csv-parse/sync';
-import { idsCsvChunks, preparationDigestOf } from '../../src/modules/embeddings/embeddings.rules.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
+import { idsCsvChunks } from '../../src/formats/embedding-ids.ts';
+import { preparationDigestOf } from '../../src/protocol/embeddings.ts';
 
 test('a preparation has another digest exactly if it changes a pixel', () => {
   const digest = preparationDigestOf(INPUT_CONTRACT);

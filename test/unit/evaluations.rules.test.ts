@@ -9,11 +9,11 @@ import {
   type LaunchEvaluationInput,
   ungroupedImageCountOf,
 } from '../../src/modules/evaluations/evaluations.rules.ts';
-import type { LeakageRecord } from '../../src/modules/evaluations/evaluations.records.ts';
 import { areGroupsKnown, intervalCaveat } from '../../src/statistics/interval-caveat.rules.ts';
 import { overlapOf } from '../../src/modules/evaluations/leakage.rules.ts';
 import { optionsOf, type EvaluationProtocolName } from '../../src/modules/evaluations/options.rules.ts';
 import { parseInput } from '../../src/input.ts';
+import type { LeakageRecord } from '../../src/protocol/evaluation.ts';
 
 const input = (changes: object = {}): LaunchEvaluationInput =>
   parseInput(launchEvaluationSchema, {

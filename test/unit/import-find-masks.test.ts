@@ -4,7 +4,6 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import sharp from 'sharp';
-import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
@@ -21,6 +20,7 @@ import {
   withPenStroke,
 } from '../fixtures/hostile-images.ts';
 import { temporaryFolder } from '../support/shards.ts';
+import type { ImportReportRecord } from '../../src/protocol/import.ts';
 
 const SIZE_PX = 64;
 

@@ -1,8 +1,9 @@
 /** A run with a budget on a device whose speed changes still ends within its budget. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { planPretraining, unplannedPretrainingSchema, type PretrainingConfig } from '../../src/modules/runs/index.ts';
 import { watchPace } from '../../workers/tasks/pretraining-budget.ts';
+import { planPretraining } from '../../src/protocol/pretraining/plan.ts';
+import { unplannedPretrainingSchema, type PretrainingConfig } from '../../src/protocol/pretraining/config.ts';
 
 const BUDGET_SECONDS = 1000;
 const PLANNED_SECONDS_PER_STEP = 1;

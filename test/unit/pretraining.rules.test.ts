@@ -4,31 +4,26 @@ import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { parseInput } from '../../src/input.ts';
 import {
-  explanationOf,
-  pretrainingConfigSchema,
-  titleOfPretraining,
-  unplannedPretrainingSchema,
-  type PretrainingConfig,
-  type UnplannedPretraining,
-} from '../../src/modules/runs/pretraining-config.rules.ts';
-import {
   checkPretrainingChoice,
   launchPretrainingSchema,
   type LaunchPretrainingInput,
 } from '../../src/modules/runs/pretraining-input.rules.ts';
-import {
-  fasterPrecision,
-  freezePretraining,
-  imageSizePxWithin,
-  planPretraining,
-  replanned,
-} from '../../src/modules/runs/pretraining.rules.ts';
+import { freezePretraining } from '../../src/modules/runs/pretraining.rules.ts';
 import { smallerMicroBatch } from '../../src/modules/runs/runs.rules.ts';
 import { shortNumber } from '../../src/protocol/pretraining/explanation.ts';
 import { reserveSeconds } from '../../src/protocol/pretraining/budget.ts';
 import { OPTIMIZER_NAMES, OPTIMIZER_PARAMETERS } from '../../src/protocol/pretraining/optimizer.ts';
 import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
 import { createOptimizer } from '../../workers/engine/optim/index.ts';
+import {
+  explanationOf,
+  pretrainingConfigSchema,
+  titleOfPretraining,
+  unplannedPretrainingSchema,
+  type PretrainingConfig,
+  type UnplannedPretraining,
+} from '../../src/protocol/pretraining/config.ts';
+import { fasterPrecision, imageSizePxWithin, planPretraining, replanned } from '../../src/protocol/pretraining/plan.ts';
 
 const VERSION_ID = '0197a000-0000-7000-8000-000000000001';
 const OTHER_ID = '0197a000-0000-7000-8000-000000000002';

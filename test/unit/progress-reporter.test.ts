@@ -1,8 +1,8 @@
 /** Progress is joined into few writes, and none of it is lost. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { ProgressReport } from '../../src/modules/runs/index.ts';
 import { createProgressReporter } from '../../workers/progress-reporter.ts';
+import type { ProgressReport } from '../../src/protocol/runs.ts';
 
 function record() {
   const written: ProgressReport[] = [];

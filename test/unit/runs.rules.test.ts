@@ -3,12 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { digestOfInput, parseInput } from '../../src/input.ts';
-import {
-  checkImportChoice,
-  importConfigSchema,
-  importDatasetVersionSchema,
-  titleOfImport,
-} from '../../src/modules/runs/imports.rules.ts';
+import { checkImportChoice, importDatasetVersionSchema, titleOfImport } from '../../src/modules/runs/imports.rules.ts';
+import { importConfigSchema } from '../../src/protocol/import.ts';
 
 const DATASET_ID = '0197a000-0000-7000-8000-000000000001';
 

@@ -1,7 +1,6 @@
 /** The probe of a pretraining: which images it uses, how it divides them, and its cost. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { probeOverlapSentence, probeSentence, verdictOf } from '../../src/modules/models/index.ts';
 import { isProbeable } from '../../src/modules/runs/monitoring.rules.ts';
 import { ProbeError } from '../../workers/engine/probe/errors.ts';
 import {
@@ -15,6 +14,7 @@ import {
 } from '../../workers/engine/probe/training-probe.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { liveTensorCount } from '../../workers/engine/tensorflow.ts';
+import { probeOverlapSentence, probeSentence, verdictOf } from '../../src/protocol/checkpoint-probe.ts';
 
 /** `count` images of each label, over `groups` groups. */
 function imagesOf(counts: Readonly<Record<string, number>>, groups: number): ProbeImage[] {

@@ -1,6 +1,5 @@
 /** Checks an exported file of weights: loads it back as its users do, and compares its embeddings with the engine's. */
 import { describeEncoder, type Architecture, type Pooling } from '../../src/formats/encoders/index.ts';
-import { MAX_RELATIVE_DIFFERENCE } from '../../src/modules/exports/index.ts';
 import type { ExportFormat } from '../../src/formats/export-formats.ts';
 import { embedPixels, type Normalisation } from '../engine/embed.ts';
 import type { InferenceEncoder } from '../engine/encoders/index.ts';
@@ -9,6 +8,7 @@ import { maxRelativeDifferenceOfImages } from './difference.ts';
 import { embedByOnnx } from './onnx.ts';
 import { embedByTorchFile } from './pytorch.ts';
 import { embedByTfjs } from './tfjs.ts';
+import { MAX_RELATIVE_DIFFERENCE } from '../../src/protocol/export.ts';
 
 /** The embeddings that every format must reproduce. */
 export interface CheckReference {

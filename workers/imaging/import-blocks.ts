@@ -15,13 +15,13 @@ import { promisify } from 'node:util';
 import { gunzip, gzip } from 'node:zlib';
 import { z } from 'zod';
 import { DomainError } from '../../src/errors.ts';
-import type { ImportBlockRecord, NewImportBlock } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import type { FileFacts, OpenFolder } from '../../src/platform/open-folder.ts';
 import { findingSchema } from './decoder/decoder-protocol.ts';
 import type { Prepared, PreparedImage } from './decoder/prepare.ts';
 import type { SourceImage, SourceList } from './listing.ts';
 import type { StoredShard } from './shard-writer.ts';
+import type { ImportBlockRecord, NewImportBlock } from '../../src/protocol/import.ts';
 
 /** Where an import keeps its blocks. */
 export interface BlockStore {

@@ -7,7 +7,6 @@ import { mkdir, mkdtemp } from 'node:fs/promises';
 import path from 'node:path';
 import { buffer } from 'node:stream/consumers';
 import { DomainError } from '../../src/errors.ts';
-import type { ImportQuestion, ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
 import type { ImageTraits } from './find-masks.ts';
 import type { Finding } from './formats/image-header.ts';
@@ -47,6 +46,7 @@ import {
 import { readBatch, slideColumnsOf, type SlideBatch } from './slides/read-batch.ts';
 import { FILE_BYTES_MAX, openSourceFile, SourceFileError } from './source-file.ts';
 import { createThumbnailPicker, type StoredThumbnail } from './thumbnails.ts';
+import type { ImportQuestion, ImportReportRecord } from '../../src/protocol/import.ts';
 
 export interface ImportOptions extends LayoutOptions {
   /** Side of the patches that images are cut into; null keeps images whole. */

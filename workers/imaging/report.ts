@@ -1,9 +1,9 @@
 /** The report of an import: the result of a dry run, and the explanation of a refusal. */
-import { IMPORT_QUESTIONS, type ImportQuestion, type ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ContentCounts, PreviousVersion } from './content.ts';
 import type { ImportIssue, IssueSink } from './issues.ts';
 import { compareCodePoints, firstOfEachFile, type SourceImage } from './listing.ts';
 import type { ImportPlan } from './plan-import.ts';
+import { IMPORT_QUESTIONS, type ImportQuestion, type ImportReportRecord } from '../../src/protocol/import.ts';
 
 /** The number of folders in a report: the first ones by name. */
 const ASSIGNMENTS_MAX = 500;

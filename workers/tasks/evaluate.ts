@@ -3,12 +3,7 @@
  */
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { DomainError, UnreachableCaseError } from '../../src/errors.ts';
-import type { EmbeddingSetRecord } from '../../src/modules/embeddings/index.ts';
-import {
-  evaluationConfigSchema,
-  PREDICTIONS_MEDIA_TYPE,
-  type EvaluationConfig,
-} from '../../src/modules/evaluations/index.ts';
+import type { EmbeddingSource } from '../../src/protocol/embeddings.ts';
 import { imagesAt, splitUnitOf, type ManifestImages } from '../engine/data/manifest.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import type { ClassificationInput, Classifier } from '../engine/probe/classification.ts';
@@ -31,22 +26,18 @@ import { leakageOf } from './evaluation/leakage.ts';
 import { openPixels } from './evaluation/pixels.ts';
 import { DECODING_SHARE, EMBEDDING_SHARE, LEAKAGE_FROM } from './evaluation/progress-shares.ts';
 import type { Task, TaskContext } from './task.ts';
-import { imagesOfVersion } from './version-manifest.ts';
+import { imagesOfVersion, sealedVersion } from './version-manifest.ts';
 import { jsonLinesOf } from './text-stream.ts';
+import { evaluationConfigSchema, type EvaluationConfig } from '../../src/protocol/evaluation.ts';
 
 export const evaluateTask: Task = {
   kind: 'EVALUATION',
   run: async (context, rawConfig) => {
     const config = evaluationConfigSchema.parse(rawConfig);
-    await context.setEnvironment({ engine: engineInfo() });
-    const checkpoint = await context.services.models.checkpointForUse(config.checkpointId, 'checkpointId');
-    const [version] = await context.services.datasets.requireSealedVersions([config.datasetVersionId]);
-    if (version === undefined)
-      throw new DomainError({
-        code: 'DATASET_VERSION_NOT_FOUND',
-        message: 'The dataset version is gone.',
-        field: 'datasetVersionId',
-      });
+    const { registry } = context;
+    await registry.setEnvironment({ environment: { engine: engineInfo() } });
+    const checkpoint = await registry.checkpoint({ id: config.checkpointId });
+    const version = await sealedVersion(registry, config.datasetVersionId);
     const manifest = await imagesOfVersion(context, version);
     const labelledRows = Int32Array.from({ length: manifest.length }, (_, row) => row).filter(
       (row) => manifest.at(row)?.label != null,
@@ -73,23 +64,15 @@ export const evaluateTask: Task = {
     });
     return {
       message: `${outcome.headline} on ${outcome.testedImages.length} images.`,
-      finish: async (tx) => {
-        await context.services.artifacts.record(tx, { ...predictions, mediaType: PREDICTIONS_MEDIA_TYPE });
-        await context.services.evaluations.register(tx, {
-          checkpointId: config.checkpointId,
-          datasetVersionId: config.datasetVersionId,
-          protocol: config.protocol,
-          runId: context.runId,
-          seed: config.seed,
-          options: config.options,
-          ...outcome.records,
-          predictionsSha256: predictions.sha256,
-          split: { ...outcome.records.split, groupCount: knownGroupCount(subject.images) },
-          ungroupedImageCount: Iterator.from(subject.images)
-            .filter(({ group }) => group === null)
-            .reduce((count) => count + 1, 0),
-          leakage,
-        });
+      outcome: {
+        kind: 'EVALUATION',
+        ...outcome.records,
+        split: { ...outcome.records.split, groupCount: knownGroupCount(subject.images) },
+        predictions,
+        ungroupedImageCount: Iterator.from(subject.images)
+          .filter(({ group }) => group === null)
+          .reduce((count) => count + 1, 0),
+        leakage,
       },
     };
   },
@@ -242,9 +225,7 @@ function knownGroupCount(images: ManifestImages): number {
   return new Set(Iterator.from(images).flatMap(({ group }) => (group === null ? [] : [group]))).size;
 }
 
-function candidatesOf<Method>(
-  load: (source: EmbeddingSetRecord['source']) => () => Promise<Method>,
-): Candidates<Method> {
+function candidatesOf<Method>(load: (source: EmbeddingSource) => () => Promise<Method>): Candidates<Method> {
   return { pretrained: load('CHECKPOINT'), random: load('RANDOM_ENCODER'), colour: load('COLOUR_STATISTICS') };
 }
 
@@ -252,7 +233,7 @@ function candidatesOf<Method>(
 async function labelledEmbeddings(
   { labelledRows }: Subject,
   readEmbeddings: ReadEmbeddings,
-  source: EmbeddingSetRecord['source'],
+  source: EmbeddingSource,
 ): Promise<EmbeddedImages> {
   return embeddedImages(await readEmbeddings(source, labelledRows), labelledRows.length);
 }

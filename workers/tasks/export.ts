@@ -8,20 +8,20 @@ import { DomainError } from '../../src/errors.ts';
 import type { EncoderExport } from '../../src/formats/encoder-export.ts';
 import { writeExport, type ExportFormat } from '../../src/formats/export-formats.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
-import { exportConfigSchema, exportMetadataOf, type NewExport } from '../../src/modules/exports/index.ts';
-import type { ArtifactStore } from '../../src/platform/artifact-store/index.ts';
+import type { WorkerArtifacts } from '../registry/artifacts.ts';
 import { checkExport, checkReference, type CheckReference } from '../exports/check.ts';
 import { openEncoder } from '../engine/encoders/index.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
 import { goldenOf } from './golden.ts';
 import type { Task } from './task.ts';
+import { exportConfigSchema, exportMetadataOf, type NewExport } from '../../src/protocol/export.ts';
 
 export const exportTask: Task = {
   kind: 'EXPORT',
   run: async (context, rawConfig) => {
     const config = exportConfigSchema.parse(rawConfig);
-    await context.setEnvironment({ engine: engineInfo() });
-    const checkpoint = await context.services.models.checkpointForUse(config.checkpointId, 'checkpointId');
+    await context.registry.setEnvironment({ environment: { engine: engineInfo() } });
+    const checkpoint = await context.registry.checkpoint({ id: config.checkpointId });
     if (checkpoint.sha256 !== config.checkpointSha256)
       throw new DomainError({
         code: 'CONFLICT',
@@ -53,10 +53,7 @@ export const exportTask: Task = {
     }
     return {
       message: ['Measured the golden embedding.', ...exports.map(describe)].join(' '),
-      finish: async (tx) => {
-        await context.services.models.recordGolden(tx, checkpoint.id, golden);
-        await context.services.exports.register(tx, { checkpointId: checkpoint.id, runId: context.runId, exports });
-      },
+      outcome: { kind: 'EXPORT', golden, exports },
     };
   },
 };
@@ -66,7 +63,7 @@ export async function provenExport(
   format: ExportFormat,
   file: string,
   reference: CheckReference,
-  artifacts: Pick<ArtifactStore, 'put'>,
+  artifacts: Pick<WorkerArtifacts, 'put'>,
 ): Promise<NewExport> {
   const bytes = await readFile(file);
   const verdict = await checkExport(format, bytes, reference);

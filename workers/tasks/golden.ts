@@ -1,9 +1,9 @@
 /** The golden embedding: a checkpoint's embedding of an image that anyone can generate. */
 import { DomainError } from '../../src/errors.ts';
-import type { GoldenRecord, InputContract } from '../../src/modules/models/index.ts';
 import { embedPixels } from '../engine/embed.ts';
 import { goldenPixels } from '../engine/golden-image.ts';
 import type { InferenceEncoder } from '../engine/encoders/index.ts';
+import type { GoldenRecord, InputContract } from '../../src/protocol/checkpoint.ts';
 
 /** @throws DomainError CHECKPOINT_INCOMPATIBLE for weights that yield NaN. */
 export function goldenOf(encoder: Pick<InferenceEncoder, 'embed'>, inputContract: InputContract): GoldenRecord {

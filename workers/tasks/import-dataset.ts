@@ -1,15 +1,14 @@
 /** A run of kind IMPORT: turns a folder of images into a sealed dataset version. */
-import { MANIFEST_MEDIA_TYPE } from '../../src/modules/datasets/index.ts';
 import { readEnvironment } from '../../src/env.ts';
-import { importConfigSchema, type ImportConfig } from '../../src/modules/runs/index.ts';
 import { ensureOpenSlide } from '../../src/platform/openslide/library.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
-import type { PreviousVersion } from '../imaging/content.ts';
 import { openImageDecoders } from '../imaging/decoder/image-decoders.ts';
 import { importImages, type Continued, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
 import { SHARD_LIMITS, type ShardLimits } from '../imaging/shard-writer.ts';
 import { openSlideReaders, type SlideReaders } from '../imaging/slides/slide-readers.ts';
 import type { Task, TaskContext, TaskResult } from './task.ts';
+import type { StoredBytes } from '../../src/protocol/artifacts.ts';
+import { importConfigSchema, type ImportConfig, type ImportOutcome } from '../../src/protocol/import.ts';
 
 /**
  * The version is created and sealed in the transaction that ends the run, so a failure before it leaves nothing to
@@ -35,7 +34,7 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
     onFailure: (failure) => context.logger.warn(failure, 'an image decoder failed'),
   });
   await using readers = config.slides === null ? null : await openReaders(context);
-  const kept = await context.importBlocks();
+  const kept = await context.registry.importBlocks({});
   await context.progress(kept.at(-1)?.progress ?? 0, 'Looking for images.');
   const startedAtMs = performance.now();
   const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, sampleBits, keepConflicts, accept, dryRun } = config;
@@ -55,38 +54,23 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
     slides: slidesOf(context, config, readers, kept.at(-1)?.progress ?? 0),
     folderPath: config.path,
     isDryRun: dryRun,
-    previous: await previousVersionOf(context, config.datasetId),
+    previous: await context.registry.latestVersion({ datasetId: config.datasetId }),
     artifacts: context.artifacts,
     decoders,
     workDir: context.workDir,
     shardLimits,
     throwIfStopped: () => context.throwIfStopped(),
-    blocks: { kept, keep: (block) => context.keepImportBlock(block) },
+    blocks: { kept, keep: async (block) => void (await context.registry.keepImportBlock({ block })) },
     onContinue: (continued) => reportContinued(context, continued, kept.at(-1)?.progress ?? 0),
     onProgress: (progress) => report(context, config, progress, startedAtMs),
-    onReport: (found) => context.setImportReport(found),
+    onReport: async (found) => void (await context.registry.setImportReport({ report: found })),
   });
-  if (dryRun) return { message: verdictOf(result), finish: () => Promise.resolve() };
+  if (dryRun) return { message: verdictOf(result), outcome: { kind: 'IMPORT', sealed: null } };
   const leftOut = result.issues.filter((issue) => !issue.kept).reduce((sum, issue) => sum + issue.count, 0);
   return {
     message: `Sealed ${result.imageCount} images in ${result.shards.length} ${result.shards.length === 1 ? 'shard' : 'shards'}; ${leftOut} left out.`,
-    finish: async (tx) => {
-      const { datasets } = context.services;
-      const draft = await datasets.createDraftVersion(tx, {
-        datasetId: config.datasetId,
-        importRunId: context.runId,
-        patchSizePx: config.patchSizePx,
-      });
-      await datasets.sealVersion(tx, { versionId: draft.id, ...sealedContentOf(result) });
-    },
+    outcome: { kind: 'IMPORT', sealed: sealedContentOf(result) },
   };
-}
-
-async function previousVersionOf(context: TaskContext, datasetId: string): Promise<PreviousVersion | null> {
-  const latest = await context.services.datasets.latestVersionOf(datasetId);
-  if (latest === undefined) return null;
-  const { version, labelNames, imageCount, groupCount, ungroupedImageCount } = latest;
-  return { version, labelNames, imageCount, groupCount, ungroupedImageCount };
 }
 
 function verdictOf({ imageCount, questions }: ImportResult): string {
@@ -151,24 +135,22 @@ async function report(
   });
 }
 
-function sealedContentOf(result: ImportResult) {
-  const { digest, imageCount, byteSize, labelNames, labelCounts, groupCount, ungroupedImageCount, hasSplit, issues } =
-    result;
+function sealedContentOf(result: ImportResult): ImportOutcome['sealed'] {
+  const { digest, imageCount, byteSize, labelNames, labelCounts, groupCount, ungroupedImageCount, hasSplit } = result;
   return {
-    ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, ungroupedImageCount, hasSplit, issues },
-    manifestSha256: result.manifest.sha256,
-    ...(result.issueList === null ? {} : { issueListSha256: result.issueList.sha256 }),
-    shards: result.shards.map((shard) => ({
-      sha256: shard.sha256,
-      byteSize: shard.byteSize,
-      imageCount: shard.imageCount,
+    ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, ungroupedImageCount, hasSplit },
+    issues: result.issues.map(({ kind, count, kept, meaning, examples, entries }) => ({
+      ...{ kind, count, kept, meaning, examples, entries },
     })),
-    thumbnails: result.thumbnails.map(({ sha256, label }) => ({ sha256, label })),
-    artifacts: [
-      { ...result.manifest, mediaType: MANIFEST_MEDIA_TYPE },
-      ...(result.issueList === null ? [] : [{ ...result.issueList, mediaType: 'text/csv; charset=utf-8' }]),
-      ...result.shards.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'application/x-tar' })),
-      ...result.thumbnails.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'image/webp' })),
-    ],
+    manifest: storedBytesOf(result.manifest),
+    issueList: result.issueList === null ? null : storedBytesOf(result.issueList),
+    shards: result.shards.map(({ sha256, byteSize: shardBytes, imageCount: shardImages }) => ({
+      ...{ sha256, byteSize: shardBytes, imageCount: shardImages },
+    })),
+    thumbnails: result.thumbnails.map(({ label, ...stored }) => ({ ...storedBytesOf(stored), label })),
   };
+}
+
+function storedBytesOf({ sha256, byteSize }: StoredBytes): StoredBytes {
+  return { sha256, byteSize };
 }

@@ -4,16 +4,8 @@ import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { encoderFileOf, encoderTensorsOf } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
-import { TRAINING_STATE_MEDIA_TYPE } from '../../src/modules/artifacts/index.ts';
-import { probeSentence, type CheckpointProbeRecord } from '../../src/modules/models/index.ts';
-import {
-  inputContractOf,
-  pretrainingConfigSchema,
-  unplannedPretrainingSchema,
-  type PretrainingConfig,
-} from '../../src/modules/runs/index.ts';
 import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
-import type { StoredBytes } from '../../src/platform/artifact-store/index.ts';
+import type { TrainedEncoder } from '../../src/protocol/checkpoint.ts';
 import { createEncoder, encoderFromWeights } from '../engine/encoders/resnet/network.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
@@ -24,8 +16,14 @@ import { planWithinBudget, watchPace, type ElapsedSeconds } from './pretraining-
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
 import { openRunProbe, type RunProbe } from './run-probe.ts';
 import { TaskStopped, type Task, type TaskContext, type TaskResult } from './task.ts';
+import { probeSentence, type CheckpointProbeRecord } from '../../src/protocol/checkpoint-probe.ts';
+import {
+  inputContractOf,
+  pretrainingConfigSchema,
+  unplannedPretrainingSchema,
+  type PretrainingConfig,
+} from '../../src/protocol/pretraining/config.ts';
 
-const SAFETENSORS_TYPE = 'application/vnd.safetensors';
 const STATE_FORMAT = 'paraffin-training-state-1';
 
 const frozenPretrainingSchema = z.union([unplannedPretrainingSchema, pretrainingConfigSchema]);
@@ -41,7 +39,7 @@ export const pretrainTask: Task = {
   run: async (context, rawConfig) => {
     const elapsed = stopwatch();
     const parsed = frozenPretrainingSchema.parse(rawConfig);
-    await context.setEnvironment({ engine: engineInfo() });
+    await context.registry.setEnvironment({ environment: { engine: engineInfo() } });
     const frozen = parsed.shuffle === null ? await withPresentShuffle(context, parsed) : parsed;
     const initialWeights = await loadInitialWeights(context, frozen);
     // A run that ran out of memory continues with a smaller micro-batch than its config specifies.
@@ -70,10 +68,10 @@ async function withPresentShuffle<Config extends z.infer<typeof frozenPretrainin
   context: TaskContext,
   earlier: Config,
 ): Promise<Config> {
-  const state = await context.latestTrainingState();
+  const state = await context.registry.latestTrainingState({});
   const sinceStep = state?.step ?? 0;
   const config = { ...earlier, shuffle: { ...DEFAULT_SHUFFLE, sinceStep } };
-  await context.freezeConfig(config);
+  await context.registry.freezeConfig({ config });
   if (sinceStep > 0 && earlier.steps !== null)
     await context.progress(
       sinceStep / earlier.steps,
@@ -92,22 +90,19 @@ async function trainAndRegister(
   try {
     const { config, verdict } = await train(context, planned, trainer, { elapsed, probe });
     const best = config.registerBest ? await bestEncoder(context, config) : undefined;
-    const last = await encoderResult(context, config, {
+    const last = await storeEncoder(context, config, {
       weights: trainer.encoderWeights(),
       step: config.steps,
       probe: verdict ?? null,
     });
     return {
       message: [
-        last.message,
+        registeredSentence(config, last),
         ...describeProbe(verdict, best?.probe ?? null),
         ...describeProbeCost(probe, elapsed()),
       ].join(' '),
-      finish: async (tx) => {
-        // The best comes first, so that the last step is the model's newest version.
-        await best?.finish(tx);
-        await last.finish(tx);
-      },
+      // The best comes first, so that the last step is the model's newest version.
+      outcome: { kind: 'PRETRAINING', encoders: best === undefined ? [last] : [best, last] },
     };
   } finally {
     await probe?.close();
@@ -181,33 +176,33 @@ async function visit(
     await keepState(context, config, trainer, verdict ?? null);
   if (stop !== 'NO') context.throwIfStopped();
   if (isRegistered) {
-    const encoder = { weights: trainer.encoderWeights(), step, probe: verdict ?? null };
-    const { message, finish } = await encoderResult(context, config, encoder);
-    await context.withLease(finish);
-    await context.progress(step / config.steps, [message, ...describeProbe(verdict, null)].join(' '));
+    const encoder = await storeEncoder(context, config, {
+      weights: trainer.encoderWeights(),
+      step,
+      probe: verdict ?? null,
+    });
+    await context.registry.registerEncoder({ encoder });
+    await context.progress(
+      step / config.steps,
+      [registeredSentence(config, encoder), ...describeProbe(verdict, null)].join(' '),
+    );
   }
   return verdict;
 }
 
 /** Whether no saved state has a better probe result, or an equal one at an earlier step. */
 async function isBestSoFar(context: TaskContext, { ridgeMacroF1 }: CheckpointProbeRecord): Promise<boolean> {
-  const best = await context.bestTrainingState();
+  const best = await context.registry.bestTrainingState({});
   return best?.probe == null || ridgeMacroF1 > best.probe.ridgeMacroF1;
 }
 
 /** The encoder with the best probe result, unless it is that of the last step. */
-async function bestEncoder(
-  context: TaskContext,
-  config: PretrainingConfig,
-): Promise<(TaskResult & { readonly probe: CheckpointProbeRecord | null }) | undefined> {
-  const best = await context.bestTrainingState();
-  if (best === undefined || best.step === config.steps) return undefined;
+async function bestEncoder(context: TaskContext, config: PretrainingConfig): Promise<TrainedEncoder | undefined> {
+  const best = await context.registry.bestTrainingState({});
+  if (best === null || best.step === config.steps) return undefined;
   const { tensors } = readSafetensors(await context.artifacts.read(best.sha256));
   const weights = encoderTensorsOf(architectureNamed(config.encoder), tensors);
-  return {
-    ...(await encoderResult(context, config, { weights, step: best.step, probe: best.probe })),
-    probe: best.probe,
-  };
+  return storeEncoder(context, config, { weights, step: best.step, probe: best.probe });
 }
 
 function describeProbe(last: CheckpointProbeRecord | undefined, best: CheckpointProbeRecord | null): string[] {
@@ -230,7 +225,7 @@ async function changePlan(
   config: PretrainingConfig,
   trainer: SimclrTrainer,
 ): Promise<PretrainingConfig> {
-  await context.freezeConfig(config);
+  await context.registry.freezeConfig({ config });
   await context.progress(trainer.stepIndex / config.steps, config.explanation.at(-1));
   if (trainer.stepIndex < config.steps) trainer.replan(config.steps);
   return config;
@@ -270,10 +265,7 @@ async function keepState(
     seed: String(config.seed),
   });
   const stored = await context.artifacts.put(bytes);
-  await context.withLease(async (tx) => {
-    await context.services.artifacts.record(tx, { ...stored, mediaType: TRAINING_STATE_MEDIA_TYPE });
-    await context.keepTrainingState(tx, { step: trainer.stepIndex, sha256: stored.sha256, probe });
-  });
+  await context.keepTrainingState({ step: trainer.stepIndex, sha256: stored.sha256, probe }, stored);
 }
 
 async function resumeFromLastState(
@@ -281,8 +273,8 @@ async function resumeFromLastState(
   config: PretrainingConfig,
   trainer: SimclrTrainer,
 ): Promise<void> {
-  const state = await context.latestTrainingState();
-  if (state === undefined) return;
+  const state = await context.registry.latestTrainingState({});
+  if (state === null) return;
   trainer.restoreState(readSafetensors(await context.artifacts.read(state.sha256)).tensors);
   await context.progress(state.step / config.steps, `Continues from step ${state.step}.`);
 }
@@ -292,7 +284,7 @@ async function loadInitialWeights(
   config: Pick<PretrainingConfig, 'initialCheckpointId'>,
 ): Promise<readonly NamedTensor[] | undefined> {
   if (config.initialCheckpointId === null) return undefined;
-  const checkpoint = await context.services.models.checkpointForUse(config.initialCheckpointId, 'initialCheckpointId');
+  const checkpoint = await context.registry.checkpoint({ id: config.initialCheckpointId });
   return readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors;
 }
 
@@ -307,56 +299,44 @@ async function registerUntrained(
       ? createEncoder(config.encoder, createRandom(config.seed).fork('weights').fork('encoder'))
       : encoderFromWeights(config.encoder, initialWeights);
   try {
-    return await encoderResult(context, config, { weights: encoder.weights(), step: 0, probe: null });
+    const untrained = await storeEncoder(context, config, { weights: encoder.weights(), step: 0, probe: null });
+    return {
+      message: registeredSentence(config, untrained),
+      outcome: { kind: 'PRETRAINING', encoders: [untrained] },
+    };
   } finally {
     encoder.dispose();
   }
 }
 
 /** The encoder after a step. */
-interface TrainedEncoder {
+interface EncoderOfStep {
   readonly weights: readonly NamedTensor[];
   readonly step: number;
   readonly probe: CheckpointProbeRecord | null;
 }
 
-/** Stores the encoder's weights, computes its golden embedding, and returns the function that registers both. */
-async function encoderResult(
+/** Stores the encoder's weights and computes its golden embedding. */
+async function storeEncoder(
   context: TaskContext,
   config: PretrainingConfig,
-  { weights, step, probe }: TrainedEncoder,
-): Promise<TaskResult> {
+  { weights, step, probe }: EncoderOfStep,
+): Promise<TrainedEncoder> {
   const inputContract = inputContractOf(config);
-  const stored: StoredBytes = await context.artifacts.put(
+  const stored = await context.artifacts.put(
     encoderFileOf(architectureNamed(config.encoder), weights, inputContract),
   );
   // The weights are read back from the store and loaded, so that only weights that are proven to load are registered.
   const { tensors } = readSafetensors(await context.artifacts.read(stored.sha256));
-  const tensorDigest = tensorDigestOf(tensors);
   const encoder = encoderFromWeights(config.encoder, tensors);
-  const golden = goldenOf(encoder, inputContract);
-  const { embeddingDim } = encoder;
-  encoder.dispose();
-  return {
-    message: `Registered ${config.encoder} after ${step} steps.`,
-    finish: async (tx) => {
-      await context.services.artifacts.record(tx, { ...stored, mediaType: SAFETENSORS_TYPE });
-      await context.services.models.registerCheckpoint(tx, {
-        modelSlug: config.modelSlug,
-        encoder: config.encoder,
-        embeddingDim,
-        inputContract,
-        sourceRunId: context.runId,
-        step,
-        epoch: config.steps === 0 ? 0 : (config.epochs * step) / config.steps,
-        probe,
-        sha256: stored.sha256,
-        byteSize: stored.byteSize,
-        tensorDigest,
-        golden,
-        initialCheckpointId: config.initialCheckpointId,
-        trainedOnVersionIds: step === 0 ? [] : config.datasets.map((dataset) => dataset.datasetVersionId),
-      });
-    },
-  };
+  try {
+    const golden = goldenOf(encoder, inputContract);
+    return { step, probe, weights: stored, tensorDigest: tensorDigestOf(tensors), golden };
+  } finally {
+    encoder.dispose();
+  }
+}
+
+function registeredSentence({ encoder }: PretrainingConfig, { step }: TrainedEncoder): string {
+  return `Registered ${encoder} after ${step} steps.`;
 }

@@ -3,15 +3,6 @@
  * the resulting plan is frozen on the run, so that a later attempt uses the same plan. During the training its pace is
  * monitored: if the plan would miss the end of the budget, the total number of steps is changed, and frozen too.
  */
-import {
-  fasterPrecision,
-  firstImageSizePx,
-  imageSizePxWithin,
-  planPretraining,
-  replanned,
-  type PretrainingConfig,
-  type UnplannedPretraining,
-} from '../../src/modules/runs/index.ts';
 import { measuringSecondsMax, replannedSteps, reserveSeconds } from '../../src/protocol/pretraining/budget.ts';
 import type { MeasuredSpeed, Precision } from '../../src/protocol/pretraining/explanation.ts';
 import { RECIPES } from '../../src/protocol/pretraining/recipes.ts';
@@ -19,6 +10,14 @@ import { canComputeIn } from '../engine/kernels/compute-dtype.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
 import type { TaskContext } from './task.ts';
+import {
+  fasterPrecision,
+  firstImageSizePx,
+  imageSizePxWithin,
+  planPretraining,
+  replanned,
+} from '../../src/protocol/pretraining/plan.ts';
+import type { PretrainingConfig, UnplannedPretraining } from '../../src/protocol/pretraining/config.ts';
 
 /** Seconds since the task began, by the monotonic clock. */
 export type ElapsedSeconds = () => number;
@@ -49,7 +48,7 @@ export async function planWithinBudget(measuring: Measuring, elapsed: ElapsedSec
       ? [...tried.filter((speed) => speed !== best), best]
       : [...tried, await measureSpeed(measuring, best.precision, sizePx)];
   const config = planPretraining(unplanned, speeds, elapsed());
-  await context.freezeConfig(config);
+  await context.registry.freezeConfig({ config });
   await context.progress(0, config.explanation.join(' '));
   return config;
 }

@@ -1,6 +1,5 @@
 /** The steps of a pretraining: batches of a run's datasets, their views, and a trainer that learns from them. */
 import { DomainError } from '../../src/errors.ts';
-import type { PretrainingConfig } from '../../src/modules/runs/index.ts';
 import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
 import { createAugmenter } from '../engine/augment/augmenter.ts';
 import { openTrainingBatches } from '../engine/data/batches.ts';
@@ -17,6 +16,7 @@ import type { StepViews } from '../engine/train/step-views.ts';
 import { openShardSources, type FetchedShards } from './shard-sources.ts';
 import { storedDecoderOf } from './stored-decoder.ts';
 import type { TaskContext } from './task.ts';
+import type { PretrainingConfig } from '../../src/protocol/pretraining/config.ts';
 
 /** A person who waits this long wants to know for what. */
 const WAIT_REPORT_MS = 2_000;
@@ -76,9 +76,9 @@ export async function openTrainingSteps(
   config: PretrainingConfig,
   trainer: SimclrTrainer,
 ): Promise<TrainingSteps> {
-  const versions = await context.services.datasets.requireSealedVersions(
-    config.datasets.map((dataset) => dataset.datasetVersionId),
-  );
+  const versions = await context.registry.sealedVersions({
+    ids: config.datasets.map((dataset) => dataset.datasetVersionId),
+  });
   const fetched: FetchedShards = { pendingCount: 0, readyCount: 0 };
   await using opened = new AsyncDisposableStack();
   const datasets = versions.map((version, index) => ({

@@ -3,13 +3,7 @@
  * with the random encoder and colour statistics, using the same images, folds and resamples.
  */
 import { DomainError } from '../../src/errors.ts';
-import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
-import {
-  probeOverlapSentence,
-  type CheckpointProbeRecord,
-  type PairedDifference,
-} from '../../src/modules/models/index.ts';
-import { inputContractOf, type PretrainingConfig, type ProbeConfig } from '../../src/modules/runs/index.ts';
+import type { SealedVersion } from '../../src/protocol/dataset-version.ts';
 import { CLASSIFICATION_METRICS } from '../../src/statistics/classification-score.ts';
 import { differencesOf } from '../../src/statistics/estimate.ts';
 import type { ManifestImage, ManifestImages } from '../engine/data/manifest.ts';
@@ -33,7 +27,14 @@ import { createRandom } from '../engine/rng.ts';
 import { openPixels, type Pixels } from './evaluation/pixels.ts';
 import { findSamePixels, identitiesOf } from './evaluation/seen-images.ts';
 import type { TaskContext } from './task.ts';
-import { hasImageHashes, imagesOfVersion } from './version-manifest.ts';
+import { hasImageHashes, imagesOfVersion, sealedVersion } from './version-manifest.ts';
+import {
+  probeOverlapSentence,
+  type CheckpointProbeRecord,
+  type PairedDifference,
+} from '../../src/protocol/checkpoint-probe.ts';
+import { inputContractOf, type PretrainingConfig } from '../../src/protocol/pretraining/config.ts';
+import type { ProbeConfig } from '../../src/protocol/pretraining/monitoring.ts';
 
 /** Often enough to see that it goes on; a manifest of ten million images has a thousand blocks of rows. */
 const PROGRESS_EVERY_MS = 1000;
@@ -65,8 +66,7 @@ export async function openRunProbe(
   if (config.probe === null) return undefined;
   const startedMs = performance.now();
   const wanted = config.probe;
-  const [version] = await context.services.datasets.requireSealedVersions([wanted.datasetVersionId]);
-  if (version === undefined) throw new Error(`Dataset version ${wanted.datasetVersionId} is gone.`);
+  const version = await sealedVersion(context.registry, wanted.datasetVersionId);
   const { images, rows } = chooseImages(await imagesOfVersion(context, version), version.digest);
   const probe = probeOf(images);
   const overlap = await overlapOf(context, config, version, rows, (message) => context.progress(fraction, message));
@@ -141,13 +141,13 @@ interface Overlap {
 async function overlapOf(
   context: TaskContext,
   config: PretrainingConfig,
-  version: SealedVersionRecord,
+  version: SealedVersion,
   rows: Int32Array,
   onProgress: (message: string) => Promise<void>,
 ): Promise<Overlap> {
-  const seenVersions = await context.services.datasets.requireSealedVersions(
-    config.datasets.map((each) => each.datasetVersionId),
-  );
+  const seenVersions = await context.registry.sealedVersions({
+    ids: config.datasets.map((each) => each.datasetVersionId),
+  });
   let rowsRead = 0;
   let reportedAtMs = performance.now();
   const progress = {

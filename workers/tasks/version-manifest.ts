@@ -2,17 +2,25 @@
 import { open } from 'node:fs/promises';
 import { openManifest, type Manifest } from '../../src/formats/manifest/index.ts';
 import { accessFile, type RandomAccess } from '../../src/formats/random-access.ts';
-import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
+import { DomainError } from '../../src/errors.ts';
+import type { SealedVersion } from '../../src/protocol/dataset-version.ts';
 import { imageList, type ManifestImages } from '../engine/data/manifest.ts';
-import type { TaskContext } from './task.ts';
+import type { TaskContext, TaskRegistry } from './task.ts';
 
 export type OpenedManifest = Manifest & AsyncDisposable;
 
 /** What of a version its manifest needs. */
-export type VersionWithManifest = Pick<
-  SealedVersionRecord,
-  'manifestSha256' | 'imageHashesSha256' | 'imageCount' | 'shards'
->;
+export type VersionWithManifest = Pick<SealedVersion, 'manifestSha256' | 'imageHashesSha256' | 'imageCount' | 'shards'>;
+
+/** Throws DATASET_VERSION_NOT_FOUND and DATASET_VERSION_NOT_SEALED. */
+export async function sealedVersion(
+  registry: Pick<TaskRegistry, 'sealedVersions'>,
+  id: string,
+): Promise<SealedVersion> {
+  const [version] = await registry.sealedVersions({ ids: [id] });
+  if (version !== undefined) return version;
+  throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'The dataset version is gone.' });
+}
 
 /** Throws ManifestError, and the errors of the artifact store. The caller disposes of it. */
 export async function openVersionManifest(
@@ -64,7 +72,7 @@ export async function imagesOfVersion(
 }
 
 /** False for a version that was sealed before images were hashed. */
-export function hasImageHashes({ digestRule, imageHashesSha256 }: SealedVersionRecord): boolean {
+export function hasImageHashes({ digestRule, imageHashesSha256 }: SealedVersion): boolean {
   return digestRule === 'PIXELS' || imageHashesSha256 !== null;
 }
 

@@ -1,9 +1,9 @@
 /** The demo's operations: one function for each operation of a lab tool. */
 import { z } from 'zod';
-import type { ImportQuestion } from '../../modules/runs/index.ts';
 import { createStatusLine, progressBar } from '../terminal.ts';
 import type { RegistryClient } from './client.ts';
 import type { DemoDataset } from './images.ts';
+import type { ImportQuestion } from '../../protocol/import.ts';
 
 const userErrors = z.array(
   z.object({ code: z.string(), field: z.string().nullable(), message: z.string(), hint: z.string().nullable() }),

@@ -2,23 +2,12 @@
 import { describeEncoder } from '../../formats/encoders/index.ts';
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
 import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.rules.ts';
-import {
-  unbeatenBaselines,
-  ungroupedImageCountOf,
-  type EvaluationMetricRecord,
-  type LeakageRecord,
-  type LearningCurvePointRecord,
-  type ReportedEvaluationRecord,
-} from '../evaluations/index.ts';
-import {
-  probeAdvice,
-  probeOverlapSentence,
-  probeSentence,
-  type CheckpointRecord,
-  type GoldenRecord,
-  type ModelRecord,
-} from '../models/index.ts';
+import { unbeatenBaselines, ungroupedImageCountOf, type ReportedEvaluationRecord } from '../evaluations/index.ts';
+import { type CheckpointRecord, type ModelRecord } from '../models/index.ts';
 import type { RunRecord } from '../runs/index.ts';
+import type { EvaluationMetricRecord, LeakageRecord, LearningCurvePointRecord } from '../../protocol/evaluation.ts';
+import { probeAdvice, probeOverlapSentence, probeSentence } from '../../protocol/checkpoint-probe.ts';
+import type { GoldenRecord } from '../../protocol/checkpoint.ts';
 
 export const MODEL_CARD_MEDIA_TYPE = 'text/markdown; charset=utf-8';
 

@@ -1,13 +1,6 @@
 /** Types of embeddings that other modules use. */
 import type { EmbeddingSource } from '../../generated/prisma/enums.ts';
-
-/** The key that identifies a set uniquely. */
-export interface EmbeddingKey {
-  /** sha256 of the stored weights of the encoder; for COLOUR_STATISTICS, of the method's name. */
-  readonly encoderDigest: string;
-  readonly datasetDigest: string;
-  readonly preparationDigest: string;
-}
+import type { EmbeddingKey } from '../../protocol/embeddings.ts';
 
 export interface EmbeddingSetRecord extends EmbeddingKey {
   readonly id: string;

@@ -6,13 +6,13 @@ import { EMBEDDING_BLOCK_MEDIA_TYPE, recordArtifacts } from '../artifacts/index.
 import type {
   EmbeddingBlockRecord,
   EmbeddingFileRecord,
-  EmbeddingKey,
   EmbeddingSetRecord,
   NewEmbeddingBlock,
   NewEmbeddingSet,
 } from './embeddings.records.ts';
 import { IDS_MEDIA_TYPE, NPY_MEDIA_TYPE, type EmbeddingFileFormat } from './embeddings.rules.ts';
 import type { EmbeddingStore } from './embeddings.store.ts';
+import type { EmbeddingKey } from '../../protocol/embeddings.ts';
 
 export interface EmbeddingService {
   /** Every set of one encoder, by the sha256 of its weights; newest first. */

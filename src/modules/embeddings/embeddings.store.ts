@@ -5,11 +5,11 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import type { DroppedReferences } from '../artifacts/index.ts';
 import type {
   EmbeddingBlockRecord,
-  EmbeddingKey,
   EmbeddingSetRecord,
   NewEmbeddingBlock,
   NewEmbeddingSet,
 } from './embeddings.records.ts';
+import type { EmbeddingKey } from '../../protocol/embeddings.ts';
 
 const withSize = { rows: { select: { byteSize: true } }, ids: { select: { byteSize: true } } } as const;
 type Row = Prisma.EmbeddingSetGetPayload<{ include: typeof withSize }>;

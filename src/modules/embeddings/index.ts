@@ -3,22 +3,8 @@ import type { Database } from '../../platform/db.ts';
 import { createEmbeddingService as createService, type EmbeddingService } from './embeddings.service.ts';
 import { createEmbeddingStore } from './embeddings.store.ts';
 
-export type {
-  EmbeddingBlockRecord,
-  EmbeddingFileRecord,
-  EmbeddingKey,
-  EmbeddingSetRecord,
-  NewEmbeddingBlock,
-  NewEmbeddingSet,
-} from './embeddings.records.ts';
-export {
-  colourStatisticsKey,
-  idsCsvChunks,
-  preparationDigestOf,
-  RANDOM_ENCODER_SEED,
-  type EmbeddedImage,
-  type EmbeddingFileFormat,
-} from './embeddings.rules.ts';
+export type { EmbeddingBlockRecord, EmbeddingFileRecord, EmbeddingSetRecord, NewEmbeddingBlock, NewEmbeddingSet } from './embeddings.records.ts';
+export { RANDOM_ENCODER_SEED, type EmbeddingFileFormat } from './embeddings.rules.ts';
 export type { EmbeddingService } from './embeddings.service.ts';
 export { dropBlocksOfEndedRuns, dropSetsWithoutOwner } from './embeddings.store.ts';
 

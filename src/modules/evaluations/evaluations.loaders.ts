@@ -1,13 +1,9 @@
 /** Batching of evaluations within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
-import type {
-  EvaluationMetricRecord,
-  EvaluationRecord,
-  EvaluationReportRecord,
-  EvaluationSource,
-} from './evaluations.records.ts';
+import type { EvaluationRecord, EvaluationReportRecord, EvaluationSource } from './evaluations.records.ts';
 import { createEvaluationStore } from './evaluations.store.ts';
+import type { EvaluationMetricRecord } from '../../protocol/evaluation.ts';
 
 export type EvaluationLoaders = ReturnType<typeof createEvaluationLoaders>;
 

@@ -6,7 +6,7 @@ import type { DatasetVersionRecord } from '../datasets/index.ts';
 import type { CheckpointRecord } from '../models/index.ts';
 import { maxDurationSchema } from '../runs/index.ts';
 import type { EvaluationRecord } from './evaluations.records.ts';
-import { EVALUATION_PROTOCOLS } from './options.rules.ts';
+import { EVALUATION_PROTOCOLS } from '../../protocol/evaluation.ts';
 
 export const launchEvaluationSchema = z.object({
   checkpointId: z.string(),

@@ -13,17 +13,19 @@ import { allOf, jsonRows } from '../../platform/sql.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
 import {
-  BASELINE_KINDS,
   type CandidateRecord,
-  type EvaluationMetricRecord,
   type EvaluationRecord,
   type EvaluationReportRecord,
-  type LeakageRecord,
-  type LearningCurvePointRecord,
   type MentionedEvaluationRecord,
   type NewEvaluation,
   type ReportedEvaluationRecord,
 } from './evaluations.records.ts';
+import {
+  BASELINE_KINDS,
+  type EvaluationMetricRecord,
+  type LeakageRecord,
+  type LearningCurvePointRecord,
+} from '../../protocol/evaluation.ts';
 
 export interface EvaluationFilter {
   readonly checkpointId?: string | null | undefined;

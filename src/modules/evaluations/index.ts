@@ -5,22 +5,7 @@ import { createEvaluationStore } from './evaluations.store.ts';
 
 export { createEvaluationLoaders, type EvaluationLoaders } from './evaluations.loaders.ts';
 export { PREDICTIONS_MEDIA_TYPE } from './comparison.ts';
-export type {
-  BaselineKind,
-  ClassReportRecord,
-  ConfusionMatrixRecord,
-  EvaluationBaselineRecord,
-  EvaluationComparisonRecord,
-  EvaluationMetricRecord,
-  EvaluationRecord,
-  LeaderboardRowRecord,
-  LeakageRecord,
-  LearningCurvePointRecord,
-  NewEvaluation,
-  PredictionLine,
-  ReportedEvaluationRecord,
-} from './evaluations.records.ts';
-export { evaluationConfigSchema, type EvaluationConfig } from './options.rules.ts';
+export type { EvaluationComparisonRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation, ReportedEvaluationRecord } from './evaluations.records.ts';
 export { ungroupedImageCountOf } from './evaluations.rules.ts';
 export { unbeatenBaselines } from './verdict.rules.ts';
 export type { EvaluationService } from './evaluations.service.ts';

@@ -1,5 +1,5 @@
 /** Rules of leakage: when a tested image counts as seen in pretraining. Pure. */
-import type { LeakageRecord } from './evaluations.records.ts';
+import type { LeakageRecord } from '../../protocol/evaluation.ts';
 
 /**
  * True if any tested data is known to be in the pretraining data; null if none is, but the pretraining data is not

@@ -1,7 +1,7 @@
 /** API types of an evaluation's results: metrics, baselines, learning curves and leakage. */
 import path from 'node:path';
 import { enumType, objectType } from '../../api/nexus.ts';
-import { BASELINE_KINDS } from './evaluations.records.ts';
+import { BASELINE_KINDS } from '../../protocol/evaluation.ts';
 
 const records = path.join(import.meta.dirname, 'evaluations.records.ts');
 

@@ -1,6 +1,6 @@
 /** The ranked metric of an evaluation, and the baselines that its result does not beat. Pure. */
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
-import type { BaselineKind, EvaluationBaselineRecord, EvaluationMetricRecord } from './evaluations.records.ts';
+import type { BaselineKind, EvaluationBaselineRecord, EvaluationMetricRecord } from '../../protocol/evaluation.ts';
 
 /** The metric that a leaderboard ranks by; sign 1 means that higher is better. */
 export function rankingOf(protocol: EvaluationProtocol): { readonly metric: string; readonly sign: 1 | -1 } {

@@ -1,5 +1,6 @@
 /** Types of exports that other modules use. */
 import type { ExportFormat, ExportStatus } from '../../generated/prisma/enums.ts';
+import type { NewExport } from '../../protocol/export.ts';
 
 /** The result of checking a file. */
 export interface ExportRecord {
@@ -19,22 +20,6 @@ export interface ExportRecord {
   readonly checkedAt: Date;
   readonly runId: string;
 }
-
-/** An exported file in the task's outcome. */
-export type NewExport =
-  | {
-      readonly format: ExportFormat;
-      readonly status: 'AVAILABLE';
-      readonly maxRelativeDifference: number;
-      readonly sha256: string;
-      readonly byteSize: number;
-    }
-  | {
-      readonly format: ExportFormat;
-      readonly status: 'REFUSED';
-      readonly maxRelativeDifference: number | null;
-      readonly reason: string;
-    };
 
 /** The exports of one run. */
 export interface NewExports {

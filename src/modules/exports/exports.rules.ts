@@ -2,16 +2,9 @@
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
+import { EXPORT_FORMATS, MAX_RELATIVE_DIFFERENCE } from '../../protocol/export.ts';
 import type { ExportFormat } from '../../generated/prisma/enums.ts';
 import type { ExportRecord } from './exports.records.ts';
-
-export const EXPORT_FORMATS = ['PYTORCH', 'ONNX', 'TFJS'] as const;
-
-/**
- * Greatest relative difference of an embedding at which a file is served. float32 rounding alone stays about five times
- * below it in a ResNet-101.
- */
-export const MAX_RELATIVE_DIFFERENCE = 1e-4;
 
 export const exportCheckpointSchema = z.object({
   checkpointId: z.string(),
@@ -22,18 +15,6 @@ export const exportCheckpointSchema = z.object({
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 
-/**
- * Frozen at launch. The weights are named by their digest, so that a run cannot check weights other than those it was
- * launched for.
- */
-export const exportConfigSchema = z.object({
-  checkpointId: z.string(),
-  checkpointSha256: z.string(),
-  /** Empty: only the golden embedding is made. */
-  formats: z.array(z.enum(EXPORT_FORMATS)),
-});
-export type ExportConfig = z.infer<typeof exportConfigSchema>;
-
 const FORMAT_NAMES: Readonly<Record<ExportFormat, string>> = { PYTORCH: 'PyTorch', ONNX: 'ONNX', TFJS: 'TF.js' };
 
 /** @param checkpointName as `slug@version`. */
@@ -41,14 +22,6 @@ export function titleOfExport(checkpointName: string, formats: readonly ExportFo
   return formats.length === 0
     ? `golden embedding of ${checkpointName}`
     : `${checkpointName} as ${formats.map((format) => FORMAT_NAMES[format]).join(', ')}`;
-}
-
-/**
- * The provenance in an exported file. It contains no time, run or registry, so that the same weights give the same
- * bytes everywhere.
- */
-export function exportMetadataOf(weightsSha256: string): Record<string, string> {
-  return { weightsSha256 };
 }
 
 /** @throws DomainError EXPORT_CHECK_FAILED for a file that is not served, with the measured difference. */

@@ -10,8 +10,9 @@ import { recordArtifacts } from '../artifacts/index.ts';
 import type { ModelService, UsableCheckpointRecord, WeightsFileRecord, WeightsFormat } from '../models/index.ts';
 import type { RunLaunch, RunRecord, RunService } from '../runs/index.ts';
 import type { ExportRecord, NewExports } from './exports.records.ts';
-import { exportCheckpointSchema, mediaTypeOf, servable, titleOfExport, type ExportConfig } from './exports.rules.ts';
+import { exportCheckpointSchema, mediaTypeOf, servable, titleOfExport } from './exports.rules.ts';
 import type { ExportStore } from './exports.store.ts';
+import type { ExportConfig } from '../../protocol/export.ts';
 
 export interface ExportService {
   /**

@@ -3,7 +3,7 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import type { CheckpointExport } from '../../generated/prisma/client.ts';
 import type { ExportFormat } from '../../generated/prisma/enums.ts';
 import type { ExportRecord, NewExports } from './exports.records.ts';
-import { exportConfigSchema, type ExportConfig } from './exports.rules.ts';
+import { exportConfigSchema, type ExportConfig } from '../../protocol/export.ts';
 
 /** A queued or running run of kind EXPORT. */
 export interface LiveExportRun {

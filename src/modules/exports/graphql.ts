@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { arg, enumType, extendType, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
-import { EXPORT_FORMATS } from './exports.rules.ts';
+import { EXPORT_FORMATS } from '../../protocol/export.ts';
 
 const records = path.join(import.meta.dirname, 'exports.records.ts');
 

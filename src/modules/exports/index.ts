@@ -10,14 +10,7 @@ import {
 import { createExportStore } from './exports.store.ts';
 
 export { createExportLoaders, type ExportLoaders } from './exports.loaders.ts';
-export type { ExportRecord, NewExport, NewExports } from './exports.records.ts';
-export {
-  EXPORT_FORMATS,
-  exportConfigSchema,
-  exportMetadataOf,
-  MAX_RELATIVE_DIFFERENCE,
-  type ExportConfig,
-} from './exports.rules.ts';
+export type { ExportRecord, NewExports } from './exports.records.ts';
 export type { ExportPatience, ExportRegister, ExportService } from './exports.service.ts';
 
 /** The module's interface for the server. */

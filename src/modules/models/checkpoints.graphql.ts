@@ -3,10 +3,11 @@ import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
 import { describeEncoder, NAMED_ENCODERS, parameterCountOf, POOLINGS } from '../../formats/encoders/index.ts';
-import { CHANNEL_ORDERS, INTERPOLATIONS, RESIZE_RULES, WEIGHTS_FORMATS } from './models.rules.ts';
+import { WEIGHTS_FORMATS } from './models.rules.ts';
+import { CHANNEL_ORDERS, INTERPOLATIONS, RESIZE_RULES } from '../../protocol/checkpoint.ts';
 
 const records = path.join(import.meta.dirname, 'models.records.ts');
-const rules = path.join(import.meta.dirname, 'models.rules.ts');
+const rules = path.join(import.meta.dirname, '../../protocol/checkpoint.ts');
 
 export const EncoderArchitecture = enumType({
   name: 'EncoderArchitecture',

@@ -17,13 +17,13 @@ import { allOf, jsonRows } from '../../platform/sql.ts';
 import { lastDeletedVersion } from '../deletions/index.ts';
 import type {
   CheckpointRecord,
-  GoldenRecord,
   MentionedCheckpointRecord,
   NewCheckpoint,
   NewImportedCheckpoint,
 } from './models.records.ts';
-import { externalSourceSchema, inputContractSchema, trainingFactSchema } from './models.rules.ts';
-import { checkpointProbeSchema } from './probe.rules.ts';
+import { externalSourceSchema, trainingFactSchema } from './models.rules.ts';
+import { type GoldenRecord, inputContractSchema } from '../../protocol/checkpoint.ts';
+import { checkpointProbeSchema } from '../../protocol/checkpoint-probe.ts';
 
 export interface CheckpointFilter {
   readonly encoder?: EncoderArchitecture | null | undefined;

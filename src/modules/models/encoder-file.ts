@@ -16,8 +16,8 @@ import type { Architecture, NamedEncoder } from '../../formats/encoders/index.ts
 import { mapToEncoder } from '../../formats/encoders/mapping.ts';
 import { checkUse, cleanText, explained, MAX_TEXT, refusal, tooLarge } from './encoder-refusals.ts';
 import type { ImportedContentsRecord } from './models.records.ts';
-import type { InputContract } from './models.rules.ts';
 import { joinedTensor, storedEncoder, type SourceTensor } from './stored-encoder.ts';
+import type { InputContract } from '../../protocol/checkpoint.ts';
 
 export interface EncoderFileTask {
   /** The file's original name, if known. */

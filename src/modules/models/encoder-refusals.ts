@@ -5,7 +5,7 @@ import { TorchCheckpointError } from '../../formats/torch-checkpoint/index.ts';
 import type { EncoderDescription } from '../../formats/encoders/index.ts';
 import { ENCODER_FAMILIES } from '../../formats/encoders/registry.ts';
 import type { MappableTensor, RefusedMapping } from '../../formats/encoders/mapping.ts';
-import type { InputContract } from './models.rules.ts';
+import type { InputContract } from '../../protocol/checkpoint.ts';
 
 /** Longest text of a file that is repeated, in characters. */
 export const MAX_TEXT = 300;

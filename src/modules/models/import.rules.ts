@@ -3,13 +3,8 @@ import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { NAMED_ENCODERS } from '../../formats/encoders/index.ts';
 import { idempotencyKeySchema } from '../../input.ts';
-import {
-  inputContractSchema,
-  modelNameSchema,
-  modelTextSchema,
-  slugSchema,
-  type InputContract,
-} from './models.rules.ts';
+import { modelNameSchema, modelTextSchema, slugSchema } from './models.rules.ts';
+import { inputContractSchema, type InputContract } from '../../protocol/checkpoint.ts';
 
 /** Values that most encoders share; the engine supports no others. */
 const COMMON_CONTRACT = {

@@ -7,12 +7,12 @@ import { createLineageStore } from './lineage.store.ts';
 import type {
   CheckpointRecord,
   CheckpointSource,
-  GoldenRecord,
   MentionedCheckpointRecord,
   ModelAliasRecord,
   ModelRecord,
 } from './models.records.ts';
 import { createModelStore } from './models.store.ts';
+import type { GoldenRecord } from '../../protocol/checkpoint.ts';
 
 export type ModelLoaders = ReturnType<typeof createModelLoaders>;
 

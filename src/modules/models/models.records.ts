@@ -1,8 +1,8 @@
 /** Types of models and their checkpoints that other modules use. */
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Architecture } from '../../formats/encoders/index.ts';
-import type { InputContract } from './models.rules.ts';
-import type { CheckpointProbeRecord } from './probe.rules.ts';
+import type { GoldenRecord, InputContract } from '../../protocol/checkpoint.ts';
+import type { CheckpointProbeRecord } from '../../protocol/checkpoint-probe.ts';
 
 export interface ModelRecord {
   readonly id: string;
@@ -98,14 +98,6 @@ export type CheckpointSource = MentionedCheckpointRecord | CheckpointRecord;
 export interface UsableCheckpointRecord extends CheckpointRecord {
   readonly sha256: string;
   readonly byteSize: number;
-}
-
-/** Images and the checkpoint's embeddings of them, with which a client verifies its own preprocessing. */
-export interface GoldenRecord {
-  /** base64 of uint8 `[count, imageSizePx, imageSizePx, 3]`, RGB, before normalisation. */
-  readonly images: string;
-  /** `[count, embeddingDim]` */
-  readonly embeddings: readonly (readonly number[])[];
 }
 
 /** A trained encoder in the outcome of the pretraining task. */

@@ -1,7 +1,6 @@
-/** Validation of the names of models and aliases, and of a checkpoint's input contract. Pure. */
+/** Validation of the names of models and aliases. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
-import { POOLINGS } from '../../formats/encoders/index.ts';
 
 /** SAFETENSORS is what is stored; the others are made from it. */
 export const WEIGHTS_FORMATS = ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'] as const;
@@ -9,48 +8,6 @@ export type WeightsFormat = (typeof WEIGHTS_FORMATS)[number];
 
 /** No media type is registered for safetensors; browsers download this generic one instead of showing it. */
 export const SAFETENSORS_MEDIA_TYPE = 'application/octet-stream';
-
-export const RESIZE_RULES = ['SHORT_SIDE_THEN_CENTRE_CROP', 'STRETCH'] as const;
-export const CHANNEL_ORDERS = ['RGB', 'BGR'] as const;
-export const INTERPOLATIONS = ['BILINEAR', 'BICUBIC'] as const;
-
-const finite = z.number();
-const perChannel = (value: z.ZodNumber) => z.tuple([value, value, value]);
-
-/**
- * The input contract: how to prepare an image for the encoder, and how its output becomes an embedding. Contracts of
- * the first version have neither `pooling` nor `interpolation`: they are read with the values that it implied.
- */
-export const inputContractSchema = z
-  .strictObject({
-    imageSizePx: z.number().int().min(32).max(4096),
-    resizeRule: z.enum(RESIZE_RULES),
-    /** Resizing is always antialiased. */
-    interpolation: z.enum(INTERPOLATIONS).default('BILINEAR'),
-    channelOrder: z.enum(CHANNEL_ORDERS),
-    /** Range of pixel values before mean and standard deviation are applied, e.g. [0, 1]. */
-    valueRange: z.tuple([finite, finite]),
-    /** Subtracted per channel, in units of valueRange. */
-    channelMean: perChannel(finite),
-    /** Divisor per channel, applied after the mean was subtracted. */
-    channelStd: perChannel(z.number().gt(0)),
-    /** Name of the layer whose output is the embedding, in the encoder's own library, e.g. avgpool. */
-    embeddingLayer: z.string().min(1).max(100),
-    /** How the output of the network becomes one embedding. */
-    pooling: z.enum(POOLINGS).default('AVGPOOL'),
-    /** Resolution of the training images, if known. */
-    micronsPerPixelMin: z.number().gt(0).nullable(),
-    micronsPerPixelMax: z.number().gt(0).nullable(),
-  })
-  .refine(({ valueRange: [low, high] }) => low < high, {
-    path: ['valueRange'],
-    message: 'must be a lower and a higher value',
-  })
-  .refine(({ micronsPerPixelMin: low, micronsPerPixelMax: high }) => low === null || high === null || low <= high, {
-    path: ['micronsPerPixelMin'],
-    message: 'must not exceed micronsPerPixelMax',
-  });
-export type InputContract = z.infer<typeof inputContractSchema>;
 
 /** The recorded other contents of an imported file; see `ImportedContentsRecord`. */
 export const importedContentsSchema = z.object({

@@ -8,7 +8,6 @@ import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type {
   CheckpointRecord,
-  GoldenRecord,
   ModelRecord,
   NewCheckpoint,
   PretrainingRecord,
@@ -17,7 +16,6 @@ import type {
 } from './models.records.ts';
 import {
   createModelSchema,
-  inputContractSchema,
   oneReference,
   SAFETENSORS_MEDIA_TYPE,
   setModelAliasSchema,
@@ -27,6 +25,7 @@ import {
 import type { CheckpointFilter, CheckpointStore } from './checkpoints.store.ts';
 import type { LineageStore } from './lineage.store.ts';
 import type { ModelFilter, ModelStore } from './models.store.ts';
+import { type GoldenRecord, inputContractSchema } from '../../protocol/checkpoint.ts';
 
 export interface ModelReference {
   readonly id?: string | null | undefined;

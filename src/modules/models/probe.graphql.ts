@@ -9,9 +9,9 @@ import {
   probeOverlapSentence,
   probeSentence,
   verdictOf,
-} from './probe.rules.ts';
+} from '../../protocol/checkpoint-probe.ts';
 
-const probeRules = path.join(import.meta.dirname, 'probe.rules.ts');
+const probeRules = path.join(import.meta.dirname, '../../protocol/checkpoint-probe.ts');
 
 export const ProbeSplit = enumType({
   name: 'ProbeSplit',

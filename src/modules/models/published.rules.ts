@@ -3,7 +3,8 @@ import { z } from 'zod';
 import { architectureNamed, describeEncoder, NAMED_ENCODERS, type NamedEncoder } from '../../formats/encoders/index.ts';
 import { sha256Schema } from './import.rules.ts';
 import type { ExternalSourceRecord, TrainingFactRecord } from './models.records.ts';
-import { inputContractSchema, slugSchema, trainingFactSchema, type InputContract } from './models.rules.ts';
+import { slugSchema, trainingFactSchema } from './models.rules.ts';
+import { inputContractSchema, type InputContract } from '../../protocol/checkpoint.ts';
 
 /** One checkpoint of the catalogue, ready for the database. */
 export interface PublishedCheckpoint {

@@ -1,8 +1,8 @@
 /** Which runs are placed, what their jobs are called, and what a placement means for its run. Pure. */
 import { z } from 'zod';
 import { UnreachableCaseError } from '../../errors.ts';
-import { RUN_KINDS } from '../runs/index.ts';
 import type { PlacementRecord } from './placements.records.ts';
+import { RUN_KINDS } from '../../protocol/runs.ts';
 
 export const PLACEMENT_STATES = ['PLANNED', 'SUBMITTING', 'WAITING', 'RUNNING', 'UNKNOWN', 'ENDED'] as const;
 

@@ -15,9 +15,9 @@ import {
   subscriptionType,
 } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
-import { explanationOf } from './pretraining-config.rules.ts';
 import { configShownTo, METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
+import { explanationOf } from '../../protocol/pretraining/config.ts';
 
 export * from './imports.graphql.ts';
 export * from './pretraining.graphql.ts';

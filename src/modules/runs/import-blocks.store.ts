@@ -1,7 +1,7 @@
 /** Blocks of imports that have not ended, in PostgreSQL; their bytes are in the artifact store. */
 import type { Database, Transaction } from '../../platform/db.ts';
 import { IMPORT_BLOCK_MEDIA_TYPE, recordArtifacts, type DroppedReferences } from '../artifacts/index.ts';
-import type { ImportBlockRecord, NewImportBlock } from './runs.records.ts';
+import type { ImportBlockRecord, NewImportBlock } from '../../protocol/import.ts';
 
 export type ImportBlockStore = ReturnType<typeof createImportBlockStore>;
 

@@ -3,10 +3,10 @@ import path from 'node:path';
 import { pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, inputObjectType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
+import { IMPORT_LAYOUTS, IMPORT_QUESTIONS } from '../../protocol/import.ts';
 import { SLIDE_OPTION_DEFAULTS } from '../../protocol/slide-options.ts';
-import { IMPORT_LAYOUTS, IMPORT_QUESTIONS } from './imports.rules.ts';
 
-const rules = path.join(import.meta.dirname, 'imports.rules.ts');
+const rules = path.join(import.meta.dirname, '../../protocol/import.ts');
 
 export const ImportLayout = enumType({
   name: 'ImportLayout',

@@ -1,7 +1,8 @@
-/** Validation of imports, and the schema of their reports. Pure. */
+/** Validation of imports. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
+import { csvColumnsSchema, IMPORT_LAYOUTS, IMPORT_QUESTIONS } from '../../protocol/import.ts';
 import { SLIDE_OPTION_DEFAULTS, slideOptionsSchema, type SlideOptions } from '../../protocol/slide-options.ts';
 import { maxDurationSchema } from './runs.rules.ts';
 
@@ -10,31 +11,6 @@ export function titleOfImport(datasetSlug: string, importPath: string, isDryRun:
   return `${isDryRun ? 'dry run: ' : ''}${datasetSlug} from ${importPath.replace(/\/+$/, '').replace(/^.*\//s, '') || importPath}`;
 }
 
-/**
- * Kinds of issues that suggest a mistake. An import does not seal a version that has them unless the user accepts each
- * kind.
- */
-export const IMPORT_QUESTIONS = [
-  'MASKS_AMONG_IMAGES',
-  'LABELS_LOOK_ALIKE',
-  'GROUPS_LOOK_ALIKE',
-  'LABEL_LISTS',
-  'LABELS_MAY_BE_DEEPER',
-  'SPLITS_AMONG_LABELS',
-  'NOT_EVALUABLE',
-  'FEWER_THAN_BEFORE',
-] as const;
-export type ImportQuestion = (typeof IMPORT_QUESTIONS)[number];
-
-export const IMPORT_LAYOUTS = ['FLAT', 'FOLDER_PER_LABEL', 'CSV', 'SLIDES'] as const;
-
-const columnSchema = z.string().max(200).nullish();
-const csvColumnsSchema = z.strictObject({
-  path: columnSchema,
-  label: columnSchema,
-  group: columnSchema,
-  split: columnSchema,
-});
 const folderLevelSchema = z.number().int().min(1, 'must be at least 1').max(100, 'must be at most 100');
 
 const { micronsPerPixel, ...slideDefaults } = slideOptionsSchema.shape;
@@ -84,25 +60,6 @@ export const importDatasetVersionSchema = z.object({
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type ImportDatasetVersionInput = z.infer<typeof importDatasetVersionSchema>;
-
-export const importConfigSchema = z.object({
-  datasetId: z.string(),
-  path: z.string(),
-  layout: z.enum(IMPORT_LAYOUTS),
-  labelsCsvPath: z.string().nullable(),
-  patchSizePx: z.number().int().nullable(),
-  // Older imports lack these fields.
-  csvColumns: csvColumnsSchema.default({}),
-  labelLevel: z.number().int().nullable().default(null),
-  groupLevel: z.number().int().nullable().default(null),
-  slides: slideOptionsSchema.nullable().default(null),
-  sampleBits: z.number().int().nullable().default(null),
-  keepConflicts: z.boolean().default(false),
-  accept: z.array(z.enum(IMPORT_QUESTIONS)).default([]),
-  dryRun: z.boolean().default(false),
-  importRoots: z.array(z.string()),
-});
-export type ImportConfig = z.infer<typeof importConfigSchema>;
 
 /**
  * CSV needs a labels file, and the other layouts must not name one: if the layout were forgotten, the labels would be
@@ -165,62 +122,3 @@ function unreadOptionOf(input: ImportDatasetVersionInput): string | undefined {
   if (input.layout !== 'FOLDER_PER_LABEL' && isGiven(input.labelLevel)) return 'labelLevel';
   return (input.layout === 'CSV' || input.layout === 'SLIDES') && isGiven(input.groupLevel) ? 'groupLevel' : undefined;
 }
-
-const count = z.number().int().min(0);
-const texts = z.array(z.string()).readonly();
-
-/** The report of an import or of its preview, stored with its run. */
-export const importReportSchema = z.object({
-  isDryRun: z.boolean(),
-  /** False if the file names alone raised questions, so that no image was read; the counts are then of files. */
-  imagesChecked: z.boolean(),
-  /** Number of files that were recognised as images. */
-  fileCount: count,
-  imageCount: count,
-  groupCount: count,
-  /** Number of images whose patient or slide is unknown. */
-  ungroupedImageCount: count,
-  labelCounts: z.array(z.object({ label: z.string(), count })).readonly(),
-  splitCounts: z.array(z.object({ split: z.string(), count })).readonly(),
-  /** For each folder, relative to the imported one (empty for the imported folder itself): what its files become. */
-  assignments: z
-    .array(
-      z.object({ folder: z.string(), label: z.string().nullable(), split: z.string().nullable(), fileCount: count }),
-    )
-    .readonly(),
-  /** Total count; `assignments` holds only the first few hundred. */
-  assignmentCount: count,
-  /** Skipped files and folders: SYSTEM_FOLDER, HIDDEN, SIDE_FILE. */
-  passedOver: z.array(z.object({ reason: z.string(), count, examples: texts })).readonly(),
-  /** Sentences that explain how folders and columns were interpreted. */
-  notes: texts,
-  /** Folder levels and CSV columns that may name the patients or slides of images without a group. */
-  groupSuggestions: z
-    .array(
-      z.object({
-        groupLevel: z.number().int().nullable(),
-        csvColumn: z.string().nullable(),
-        groupCount: count,
-        examples: texts,
-      }),
-    )
-    .readonly()
-    .default([]),
-  issues: z
-    .array(
-      z.object({
-        ...{ kind: z.string(), count, kept: z.boolean(), meaning: z.string().nullable(), examples: texts },
-        // Reports from before every issue was listed have neither these fields nor the list.
-        entries: z.object({ count, firstByte: count, byteSize: count }).nullable().default(null),
-      }),
-    )
-    .readonly(),
-  /** The artifact that lists every issue; null if there is none. */
-  issueList: z.object({ sha256: z.string(), byteSize: count }).nullable().default(null),
-  /** Kinds of issues that the user must accept before a version is sealed. */
-  questions: z.array(z.enum(IMPORT_QUESTIONS)).readonly(),
-});
-export type ImportReportRecord = z.infer<typeof importReportSchema>;
-export type ImportAssignmentRecord = ImportReportRecord['assignments'][number];
-export type GroupSuggestionRecord = ImportReportRecord['groupSuggestions'][number];
-export type PassedOverRecord = ImportReportRecord['passedOver'][number];

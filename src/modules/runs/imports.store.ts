@@ -1,7 +1,7 @@
 /** Reports of imports in PostgreSQL. */
 import type { Database, Transaction } from '../../platform/db.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
-import { importReportSchema, type ImportReportRecord } from './imports.rules.ts';
+import { importReportSchema, type ImportReportRecord } from '../../protocol/import.ts';
 
 export type ImportReportStore = ReturnType<typeof createImportReportStore>;
 

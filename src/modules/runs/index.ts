@@ -16,59 +16,9 @@ import { createTrainingStateStore } from './training-states.store.ts';
 
 export type { TrainingStateService } from './training-states.service.ts';
 
-export {
-  CancelRequestedError,
-  MAX_ATTEMPTS_WITHOUT_PROGRESS,
-  MAX_FRUITLESS_ATTEMPTS,
-  type ClaimedRun,
-  type MetricPoints,
-  type ProgressReport,
-  type Renewal,
-  type RunLedger,
-} from './runs.ledger.ts';
-export type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
-export type {
-  MetricPointRecord,
-  MetricSeriesRecord,
-  RunEventRecord,
-  RunFailureRecord,
-  RunLease,
-  ImportBlockRecord,
-  KeptStateRecord,
-  NewImportBlock,
-  RunRecord,
-  TrainingStateRecord,
-} from './runs.records.ts';
-export {
-  IMPORT_QUESTIONS,
-  importConfigSchema,
-  type ImportConfig,
-  type ImportQuestion,
-  type ImportReportRecord,
-} from './imports.rules.ts';
-export {
-  CANCELING_LEASE_SECONDS,
-  LEASE_SECONDS,
-  maxDurationSchema,
-  METRIC_POINTS_DEFAULT,
-  RUN_KINDS,
-  RUN_LANES,
-} from './runs.rules.ts';
-export {
-  inputContractOf,
-  pretrainingConfigSchema,
-  unplannedPretrainingSchema,
-  type PretrainingConfig,
-  type UnplannedPretraining,
-} from './pretraining-config.rules.ts';
-export {
-  fasterPrecision,
-  firstImageSizePx,
-  imageSizePxWithin,
-  planPretraining,
-  replanned,
-} from './pretraining.rules.ts';
-export type { ProbeConfig, MonitoringConfig } from './monitoring.rules.ts';
+export { CancelRequestedError, MAX_ATTEMPTS_WITHOUT_PROGRESS, MAX_FRUITLESS_ATTEMPTS, type ClaimedRun, type Renewal, type RunLedger } from './runs.ledger.ts';
+export type { MetricPointRecord, MetricSeriesRecord, RunEventRecord, KeptStateRecord, RunRecord } from './runs.records.ts';
+export { CANCELING_LEASE_SECONDS, maxDurationSchema, METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 export { compactTelemetry, runsWithMissingEvents } from './runs.compaction.store.ts';
 export { dropBlocksOfEndedImports } from './import-blocks.store.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';

@@ -1,10 +1,9 @@
 /** How a pretraining is monitored: its probe, and the states that become checkpoints. Pure. */
 import { z } from 'zod';
 import { DomainError, type ErrorCode } from '../../errors.ts';
+import { KEEP_STATES_DEFAULT, type MonitoringConfig } from '../../protocol/pretraining/monitoring.ts';
 
 const REGISTER_STEPS_MAX = 100;
-/** One to continue from, and the one before it, should the last be damaged. */
-export const KEEP_STATES_DEFAULT = 2;
 const KEEP_STATES_MAX = 1000;
 /** The probe divides each label's images by three. */
 const PROBE_IMAGES_PER_LABEL_MIN = 3;
@@ -30,35 +29,6 @@ export const monitoringInputFields = {
     .nullish(),
 };
 export type MonitoringInput = z.infer<z.ZodObject<typeof monitoringInputFields>>;
-
-const probeConfigSchema = z.object({
-  datasetVersionId: z.string(),
-  digest: z.string(),
-  /** The version's name `slug@version` at launch. */
-  datasetVersionName: z.string(),
-  /** Null means that the engine decides, from the steps, the batch and the images of the probe. */
-  everySteps: z.number().int().nullable(),
-});
-export type ProbeConfig = z.infer<typeof probeConfigSchema>;
-
-/** The frozen settings. Older runs have no probe and register only their last step. */
-export const monitoringConfigFields = {
-  probe: probeConfigSchema.nullable().default(null),
-  /** Steps, in addition to the last, after which the encoder is registered, ascending. */
-  registerSteps: z.array(z.number().int()).default([]),
-  /** Whether the state with the best probe is registered at the end. */
-  registerBest: z.boolean().default(false),
-  /** Training states that stay while the run goes on: the last ones, beside the best and those of registerSteps. */
-  keepStates: z.number().int().default(KEEP_STATES_DEFAULT),
-};
-export type MonitoringConfig = z.infer<z.ZodObject<typeof monitoringConfigFields>>;
-
-export const NOT_MONITORED: MonitoringConfig = {
-  probe: null,
-  registerSteps: [],
-  registerBest: false,
-  keepStates: KEEP_STATES_DEFAULT,
-};
 
 /** The facts of a version that decide whether it can be probed on. */
 export interface ProbeVersionFacts {

@@ -18,9 +18,10 @@ import {
   type OptimizerConfig,
 } from '../../protocol/pretraining/optimizer.ts';
 import { largestLearningRate, RECIPE_NAMES, RECIPES, type Recipe } from '../../protocol/pretraining/recipes.ts';
-import { ENCODER_ARCHITECTURES, MAX_STEPS, type PretrainingConfig } from './pretraining-config.rules.ts';
 import { maxDurationSchema } from './runs.rules.ts';
 import { monitoringInputFields } from './monitoring.rules.ts';
+import { ENCODER_ARCHITECTURES } from '../../protocol/checkpoint.ts';
+import { MAX_STEPS, type PretrainingConfig } from '../../protocol/pretraining/config.ts';
 
 const seedSchema = z.number().int().min(0).max(2_147_483_647);
 

@@ -2,7 +2,7 @@
 import type { Database, Transaction } from '../../platform/db.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { DroppedReferences } from '../artifacts/index.ts';
-import { KEEP_STATES_DEFAULT } from './monitoring.rules.ts';
+import { KEEP_STATES_DEFAULT } from '../../protocol/pretraining/monitoring.ts';
 
 /**
  * When the oldest active run began; undefined if none is active. A run may record an artifact long after it stored the

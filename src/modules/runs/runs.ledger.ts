@@ -6,29 +6,17 @@
 import { DomainError } from '../../errors.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
-import type { ImportReportRecord } from './imports.rules.ts';
-import type {
-  ImportBlockRecord,
-  NewImportBlock,
-  RunFailureRecord,
-  RunLease,
-  RunRecord,
-  TrainingStateRecord,
-} from './runs.records.ts';
-import {
-  CANCELING_LEASE_SECONDS,
-  isOwnFault,
-  LEASE_SECONDS,
-  isRetryable,
-  RUN_KINDS,
-  smallerMicroBatch,
-} from './runs.rules.ts';
+import type { ImportBlockRecord, ImportReportRecord, NewImportBlock } from '../../protocol/import.ts';
+import type { RunRecord } from './runs.records.ts';
+import { CANCELING_LEASE_SECONDS, isOwnFault, isRetryable, smallerMicroBatch } from './runs.rules.ts';
 import type { ImportBlockStore } from './import-blocks.store.ts';
 import type { ImportReportStore } from './imports.store.ts';
 import type { ClaimableRuns, RunQueueStore } from './runs.queue.store.ts';
 import type { RunStore } from './runs.store.ts';
 import type { NewRunEvent, RunTelemetryStore } from './runs.telemetry.store.ts';
 import type { TrainingStateStore } from './training-states.store.ts';
+import { LEASE_SECONDS, RUN_KINDS, type ProgressReport, type RunFailureRecord, type RunLease } from '../../protocol/runs.ts';
+import type { TrainingStateRecord } from '../../protocol/checkpoint.ts';
 
 /**
  * After this many attempts in a row that ended through their own fault and kept nothing, a run is failed rather than
@@ -76,6 +64,8 @@ export interface RunLedger {
   renew(lease: RunLease, busySeconds?: number): Promise<Renewal | undefined>;
   /** Runs one transaction; it is refused with LEASE_LOST if another worker holds the lease. */
   withLease<Result>(lease: RunLease, work: (tx: Transaction) => Promise<Result>): Promise<Result>;
+  /** As `withLease`, and passes the run, read under the lock. */
+  withLeasedRun(lease: RunLease, work: (tx: Transaction, run: RunRecord) => Promise<void>): Promise<void>;
   /** Records progress and the metrics of one or several steps, as one event. */
   report(lease: RunLease, report: ProgressReport): Promise<void>;
   /** Replaces the config with values that only the worker can decide; every later attempt uses it. */
@@ -129,20 +119,6 @@ export interface Renewal {
   readonly status: RunStatus;
   /** Running time over all attempts since the launch or the last resume. */
   readonly busySeconds: number;
-}
-
-export interface ProgressReport {
-  /** 0..1 */
-  readonly progress: number;
-  readonly message?: string;
-  /** Values of one or several steps; the event shows the last one. */
-  readonly points?: readonly MetricPoints[];
-}
-
-/** The metrics of one step, by name. */
-export interface MetricPoints {
-  readonly step: number;
-  readonly metrics: Readonly<Record<string, number>>;
 }
 
 export interface RunLedgerParts {
@@ -218,8 +194,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     await runs.setStatus(tx, runId, 'QUEUED', null);
   };
 
-  /** As `withLease`, and passes the run, read under the lock. */
-  const withLeasedRun = (lease: RunLease, work: (tx: Transaction, run: RunRecord) => Promise<void>): Promise<void> =>
+  const withLeasedRun: RunLedger['withLeasedRun'] = (lease, work) =>
     withLease(lease, async (tx) => {
       const run = await runs.find(lease.runId, tx);
       if (run !== undefined) await work(tx, run);
@@ -248,6 +223,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
 
   return {
     withLease,
+    withLeasedRun,
     claim: (kinds, workerName, deviceId) => claim({ kinds }, workerName, deviceId),
     claimRun: (runId, workerName, deviceId) => claim({ kinds: RUN_KINDS, runId }, workerName, deviceId),
     find: (runId) => runs.find(runId),

@@ -1,13 +1,13 @@
 /** Batching of runs within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
-import type { ImportReportRecord } from './imports.rules.ts';
 import type { KeptStateRecord, RunRecord } from './runs.records.ts';
 import { createImportReportStore } from './imports.store.ts';
 import { createRunQueueStore } from './runs.queue.store.ts';
 import { createRunStore } from './runs.store.ts';
 import { createRunTelemetryStore } from './runs.telemetry.store.ts';
 import { createTrainingStateStore } from './training-states.store.ts';
+import type { ImportReportRecord } from '../../protocol/import.ts';
 
 export type RunLoaders = ReturnType<typeof createRunLoaders>;
 

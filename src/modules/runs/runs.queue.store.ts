@@ -2,9 +2,10 @@
 import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
-import type { RunLease, RunRecord } from './runs.records.ts';
-import { laneOf, RUN_LANES } from './runs.rules.ts';
+import type { RunRecord } from './runs.records.ts';
+import { laneOf } from './runs.rules.ts';
 import { toRunRecord } from './runs.store.ts';
+import { type RunLease, RUN_LANES } from '../../protocol/runs.ts';
 
 /** How long a lease lasts from now, depending on the run's status. */
 export interface LeaseSeconds {

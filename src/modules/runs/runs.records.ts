@@ -1,13 +1,6 @@
 /** Types of runs that other modules use. */
-import type { CheckpointProbeRecord } from '../models/index.ts';
-import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
-
-export interface RunFailureRecord {
-  readonly class: FailureClass;
-  readonly code: string;
-  readonly message: string;
-  readonly hint: string | null;
-}
+import type { TrainingStateRecord } from '../../protocol/checkpoint.ts';
+import type { RunFailureRecord, RunKind, RunStatus } from '../../protocol/runs.ts';
 
 export interface RunRecord {
   readonly id: string;
@@ -71,40 +64,6 @@ export interface MetricSeriesRecord {
   readonly name: string;
   readonly unit: string | null;
   readonly points: readonly MetricPointRecord[];
-}
-
-/** A worker's right to write to a run: void as soon as another worker holds a higher epoch. */
-export interface RunLease {
-  readonly runId: string;
-  readonly epoch: number;
-}
-
-export interface TrainingStateRecord {
-  readonly step: number;
-  readonly sha256: string;
-  /** Result of the run's own probe; null where it was not probed. */
-  readonly probe: CheckpointProbeRecord | null;
-}
-
-/** What an import has learnt of consecutive files: see workers/imaging/import-blocks.ts. */
-export interface ImportBlockRecord {
-  /** 0 for the first one. */
-  readonly position: number;
-  readonly sha256: string;
-  /** The shard that was sealed after these files; null in a pass that will be repeated. */
-  readonly shardSha256: string | null;
-  /** Progress of the run after these files, 0..1. */
-  readonly progress: number;
-}
-
-/** A block whose bytes have just been stored. */
-export interface NewImportBlock {
-  readonly position: number;
-  readonly facts: { readonly sha256: string; readonly byteSize: number };
-  readonly shard: { readonly sha256: string; readonly byteSize: number } | null;
-  readonly progress: number;
-  /** Images up to here, for the event. */
-  readonly imageCount: number;
 }
 
 /** A training state that can be registered as a checkpoint. */

@@ -1,20 +1,8 @@
 /** The status transitions of runs, which failures are retried, and which parts of a run a viewer may see. Pure. */
 import { z } from 'zod';
 import { DomainError, UnreachableCaseError } from '../../errors.ts';
+import { RUN_LANES, type RunKind, type RunStatus } from '../../protocol/runs.ts';
 import { ACCESS_ROLES, type Viewer } from '../access/index.ts';
-
-export const RUN_STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
-
-export type RunStatus = (typeof RUN_STATUSES)[number];
-
-export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
-
-export type RunKind = (typeof RUN_KINDS)[number];
-
-/**
- * A worker executes one run per lane at a time, so that a long training delays neither a small import nor a download.
- */
-export const RUN_LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT'], ['EXPORT']];
 
 /** The kinds in the same lane as this one. */
 export function laneOf(kind: RunKind): readonly RunKind[] {
@@ -52,12 +40,6 @@ function withoutFolders(value: unknown): unknown {
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withoutFolders(item)]));
 }
-
-/**
- * A worker that has not renewed for this long is presumed dead. With the interval of the checks, that takes less than
- * 30 s.
- */
-export const LEASE_SECONDS = 20;
 
 /** Shorter while a cancel waits, so that a dead worker delays it by less than ten seconds. */
 export const CANCELING_LEASE_SECONDS = 5;

@@ -14,24 +14,19 @@ import type { DatasetService, SealedVersionRecord } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import { checkImportChoice, slideOptionsOf, importDatasetVersionSchema, titleOfImport } from './imports.rules.ts';
 import { CANCELING_LEASE_SECONDS, isTerminal, metricWindowOf, type MetricWindow, type Nullish } from './runs.rules.ts';
-import { titleOfPretraining } from './pretraining-config.rules.ts';
 import {
   checkPretrainingChoice,
   launchPretrainingSchema,
   type LaunchPretrainingInput,
 } from './pretraining-input.rules.ts';
 import { freezePretraining } from './pretraining.rules.ts';
-import {
-  isProbeable,
-  checkProbeVersion,
-  checkRegisterSteps,
-  freezeMonitoring,
-  type MonitoringConfig,
-} from './monitoring.rules.ts';
+import { isProbeable, checkProbeVersion, checkRegisterSteps, freezeMonitoring } from './monitoring.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunQueueStore } from './runs.queue.store.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
 import type { RunTelemetryStore } from './runs.telemetry.store.ts';
+import { titleOfPretraining } from '../../protocol/pretraining/config.ts';
+import type { MonitoringConfig } from '../../protocol/pretraining/monitoring.ts';
 
 export interface RunService {
   get(viewer: Viewer, id: string): Promise<RunRecord | undefined>;

@@ -11,8 +11,8 @@ import {
 import { jsonRows } from '../../platform/sql.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
-import { RUN_KINDS, RUN_STATUSES } from './runs.rules.ts';
-import type { RunFailureRecord, RunRecord } from './runs.records.ts';
+import type { RunRecord } from './runs.records.ts';
+import { RUN_KINDS, RUN_STATUSES, type RunFailureRecord } from '../../protocol/runs.ts';
 
 export interface RunFilter {
   readonly kinds?: readonly RunKind[] | null | undefined;

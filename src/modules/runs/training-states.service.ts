@@ -11,9 +11,9 @@ import { authorise, type Viewer } from '../access/index.ts';
 import type { CheckpointRecord, ModelService } from '../models/index.ts';
 import { architectureNamed, describeEncoder } from '../../formats/encoders/index.ts';
 import type { RunRecord } from './runs.records.ts';
-import { inputContractOf, pretrainingConfigSchema } from './pretraining-config.rules.ts';
 import type { RunStore } from './runs.store.ts';
 import type { TrainingStateStore } from './training-states.store.ts';
+import { inputContractOf, pretrainingConfigSchema } from '../../protocol/pretraining/config.ts';
 
 export interface TrainingStateService {
   /**

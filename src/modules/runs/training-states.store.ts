@@ -1,8 +1,9 @@
 /** Training states that pretrainings keep, in PostgreSQL. */
 import type { Database, Transaction } from '../../platform/db.ts';
-import { checkpointProbeSchema, type CheckpointProbeRecord } from '../models/index.ts';
 import { dropSupersededStates } from './runs.housekeeping.store.ts';
-import type { KeptStateRecord, TrainingStateRecord } from './runs.records.ts';
+import type { KeptStateRecord } from './runs.records.ts';
+import { checkpointProbeSchema, type CheckpointProbeRecord } from '../../protocol/checkpoint-probe.ts';
+import type { TrainingStateRecord } from '../../protocol/checkpoint.ts';
 
 export type TrainingStateStore = ReturnType<typeof createTrainingStateStore>;
 

@@ -7,15 +7,8 @@ import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { createNpyRowReader, npyHeader } from '../../../src/formats/npy.ts';
 import { readSafetensors, writeSafetensors } from '../../../src/formats/safetensors.ts';
-import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
-import {
-  colourStatisticsKey,
-  idsCsvChunks,
-  preparationDigestOf,
-  type EmbeddingKey,
-  type EmbeddingSetRecord,
-} from '../../../src/modules/embeddings/index.ts';
-import type { UsableCheckpointRecord } from '../../../src/modules/models/index.ts';
+import type { SealedVersion } from '../../../src/protocol/dataset-version.ts';
+import type { UsableCheckpoint } from '../../../src/protocol/checkpoint.ts';
 import { readVerified, type StoredBytes } from '../../../src/platform/artifact-store/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import { imagesFrom, type ManifestImages } from '../../engine/data/manifest.ts';
@@ -28,13 +21,20 @@ import { engineInfo } from '../../engine/tensorflow.ts';
 import { openShardSources } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
 import type { TaskContext } from '../task.ts';
+import {
+  colourStatisticsKey,
+  preparationDigestOf,
+  type EmbeddingKey,
+  type EmbeddingSource,
+} from '../../../src/protocol/embeddings.ts';
+import { idsCsvChunks } from '../../../src/formats/embedding-ids.ts';
 
 /** Reads the embeddings of these rows of the manifest, `[rows.length, D]`, from the store. The rows are ascending. */
 export type ReadEmbeddings = (source: Source, rows: Int32Array) => Promise<Float32Array>;
 
 export interface EmbeddingRequest {
-  readonly checkpoint: UsableCheckpointRecord;
-  readonly version: SealedVersionRecord;
+  readonly checkpoint: UsableCheckpoint;
+  readonly version: SealedVersion;
   /** Every image of the version. */
   readonly images: ManifestImages;
   readonly randomEncoderSeed: number;
@@ -49,7 +49,7 @@ export interface EmbeddingRequest {
 /** 32 MB of embeddings of 2,048 numbers: a minute of work or less, which a killed process loses. */
 const BLOCK_IMAGES = 4096;
 
-type Source = EmbeddingSetRecord['source'];
+type Source = EmbeddingSource;
 
 /** One kind of image descriptor, and the key under which its descriptors are stored. */
 interface Describer {
@@ -72,13 +72,13 @@ interface OpenDescriber {
  */
 export async function evaluatedEmbeddings(context: TaskContext, request: EmbeddingRequest): Promise<ReadEmbeddings> {
   const describers = request.sources.map((source) => describerOf(context, request, source));
-  const stored = await Promise.all(describers.map(({ key }) => context.services.embeddings.findForUse(key)));
-  const missing = describers.filter((_, index) => stored[index] === undefined);
+  const stored = await Promise.all(describers.map(({ key }) => context.registry.embeddingSet({ key })));
+  const missing = describers.filter((_, index) => stored[index] === null);
   if (missing.length > 0) await computeSets(context, missing, request);
   return async (source, rows) => {
     const describer = describers.find((each) => each.source === source);
-    const set = describer === undefined ? undefined : await context.services.embeddings.findForUse(describer.key);
-    if (set === undefined) throw new RangeError(`The embeddings of ${source} were not requested.`);
+    const set = describer === undefined ? null : await context.registry.embeddingSet({ key: describer.key });
+    if (set === null) throw new RangeError(`The embeddings of ${source} were not requested.`);
     const reader = createNpyRowReader([set.imageCount, set.embeddingDim], rows);
     await readVerified(context.artifacts, set.sha256, reader.take);
     return reader.finish();
@@ -86,7 +86,7 @@ export async function evaluatedEmbeddings(context: TaskContext, request: Embeddi
 }
 
 /** The same architecture as the checkpoint's, freshly initialised. */
-export function randomEncoderOf({ architecture }: UsableCheckpointRecord, seed: number): NamedTensor[] {
+export function randomEncoderOf({ architecture }: UsableCheckpoint, seed: number): NamedTensor[] {
   return untrainedWeights(architecture, createRandom(seed).fork('random encoder'));
 }
 
@@ -143,17 +143,8 @@ async function computeSets(
   const ids = await context.artifacts.put(toAsync(idsCsvChunks(images)));
   for (const [place, { source, key, embeddingDim }] of describers.entries()) {
     const rows = await context.artifacts.put(npyOf(context, [images.length, embeddingDim], blocks[place] ?? []));
-    await context.withLease(async (tx) => {
-      await context.services.embeddings.register(tx, {
-        ...key,
-        source,
-        imageCount: images.length,
-        embeddingDim,
-        rows,
-        ids,
-        engine: engineInfo(),
-      });
-      await context.services.embeddings.dropBlocks(tx, context.runId, key);
+    await context.registry.registerEmbeddingSet({
+      set: { ...key, source, imageCount: images.length, embeddingDim, rows, ids, engine: { ...engineInfo() } },
     });
   }
   context.logger.debug(
@@ -243,7 +234,7 @@ async function storedBlocks(
   { blockImages, imageCount }: { readonly blockImages: number; readonly imageCount: number },
 ): Promise<Block[][]> {
   const found = await Promise.all(
-    describers.map(({ key }) => context.services.embeddings.blocks(context.runId, key, engineInfo())),
+    describers.map(({ key }) => context.registry.embeddingBlocks({ key, engine: { ...engineInfo() } })),
   );
   const expected = (position: number): number => Math.min(blockImages, imageCount - position * blockImages);
   const counts = found.map((blocks) => {
@@ -262,19 +253,11 @@ async function storeBlocks(
   const { position, imageCount, rows } = block;
   const stored: StoredBytes[] = [];
   for (const values of rows) stored.push(await context.artifacts.put(bytesOf(values)));
-  await context.withLease(async (tx) => {
-    for (const [place, bytes] of stored.entries()) {
+  await context.registry.keepEmbeddingBlocks({
+    blocks: stored.flatMap((bytes, place) => {
       const key = describers[place]?.key;
-      if (key === undefined) continue;
-      await context.services.embeddings.keepBlock(tx, {
-        runId: context.runId,
-        key,
-        position,
-        imageCount,
-        rows: bytes,
-        engine: engineInfo(),
-      });
-    }
+      return key === undefined ? [] : [{ key, position, imageCount, rows: bytes, engine: { ...engineInfo() } }];
+    }),
   });
   return stored;
 }

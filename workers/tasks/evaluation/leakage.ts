@@ -1,13 +1,13 @@
 /** How many of an evaluation's test images the checkpoint has seen in its pretraining. */
-import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
-import type { LeakageRecord } from '../../../src/modules/evaluations/index.ts';
+import type { SealedVersion } from '../../../src/protocol/dataset-version.ts';
 import type { TaskContext } from '../task.ts';
 import { hasImageHashes } from '../version-manifest.ts';
 import { findSamePictures, findSamePixels, identitiesOf, type SearchProgress } from './seen-images.ts';
+import type { LeakageRecord } from '../../../src/protocol/evaluation.ts';
 
 export interface TestedImages {
   readonly checkpointId: string;
-  readonly version: SealedVersionRecord;
+  readonly version: SealedVersion;
   /** Rows of the manifest, ascending. */
   readonly testedRows: Int32Array;
   /** @param fraction the share of the comparison that is done, 0..1. */
@@ -17,13 +17,14 @@ export interface TestedImages {
 /** Null if the training data of the checkpoint is unknown, because its weights were imported. */
 export async function leakageOf(context: TaskContext, tested: TestedImages): Promise<LeakageRecord | null> {
   const { checkpointId, version, testedRows } = tested;
-  const { datasets, models } = context.services;
-  const pretraining = await models.pretrainingOf(checkpointId);
+  const { registry } = context;
+  const pretraining = await registry.pretrainingData({ checkpointId });
   if (!pretraining.isComplete && pretraining.versions.length === 0) return null;
-  const seenVersions = await datasets.requireSealedVersions(
-    pretraining.versions.map(({ datasetVersionId }) => datasetVersionId),
-  );
-  const lineages = await datasets.lineagesOf([version.datasetId, ...seenVersions.map(({ datasetId }) => datasetId)]);
+  const seenVersions = await registry.sealedVersions({
+    ids: pretraining.versions.map(({ datasetVersionId }) => datasetVersionId),
+  });
+  const datasetIds = [...new Set([version.datasetId, ...seenVersions.map(({ datasetId }) => datasetId)])];
+  const lineages = new Map((await registry.lineages({ datasetIds })).map((lineage) => [lineage.datasetId, lineage]));
   const own = lineages.get(version.datasetId);
   const seenLineages = seenVersions.flatMap(({ datasetId }) => lineages.get(datasetId) ?? []);
   const seenCollections = new Set(seenLineages.flatMap(({ slug, collections }) => [slug, ...collections]));
@@ -60,7 +61,7 @@ type ImageCounts = Pick<LeakageRecord, 'exactImageCount' | 'nearDuplicateImageCo
 async function countImages(
   context: TaskContext,
   { version, testedRows }: TestedImages,
-  seenVersions: readonly SealedVersionRecord[],
+  seenVersions: readonly SealedVersion[],
   progress: SearchProgress,
 ): Promise<ImageCounts> {
   if (seenVersions.length === 0) return { exactImageCount: 0, nearDuplicateImageCount: 0, unhashedVersionCount: 0 };

@@ -1,12 +1,4 @@
 /** A result, its baselines and its predictions for every image, as they are registered. */
-import type {
-  BaselineKind,
-  EvaluationBaselineRecord,
-  EvaluationMetricRecord,
-  LearningCurvePointRecord,
-  NewEvaluation,
-  PredictionLine,
-} from '../../../src/modules/evaluations/index.ts';
 import { CLASSIFICATION_METRICS, mostProbable } from '../../../src/statistics/classification-score.ts';
 import { differencesOf, type MetricEstimate } from '../../../src/statistics/estimate.ts';
 import { REGRESSION_METRICS } from '../../../src/statistics/regression-score.ts';
@@ -26,12 +18,20 @@ import {
   type RegressionResult,
   type Regressor,
 } from '../../engine/probe/regression.ts';
+import type {
+  BaselineKind,
+  EvaluationBaselineRecord,
+  EvaluationMetricRecord,
+  LearningCurvePointRecord,
+  PredictionLine,
+  EvaluationOutcome,
+} from '../../../src/protocol/evaluation.ts';
 
 export interface Outcome {
   readonly records: Pick<
-    NewEvaluation,
-    'split' | 'metrics' | 'confusionMatrix' | 'perClass' | 'baselines' | 'learningCurve'
-  >;
+    EvaluationOutcome,
+    'metrics' | 'confusionMatrix' | 'perClass' | 'baselines' | 'learningCurve'
+  > & { readonly split: object };
   /** One for each tested image, made as they are read. */
   readonly predictionLines: Iterable<PredictionLine>;
   /** Ascending indexes of images. */

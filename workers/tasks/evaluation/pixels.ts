@@ -5,14 +5,14 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
-import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
-import type { InputContract } from '../../../src/modules/models/index.ts';
+import type { SealedVersion } from '../../../src/protocol/dataset-version.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import type { ManifestImages } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize } from '../../engine/embed.ts';
 import { openShardSources } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
 import type { TaskContext } from '../task.ts';
+import type { InputContract } from '../../../src/protocol/checkpoint.ts';
 
 export interface Pixels {
   /** uint8 RGB `[places.length, S, S, 3]` of the images at these indexes of the list. */
@@ -22,7 +22,7 @@ export interface Pixels {
 
 export interface PixelRequest {
   readonly inputContract: Pick<InputContract, 'imageSizePx' | 'resizeRule' | 'interpolation'>;
-  readonly version: SealedVersionRecord;
+  readonly version: SealedVersion;
   readonly images: ManifestImages;
   readonly onProgress: (done: number, message: string) => Promise<void>;
 }

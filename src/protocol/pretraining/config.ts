@@ -1,16 +1,12 @@
-/** The frozen config of a pretraining run: everything that its result depends on. Pure. */
+/** The frozen config of a pretraining run: everything that its result depends on. */
 import { z } from 'zod';
-import { NAMED_ENCODERS } from '../../formats/encoders/index.ts';
-import { augmentationSchema } from '../../protocol/pretraining/augmentation.ts';
-import { formatDuration } from '../../protocol/pretraining/budget.ts';
-import { optimizerSchema } from '../../protocol/pretraining/optimizer.ts';
-import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
-import { shuffleSchema } from '../../protocol/pretraining/shuffle.ts';
-import type { InputContract } from '../models/index.ts';
-import { monitoringConfigFields } from './monitoring.rules.ts';
-
-/** Encoders that the engine can train. */
-export const ENCODER_ARCHITECTURES = NAMED_ENCODERS;
+import { encoderArchitectureSchema, type InputContract } from '../checkpoint.ts';
+import { augmentationSchema } from './augmentation.ts';
+import { formatDuration } from './budget.ts';
+import { optimizerSchema } from './optimizer.ts';
+import { RECIPE_NAMES } from './recipes.ts';
+import { shuffleSchema } from './shuffle.ts';
+import { monitoringConfigFields } from './monitoring.ts';
 
 /** More steps than this must be a typing error: at 100 steps a second, 10 million steps take a day. */
 export const MAX_STEPS = 10_000_000;
@@ -35,7 +31,7 @@ const COMMON = {
       weight: z.number(),
     }),
   ),
-  encoder: z.enum(ENCODER_ARCHITECTURES),
+  encoder: encoderArchitectureSchema,
   /** Runs from before recipes existed used the paper's settings. */
   recipe: z.enum(RECIPE_NAMES).default('PAPER'),
   batchSize: z.number().int(),

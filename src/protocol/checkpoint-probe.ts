@@ -1,6 +1,6 @@
-/** The result of a pretraining's own probe, and the sentence that states it. Pure. */
+/** The result of a pretraining's own probe, and the sentence that states it. */
 import { z } from 'zod';
-import { areGroupsKnown } from '../../statistics/interval-caveat.rules.ts';
+import { areGroupsKnown } from '../statistics/interval-caveat.rules.ts';
 
 export const PROBE_SPLITS = ['GIVEN', 'GROUPS', 'IMAGES'] as const;
 
