@@ -6,10 +6,12 @@ module.exports = {
     { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { pathNot: '^src/generated' } } },
     { name: 'src-never-reaches-workers', severity: 'error', from: path('^src/'), to: path('^workers/') },
     {
-      name: 'workers-never-reach-the-api',
+      name: 'workers-reach-the-registry-by-its-protocol-alone',
       severity: 'error',
       from: path('^workers/'),
-      to: path('^src/api/|graphql\\.ts$'),
+      to: path(
+        '^src/(api|modules|jobs|cli|generated)/|^src/(app|main|services|worker-process)\\.ts$|^src/platform/(db|queue|postgres|migrate|announcements|registry-database)\\.ts$|^node_modules/(@prisma|pg|pg-boss)/',
+      ),
     },
     {
       name: 'a-module-is-entered-by-its-index',

@@ -376,7 +376,9 @@ function routeCalls({ own, sha256 }: Objects, quick: boolean, random: Random): R
   });
 }
 
-function verdictOn(sender: Sender, route: string, role: NeededRole | 'KEY'): Verdict {
+function verdictOn(sender: Sender, route: string, role: NeededRole | 'KEY' | 'RUN_TOKEN'): Verdict {
+  // No key opens it.
+  if (role === 'RUN_TOKEN') return 'REFUSED';
   if (role !== 'KEY') return verdictBy(sender, { role, action: actionOf(route) });
   return sender.role === 'NOBODY' || sender.role === 'HERE' ? 'REFUSED' : 'ALLOWED';
 }

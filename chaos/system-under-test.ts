@@ -1,4 +1,4 @@
-/** The system under test: a server with its own PostgreSQL, and an agent that reaches it through our proxy. */
+/** The system under test: a server with its own PostgreSQL, and an agent that reaches the server through our proxy. */
 import { execFile, fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -89,20 +89,18 @@ export async function startSystem(
     ...clock?.env,
   };
   let { process: server, client } = await serve(serverSettings, keyFile);
-  const proxy = await startTcpProxy(async () => Number(new URL(await databaseUrl()).port));
+  const proxy = await startTcpProxy(async () => Number(new URL(client.url).port));
   seenPorts.add(proxy.port);
   const startAgent = async (): Promise<Process> => {
-    await waiting.until('PostgreSQL', async () => (await databaseUrl()) !== '', 60_000);
-    const url = new URL(await databaseUrl());
-    url.port = String(proxy.port);
     const settings = {
-      PARAFFIN_DATABASE_URL: url.href,
+      PARAFFIN_URL: `http://127.0.0.1:${proxy.port}`,
+      PARAFFIN_API_KEY: (await readFile(keyFile, 'utf8')).trim(),
       PARAFFIN_DATA_DIR: folder,
       PARAFFIN_CPU_SLOTS: String(SLOTS),
       PARAFFIN_LOG_LEVEL: 'silent',
     };
     return running(
-      fork(AGENT_PROGRAM, {
+      fork(AGENT_PROGRAM, ['--beside-server'], {
         env: childEnvironment({ ...settings, ...clock?.env }),
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       }),

@@ -1,5 +1,5 @@
 /** The server's program: starts every part in order, and stops them in the reverse order. */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { hostname } from 'node:os';
@@ -18,6 +18,7 @@ import { claimArtifactStore, startSweeper } from './modules/artifacts/index.ts';
 import { fillGroupCounts, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
 import { createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
+import { createWorkerDesk } from './modules/workers/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store/index.ts';
 import { lockDataDir, makeDataDir } from './platform/data-dir-lock.ts';
@@ -26,6 +27,7 @@ import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './pl
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from './platform/migrate.ts';
 import { startPostgres } from './platform/postgres.ts';
 import { openQueue } from './platform/queue.ts';
+import { programVersion } from './platform/program-version.ts';
 import { sandboxKind } from './platform/sandbox.ts';
 import { openUploadStore, type UploadStore } from './platform/upload-store.ts';
 import { backUpBeforeUpgrade } from './platform/upgrade-backup.ts';
@@ -176,6 +178,17 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
         (error) => logger.warn({ error }, 'groups of old dataset versions'),
       ),
     );
+    const workersDb = openDatabase(databaseUrl, { maxConnections: 4, statementTimeoutMs: env.requestTimeoutMs });
+    closers.push(() => workersDb.$disconnect());
+    const workerDesk = await createWorkerDesk({
+      db: workersDb,
+      transact: transactionsOf(workersDb),
+      store,
+      queue,
+      programVersion: programVersion(),
+    });
+    /** Lasts as long as this process, as its worker does. */
+    const ownWorkerKey = randomBytes(32).toString('base64url');
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 
@@ -186,6 +199,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       senderOf: createSenderReader(env),
       services,
       artifacts: store,
+      workers: { desk: workerDesk, ownWorkerKey },
       redirectDownloads: env.redirectDownloads,
       uploads,
       isReady: async () => (await databaseVersion(db)) !== '',
@@ -206,9 +220,16 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       );
     const { url } = await http.listen({ host: env.host, port: env.port });
     closers.push(() => http.drain(DRAIN_MS));
+    closers.push(async () => workerDesk.close());
 
     if (env.withWorker) {
-      const worker = startWorkerProcess({ databaseUrl, dataDir: env.dataDir, logLevel: env.logLevel, logger });
+      const worker = startWorkerProcess({
+        url: loopbackOf(url),
+        key: ownWorkerKey,
+        dataDir: env.dataDir,
+        logLevel: env.logLevel,
+        logger,
+      });
       closers.push(worker.stop);
     }
     return {
@@ -220,6 +241,11 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     await stop();
     throw error;
   }
+}
+
+/** A server that listens on every address is reached on loopback by its own worker. */
+function loopbackOf(url: string): string {
+  return url.replace(/^http:\/\/(0\.0\.0\.0|\[::\])/, 'http://127.0.0.1');
 }
 
 async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[], logger: Logger): Promise<string> {

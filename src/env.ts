@@ -407,12 +407,9 @@ function settingsIn(file: string): Record<string, string | undefined> {
 
 /** What `paraffin worker` needs of the configuration, wherever it is started. */
 const WORKER_SETTINGS: readonly (keyof z.input<typeof environmentSchema>)[] = [
-  'PARAFFIN_DATABASE_URL',
+  'PARAFFIN_URL',
+  'PARAFFIN_API_KEY',
   'PARAFFIN_DATA_DIR',
-  'PARAFFIN_ARTIFACTS_URL',
-  'PARAFFIN_S3_ENDPOINT',
-  'PARAFFIN_S3_REGION',
-  'PARAFFIN_S3_PATH_STYLE',
   'PARAFFIN_CACHE_DIR',
   'PARAFFIN_CACHE_BYTES',
   'PARAFFIN_ENGINE_CACHE_DIR',
@@ -429,6 +426,15 @@ export function workerSettings(): Readonly<Record<string, string>> {
       return value === undefined || value === '' ? [] : [[name, value] as const];
     }),
   );
+}
+
+/** What opens a database, a bucket or the registry. */
+const SECRETS = /^(PARAFFIN_(API_KEY|DATABASE_URL|WORKER_KEY)$|AWS_|PG)/;
+
+/** The same for a process that reads strangers' files: it gets no credentials. */
+export function childEnvironmentWithoutSecrets(overrides: Readonly<Record<string, string>>): Record<string, string> {
+  const open = Object.entries(childEnvironment({})).filter(([name]) => !SECRETS.test(name));
+  return { ...Object.fromEntries(open), ...overrides };
 }
 
 /** The environment that one of our programs passes to a child process. */

@@ -12,6 +12,7 @@ import { createExportLoaders, createExports, type ExportPatience } from './modul
 import { createCheckpointImports, createModelLoaders, createModelService } from './modules/models/index.ts';
 import { createPlacementLoaders, createPlacements } from './modules/placements/index.ts';
 import { createRunLoaders, createRuns, createTrainingStates } from './modules/runs/index.ts';
+import { createWorkers } from './modules/workers/index.ts';
 import type { Announcements } from './platform/announcements.ts';
 import { readVerified, type ArtifactStore } from './platform/artifact-store/index.ts';
 import type { Database, Transact } from './platform/db.ts';
@@ -84,6 +85,7 @@ export function createServices(parts: ServiceParts): Services {
     exports,
     runs,
     placements: createPlacements(db, { transact }),
+    workers: createWorkers(db, { transact }),
     trainingStates: createTrainingStates(db, {
       transact,
       artifacts: store,

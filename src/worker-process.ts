@@ -16,22 +16,26 @@ const RESTART_MS = 2_000;
 const STOP_GRACE_MS = 30_000;
 
 export interface WorkerProcessOptions {
-  readonly databaseUrl: string;
+  /** The server's own URL on loopback. */
+  readonly url: string;
+  /** What the server accepts from this worker in place of a key. */
+  readonly key: string;
   readonly dataDir: string;
   readonly logLevel: string;
   readonly logger: Logger;
 }
 
-export function startWorkerProcess({ databaseUrl, dataDir, logLevel, logger }: WorkerProcessOptions): WorkerProcess {
+export function startWorkerProcess({ url, key, dataDir, logLevel, logger }: WorkerProcessOptions): WorkerProcess {
   let stopping = false;
   let restart: NodeJS.Timeout | undefined;
   let child: ChildProcess;
   let gone: Promise<void>;
 
   const start = (): void => {
-    child = fork(WORKER_PROGRAM, {
+    child = fork(WORKER_PROGRAM, ['--beside-server'], {
       env: childEnvironment({
-        PARAFFIN_DATABASE_URL: databaseUrl,
+        PARAFFIN_URL: url,
+        PARAFFIN_API_KEY: key,
         PARAFFIN_DATA_DIR: dataDir,
         PARAFFIN_LOG_LEVEL: logLevel,
       }),

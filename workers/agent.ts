@@ -4,24 +4,34 @@
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { DomainError } from '../src/errors.ts';
+import { setTimeout as pause } from 'node:timers/promises';
+import { DomainError, type ErrorCode } from '../src/errors.ts';
 import type { Logger } from '../src/logger.ts';
-import { RUN_JOBS } from '../src/jobs/index.ts';
-import { type ClaimedRun, type RunLedger, type RunRecord } from '../src/modules/runs/index.ts';
 import type { ArtifactStore } from '../src/platform/artifact-store/index.ts';
-import type { Queue } from '../src/platform/queue.ts';
+import { programVersion } from '../src/platform/program-version.ts';
+import type { RunRegistry } from '../src/protocol/run-calls.ts';
+import {
+  LEASE_SECONDS,
+  RUN_LANES,
+  type RunFailureRecord,
+  type RunKind,
+  type RunLease,
+  type RunStatus,
+} from '../src/protocol/runs.ts';
+import { PROTOCOL_VERSION, type Claim, type ClaimedRun } from '../src/protocol/worker-calls.ts';
 import { startChild, type Child, type ChildSettings } from './child-process.ts';
 import type { StopReason } from './child-protocol.ts';
 import type { Device, Devices } from './devices.ts';
-import { untilDatabaseAnswers } from './database-patience.ts';
 import { failureOfEnd, STUCK, TIMED_OUT_RUN } from './failure.ts';
 import { folderOf, leaseOf } from './lease-folder.ts';
 import { oomKillCount } from './oom-kills.ts';
-import { LEASE_SECONDS, RUN_LANES, type RunFailureRecord, type RunKind, type RunLease, type RunStatus } from '../src/protocol/runs.ts';
+import { createRunRegistry, type WorkerRegistry } from './registry/http.ts';
+import { isRegistryFault, untilRegistryAnswers } from './registry/patience.ts';
 
 export interface AgentParts {
-  readonly ledger: RunLedger;
-  readonly store: ArtifactStore;
+  readonly registry: WorkerRegistry;
+  /** The store of the registry, if this machine shares its disk; unfinished files of killed children are removed. */
+  readonly store: Pick<ArtifactStore, 'upkeep'> | undefined;
   readonly logger: Logger;
   readonly workerName: string;
   /** Each run gets a private folder below it. */
@@ -35,6 +45,8 @@ export interface AgentParts {
   readonly devices: Devices;
   /** A child that makes no progress for this long is killed. */
   readonly stuckAfterMs: number;
+  /** The registry does not accept this worker: its key, or its version of the protocol. */
+  readonly onRefused: (error: DomainError) => void;
 }
 
 /** How the only run of a one-shot worker ended. */
@@ -45,7 +57,7 @@ export type CarriedRun =
 
 export interface Agent {
   /** Takes runs as they come. */
-  start(queue: Pick<Queue, 'listen'>): Promise<void>;
+  start(): Promise<void>;
   /** Takes this run and no other. @returns when its attempt is over. */
   carry(runId: string): Promise<CarriedRun>;
   /** Asks running children to save their state and end, then resolves. Unfinished runs return to the queue. */
@@ -54,8 +66,22 @@ export interface Agent {
 
 /** The lease lasts LEASE_SECONDS; renewing it this often also shows a cancellation within a second. */
 const RENEW_EVERY_MS = 1_000;
-/** How often to poll for runs that were queued without a notification, and for runs of workers that died. */
-const POLL_EVERY_MS = 5_000;
+/** Half a lease: one renewal may be lost in the silence of a network, and the next comes in time. */
+const RENEWAL_TIMEOUT_MS = (LEASE_SECONDS * 1000) / 2;
+/** How long the registry may hold a claim open until a run comes. */
+const CLAIM_WAIT_SECONDS = 20;
+/** Before the next claim after one that failed, or on a device without room. */
+const RETRY_CLAIM_MS = 5_000;
+/** Before the next claim while the registry is away. */
+const RECONNECT_MS = 1_000;
+/** How often to look for files of runs whose worker has died: their lease ends some time after they did. */
+const CLEAN_EVERY_MS = 5_000;
+/** Refusals that the next claim would meet as well. */
+const REFUSALS: ReadonlySet<ErrorCode> = new Set(['UNAUTHENTICATED', 'FORBIDDEN', 'WORKER_INCOMPATIBLE']);
+/** For the outcome of a child that died; afterwards the lease has long expired, and the registry requeues the run. */
+const SETTLE_PATIENCE_MS = 180_000;
+/** How long a one-shot worker waits for a registry that is away. */
+const QUESTION_PATIENCE_MS = 180_000;
 /**
  * A child that has not stopped this long after it was asked to is killed, so that a cancellation takes less than ten
  * seconds if little would be lost.
@@ -76,99 +102,110 @@ interface Slot {
 }
 
 export function createAgent(parts: AgentParts): Agent {
-  const { ledger, logger } = parts;
-  const executing = new Map<Slot, Promise<void>>();
+  const { registry, logger } = parts;
+  const executing = new Set<Promise<unknown>>();
   const children = new Set<Child>();
-  let draining = false;
-  let slots: readonly Slot[] = [];
-  let ticker: NodeJS.Timeout | undefined;
+  /** Aborted when the worker drains. */
+  const draining = new AbortController();
 
   const removeWorkOf = async (lease: RunLease): Promise<void> => {
     await rm(path.join(parts.workDir, folderOf(lease)), { recursive: true, force: true });
-    await parts.store.upkeep.removeUnfinished(folderOf(lease));
+    await parts.store?.upkeep.removeUnfinished(folderOf(lease));
   };
 
   /** Removes files of killed agents. Several agents may share the folders, so files of a held lease are kept. */
   const removeOrphanedWork = async (): Promise<void> => {
     const names = new Set([
       ...(await readdir(parts.workDir).catch(() => [])),
-      ...(await parts.store.upkeep.unfinishedWriters()),
+      ...((await parts.store?.upkeep.unfinishedWriters()) ?? []),
     ]);
     const leases = [...names].flatMap((name) => leaseOf(name) ?? []);
     if (leases.length === 0) return;
-    const held = new Set((await ledger.held(leases)).map(folderOf));
+    const held = new Set((await registry.held(leases)).map(folderOf));
     await Promise.all(leases.filter((lease) => !held.has(folderOf(lease))).map(removeWorkOf));
   };
 
-  const poll = async (): Promise<void> => {
-    const expired = await ledger.requeueExpired();
-    if (expired > 0) logger.warn({ expired }, 'runs with expired leases were requeued');
-    await removeOrphanedWork();
-    // Not awaited: a slot is busy as long as its run, and the next poll serves the other slots.
-    for (const slot of slots) void fill(slot);
+  let cleaner: NodeJS.Timeout | undefined;
+  const clean = (): void => {
+    removeOrphanedWork().catch((error: unknown) => logger.warn({ error }, 'old work could not be removed'));
   };
 
-  let isPolling = false;
-  let pollAgain = false;
-  /**
-   * One poll at a time. All requests during a poll lead to one more poll, because the run that they announce may have
-   * come after the current poll passed it.
-   */
-  const pollSoon = (): void => {
-    if (isPolling) {
-      pollAgain = true;
-      return;
-    }
-    isPolling = true;
-    poll()
-      .catch((error: unknown) => logger.error({ error }, 'polling for runs failed'))
-      .finally(() => {
-        isPolling = false;
-        if (!pollAgain || draining) return;
-        pollAgain = false;
-        pollSoon();
-      });
-  };
+  const statusOf = (runId: string) =>
+    untilRegistryAnswers(() => registry.run(runId), { limitMs: QUESTION_PATIENCE_MS });
 
   const freeDevice = async (): Promise<Device | undefined> => {
     for (const device of await parts.devices.list()) if (await parts.devices.hasRoom(device)) return device;
     return undefined;
   };
 
-  const fill = async (slot: Slot): Promise<void> => {
-    if (draining || executing.has(slot)) return;
-    if (!slot.kinds.includes('IMPORT') && !parts.engineReady()) return;
-    // Taken before the first await, so that two simultaneous polls do not both fill the slot.
-    const turn = (async () => {
-      if (slot.device !== undefined && !(await parts.devices.hasRoom(slot.device))) {
-        logger.debug({ device: slot.device.id }, 'the device has too little free memory');
-        return false;
-      }
-      const claimed = await ledger.claim(slot.kinds, parts.workerName, slot.device?.id);
-      if (claimed === undefined) return false;
-      await execute(claimed, slot);
-      return true;
-    })();
-    const done = turn.then(
-      () => undefined,
-      (error: unknown) => logger.error({ error }, 'a run could not be executed'),
+  const claimFor = ({ kinds, device }: Slot, chosen: Pick<Claim, 'runId' | 'waitSeconds'>) =>
+    registry.claim(
+      {
+        protocolVersion: PROTOCOL_VERSION,
+        programVersion: programVersion(),
+        workerName: parts.workerName,
+        kinds: [...kinds],
+        deviceId: device?.id ?? null,
+        ...chosen,
+      },
+      draining.signal,
     );
-    executing.set(slot, done);
-    await done;
-    executing.delete(slot);
-    if (await turn.catch(() => false)) await fill(slot);
+
+  /** Waits for the next run of a place. @returns undefined if there is none yet. */
+  const nextRun = async (slot: Slot): Promise<ClaimedRun | undefined> => {
+    if (!slot.kinds.includes('IMPORT') && !parts.engineReady()) return afterPause();
+    if (slot.device !== undefined && !(await parts.devices.hasRoom(slot.device))) {
+      logger.debug({ device: slot.device.id }, 'the device has too little free memory');
+      return afterPause();
+    }
+    return claimFor(slot, { runId: null, waitSeconds: CLAIM_WAIT_SECONDS });
   };
 
-  const execute = async ({ run, lease }: ClaimedRun, slot: Slot): Promise<void> => {
+  /** Ends at once when the worker drains. */
+  const afterPause = (pauseMs = RETRY_CLAIM_MS): Promise<undefined> =>
+    pause(pauseMs, undefined, { signal: draining.signal }).catch(() => undefined);
+
+  /** Serves a place, one run after another, until the worker drains. */
+  const serve = async (slot: Slot): Promise<void> => {
+    while (!draining.signal.aborted) {
+      try {
+        const claimed = await nextRun(slot);
+        if (claimed !== undefined) await execute(claimed, slot);
+      } catch (error) {
+        if (draining.signal.aborted) return;
+        if (error instanceof DomainError && REFUSALS.has(error.code)) {
+          parts.onRefused(error);
+          return;
+        }
+        if (isRegistryFault(error)) logger.warn({ error }, 'the worker waits for the registry');
+        else logger.error({ error }, 'no run could be claimed or executed');
+        await afterPause(isRegistryFault(error) ? RECONNECT_MS : RETRY_CLAIM_MS);
+      }
+    }
+  };
+
+  /** Takes part in the draining of the worker. */
+  const track = async <Result>(work: Promise<Result>): Promise<Result> => {
+    executing.add(work);
+    try {
+      return await work;
+    } finally {
+      executing.delete(work);
+    }
+  };
+
+  const execute = async (claimed: ClaimedRun, slot: Slot): Promise<void> => {
+    const { run, lease, token } = claimed;
+    const ownRun = createRunRegistry({ url: parts.child.url, token }, run.id, { timeoutMs: RENEWAL_TIMEOUT_MS });
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
-    // Files that an earlier attempt left here: only the current holder of the run may work on it. If the database is
-    // unreachable, a later poll removes them, and the run waits in its child.
+    // Files that an earlier attempt left here: only the current holder of the run may work on it. If the registry is
+    // away, the next run removes them, and this one waits in its child.
     await removeOrphanedWork().catch((error: unknown) => runLogger.warn({ error }, 'old work could not be removed'));
     const workDir = path.join(parts.workDir, folderOf(lease));
     await mkdir(workDir, { recursive: true });
     const oomKillsBefore = await oomKillCount();
-    const child = startChild({ ...parts.child, workDir }, run, lease, slot.device?.env ?? {}, runLogger);
+    const child = startChild({ ...parts.child, workDir }, claimed, slot.device?.env ?? {}, runLogger);
     children.add(child);
     /** The reason why the agent ended the child, if that is the run's failure. */
     let verdict: RunFailureRecord | undefined;
@@ -186,28 +223,35 @@ export function createAgent(parts: AgentParts): Agent {
       else child.kill();
     };
     const stopwatch = createStopwatch();
+    /** Running time that the registry does not know yet. */
+    let unreportedSeconds = 0;
     let isRenewing = false;
     const renew = async (): Promise<void> => {
-      const renewal = await ledger.renew(lease, stopwatch.lapSeconds());
-      // Another worker holds the run, or the child has settled it and is about to exit.
-      if (renewal === undefined) child.killAfterDelay();
-      else if (renewal.status === 'CANCELING') cancel();
+      unreportedSeconds += stopwatch.lapSeconds();
+      const reported = unreportedSeconds;
+      const renewal = await ownRun.renew({ busySeconds: reported });
+      unreportedSeconds -= reported;
+      if (renewal.status === 'CANCELING') cancel();
       else if (run.maxDurationSeconds !== null && renewal.busySeconds > run.maxDurationSeconds) {
         verdict ??= TIMED_OUT_RUN;
         askToStop('TIMEOUT', DRAIN_GRACE_MS);
       }
     };
     const renewal = setInterval(() => {
-      if (draining) askToStop('DRAIN', DRAIN_GRACE_MS);
+      if (draining.signal.aborted) askToStop('DRAIN', DRAIN_GRACE_MS);
       if (child.silentForMs() > parts.stuckAfterMs && verdict === undefined) {
         verdict = STUCK;
         child.kill();
       }
-      // While the database does not answer, it is not asked again.
+      // While the registry does not answer, it is not asked again.
       if (isRenewing) return;
       isRenewing = true;
       renew()
-        .catch((error: unknown) => runLogger.warn({ error }, 'the lease could not be renewed'))
+        .catch((error: unknown) => {
+          // Another worker holds the run, or the child has settled it and is about to exit.
+          if (isLost(error)) child.killAfterDelay();
+          else runLogger.warn({ error }, 'the lease could not be renewed');
+        })
         .finally(() => {
           isRenewing = false;
         });
@@ -219,12 +263,15 @@ export function createAgent(parts: AgentParts): Agent {
         const kernelWasOutOfMemory =
           oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore;
         runLogger.warn({ signal: end.signal, code: end.code, stderrTail: end.stderrTail }, 'the child died');
-        await untilDatabaseAnswers(
-          () => settleForChild(lease, verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })),
-          () => runLogger.warn('the outcome of the run waits for the database'),
+        await untilRegistryAnswers(
+          () => settleForChild(ownRun, verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })),
+          {
+            onWait: () => runLogger.warn('the outcome of the run waits for the registry'),
+            limitMs: SETTLE_PATIENCE_MS,
+          },
         ).catch((error: unknown) => {
           // Otherwise another worker has taken the run over or settled it.
-          if (!(error instanceof DomainError && error.code === 'LEASE_LOST')) throw error;
+          if (!isLost(error)) throw error;
         });
       }
     } finally {
@@ -235,63 +282,61 @@ export function createAgent(parts: AgentParts): Agent {
     }
   };
 
-  const settleForChild = async (lease: RunLease, failure: RunFailureRecord): Promise<void> => {
-    const renewal = await ledger.renew(lease);
-    if (renewal === undefined) return;
-    if (renewal.status === 'CANCELING') await ledger.cancelNow(lease);
-    else if (draining) await ledger.release(lease, 'The worker stopped; the run continues at its next start.');
-    else await ledger.fail(lease, failure);
+  const settleForChild = async (ownRun: RunRegistry, failure: RunFailureRecord): Promise<void> => {
+    const { status } = await ownRun.renew({ busySeconds: 0 });
+    if (status === 'CANCELING') await ownRun.cancel({});
+    else if (draining.signal.aborted)
+      await ownRun.release({ message: 'The worker stopped; the run continues at its next start.' });
+    else await ownRun.fail({ failure });
   };
 
   return {
-    start: async (queue) => {
+    start: async () => {
       await mkdir(parts.workDir, { recursive: true });
-      await parts.store.upkeep.removeAbandoned();
+      await parts.store?.upkeep.removeAbandoned();
+      cleaner = setInterval(clean, CLEAN_EVERY_MS);
+      clean();
       const devices = await parts.devices.list();
-      slots = RUN_LANES.flatMap((lane): readonly Slot[] => {
+      const slots = RUN_LANES.flatMap((lane): readonly Slot[] => {
         const kinds = lane.filter((kind) => parts.kinds.includes(kind));
         if (kinds.length === 0) return [];
         return needsDevice(kinds) ? devices.map((device) => ({ kinds, device })) : [{ kinds }];
       });
-      for (const job of Object.values(RUN_JOBS)) {
-        await queue.listen(job, async () => {
-          // The message only wakes the agent; the row of the run says what to do.
-          pollSoon();
-        });
-      }
-      ticker = setInterval(pollSoon, POLL_EVERY_MS);
-      pollSoon();
+      for (const slot of slots) void track(serve(slot));
       logger.info({ leaseSeconds: LEASE_SECONDS, devices: devices.map(({ id }) => id) }, 'the worker waits for runs');
     },
     carry: async (runId) => {
       await mkdir(parts.workDir, { recursive: true });
-      const found = await ledger.find(runId);
+      const found = await statusOf(runId);
       if (found === undefined) return notTaken(`The run ${runId} does not exist.`);
       if (found.kind !== 'IMPORT' && !parts.engineReady())
         return notTaken('The TensorFlow engine is not installed on this machine.');
       const device = needsDevice([found.kind]) ? await freeDevice() : undefined;
       if (device === undefined && needsDevice([found.kind]))
         return notTaken('No device of this machine has enough free memory.');
-      if (draining) return notTaken('The worker was stopped before it took the run.');
-      const claimed = await ledger.claimRun(runId, parts.workerName, device?.id);
-      if (claimed === undefined) return notTaken(whyNotClaimed(await ledger.find(runId)));
+      if (draining.signal.aborted) return notTaken('The worker was stopped before it took the run.');
       const slot: Slot = { kinds: [found.kind], ...(device === undefined ? {} : { device }) };
-      const done = execute(claimed, slot);
-      executing.set(slot, done);
-      await done;
-      return { isTaken: true, status: (await ledger.find(runId))?.status ?? 'CANCELED' };
+      const claimed = await claimFor(slot, { runId, waitSeconds: 0 });
+      if (claimed === undefined) return notTaken(whyNotClaimed((await statusOf(runId))?.status));
+      await track(execute(claimed, slot));
+      return { isTaken: true, status: (await statusOf(runId))?.status ?? 'CANCELED' };
     },
     drain: async () => {
-      draining = true;
-      clearInterval(ticker);
+      draining.abort();
+      clearInterval(cleaner);
       for (const child of children) child.askToStop('DRAIN');
       const killer = setTimeout(() => {
         for (const child of children) child.kill();
       }, DRAIN_GRACE_MS);
-      await Promise.all(executing.values());
+      await Promise.allSettled(executing);
       clearTimeout(killer);
     },
   };
+}
+
+/** The registry says that this worker has the run no more. */
+function isLost(error: unknown): boolean {
+  return error instanceof DomainError && error.code === 'LEASE_LOST';
 }
 
 /** Trainings and evaluations share the devices; imports and exports are small enough to run beside them. */
@@ -303,11 +348,11 @@ function notTaken(reason: string): CarriedRun {
   return { isTaken: false, reason };
 }
 
-function whyNotClaimed(run: RunRecord | undefined): string {
-  if (run === undefined) return 'The run does not exist any more.';
-  return run.status === 'QUEUED'
+function whyNotClaimed(status: RunStatus | undefined): string {
+  if (status === undefined) return 'The run does not exist any more.';
+  return status === 'QUEUED'
     ? 'The device already has a run.'
-    : `The run is ${run.status}${run.status === 'RUNNING' || run.status === 'CANCELING' ? ': another worker holds it' : ''}.`;
+    : `The run is ${status}${status === 'RUNNING' || status === 'CANCELING' ? ': another worker holds it' : ''}.`;
 }
 
 /** Measures time by the monotonic clock. */

@@ -2,20 +2,20 @@
 import { fork } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { childEnvironment } from '../src/env.ts';
+import { childEnvironmentWithoutSecrets } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
-import type { RunRecord } from '../src/modules/runs/index.ts';
-import type { ArtifactPlace } from '../src/platform/artifact-store/index.ts';
 import { PARENT_DEATH_SIGNAL } from '../src/platform/parent-death-signal.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
-import type { RunLease } from '../src/protocol/runs.ts';
+import type { ClaimedRun } from '../src/protocol/worker-calls.ts';
 
 export interface ChildSettings {
-  readonly databaseUrl: string;
+  /** The registry's URL. */
+  readonly url: string;
   readonly dataDir: string;
-  readonly artifacts: ArtifactPlace;
+  /** The folder of the registry's artifacts, if this machine shares it. */
+  readonly artifactsDir: string | null;
   readonly cacheDir: string;
   readonly cacheBytes: number;
   readonly workDir: string;
@@ -64,15 +64,14 @@ const [execPath = process.execPath, ...execArgv] = [...PARENT_DEATH_SIGNAL, proc
  */
 export function startChild(
   settings: ChildSettings,
-  run: RunRecord,
-  lease: RunLease,
+  { run, lease, token }: ClaimedRun,
   deviceEnv: Readonly<Record<string, string>>,
   logger: Logger,
 ): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
     ...{ execPath, execArgv },
     detached: true,
-    env: childEnvironment({
+    env: childEnvironmentWithoutSecrets({
       ...ENGINE_PROCESS_ENV,
       ...engineLibraryEnv(),
       ...deviceEnv,
@@ -120,6 +119,7 @@ export function startChild(
   const start: StartMessage = {
     kind: 'START',
     ...settings,
+    token,
     run: { id: run.id, kind: run.kind, config: run.config, attempt: run.attempt, microBatchSize: run.microBatchSize },
     lease,
   };

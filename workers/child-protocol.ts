@@ -3,18 +3,13 @@ import { z } from 'zod';
 
 export const startMessageSchema = z.object({
   kind: z.literal('START'),
-  databaseUrl: z.string(),
+  /** The registry's URL. */
+  url: z.string(),
+  /** Good for this run and this lease alone. */
+  token: z.string(),
   dataDir: z.string(),
-  artifacts: z.union([
-    z.string(),
-    z.object({
-      bucket: z.string(),
-      prefix: z.string(),
-      endpoint: z.string().optional(),
-      region: z.string().optional(),
-      pathStyle: z.boolean(),
-    }),
-  ]),
+  /** The folder of the registry's artifacts, if this machine shares it; null: they go over HTTP. */
+  artifactsDir: z.string().nullable(),
   cacheDir: z.string(),
   cacheBytes: z.number(),
   workDir: z.string(),

@@ -1,24 +1,20 @@
 /** Runs one run in one process, because TensorFlow blocks its thread, and a crash must end only this run. */
-import { createRunDesk } from '../src/modules/workers/index.ts';
-import { registryOver, type RunRegistry } from '../src/protocol/run-calls.ts';
+import type { RunRegistry } from '../src/protocol/run-calls.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore, openLocalFiles } from '../src/platform/artifact-store/index.ts';
-import { isDatabaseFault } from '../src/platform/database-fault.ts';
-import { openDatabase, transactionsOf, type Persist } from '../src/platform/db.ts';
-import { UnreachableCaseError } from '../src/errors.ts';
+import { DomainError, UnreachableCaseError } from '../src/errors.ts';
 import { agentMessageSchema, type ChildMessage, type StartMessage, type StopReason } from './child-protocol.ts';
-import { untilDatabaseAnswers } from './database-patience.ts';
-import { DATABASE_UNREACHABLE, failureOf, TIMED_OUT_RUN } from './failure.ts';
+import { failureOf, TIMED_OUT_RUN } from './failure.ts';
 import { folderOf } from './lease-folder.ts';
 import { createProgressReporter } from './progress-reporter.ts';
+import { createHttpArtifacts } from './registry/artifacts.ts';
+import { createRunRegistry } from './registry/http.ts';
 import { localFileOf } from './registry/local-files.ts';
 import { TaskStopped, type StopRequest, type Task, type TaskContext } from './tasks/task.ts';
 import type { RunKind } from '../src/protocol/runs.ts';
 
 /** Often enough for an agent that waits for minutes. */
 const ALIVE_EVERY_MS = 1_000;
-/** Longer than any statement of a task takes. */
-const SILENCE_MS = 30_000;
 
 let stop: StopRequest = 'NO';
 let started = false;
@@ -37,8 +33,7 @@ process.on('message', (raw) => {
       if (started) throw new Error('A child runs one run.');
       started = true;
       execute(message).catch((error: unknown) => {
-        // The agent, which holds no tensors, waits for the database and writes the outcome.
-        console.error(isDatabaseFault(error) ? new Error(DATABASE_UNREACHABLE, { cause: error }) : error);
+        console.error(error);
         process.exit(1);
       });
       return;
@@ -78,16 +73,18 @@ async function taskFor(kind: RunKind): Promise<Task> {
 
 async function execute(start: StartMessage): Promise<void> {
   const logger = createLogger(start.logLevel, 'run').child({ runId: start.run.id, attempt: start.run.attempt });
-  // Everything that a task reads and writes waits for the database, because the memory of this process holds what would
-  // be lost with it.
-  const persist: Persist = (work) => untilDatabaseAnswers(work, sendAlive);
-  const db = openDatabase(start.databaseUrl, { maxConnections: 3, silenceTimeoutMs: SILENCE_MS, persist });
-  const transact = transactionsOf(db, persist);
-  const store = openArtifactStore(start.artifacts, folderOf(start.lease));
-  const calls = createRunDesk({ db, transact, store })(start.lease);
-  const registry = registryOver((name, input) => calls[name](input));
+  const { token, run, lease } = start;
+  const door = { url: start.url, token };
+  // Whatever a task reads and writes waits for the registry, because the memory of this process holds what would be
+  // lost with it. The agent, which renews the lease, ends the process if the run is lost.
+  const patience = { onWait: sendAlive };
+  const registry = createRunRegistry(door, run.id, { patience });
   const reporter = createProgressReporter(async (report) => void (await registry.report(report)));
-  const isTraining = start.run.kind === 'PRETRAINING';
+  const isTraining = run.kind === 'PRETRAINING';
+  const store =
+    start.artifactsDir === null
+      ? createHttpArtifacts({ door, runId: run.id, workDir: start.workDir, patience })
+      : openArtifactStore(start.artifactsDir, folderOf(lease));
   const files = openLocalFiles({ store, folder: start.cacheDir, maxBytes: start.cacheBytes });
   const context: TaskContext = {
     runId: start.run.id,
@@ -135,8 +132,6 @@ async function execute(start: StartMessage): Promise<void> {
     await registry.succeed({ outcome, message });
   } catch (error) {
     await settleFailure(registry, error, logger);
-  } finally {
-    await db.$disconnect();
   }
   sendToAgent('SETTLED', () => process.exit(0));
 }
@@ -146,7 +141,8 @@ async function settleFailure(registry: RunRegistry, error: unknown, logger: Logg
     await settleStop(registry, error.reason);
     return;
   }
-  if (isDatabaseFault(error)) throw error;
+  // Another worker has the run, and nothing is left to say.
+  if (error instanceof DomainError && error.code === 'LEASE_LOST') throw error;
   logger.error({ error }, 'the run failed');
   await registry.fail({ failure: failureOf(error) });
 }

@@ -28,6 +28,9 @@ const CLASS_OF_CODE: Partial<Record<ErrorCode, FailureClass>> = {
   TIMED_OUT: 'TIMEOUT',
   NO_PROGRESS: 'TIMEOUT',
   DATABASE_UNREACHABLE: 'INFRASTRUCTURE',
+  REGISTRY_UNREACHABLE: 'INFRASTRUCTURE',
+  OUTCOME_INVALID: 'INTERNAL',
+  REPORT_OUT_OF_ORDER: 'INTERNAL',
   STORAGE_FULL: 'INFRASTRUCTURE',
   INTERNAL: 'INTERNAL',
 };
@@ -129,11 +132,6 @@ export const STUCK: RunFailureRecord = {
   hint: 'Search the worker log for the run id; PARAFFIN_STUCK_AFTER_SECONDS sets the limit.',
 };
 
-/**
- * The last message of a child that cannot reach the database; the agent waits for the database and writes the outcome.
- */
-export const DATABASE_UNREACHABLE = 'DATABASE_UNREACHABLE';
-
 /** How a process ended that did not write its run's outcome. */
 export interface UnreportedEnd {
   readonly code: number | null;
@@ -154,14 +152,6 @@ export function failureOfEnd(end: UnreportedEnd): RunFailureRecord {
       code: 'OUT_OF_MEMORY',
       message: `The process ended because memory ran out (${ended}).`,
       hint: 'Use a smaller batchSize or imageSizePx.',
-    };
-  }
-  if (end.stderrTail.includes(DATABASE_UNREACHABLE)) {
-    return {
-      class: 'INFRASTRUCTURE',
-      code: DATABASE_UNREACHABLE,
-      message: 'The database did not answer.',
-      hint: 'Check that PostgreSQL is running, then call resumeRun.',
     };
   }
   return {

@@ -1,31 +1,44 @@
 /**
- * The worker process: env -> database and queue -> agent -> drain. With `--run ID` it is a one-shot worker, which takes
- * that run and ends with one of ONE_SHOT_EXIT.
+ * The worker process: env -> registry -> agent -> drain. With `--run ID` it is a one-shot worker, which takes that run
+ * and ends with one of ONE_SHOT_EXIT. With `--beside-server` it runs on the server's machine with the server's data
+ * folder: it reads import folders, and stored files in place.
  */
+import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { RUN_JOBS } from '../src/jobs/index.ts';
 import { environmentOf } from '../src/env.ts';
 import { DomainError, UnreachableCaseError } from '../src/errors.ts';
 import { createLogger } from '../src/logger.ts';
-import { requireArtifactStore } from '../src/modules/artifacts/index.ts';
-import { createLedger } from '../src/modules/runs/index.ts';
 import { openArtifactStore } from '../src/platform/artifact-store/index.ts';
-import { openDatabase, transactionsOf } from '../src/platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine/installed.ts';
-import { openQueue, type Queue } from '../src/platform/queue.ts';
 import { ONE_SHOT_EXIT } from '../src/protocol/one-shot.ts';
+import { RUN_KINDS } from '../src/protocol/runs.ts';
 import { createAgent, type CarriedRun } from './agent.ts';
-import { untilDatabaseAnswers } from './database-patience.ts';
 import { cpuDevices, gpuDevices } from './devices.ts';
-import { LEASE_SECONDS, RUN_KINDS } from '../src/protocol/runs.ts';
+import { createWorkerRegistry } from './registry/http.ts';
+import { untilRegistryAnswers } from './registry/patience.ts';
 
-const { values: options } = parseArgs({ options: { run: { type: 'string' }, settings: { type: 'string' } } });
+const { values: options } = parseArgs({
+  options: {
+    run: { type: 'string' },
+    settings: { type: 'string' },
+    url: { type: 'string' },
+    'beside-server': { type: 'boolean' },
+  },
+});
 const env = environmentOf(options.settings);
 const logger = createLogger(env.logLevel, 'worker');
-if (env.databaseUrl === undefined) {
-  logger.fatal('PARAFFIN_DATABASE_URL is not set: a worker needs the database of its server. "npm start" runs both.');
+const { url: address = env.url } = options;
+const isBesideServer = options['beside-server'] === true;
+/** Where the server has written its first key. */
+const keyFile = path.join(env.dataDir, 'admin-key');
+const key =
+  env.apiKey ?? (isBesideServer ? (await readFile(keyFile, 'utf8').catch(() => undefined))?.trim() : undefined);
+if (address === undefined || key === undefined) {
+  logger.fatal(
+    'PARAFFIN_URL and PARAFFIN_API_KEY are not set: a worker needs the address of its registry, and a key that may WORK. "npm start" runs both.',
+  );
   process.exit(2);
 }
 if (!isEngineInstalled())
@@ -33,38 +46,33 @@ if (!isEngineInstalled())
     `The TensorFlow engine is missing: dataset imports run, and all other runs wait. "${ENGINE_INSTALL_COMMAND}" installs it.`,
   );
 
-const { databaseUrl } = env;
-/** Half a lease: one renewal may be lost in the silence of a database that fails over, and the next comes in time. */
-const SILENCE_MS = (LEASE_SECONDS * 1000) / 2;
-const db = openDatabase(databaseUrl, { maxConnections: 4, silenceTimeoutMs: SILENCE_MS });
-const warn = (): void => logger.warn('the worker waits for the database');
-const store = openArtifactStore(env.artifacts);
-await untilDatabaseAnswers(() => requireArtifactStore({ db, store }), warn).catch((error: unknown) => {
-  if (!(error instanceof DomainError)) throw error;
+const url = address.replace(/\/+$/, '');
+const registry = createWorkerRegistry({ url, token: key });
+const refuse = (error: DomainError): void => {
   logger.fatal(`${error.message} ${error.hint ?? ''}`);
-  process.exit(2);
-});
-const openJobs = (): Promise<Queue> =>
-  openQueue({
-    url: databaseUrl,
-    jobs: Object.values(RUN_JOBS),
-    onError: (error) => logger.warn({ error }, 'queue'),
-  });
+  process.exitCode = 2;
+};
+const artifactsDir = isBesideServer && typeof env.artifacts === 'string' ? env.artifacts : undefined;
 const workerName = env.workerName ?? `${hostname()}:${process.pid}`;
 const agent = createAgent({
-  ledger: createLedger(db, transactionsOf(db)),
-  store,
+  registry,
+  store: artifactsDir === undefined ? undefined : openArtifactStore(artifactsDir),
   logger,
   workerName,
-  kinds: env.workerKinds ?? RUN_KINDS,
+  // Folders of images are on the server's machine.
+  kinds: env.workerKinds ?? RUN_KINDS.filter((kind) => kind !== 'IMPORT' || isBesideServer),
   workDir: path.join(env.dataDir, 'work'),
   engineReady: isEngineInstalled,
   devices: installedEngine()?.device === 'GPU' ? gpuDevices(env.visibleGpus) : cpuDevices(workerName, env.cpuSlots),
   stuckAfterMs: env.stuckAfterSeconds * 1000,
+  onRefused: (error) => {
+    refuse(error);
+    leaveOnSignal();
+  },
   child: {
-    databaseUrl,
+    url,
     dataDir: env.dataDir,
-    artifacts: env.artifacts,
+    artifactsDir: artifactsDir ?? null,
     cacheDir: env.cacheDir,
     cacheBytes: env.cacheBytes,
     logLevel: env.logLevel,
@@ -72,7 +80,6 @@ const agent = createAgent({
   },
 });
 
-let queue: Queue | undefined;
 let leaving: Promise<void> | undefined;
 const leave = (): Promise<void> => {
   leaving ??= (async () => {
@@ -80,9 +87,7 @@ const leave = (): Promise<void> => {
     await agent.drain();
     // A one-shot worker ends with the outcome of its run.
     if (options.run !== undefined) return;
-    await queue?.close();
-    await db.$disconnect();
-    process.exit(0);
+    process.exit();
   })();
   return leaving;
 };
@@ -100,14 +105,19 @@ process.on('SIGTERM', leaveOnSignal);
 process.on('disconnect', leaveOnSignal);
 if (process.connected === false) leaveOnSignal();
 
+await untilRegistryAnswers(() => registry.held([]), {
+  onWait: () => logger.warn({ url }, 'the worker waits for the registry'),
+}).catch((error: unknown) => {
+  if (!(error instanceof DomainError)) throw error;
+  refuse(error);
+  process.exit();
+});
 if (options.run === undefined) {
-  queue = await untilDatabaseAnswers(openJobs, warn);
-  await agent.start(queue);
+  await agent.start();
   process.send?.({ kind: 'READY' });
 } else {
   const carried = await agent.carry(options.run);
   if (!carried.isTaken) process.stderr.write(`${carried.reason}\n`);
-  await db.$disconnect();
   process.exit(exitCodeOf(carried));
 }
 

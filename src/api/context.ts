@@ -11,6 +11,7 @@ import type { ExportLoaders, ExportService } from '../modules/exports/index.ts';
 import type { CheckpointImportService, ModelLoaders, ModelService } from '../modules/models/index.ts';
 import type { PlacementLoaders, PlacementService } from '../modules/placements/index.ts';
 import type { RunLoaders, RunService, TrainingStateService } from '../modules/runs/index.ts';
+import type { WorkerService } from '../modules/workers/index.ts';
 import type { RunEvents } from './run-events.ts';
 
 /** The library under the workers' engine, where it is installed. */
@@ -41,6 +42,7 @@ export interface Services {
   readonly exports: ExportService;
   readonly runs: RunService;
   readonly placements: PlacementService;
+  readonly workers: WorkerService;
   readonly trainingStates: TrainingStateService;
   readonly evaluations: EvaluationService;
   readonly artifacts: ArtifactService;

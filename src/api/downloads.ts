@@ -133,11 +133,12 @@ function positionOf(text: string): number {
   });
 }
 
-async function sendFile(
+/** Answers a request for a stored file, by its conditions and range. */
+export async function sendFile(
   request: Request,
   response: Response,
   file: ServedFile,
-  sources: DownloadSources,
+  sources: Pick<DownloadSources, 'artifacts' | 'redirects' | 'reportDamage'>,
   stallTimeoutMs: number,
 ): Promise<void> {
   await requireStored(sources, file);
@@ -243,7 +244,10 @@ async function* checked(bytes: AsyncIterable<Buffer>, sha256: string): AsyncGene
 }
 
 /** @throws DomainError if the file is missing, or its size differs from the registered one. */
-async function requireStored({ artifacts, reportDamage }: DownloadSources, file: ServedFile): Promise<void> {
+async function requireStored(
+  { artifacts, reportDamage }: Pick<DownloadSources, 'artifacts' | 'reportDamage'>,
+  file: ServedFile,
+): Promise<void> {
   const found = await artifacts.stat(file.sha256);
   if (found?.byteSize === file.byteSize) return;
   if (found === undefined) {

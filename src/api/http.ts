@@ -40,6 +40,7 @@ import { createSessionCookie } from './session-cookie.ts';
 import { createSessions } from './sessions.ts';
 import { serveSubscriptions } from './subscriptions.ts';
 import { createUploads } from './uploads.ts';
+import { createWorkerProtocol, type WorkerProtocolOptions } from './worker-protocol.ts';
 import { WELCOME_PAGE } from './welcome-page.ts';
 
 export interface HttpServerOptions {
@@ -50,7 +51,9 @@ export interface HttpServerOptions {
   /** Address, host and scheme from which a request was sent. */
   readonly senderOf: (request: IncomingMessage) => Sender;
   readonly services: Pick<Services, 'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports'>;
-  readonly artifacts: DownloadSources['artifacts'];
+  readonly artifacts: WorkerProtocolOptions['artifacts'];
+  /** What workers ask; undefined: this server has none. */
+  readonly workers?: Pick<WorkerProtocolOptions, 'desk' | 'ownWorkerKey'>;
   /** True: large files are redirected to the artifact store, if it can make links. */
   readonly redirectDownloads?: boolean;
   readonly uploads: UploadStore;
@@ -208,6 +211,15 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate, queue));
   app.use(createSessions({ sessions: options.access.sessions, audit: options.services.audit, cookie, runAdmitted }));
+  if (options.workers !== undefined)
+    app.use(
+      createWorkerProtocol({
+        ...options.workers,
+        artifacts: options.artifacts,
+        reportDamage: (sha256) => options.services.artifacts.reportDamage(sha256),
+        runAdmitted,
+      }),
+    );
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
   app.use(
     createCards({

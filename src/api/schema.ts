@@ -12,6 +12,7 @@ import * as exports from '../modules/exports/graphql.ts';
 import * as models from '../modules/models/graphql.ts';
 import * as placements from '../modules/placements/graphql.ts';
 import * as runs from '../modules/runs/graphql.ts';
+import * as workers from '../modules/workers/graphql.ts';
 import { PageInfo } from './connection-type.ts';
 import { guard } from './guard.ts';
 import { makeSchema } from './nexus.ts';
@@ -39,6 +40,7 @@ export function buildSchema(write: boolean): GraphQLSchema {
       embeddings,
       runs,
       placements,
+      workers,
       evaluations,
       exports,
       cards,

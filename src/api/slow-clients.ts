@@ -58,7 +58,7 @@ export function limitConnections(server: Server, perAddress = MAX_CONNECTIONS_PE
 }
 
 /** An upload may take any time, as long as bytes keep arriving. */
-const UPLOADS = /^\/uploads(\/|$)/;
+const UPLOADS = /^\/uploads(\/|$)|^\/worker\/runs\/[^/]+\/artifacts\//;
 
 /** A body that does not arrive in time is answered with 408, and the connection is closed. */
 export function receiveWithin({ bodyMs }: Pick<Timeouts, 'bodyMs'>): RequestHandler {

@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { Option } from '@commander-js/extra-typings';
+import { childEnvironment } from '../env.ts';
 import { ENGINE_BUILD_NAMES } from '../platform/engine/builds.ts';
 import { readEnvironment } from '../env.ts';
 import type { LauncherOptions } from '../protocol/launcher-options.ts';
@@ -24,26 +25,38 @@ export const serveCommand = command('serve', {
 export const workerCommand = command('worker', {
   summary: 'run another worker for a server',
   details:
-    'Executes runs of the server with the database PARAFFIN_DATABASE_URL, until it is stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored files; Ctrl-C returns the current run to the queue with its state. With --once it takes one run and ends: exit code 0 if the run succeeded, 4 if it failed or was canceled, 5 if it is queued again, 6 if the worker did not take it.',
+    'Executes runs of a registry, until it is stopped. It needs HTTP(S) to the registry and a key that may WORK, and nothing else: stored files arrive over HTTP and are kept in PARAFFIN_CACHE_DIR. Imports read folders of the server and run there, or with --beside-server. Ctrl-C returns the current run to the queue with its state. With --once it takes one run and ends: exit code 0 if the run succeeded, 4 if it failed or was canceled, 5 if it is queued again, 6 if the worker did not take it.',
   examples: [
+    'worker --url https://registry.example   # with PARAFFIN_API_KEY=pfn_… in the environment',
     'worker --once --run 0198a7c2-… --settings ~/.config/paraffin/worker.env',
-    'worker   # with PARAFFIN_DATABASE_URL=postgresql://paraffin@db/paraffin PARAFFIN_DATA_DIR=/mnt/paraffin in the environment',
   ],
 })
   .option('--once', 'take one run, and end with it; needs --run')
   .option('--run <id>', 'the run that it takes; with --once')
-  .option('--settings <file>', 'lines such as PARAFFIN_DATABASE_URL=…, in a file that only its owner may read')
-  .action(async ({ once, run, settings }) => {
+  .option('--url <address>', 'URL of the registry (default: PARAFFIN_URL)')
+  .option('--key <key>', 'a key that may WORK (default: PARAFFIN_API_KEY, which other users of the machine cannot see)')
+  .option(
+    '--beside-server',
+    'this machine has the PARAFFIN_DATA_DIR and the import folders of the server: take imports too, and read stored files in place',
+  )
+  .option('--settings <file>', 'lines such as PARAFFIN_API_KEY=…, in a file that only its owner may read')
+  .action(async ({ once, run, settings, url, key, besideServer }) => {
     if ((once === true) !== (run !== undefined))
       throw new CommandFailure({
         exitCode: EXIT.INVALID_ARGUMENTS,
         message: '--once and --run belong together.',
         hint: 'For example: paraffin worker --once --run 0198a7c2-…',
       });
-    const code = await runProgram(WORKER_PROGRAM, [
-      ...(run === undefined ? [] : ['--run', run]),
-      ...(settings === undefined ? [] : ['--settings', settings]),
-    ]);
+    const code = await runProgram(
+      WORKER_PROGRAM,
+      [
+        ...(run === undefined ? [] : ['--run', run]),
+        ...(settings === undefined ? [] : ['--settings', settings]),
+        ...(url === undefined ? [] : ['--url', url]),
+        ...(besideServer === undefined ? [] : ['--beside-server']),
+      ],
+      key === undefined ? {} : { PARAFFIN_API_KEY: key },
+    );
     const onceCode = run === undefined ? undefined : ONE_SHOT_CODES.find((known) => known === code);
     if (onceCode !== undefined) process.exitCode = onceCode;
     else if (code !== 0)
@@ -126,9 +139,14 @@ export const launcherCommand = command('launcher', {
  * Runs one of the programs outside `src` and forwards signals to it.
  * @returns its exit code; null if a signal ended it.
  */
-function runProgram(program: string, args: readonly string[]): Promise<number | null> {
+function runProgram(
+  program: string,
+  args: readonly string[],
+  settings: Readonly<Record<string, string>> = {},
+): Promise<number | null> {
   const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', program, ...args], {
     stdio: 'inherit',
+    env: childEnvironment(settings),
   });
   // SIGUSR1 comes from a scheduler whose time limit is near.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGUSR1'] as const)

@@ -7,6 +7,7 @@ import { modelCommands } from './client/models.ts';
 import { pretrainCommand } from './client/pretrain.ts';
 import { runCommands } from './client/runs.ts';
 import { downloadCommand, verifyCommand } from './client/weights.ts';
+import { workerCommands } from './client/workers.ts';
 import { completionCommand } from './completion.ts';
 import {
   artifactsCommand,
@@ -67,6 +68,7 @@ export function createProgram(version: string): CommandUnknownOpts {
       'Operating a registry:',
       [
         keyCommands(),
+        workerCommands(),
         backupCommand,
         restoreCommand,
         fsckCommand,

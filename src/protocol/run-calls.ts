@@ -22,7 +22,7 @@ import {
 } from './embeddings.ts';
 import { importBlockSchema, importReportSchema, newImportBlockSchema } from './import.ts';
 import { runOutcomeSchema } from './outcome.ts';
-import { progressReportSchema, runFailureSchema } from './runs.ts';
+import { numberedReportSchema, RUN_STATUSES, runFailureSchema } from './runs.ts';
 
 const IDS_MAX = 1000;
 const ids = z.array(z.uuid()).max(IDS_MAX).readonly();
@@ -54,20 +54,33 @@ export const RUN_CALLS = {
   /** The blocks that earlier attempts of this import have kept, in the order of their positions. */
   importBlocks: { input: z.strictObject({}), output: z.array(importBlockSchema) },
 
+  /**
+   * Renews the lease for LEASE_SECONDS, or for a shorter time if the run is CANCELING. A lease that lapsed while the
+   * worker could not be heard is taken up again, unless another worker has the run.
+   * `busySeconds`: running time since the last renewal; in the answer over all attempts.
+   */
+  renew: {
+    input: z.strictObject({ busySeconds: z.number().min(0) }),
+    output: z.object({ status: z.enum(RUN_STATUSES), busySeconds: z.number() }),
+  },
+
   /** Engine, device and versions of this attempt. */
   setEnvironment: { input: z.strictObject({ environment: engineFactsSchema }), output: done },
   /** Replaces the config with values that only the worker can decide; every later attempt uses it. */
   freezeConfig: { input: z.strictObject({ config: engineFactsSchema }), output: done },
   /** The findings of an import, stored before the run ends, also if the import is then refused. */
   setImportReport: { input: z.strictObject({ report: importReportSchema }), output: done },
-  /** Progress, and the metrics of one or several steps, as one event. */
-  report: { input: progressReportSchema, output: done },
+  /**
+   * Progress, and the metrics of one or several steps, as one event. A report is accepted once: one with a number that
+   * was accepted before changes nothing. Throws REPORT_OUT_OF_ORDER if the report before it has not arrived.
+   */
+  report: { input: numberedReportSchema, output: done },
   /** Everything needed to continue from a step; the artifact was stored before. */
   keepTrainingState: {
     input: z.strictObject({ state: trainingStateSchema, byteSize: z.number().int().min(0) }),
     output: done,
   },
-  /** A block of an import, behind which the next attempt continues; it replaces the one at its position and all after. */
+  /** A block of an import, behind which the next attempt continues; it replaces that at its position and all after. */
   keepImportBlock: { input: z.strictObject({ block: newImportBlockSchema }), output: done },
   /** Registers the encoder of a step while the run goes on. */
   registerEncoder: { input: z.strictObject({ encoder: trainedEncoderSchema }), output: done },
@@ -94,6 +107,10 @@ export const RUN_CALLS = {
 } as const satisfies Readonly<Record<string, { readonly input: z.ZodType; readonly output: z.ZodType }>>;
 
 export type RunCallName = keyof typeof RUN_CALLS;
+
+export function isRunCall(name: string): name is RunCallName {
+  return Object.hasOwn(RUN_CALLS, name);
+}
 
 /**
  * The registry as a run's process sees it, whichever way the calls take.
@@ -128,6 +145,7 @@ export function registryOver(send: (name: RunCallName, input: unknown) => Promis
     bestTrainingState: call('bestTrainingState', RUN_CALLS.bestTrainingState),
     importBlocks: call('importBlocks', RUN_CALLS.importBlocks),
     keepImportBlock: call('keepImportBlock', RUN_CALLS.keepImportBlock),
+    renew: call('renew', RUN_CALLS.renew),
     setEnvironment: call('setEnvironment', RUN_CALLS.setEnvironment),
     freezeConfig: call('freezeConfig', RUN_CALLS.freezeConfig),
     setImportReport: call('setImportReport', RUN_CALLS.setImportReport),

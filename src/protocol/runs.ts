@@ -61,3 +61,7 @@ export const progressReportSchema = z.strictObject({
     .optional(),
 });
 export type ProgressReport = Readonly<z.infer<typeof progressReportSchema>>;
+
+/** The reports of an attempt are numbered from 1, without a gap. */
+export const numberedReportSchema = progressReportSchema.extend({ sequence: z.number().int().min(1) });
+export type NumberedReport = Readonly<z.infer<typeof numberedReportSchema>>;

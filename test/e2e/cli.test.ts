@@ -689,8 +689,8 @@ describe('from images to weights', () => {
 
 describe('worker', () => {
   test('waits for runs until Ctrl-C, and leaves nothing behind', async () => {
-    const second = start(['worker'], {
-      PARAFFIN_DATABASE_URL: registry.database.url,
+    const second = start(['worker', '--url', server.url], {
+      PARAFFIN_API_KEY: server.adminKey,
       PARAFFIN_DATA_DIR: server.folder,
       ...artifactVariables(server.folder),
       PARAFFIN_LOG_LEVEL: 'info',
@@ -704,10 +704,10 @@ describe('worker', () => {
     assert.equal(await isAlive(process), false);
   });
 
-  test('says that it needs a database if none is given', async () => {
+  test('says that it needs a registry and a key if none are given', async () => {
     const { code, stderr } = await paraffin(['worker']);
     assert.equal(code, 1);
-    assert.match(stderr, /PARAFFIN_DATABASE_URL is not set/);
+    assert.match(stderr, /PARAFFIN_URL and PARAFFIN_API_KEY are not set/);
   });
 });
 

@@ -567,6 +567,7 @@ describe('each page', () => {
     ['evaluation', made.evaluation, 'main table'],
     ['new', '/new', 'main form'],
     ['import', '/new?what=importDatasetVersion', 'main form'],
+    ['workers', '/workers', 'main table'],
     ['keys', '/keys', 'main table'],
     ['audit', '/audit', 'main table'],
     ['sign-in', '/sign-in', 'main form'],

@@ -1,11 +1,8 @@
-/** A registry identifies its artifact store: a worker with another store is refused before it takes a run. */
+/** A registry identifies its artifact store: a server with another store is refused. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { readFile, rm, writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, beforeEach, test } from 'node:test';
-import { childEnvironment } from '../../src/env.ts';
 import { adoptArtifactStore, claimArtifactStore, requireArtifactStore } from '../../src/modules/artifacts/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -35,7 +32,7 @@ test('the first server gives database and store the same identity, and later ser
   assert.equal((await database.db.artifactStoreIdentity.findFirstOrThrow()).storeId, identity.trim());
 });
 
-test('servers and workers refuse the store of another registry, and a store without any of the artifacts', async (context) => {
+test('servers refuse the store of another registry, and a store without any of the artifacts', async (context) => {
   const [own, other, empty] = await Promise.all([1, 2, 3].map(() => temporaryFolder(context)));
   assert.ok(own !== undefined && other !== undefined && empty !== undefined);
   await claimArtifactStore(at(own));
@@ -59,21 +56,4 @@ test('artifacts that were moved without the identity file are recognised by thei
   await claimArtifactStore(at(moved));
   await adoptArtifactStore(at(restored));
   for (const folder of [moved, restored]) await requireArtifactStore(at(folder));
-});
-
-test('a worker with another store ends at its start and says what to do', async (context) => {
-  const [own, dataDir] = await Promise.all([1, 2].map(() => temporaryFolder(context)));
-  assert.ok(own !== undefined && dataDir !== undefined);
-  await claimArtifactStore(at(own));
-  await rm(path.join(dataDir, 'artifacts'), { recursive: true, force: true });
-  const worker = spawn(process.execPath, [path.resolve(import.meta.dirname, '../../workers/main.ts')], {
-    env: childEnvironment({ PARAFFIN_DATABASE_URL: database.url, PARAFFIN_DATA_DIR: dataDir }),
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  let said = '';
-  for (const stream of [worker.stdout, worker.stderr])
-    stream.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')));
-  const [code] = await once(worker, 'close');
-  assert.equal(code, 2, said);
-  assert.match(said, /is not the artifact store of this registry.*Set PARAFFIN_DATA_DIR/);
 });

@@ -1,4 +1,5 @@
 /** Rounds of a launcher against a real registry over HTTP, and a cluster whose faults the tests choose. */
+import { RUN_KINDS } from '../../src/protocol/runs.ts';
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { createLogger } from '../../src/logger.ts';
@@ -121,7 +122,12 @@ async function stateOf(runId: string): Promise<string> {
 }
 const claim = async (runId: string) => {
   const [placement] = await placementsOf(runId);
-  const claimed = await createLedger(database.db, database.transact).claimRun(runId, `${placement?.name}@node1`);
+  const claimed = await createLedger(database.db, database.transact).claim(
+    RUN_KINDS,
+    `${placement?.name}@node1`,
+    null,
+    { runId },
+  );
   assert.ok(claimed !== undefined);
   return claimed.lease;
 };

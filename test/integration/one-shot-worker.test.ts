@@ -1,4 +1,5 @@
 /** `paraffin worker --once --run ID`: takes that run, or says why not, and ends with a code that scripts rely on. */
+import { RUN_KINDS } from '../../src/protocol/runs.ts';
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { chmod, writeFile } from 'node:fs/promises';
@@ -8,12 +9,17 @@ import { childEnvironment } from '../../src/env.ts';
 import { ONE_SHOT_EXIT } from '../../src/protocol/one-shot.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { ADMIN } from '../support/registry.ts';
+import { openWorkerDoor } from '../support/worker-door.ts';
 import { openRunStage } from '../support/run-stage.ts';
 
 const PARAFFIN = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
 const stage = await openRunStage();
 const { base, database, registry, datasetId, launchPretraining } = stage;
-after(stage.close);
+const door = await openWorkerDoor({ databaseUrl: database.url, dataDir: path.join(base, 'data') });
+after(async () => {
+  await door.close();
+  await stage.close();
+});
 
 let settings = '';
 
@@ -22,7 +28,7 @@ before(async () => {
   settings = path.join(base, 'worker.env');
   await writeFile(
     settings,
-    `PARAFFIN_DATABASE_URL="${database.url}"\nPARAFFIN_DATA_DIR=${path.join(base, 'data')}\nPARAFFIN_LOG_LEVEL=fatal\n`,
+    `PARAFFIN_URL="${door.url}"\nPARAFFIN_API_KEY="${door.key}"\nPARAFFIN_DATA_DIR=${path.join(base, 'data')}\nPARAFFIN_LOG_LEVEL=fatal\n`,
     { mode: 0o600 },
   );
 });
@@ -32,10 +38,11 @@ interface Ended {
   readonly stderr: string;
 }
 
-/** Through the command, because its exit code is what a script sees. The environment names no database. */
+/** Through the command, because its exit code is what a script sees. The environment names no registry. */
 function oneShot(words: readonly string[]): Promise<Ended> {
   const env = childEnvironment({
-    PARAFFIN_DATABASE_URL: '',
+    PARAFFIN_URL: '',
+    PARAFFIN_API_KEY: '',
     PARAFFIN_DATA_DIR: '',
     PARAFFIN_WORKER_NAME: 'job-1@node',
   });
@@ -82,7 +89,7 @@ test('a run that fails has its own exit code', async () => {
 describe('it says in one sentence why it did not take the run', () => {
   test('that another worker holds', async () => {
     const { id } = await launchPretraining();
-    await registry.ledger.claimRun(id, 'another');
+    await registry.ledger.claim(RUN_KINDS, 'another', null, { runId: id });
     const { code, stderr } = await onceFor(id);
     assert.equal(code, ONE_SHOT_EXIT.NOT_TAKEN);
     assert.equal(stderr, 'The run is RUNNING: another worker holds it.\n');

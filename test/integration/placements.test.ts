@@ -1,4 +1,5 @@
 /** Placements in the database: planned once, reported by their launcher, and shown with their run. */
+import { RUN_KINDS } from '../../src/protocol/runs.ts';
 import assert from 'node:assert/strict';
 import { after, describe, test } from 'node:test';
 import { createPlacementLoaders, type PlacementRecord } from '../../src/modules/placements/index.ts';
@@ -77,7 +78,7 @@ describe('one run, one job', () => {
 
   test('a run that has begun elsewhere, or was cancelled, is not placed', async () => {
     const taken = await launchPretraining();
-    assert.ok((await ledger.claimRun(taken.id, 'another')) !== undefined);
+    assert.ok((await ledger.claim(RUN_KINDS, 'another', null, { runId: taken.id })) !== undefined);
     const canceled = await launchPretraining();
     await registry.runs.cancel(ADMIN, canceled.id);
     assert.deepEqual(await placements.place(ADMIN, { launcher: 'slurm', runIds: [taken.id, canceled.id] }), []);
@@ -107,10 +108,14 @@ describe('a run is claimed by name', () => {
   test('only that one, and only while it is queued', async () => {
     const first = await launchPretraining();
     const second = await launchPretraining();
-    const claimed = await ledger.claimRun(second.id, 'worker', 'device-1');
+    const claimed = await ledger.claim(RUN_KINDS, 'worker', 'device-1', { runId: second.id });
     assert.equal(claimed?.run.id, second.id);
-    assert.equal(await ledger.claimRun(second.id, 'late'), undefined);
-    assert.equal(await ledger.claimRun(first.id, 'worker', 'device-1'), undefined, 'a device has one run at a time');
+    assert.equal(await ledger.claim(RUN_KINDS, 'late', null, { runId: second.id }), undefined);
+    assert.equal(
+      await ledger.claim(RUN_KINDS, 'worker', 'device-1', { runId: first.id }),
+      undefined,
+      'a device has one run at a time',
+    );
     assert.equal((await ledger.find(first.id))?.status, 'QUEUED');
   });
 });

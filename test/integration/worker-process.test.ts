@@ -1,28 +1,19 @@
 /** The worker process of a server: it lives exactly as long as the server. */
 import assert from 'node:assert/strict';
-import { after, before, test, type TestContext } from 'node:test';
+import { test, type TestContext } from 'node:test';
 import { createLogger } from '../../src/logger.ts';
-import { openQueue } from '../../src/platform/queue.ts';
-import { RUN_JOBS } from '../../src/jobs/index.ts';
 import { startWorkerProcess } from '../../src/worker-process.ts';
-import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { childrenOf, isAlive } from '../support/processes.ts';
 import { temporaryFolder } from '../support/shards.ts';
-
-let database: TestDatabase;
-
-before(async () => {
-  database = await openTestDatabase();
-  await (await openQueue({ url: database.url, jobs: Object.values(RUN_JOBS), onError: () => undefined })).close();
-});
-after(() => database.close());
 
 /** Starts the worker; `newWorker` returns the pid of the process that runs it, if one does. */
 async function startWorker(context: TestContext) {
   const earlier = await childrenOf(process.pid);
   const worker = startWorkerProcess({
-    databaseUrl: database.url,
+    // Nobody answers there: a worker waits for its server.
+    url: 'http://127.0.0.1:9',
+    key: 'none',
     dataDir: await temporaryFolder(context),
     logLevel: 'silent',
     logger: createLogger('silent', 'test'),

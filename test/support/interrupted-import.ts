@@ -1,7 +1,6 @@
 /** Imports with small shards, and imports that are interrupted at a given point. */
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { Transaction } from '../../src/platform/db.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { importTask } from '../../workers/tasks/import-dataset.ts';
 import type { Task } from '../../workers/tasks/task.ts';
@@ -19,7 +18,7 @@ export type InterruptionPoint =
   | { readonly afterBlock: number; readonly files?: number }
   /** All images are packed, and the last shard is not sealed. */
   | 'REPORT'
-  /** The version is registered, and the transaction is not committed. */
+  /** The outcome is made, and the registry does not have it. */
   | 'REGISTRATION';
 
 export const smallImportTask: Task = importTask(SMALL_SHARDS);
@@ -45,28 +44,31 @@ export function interruptedImport(point: InterruptionPoint, interrupt: () => nev
             at(typeof point === 'object' && 'files' in point && point.files === filesSince);
             context.throwIfStopped();
           },
-          keepImportBlock: async (block) => {
-            blocks += 1;
-            at(typeof point === 'object' && 'beforeBlock' in point && point.beforeBlock === blocks);
-            await context.keepImportBlock(block);
-            at(
-              typeof point === 'object' && 'afterBlock' in point && !('files' in point) && point.afterBlock === blocks,
-            );
-          },
-          setImportReport: async (report) => {
-            await context.setImportReport(report);
-            at(point === 'REPORT');
+          registry: {
+            ...context.registry,
+            keepImportBlock: async (input) => {
+              blocks += 1;
+              at(typeof point === 'object' && 'beforeBlock' in point && point.beforeBlock === blocks);
+              const answer = await context.registry.keepImportBlock(input);
+              at(
+                typeof point === 'object' &&
+                  'afterBlock' in point &&
+                  !('files' in point) &&
+                  point.afterBlock === blocks,
+              );
+              return answer;
+            },
+            setImportReport: async (input) => {
+              const answer = await context.registry.setImportReport(input);
+              at(point === 'REPORT');
+              return answer;
+            },
           },
         },
         config,
       );
-      return {
-        ...result,
-        finish: async (tx: Transaction) => {
-          await result.finish(tx);
-          at(point === 'REGISTRATION');
-        },
-      };
+      at(point === 'REGISTRATION');
+      return result;
     },
   };
 }

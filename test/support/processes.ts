@@ -5,6 +5,7 @@ import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { childEnvironment } from '../../src/env.ts';
 import { artifactVariables } from './artifact-place.ts';
+import { openWorkerDoor } from './worker-door.ts';
 
 /** Of proc_pid_stat(5): Linux reports 100 to every program. */
 const CLOCK_TICKS_PER_SECOND = 100;
@@ -95,9 +96,11 @@ export async function startTestWorker(options: {
   /** Receives the log at the level error; by default only fatal errors are printed. */
   readonly onLog?: (text: string) => void;
 }): Promise<TestWorker> {
-  const child: ChildProcess = fork(path.resolve(import.meta.dirname, '../../workers/main.ts'), {
+  const door = await openWorkerDoor(options);
+  const child: ChildProcess = fork(path.resolve(import.meta.dirname, '../../workers/main.ts'), ['--beside-server'], {
     env: childEnvironment({
-      PARAFFIN_DATABASE_URL: options.databaseUrl,
+      PARAFFIN_URL: door.url,
+      PARAFFIN_API_KEY: door.key,
       PARAFFIN_DATA_DIR: options.dataDir,
       ...artifactVariables(options.dataDir),
       PARAFFIN_WORKER_NAME: options.name,
@@ -107,7 +110,7 @@ export async function startTestWorker(options: {
   });
   child.stderr?.setEncoding('utf8').on('data', (text: string) => options.onLog?.(text));
   const gone = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
-    child.on('exit', (code, signal) => resolve({ code, signal })),
+    child.on('exit', (code, signal) => void door.close().finally(() => resolve({ code, signal }))),
   );
   await new Promise<void>((resolve, reject) => {
     child.once('message', () => resolve());

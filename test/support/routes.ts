@@ -1,7 +1,10 @@
-/** Every route of the server beside GraphQL, and the least that opens it; KEY: any key. A new one belongs here. */
+/**
+ * Every route of the server beside GraphQL, and the least that opens it; KEY: any key; RUN_TOKEN: the token of a
+ * claimed run alone. A new one belongs here.
+ */
 import type { NeededRole } from '../../src/api/permissions.ts';
 
-export const ROUTES: Readonly<Record<string, NeededRole | 'KEY'>> = {
+export const ROUTES: Readonly<Record<string, NeededRole | 'KEY' | 'RUN_TOKEN'>> = {
   '/healthz': 'ANYONE',
   '/readyz': 'ANYONE',
   '/': 'ANYONE',
@@ -16,15 +19,22 @@ export const ROUTES: Readonly<Record<string, NeededRole | 'KEY'>> = {
   '/embeddings/:id.npy': 'READER',
   '/embeddings/:id.csv': 'READER',
   '/datasets/:id/thumbnails/:position.webp': 'READER',
+  '/worker/claim': 'OPERATOR',
+  '/worker/run': 'OPERATOR',
+  '/worker/held': 'OPERATOR',
+  '/worker/runs/:id/:call': 'RUN_TOKEN',
+  '/worker/runs/:id/artifacts/:sha256': 'RUN_TOKEN',
 };
 
 /** The kind of action that a limited key needs for a route that is not public. */
-export function actionOf(route: string): 'IMPORT' | 'READ' {
+export function actionOf(route: string): 'IMPORT' | 'READ' | 'WORK' {
+  if (route.startsWith('/worker/')) return 'WORK';
   return route.startsWith('/uploads') ? 'IMPORT' : 'READ';
 }
 
 /** The method that a well-behaved client would use. */
 export function methodOf(route: string): 'GET' | 'HEAD' | 'POST' {
+  if (route.startsWith('/worker/')) return route.includes('/artifacts/') ? 'GET' : 'POST';
   return route === '/uploads' || route === '/session' ? 'POST' : route === '/uploads/:id' ? 'HEAD' : 'GET';
 }
 
@@ -36,5 +46,6 @@ export function addressOf(
   return route
     .replace(':id', route.startsWith('/uploads') ? '0'.repeat(32) : id)
     .replace(':sha256', sha256)
+    .replace(':call', 'renew')
     .replace(':position', '0');
 }

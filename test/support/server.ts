@@ -15,6 +15,7 @@ import { createLogger } from '../../src/logger.ts';
 import type { AccessService } from '../../src/modules/access/index.ts';
 import type { ExportPatience } from '../../src/modules/exports/index.ts';
 import { RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
+import { createWorkerDesk } from '../../src/modules/workers/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openQueue } from '../../src/platform/queue.ts';
@@ -88,6 +89,11 @@ export async function startTestServer(
     engineHint: () => null,
   };
   const runEvents = createRunEvents(runs, announcements);
+  const desk = await createWorkerDesk({
+    ...{ db, transact: database.transact, store, programVersion: 'test' },
+    // A worker of the test has a door of its own, to which the messages of new runs must come.
+    queue: { listen: async () => undefined },
+  });
   const http = createHttpServer({
     schema: buildSchema(false),
     contextFor: (request) => ({ ...request, services, loaders: createLoaders(db), server, runEvents }),
@@ -95,6 +101,7 @@ export async function startTestServer(
     senderOf: createSenderReader({ host: '127.0.0.1', trustedProxies: [] }),
     services,
     artifacts: store,
+    workers: { desk, ownWorkerKey: undefined },
     uploads,
     isReady: () => Promise.resolve(true),
     runCounts: () => runs.countByStatus(),
@@ -124,6 +131,7 @@ export async function startTestServer(
       return response.json();
     },
     close: async () => {
+      desk.close();
       await http.drain(2_000);
       await announcements.close();
       await queue.close();

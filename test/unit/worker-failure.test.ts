@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ManifestError } from '../../src/formats/manifest/index.ts';
 import { DomainError, ERROR_CODES } from '../../src/errors.ts';
-import { DATABASE_UNREACHABLE, failureOf, failureOfEnd } from '../../workers/failure.ts';
+import { failureOf, failureOfEnd } from '../../workers/failure.ts';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
 
 const systemError = (code: string): Error =>
@@ -113,12 +113,6 @@ describe('a process that ended without an error message', () => {
       { ...end, code: 134, stderrTail: "terminate called after throwing an instance of 'std::bad_alloc'" },
       'OUT_OF_MEMORY',
       'OUT_OF_MEMORY',
-    ],
-    [
-      'the database was away',
-      { ...end, code: 1, stderrTail: `Error: ${DATABASE_UNREACHABLE}` },
-      'INFRASTRUCTURE',
-      'DATABASE_UNREACHABLE',
     ],
     ['it exited', { ...end, code: 1 }, 'INFRASTRUCTURE', 'CHILD_DIED'],
   ] as const;

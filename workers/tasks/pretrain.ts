@@ -323,9 +323,7 @@ async function storeEncoder(
   { weights, step, probe }: EncoderOfStep,
 ): Promise<TrainedEncoder> {
   const inputContract = inputContractOf(config);
-  const stored = await context.artifacts.put(
-    encoderFileOf(architectureNamed(config.encoder), weights, inputContract),
-  );
+  const stored = await context.artifacts.put(encoderFileOf(architectureNamed(config.encoder), weights, inputContract));
   // The weights are read back from the store and loaded, so that only weights that are proven to load are registered.
   const { tensors } = readSafetensors(await context.artifacts.read(stored.sha256));
   const encoder = encoderFromWeights(config.encoder, tensors);

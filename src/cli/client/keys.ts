@@ -72,6 +72,7 @@ const ACTIONS: Readonly<Record<NonNullable<Input['actions']>[number], true>> = {
   LAUNCH: true,
   DELETE: true,
   ADMINISTER: true,
+  WORK: true,
 };
 
 const listCommand = clientCommand('ls', {

@@ -11,9 +11,10 @@ export type AccessRole = (typeof ACCESS_ROLES)[number];
 
 /**
  * READ: queries, downloads, subscriptions. CATALOGUE: editing metadata of datasets and models. IMPORT: bringing bytes
- * into the registry. LAUNCH: starting and ending runs. DELETE: deletions. ADMINISTER: keys and the audit log.
+ * into the registry. LAUNCH: starting and ending runs. DELETE: deletions. ADMINISTER: keys and the audit log. WORK:
+ * executing runs.
  */
-export const ACCESS_ACTIONS = ['READ', 'CATALOGUE', 'IMPORT', 'LAUNCH', 'DELETE', 'ADMINISTER'] as const;
+export const ACCESS_ACTIONS = ['READ', 'CATALOGUE', 'IMPORT', 'LAUNCH', 'DELETE', 'ADMINISTER', 'WORK'] as const;
 export type AccessAction = (typeof ACCESS_ACTIONS)[number];
 
 /** Restrictions of a key beyond its role; null means unrestricted. */

@@ -4,7 +4,20 @@ import { createAccessService as createService, type AccessService, type AccessSe
 import { createAccessStore } from './access.store.ts';
 import { createSessionStore } from './sessions.store.ts';
 
-export { ACCESS_ACTIONS, ACCESS_ROLES, authorise, authoriseChange, claimedKeyId, personOf, UNLIMITED, type AccessAction, type AccessRole, type KeyScopes, type Viewer } from './access.rules.ts';
+export {
+  ACCESS_ACTIONS,
+  ACCESS_ROLES,
+  authorise,
+  authoriseChange,
+  bearerKey,
+  claimedKeyId,
+  personOf,
+  UNLIMITED,
+  type AccessAction,
+  type AccessRole,
+  type KeyScopes,
+  type Viewer,
+} from './access.rules.ts';
 export type { AccessService, AdminKeyState, CreatedKey } from './access.service.ts';
 export type { AccessKeyRecord, KeyFilter } from './access.store.ts';
 export { SESSIONS_PER_KEY_MAX, type StartedSession, type SessionService } from './sessions.service.ts';

@@ -6,7 +6,27 @@ import { createVersionStore } from './versions.store.ts';
 export { CatalogueError, loadCatalogue } from './catalogue.ts';
 export { seedCatalogue, type SeedReport } from './catalogue.store.ts';
 export { createDatasetLoaders, type DatasetLoaders } from './datasets.loaders.ts';
-export type { CatalogueDataset, CitationRecord, DatasetFacetsRecord, DatasetFacts, DatasetLineageRecord, DatasetRecord, DatasetVersionRecord, FacetCountRecord, FactSourceRecord, ImportIssueEntryRecord, ImportIssueRecord, LabelCountRecord, OrganRecord, ResolutionRecord, SealedVersionRecord, ShardRecord, StainRecord, SubcollectionRecord, ThumbnailRecord } from './datasets.records.ts';
+export type {
+  CatalogueDataset,
+  CitationRecord,
+  DatasetFacetsRecord,
+  DatasetFacts,
+  DatasetLineageRecord,
+  DatasetRecord,
+  DatasetVersionRecord,
+  FacetCountRecord,
+  FactSourceRecord,
+  ImportIssueEntryRecord,
+  ImportIssueRecord,
+  LabelCountRecord,
+  OrganRecord,
+  ResolutionRecord,
+  SealedVersionRecord,
+  ShardRecord,
+  StainRecord,
+  SubcollectionRecord,
+  ThumbnailRecord,
+} from './datasets.records.ts';
 export { DATASET_ORDER_FIELDS, ORDER_DIRECTIONS, slugOf, type DatasetFilter } from './datasets.rules.ts';
 export { createDatasetService, type DatasetService } from './datasets.service.ts';
 export { createImportIssueService, type ImportIssueService } from './import-issues.service.ts';

@@ -3,7 +3,13 @@ import type { Database } from '../../platform/db.ts';
 import { createEmbeddingService as createService, type EmbeddingService } from './embeddings.service.ts';
 import { createEmbeddingStore } from './embeddings.store.ts';
 
-export type { EmbeddingBlockRecord, EmbeddingFileRecord, EmbeddingSetRecord, NewEmbeddingBlock, NewEmbeddingSet } from './embeddings.records.ts';
+export type {
+  EmbeddingBlockRecord,
+  EmbeddingFileRecord,
+  EmbeddingSetRecord,
+  NewEmbeddingBlock,
+  NewEmbeddingSet,
+} from './embeddings.records.ts';
 export { RANDOM_ENCODER_SEED, type EmbeddingFileFormat } from './embeddings.rules.ts';
 export type { EmbeddingService } from './embeddings.service.ts';
 export { dropBlocksOfEndedRuns, dropSetsWithoutOwner } from './embeddings.store.ts';

@@ -5,7 +5,13 @@ import { createEvaluationStore } from './evaluations.store.ts';
 
 export { createEvaluationLoaders, type EvaluationLoaders } from './evaluations.loaders.ts';
 export { PREDICTIONS_MEDIA_TYPE } from './comparison.ts';
-export type { EvaluationComparisonRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation, ReportedEvaluationRecord } from './evaluations.records.ts';
+export type {
+  EvaluationComparisonRecord,
+  EvaluationRecord,
+  LeaderboardRowRecord,
+  NewEvaluation,
+  ReportedEvaluationRecord,
+} from './evaluations.records.ts';
 export { ungroupedImageCountOf } from './evaluations.rules.ts';
 export { unbeatenBaselines } from './verdict.rules.ts';
 export type { EvaluationService } from './evaluations.service.ts';

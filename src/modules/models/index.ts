@@ -15,7 +15,16 @@ export type { CheckpointImportService } from './imports.service.ts';
 export { loadPublishedCheckpoints } from './published.ts';
 export { seedPublishedCheckpoints } from './published.store.ts';
 export { createModelLoaders, type ModelLoaders } from './models.loaders.ts';
-export type { CheckpointRecord, ExternalSourceRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, PretrainingRecord, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
+export type {
+  CheckpointRecord,
+  ExternalSourceRecord,
+  ModelAliasRecord,
+  ModelRecord,
+  NewCheckpoint,
+  PretrainingRecord,
+  UsableCheckpointRecord,
+  WeightsFileRecord,
+} from './models.records.ts';
 export { WEIGHTS_FORMATS, type WeightsFormat } from './models.rules.ts';
 export type { CheckpointListFilter, ModelReference, ModelService } from './models.service.ts';
 export type { ModelFilter } from './models.store.ts';

@@ -16,8 +16,21 @@ import { createTrainingStateStore } from './training-states.store.ts';
 
 export type { TrainingStateService } from './training-states.service.ts';
 
-export { CancelRequestedError, MAX_ATTEMPTS_WITHOUT_PROGRESS, MAX_FRUITLESS_ATTEMPTS, type ClaimedRun, type Renewal, type RunLedger } from './runs.ledger.ts';
-export type { MetricPointRecord, MetricSeriesRecord, RunEventRecord, KeptStateRecord, RunRecord } from './runs.records.ts';
+export {
+  CancelRequestedError,
+  MAX_ATTEMPTS_WITHOUT_PROGRESS,
+  MAX_FRUITLESS_ATTEMPTS,
+  type ClaimedRun,
+  type Renewal,
+  type RunLedger,
+} from './runs.ledger.ts';
+export type {
+  MetricPointRecord,
+  MetricSeriesRecord,
+  RunEventRecord,
+  KeptStateRecord,
+  RunRecord,
+} from './runs.records.ts';
 export { CANCELING_LEASE_SECONDS, maxDurationSchema, METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 export { compactTelemetry, runsWithMissingEvents } from './runs.compaction.store.ts';
 export { dropBlocksOfEndedImports } from './import-blocks.store.ts';

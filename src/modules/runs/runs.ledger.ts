@@ -11,11 +11,11 @@ import type { RunRecord } from './runs.records.ts';
 import { CANCELING_LEASE_SECONDS, isOwnFault, isRetryable, smallerMicroBatch } from './runs.rules.ts';
 import type { ImportBlockStore } from './import-blocks.store.ts';
 import type { ImportReportStore } from './imports.store.ts';
-import type { ClaimableRuns, RunQueueStore } from './runs.queue.store.ts';
+import type { RunQueueStore } from './runs.queue.store.ts';
 import type { RunStore } from './runs.store.ts';
 import type { NewRunEvent, RunTelemetryStore } from './runs.telemetry.store.ts';
 import type { TrainingStateStore } from './training-states.store.ts';
-import { LEASE_SECONDS, RUN_KINDS, type ProgressReport, type RunFailureRecord, type RunLease } from '../../protocol/runs.ts';
+import { LEASE_SECONDS, type ProgressReport, type RunFailureRecord, type RunLease } from '../../protocol/runs.ts';
 import type { TrainingStateRecord } from '../../protocol/checkpoint.ts';
 
 /**
@@ -46,15 +46,27 @@ export interface ClaimedRun {
   readonly lease: RunLease;
 }
 
+export interface ChosenClaim {
+  /** Only this run; null: any. */
+  readonly runId?: string | null;
+  /** sha256 of the token by which the worker proves that it holds the run. */
+  readonly tokenDigest?: string | null;
+}
+
 export interface RunLedger {
   /**
    * Claims the next queued run of these kinds; undefined if none is queued.
    * @param deviceId the device that will run it; a device gets one run at a time.
    */
-  claim(kinds: readonly RunKind[], workerName: string, deviceId?: string): Promise<ClaimedRun | undefined>;
-  /** Claims this run; undefined if it is not queued, or if the device already has a run. */
-  claimRun(runId: string, workerName: string, deviceId?: string): Promise<ClaimedRun | undefined>;
+  claim(
+    kinds: readonly RunKind[],
+    workerName: string,
+    deviceId?: string | null,
+    chosen?: ChosenClaim,
+  ): Promise<ClaimedRun | undefined>;
   find(runId: string): Promise<RunRecord | undefined>;
+  /** The digest of the token of the worker that holds or last held the run, and the run's epoch. */
+  tokenOf(runId: string): Promise<{ readonly tokenDigest: string | null; readonly epoch: number } | undefined>;
   /**
    * Renews the lease for LEASE_SECONDS, or for a shorter time if the run is CANCELING. The answer tells the worker to
    * stop.
@@ -66,8 +78,11 @@ export interface RunLedger {
   withLease<Result>(lease: RunLease, work: (tx: Transaction) => Promise<Result>): Promise<Result>;
   /** As `withLease`, and passes the run, read under the lock. */
   withLeasedRun(lease: RunLease, work: (tx: Transaction, run: RunRecord) => Promise<void>): Promise<void>;
-  /** Records progress and the metrics of one or several steps, as one event. */
-  report(lease: RunLease, report: ProgressReport): Promise<void>;
+  /**
+   * Records progress and the metrics of one or several steps, as one event. A report with a number is accepted once.
+   * @throws DomainError REPORT_OUT_OF_ORDER if the report before it has not arrived.
+   */
+  report(lease: RunLease, report: ProgressReport & { readonly sequence?: number }): Promise<void>;
   /** Replaces the config with values that only the worker can decide; every later attempt uses it. */
   freezeConfig(lease: RunLease, config: object): Promise<void>;
   /** Records engine, device, versions and code revision of this attempt. */
@@ -133,9 +148,19 @@ export interface RunLedgerParts {
 
 export function createRunLedger(parts: RunLedgerParts): RunLedger {
   const { runs, queue, telemetry, trainingStates, importReports, importBlocks, transact } = parts;
+  /** For a worker that is back after a time in which it could not be heard. */
+  const retake = async (tx: Transaction, lease: RunLease): Promise<boolean> => {
+    if (!(await queue.retakeLease(tx, lease, LEASE_SECONDS)) || !(await queue.lockLeased(tx, lease))) return false;
+    await telemetry.appendEvent(tx, lease.runId, {
+      kind: 'PROGRESS',
+      status: 'RUNNING',
+      message: 'The worker is heard again, and its attempt goes on.',
+    });
+    return true;
+  };
   const withLease: RunLedger['withLease'] = (lease, work) =>
     transact(async (tx) => {
-      if (!(await queue.lockLeased(tx, lease))) {
+      if (!(await queue.lockLeased(tx, lease)) && !(await retake(tx, lease))) {
         throw new DomainError({
           code: 'LEASE_LOST',
           message: 'The worker no longer holds the lease of this run.',
@@ -154,6 +179,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     failure: RunFailureRecord | null,
     message: string,
   ): Promise<void> => {
+    await queue.dropToken(tx, runId);
     // The event is written first, because changing the status ends the lease.
     await telemetry.appendEvent(tx, runId, {
       kind: status,
@@ -162,6 +188,12 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
       ...(status === 'SUCCEEDED' ? { progress: 1 } : {}),
     });
     await runs.setStatus(tx, runId, status, failure);
+  };
+
+  /** After the worker's own word it has no right to the run any more; one that is only silent may take it up again. */
+  const requeueOrFailByWorker = async (tx: Transaction, run: RunRecord, failure: RunFailureRecord): Promise<void> => {
+    await queue.dropToken(tx, run.id);
+    await requeueOrFail(tx, run, failure);
   };
 
   const requeueOrFail = async (tx: Transaction, run: RunRecord, failure: RunFailureRecord): Promise<void> => {
@@ -200,20 +232,8 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
       if (run !== undefined) await work(tx, run);
     });
 
-  const claim = (among: ClaimableRuns, workerName: string, deviceId: string | undefined) =>
-    transact(async (tx) => {
-      const worker = { name: workerName, deviceId: deviceId ?? null };
-      const claimed = await queue.claimNext(tx, among, worker, LEASE_SECONDS);
-      if (claimed !== undefined)
-        await telemetry.appendEvent(tx, claimed.run.id, {
-          kind: 'STARTED',
-          status: 'RUNNING',
-          message: `Attempt ${claimed.run.attempt} on ${workerName}.`,
-        });
-      return claimed;
-    });
-
   const requeueOrCancel = async (tx: Transaction, run: RunRecord, message: string): Promise<void> => {
+    await queue.dropToken(tx, run.id);
     if (run.status === 'CANCELING') {
       await end(tx, run.id, 'CANCELED', null, 'Cancelled.');
       return;
@@ -224,13 +244,38 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
   return {
     withLease,
     withLeasedRun,
-    claim: (kinds, workerName, deviceId) => claim({ kinds }, workerName, deviceId),
-    claimRun: (runId, workerName, deviceId) => claim({ kinds: RUN_KINDS, runId }, workerName, deviceId),
+    claim: (kinds, workerName, deviceId = null, { runId = null, tokenDigest = null } = {}) =>
+      transact(async (tx) => {
+        const worker = { name: workerName, deviceId, tokenDigest };
+        const claimed = await queue.claimNext(tx, { kinds, runId }, worker, LEASE_SECONDS);
+        if (claimed !== undefined)
+          await telemetry.appendEvent(tx, claimed.run.id, {
+            kind: 'STARTED',
+            status: 'RUNNING',
+            message: `Attempt ${claimed.run.attempt} on ${workerName}.`,
+          });
+        return claimed;
+      }),
     find: (runId) => runs.find(runId),
-    renew: (lease, busySeconds = 0) =>
-      queue.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds),
-    report: (lease, report) =>
+    tokenOf: (runId) => queue.tokenOf(runId),
+    renew: async (lease, busySeconds = 0) => {
+      const renewed = (): Promise<Renewal | undefined> =>
+        queue.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds);
+      return (await renewed()) ?? ((await transact((tx) => retake(tx, lease))) ? renewed() : undefined);
+    },
+    report: (lease, { sequence, ...report }) =>
       withLease(lease, async (tx) => {
+        if (sequence !== undefined) {
+          const last = await queue.countReport(tx, lease.runId, sequence);
+          if (sequence <= last) return;
+          if (sequence > last + 1)
+            throw new DomainError({
+              code: 'REPORT_OUT_OF_ORDER',
+              message: `Report ${sequence} came before report ${last + 1}.`,
+              field: 'input.sequence',
+              hint: 'Send the reports of an attempt one after another, numbered from 1.',
+            });
+        }
         await runs.setProgress(tx, lease.runId, report.progress);
         await telemetry.addMetrics(tx, lease.runId, report.points ?? []);
         await telemetry.appendEvent(tx, lease.runId, eventOf(report));
@@ -262,7 +307,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
       if (run?.status === 'CANCELING') throw new CancelRequestedError();
       await end(tx, lease.runId, 'SUCCEEDED', null, message);
     },
-    fail: (lease, failure) => withLeasedRun(lease, (tx, run) => requeueOrFail(tx, run, failure)),
+    fail: (lease, failure) => withLeasedRun(lease, (tx, run) => requeueOrFailByWorker(tx, run, failure)),
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
     requeueExpired: async () => {

@@ -54,6 +54,7 @@ export function createRunQueueStore(db: Database) {
           queuedAt: new Date(),
           busySeconds: 0,
           fruitlessAttempts: 0,
+          leaseTokenDigest: null,
           turn,
         },
       });
@@ -81,11 +82,12 @@ export function createRunQueueStore(db: Database) {
     claimNext: async (
       tx: Transaction,
       { kinds, runId = null }: ClaimableRuns,
-      worker: { readonly name: string; readonly deviceId: string | null },
+      worker: { readonly name: string; readonly deviceId: string | null; readonly tokenDigest: string | null },
       leaseSeconds: number,
     ): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
       const [claimed] = await tx.$queryRaw<{ id: string }[]>`
         UPDATE "Run" SET status = 'RUNNING', attempt = attempt + 1, "leaseEpoch" = "leaseEpoch" + 1, "workerName" = ${worker.name}, "deviceId" = ${worker.deviceId},
+          "leaseTokenDigest" = ${worker.tokenDigest}, "reportSequence" = 0,
           "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}), "startedAt" = coalesce("startedAt", now())
         WHERE id = (
           SELECT id FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...kinds]}::"RunKind"[]) AND (${runId}::uuid IS NULL OR id = ${runId}::uuid)
@@ -108,6 +110,39 @@ export function createRunQueueStore(db: Database) {
       return rows.length === 1;
     },
 
+    /**
+     * A lease that lapsed while its worker could not be heard holds again, if no other worker has taken the run since.
+     * A worker that gave the run back, or whose run has ended, has no token any more.
+     */
+    retakeLease: async (tx: Transaction, lease: RunLease, leaseSeconds: number): Promise<boolean> => {
+      await tx.$queryRaw`SELECT set_config('paraffin.lease', '', true)`;
+      const retaken = await tx.$executeRaw`
+        UPDATE "Run" SET status = 'RUNNING', "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds})
+        WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status = 'QUEUED' AND "leaseTokenDigest" IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM "Run" busy WHERE busy."deviceId" = "Run"."deviceId" AND busy.status IN ('RUNNING', 'CANCELING'))`;
+      return retaken === 1;
+    },
+
+    /** The digest of the token that holds the run, and its epoch; undefined if there is no such run. */
+    tokenOf: async (runId: string): Promise<{ tokenDigest: string | null; epoch: number } | undefined> => {
+      const row = await db.run.findUnique({
+        where: { id: runId },
+        select: { leaseTokenDigest: true, leaseEpoch: true },
+      });
+      return row === null ? undefined : { tokenDigest: row.leaseTokenDigest, epoch: row.leaseEpoch };
+    },
+
+    dropToken: async (tx: Transaction, id: string): Promise<void> => {
+      await tx.run.update({ where: { id }, data: { leaseTokenDigest: null } });
+    },
+
+    /** Counts the report if it is the next one. @returns the number of the last report that was accepted before. */
+    countReport: async (tx: Transaction, id: string, sequence: number): Promise<number> => {
+      const { reportSequence } = await tx.run.findUniqueOrThrow({ where: { id }, select: { reportSequence: true } });
+      if (sequence === reportSequence + 1) await tx.run.update({ where: { id }, data: { reportSequence: sequence } });
+      return reportSequence;
+    },
+
     /** Renews the lease and adds to the running time; undefined when the lease is lost. */
     renewLease: async (
       lease: RunLease,
@@ -121,9 +156,13 @@ export function createRunQueueStore(db: Database) {
       return row;
     },
 
+    /** Those that hold their runs, and those that lapsed and may be taken up again. */
     heldLeases: async (leases: readonly RunLease[]): Promise<RunLease[]> => {
       const rows = await db.run.findMany({
-        where: { id: { in: leases.map(({ runId }) => runId) }, status: { in: ['RUNNING', 'CANCELING'] } },
+        where: {
+          id: { in: leases.map(({ runId }) => runId) },
+          OR: [{ status: { in: ['RUNNING', 'CANCELING'] } }, { status: 'QUEUED', leaseTokenDigest: { not: null } }],
+        },
         select: { id: true, leaseEpoch: true },
       });
       return leases.filter(({ runId, epoch }) => rows.some((row) => row.id === runId && row.leaseEpoch === epoch));

@@ -1,4 +1,4 @@
-/** Workers: what the processes that execute runs may do in the registry. */
+/** Workers: the processes that execute runs, and what they may do in the registry. */
 import type { Database, Transact } from '../../platform/db.ts';
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import { createArtifactService } from '../artifacts/index.ts';
@@ -8,21 +8,41 @@ import { createEvaluationRegister } from '../evaluations/index.ts';
 import { createExportRegister } from '../exports/index.ts';
 import { createModelService } from '../models/index.ts';
 import { createLedger } from '../runs/index.ts';
-import { createRunDesk as createDesk, type RunDesk } from './run-calls.service.ts';
+import { createClaimService, type ClaimService, type ClaimServiceParts } from './claims.service.ts';
+import { createRunDesk, type RunDesk } from './run-calls.service.ts';
+import { createWorkerService, type WorkerService } from './workers.service.ts';
+import { createWorkerStore } from './workers.store.ts';
 
-export type { RunDesk } from './run-calls.service.ts';
+export type { WorkerRecord } from './workers.records.ts';
+export type { WorkerService } from './workers.service.ts';
 
-/** The calls of runs on their own connections to the database, so that the load of clients does not delay them. */
-export function createRunDesk({
-  db,
-  transact,
-  store,
-}: {
+/** Everything that workers ask of the registry. */
+export interface WorkerDesk extends ClaimService {
+  /** The calls of the process that holds a lease. */
+  readonly calls: RunDesk;
+}
+
+export interface WorkerDeskParts extends Omit<ClaimServiceParts, 'ledger' | 'workers'> {
+  /** Connections of its own, so that the load of clients does not delay a renewal. */
   readonly db: Database;
   readonly transact: Transact;
   readonly store: ArtifactStore;
-}): RunDesk {
-  return createDesk({
+}
+
+export async function createWorkerDesk({ db, transact, store, ...parts }: WorkerDeskParts): Promise<WorkerDesk> {
+  const ledger = createLedger(db, transact);
+  const claims = await createClaimService({ ...parts, ledger, workers: createWorkerStore(db) });
+  return { ...claims, calls: createCalls({ db, transact, store }) };
+}
+
+/** What people see of workers and tell them. */
+export function createWorkers(db: Database, { transact }: { readonly transact: Transact }): WorkerService {
+  return createWorkerService({ store: createWorkerStore(db), transact });
+}
+
+/** The calls of runs alone, for a process that has claimed its run in another way. */
+export function createCalls({ db, transact, store }: Pick<WorkerDeskParts, 'db' | 'transact' | 'store'>): RunDesk {
+  return createRunDesk({
     ledger: createLedger(db, transact),
     store,
     datasets: createDatasetService({ db, transact }),

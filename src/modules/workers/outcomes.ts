@@ -9,12 +9,21 @@ import { importConfigSchema, type ImportOutcome } from '../../protocol/import.ts
 import type { RunOutcome } from '../../protocol/outcome.ts';
 import { inputContractOf, pretrainingConfigSchema } from '../../protocol/pretraining/config.ts';
 import type { Transaction } from '../../platform/db.ts';
-import { MANIFEST_MEDIA_TYPE, type SealedContent } from '../datasets/index.ts';
-import { PREDICTIONS_MEDIA_TYPE } from '../evaluations/index.ts';
+import type { ArtifactService } from '../artifacts/index.ts';
+import { MANIFEST_MEDIA_TYPE, type DatasetService, type SealedContent } from '../datasets/index.ts';
+import { PREDICTIONS_MEDIA_TYPE, type EvaluationService } from '../evaluations/index.ts';
+import type { ExportRegister } from '../exports/index.ts';
+import type { ModelService } from '../models/index.ts';
 import type { RunRecord } from '../runs/index.ts';
-import type { RunDeskParts } from './run-calls.service.ts';
 
-type Registers = Pick<RunDeskParts, 'artifacts' | 'datasets' | 'evaluations' | 'exports' | 'models'>;
+/** Where outcomes are registered. */
+export interface Registers {
+  readonly artifacts: ArtifactService;
+  readonly datasets: DatasetService;
+  readonly models: ModelService;
+  readonly evaluations: Pick<EvaluationService, 'register'>;
+  readonly exports: ExportRegister;
+}
 
 /** Every artifact that an outcome names. */
 export function artifactsOfOutcome(outcome: RunOutcome): StoredBytes[] {

@@ -6,26 +6,18 @@ import { RUN_CALLS, type RunCallName } from '../../protocol/run-calls.ts';
 import type { RunLease } from '../../protocol/runs.ts';
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Transaction } from '../../platform/db.ts';
-import { TRAINING_STATE_MEDIA_TYPE, type ArtifactService } from '../artifacts/index.ts';
-import type { DatasetService } from '../datasets/index.ts';
+import { TRAINING_STATE_MEDIA_TYPE } from '../artifacts/index.ts';
 import type { EmbeddingService } from '../embeddings/index.ts';
-import type { EvaluationService } from '../evaluations/index.ts';
-import type { ExportRegister } from '../exports/index.ts';
-import type { ModelService } from '../models/index.ts';
 import { CancelRequestedError, type RunLedger, type RunRecord } from '../runs/index.ts';
-import { artifactsOfOutcome, registerEncoder, registerOutcome } from './outcomes.ts';
+import { artifactsOfOutcome, registerEncoder, registerOutcome, type Registers } from './outcomes.ts';
 import { requireStored } from './stored.ts';
+import { leaseLost } from './tokens.rules.ts';
 
 /** What the calls read and write. */
-export interface RunDeskParts {
+export interface RunDeskParts extends Registers {
   readonly ledger: RunLedger;
   readonly store: Pick<ArtifactStore, 'stat'>;
-  readonly datasets: DatasetService;
-  readonly models: ModelService;
   readonly embeddings: EmbeddingService;
-  readonly evaluations: Pick<EvaluationService, 'register'>;
-  readonly exports: ExportRegister;
-  readonly artifacts: ArtifactService;
 }
 
 /**
@@ -84,6 +76,11 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         return after(ledger.keepImportBlock(lease, block));
       }),
 
+      renew: checked(RUN_CALLS.renew, async ({ busySeconds }) => {
+        const renewal = await ledger.renew(lease, busySeconds);
+        if (renewal !== undefined) return renewal;
+        throw leaseLost();
+      }),
       setEnvironment: checked(RUN_CALLS.setEnvironment, ({ environment }) =>
         after(ledger.setEnvironment(lease, environment)),
       ),

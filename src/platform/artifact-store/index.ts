@@ -15,9 +15,11 @@ export { openS3Store, type S3ArtifactStore } from './s3.ts';
 export { readVerified, verifyArtifact } from './verify.ts';
 export {
   artifactCorrupt,
+  isFileSource,
   type ArtifactStore,
   type ByteRange,
   type ByteSource,
+  type FileSource,
   type StoredBytes,
   type StoredFacts,
   type StoredFile,

@@ -55,6 +55,7 @@ export function Layout() {
       </main>
       <footer className="foot">
         <span>Paraffin: a registry of histopathology datasets and encoders.</span>
+        <Link to="/workers">Workers</Link>
         <a href="/explorer">GraphQL explorer</a>
       </footer>
     </>

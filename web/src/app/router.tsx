@@ -119,6 +119,12 @@ const keysRoute = createRoute({
   component: lazyRouteComponent(() => import('../pages/keys/page.tsx'), 'KeysPage'),
 });
 
+const workersRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/workers',
+  component: lazyRouteComponent(() => import('../pages/workers/page.tsx'), 'WorkersPage'),
+});
+
 const auditRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/audit',
@@ -147,6 +153,7 @@ export const router = createRouter({
     evaluationRoute,
     newRoute,
     explorerRoute,
+    workersRoute,
     keysRoute,
     auditRoute,
     signInRoute,

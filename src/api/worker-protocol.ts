@@ -1,0 +1,130 @@
+/**
+ * The door of the workers (docs/worker-protocol.md): claims with a key that may WORK; everything about a claimed run
+ * with the token that came with it.
+ *
+ *   POST /worker/claim, /worker/run, /worker/held
+ *   POST /worker/runs/{id}/{call}                  the calls of src/protocol/run-calls.ts
+ *   GET, HEAD, PUT /worker/runs/{id}/artifacts/{sha256}
+ */
+import { timingSafeEqual } from 'node:crypto';
+import { json, Router, type Request, type RequestHandler, type Response } from 'express';
+import { DomainError } from '../errors.ts';
+import { authorise, bearerKey } from '../modules/access/index.ts';
+import type { WorkerDesk } from '../modules/workers/index.ts';
+import type { ArtifactStore } from '../platform/artifact-store/index.ts';
+import { isRunCall } from '../protocol/run-calls.ts';
+import type { RunLease } from '../protocol/runs.ts';
+import { CALL_BYTES_MAX } from '../protocol/worker-calls.ts';
+import { sendFile, type DownloadSources } from './downloads.ts';
+import type { RunAdmitted } from './gate.ts';
+
+export interface WorkerProtocolOptions {
+  readonly desk: WorkerDesk;
+  /** A secret that only the server's own worker has, instead of a key; undefined: it has none. */
+  readonly ownWorkerKey: string | undefined;
+  readonly artifacts: Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'link'>;
+  readonly reportDamage: DownloadSources['reportDamage'];
+  readonly runAdmitted: RunAdmitted;
+}
+
+/** A worker that reads nothing for this long is disconnected, and its file closed. */
+const STALL_TIMEOUT_MS = 120_000;
+
+export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
+  const { desk, ownWorkerKey, artifacts, reportDamage, runAdmitted } = options;
+  const router = Router();
+  const body = json({ limit: CALL_BYTES_MAX, strict: false });
+
+  const requireWorker: RequestHandler = async (request, _response, next) => {
+    const key = bearerKey(request.headers.authorization ?? '');
+    if (key === undefined || ownWorkerKey === undefined || !isEqual(key, ownWorkerKey))
+      // The turn is over before the claim waits.
+      await runAdmitted(request, async ({ viewer }) => authorise(viewer, 'OPERATOR', 'WORK'));
+    next();
+  };
+  const leases = new WeakMap<Request, RunLease>();
+  const requireRun: RequestHandler = async (request, _response, next) => {
+    const lease = await desk.leaseOfToken(bearerKey(request.headers.authorization ?? '') ?? '');
+    if (lease.runId !== request.params['id'])
+      throw new DomainError({
+        code: 'FORBIDDEN',
+        message: 'The token is good for another run.',
+        hint: 'Use the token that came with this run.',
+      });
+    leases.set(request, lease);
+    next();
+  };
+  const leaseOf = (request: Request): RunLease => {
+    const lease = leases.get(request);
+    if (lease === undefined) throw new Error('A call of a run came without its lease.');
+    return lease;
+  };
+
+  router.post('/worker/claim', requireWorker, body, async (request, response) => {
+    const client = new AbortController();
+    response.once('close', () => client.abort());
+    const claimed = await desk.claim(request.body, client.signal);
+    if (!client.signal.aborted) answer(response, claimed);
+  });
+  router.post('/worker/run', requireWorker, body, async (request, response) => {
+    answer(response, await desk.run(request.body));
+  });
+  router.post('/worker/held', requireWorker, body, async (request, response) => {
+    answer(response, await desk.held(request.body));
+  });
+  router.post('/worker/runs/:id/:call', requireRun, body, async (request, response) => {
+    const call = String(request.params['call']);
+    if (!isRunCall(call))
+      throw new DomainError({
+        code: 'NOT_FOUND',
+        message: 'There is no such call.',
+        hint: 'See docs/worker-protocol.md.',
+      });
+    answer(response, await desk.calls(leaseOf(request))[call](request.body));
+  });
+
+  const artifactPath = '/worker/runs/:id/artifacts/:sha256';
+  router.get(artifactPath, requireRun, async (request, response) => {
+    const sha256 = String(request.params['sha256']);
+    const stored = await artifacts.stat(sha256);
+    if (stored === undefined) (await artifacts.open(sha256)).destroy();
+    const file = {
+      ...{ sha256, byteSize: stored?.byteSize ?? 0, mediaType: 'application/octet-stream', isImmutable: true },
+    };
+    await sendFile(request, response, file, { artifacts, reportDamage, redirects: true }, STALL_TIMEOUT_MS);
+  });
+  router.put(artifactPath, requireRun, async (request, response) => {
+    const sha256 = String(request.params['sha256']);
+    const stored = await artifacts.put(request);
+    // What was stored under its own digest belongs to nothing, and is collected as garbage.
+    if (stored.sha256 !== sha256)
+      throw new DomainError({
+        code: 'DIGEST_MISMATCH',
+        message: `The bytes have the sha256 ${stored.sha256}, not ${sha256}.`,
+        field: 'sha256',
+        hint: 'Send the bytes again.',
+      });
+    answer(response, stored);
+  });
+  for (const [path, allowed] of [
+    ['/worker/claim', 'POST'],
+    ['/worker/run', 'POST'],
+    ['/worker/held', 'POST'],
+    [artifactPath, 'GET, HEAD, PUT'],
+    ['/worker/runs/:id/:call', 'POST'],
+  ] as const)
+    router.all(path, (_request, response) => {
+      response.setHeader('Allow', allowed);
+      response.sendStatus(405);
+    });
+  return router;
+}
+
+function answer(response: Response, value: unknown): void {
+  response.set('Cache-Control', 'no-store').json(value);
+}
+
+function isEqual(left: string, right: string): boolean {
+  const [a, b] = [Buffer.from(left), Buffer.from(right)];
+  return a.length === b.length && timingSafeEqual(a, b);
+}

@@ -1,0 +1,17 @@
+/** Types of workers that other modules use. */
+import type { RunKind } from '../../protocol/runs.ts';
+
+export interface WorkerRecord {
+  readonly name: string;
+  /** Version of its program. */
+  readonly programVersion: string;
+  /** The kinds of runs that it has asked for. */
+  readonly kinds: readonly RunKind[];
+  readonly deviceIds: readonly string[];
+  readonly isDraining: boolean;
+  readonly firstSeenAt: Date;
+  /** When it last asked for a run, or renewed the lease of one. */
+  readonly lastHeardAt: Date;
+  /** The runs that it holds. */
+  readonly runIds: readonly string[];
+}

@@ -1,0 +1,59 @@
+/** Workers in PostgreSQL. */
+import type { Database, Transaction } from '../../platform/db.ts';
+import { LEASE_SECONDS, type RunKind } from '../../protocol/runs.ts';
+import type { WorkerRecord } from './workers.records.ts';
+
+const FORGOTTEN_AFTER_DAYS = 7;
+
+/** What a worker says of itself when it asks for a run. */
+export interface SeenWorker {
+  readonly workerName: string;
+  readonly programVersion: string;
+  readonly kinds: readonly RunKind[];
+  readonly deviceId: string | null;
+}
+
+export type WorkerStore = ReturnType<typeof createWorkerStore>;
+
+export function createWorkerStore(db: Database) {
+  return {
+    /** Records that the worker asks for a run; the places of a worker ask one by one. */
+    see: async ({ workerName, programVersion, kinds, deviceId }: SeenWorker): Promise<void> => {
+      const deviceIds = deviceId === null ? [] : [deviceId];
+      await db.$executeRaw`
+        INSERT INTO "Worker" AS worker (name, "programVersion", kinds, "deviceIds")
+        VALUES (${workerName}, ${programVersion}, ${[...kinds]}::"RunKind"[], ${deviceIds}::text[])
+        ON CONFLICT (name) DO UPDATE SET "programVersion" = excluded."programVersion", "lastSeenAt" = now(),
+          kinds = ARRAY(SELECT DISTINCT unnest(worker.kinds || excluded.kinds) ORDER BY 1),
+          "deviceIds" = ARRAY(SELECT DISTINCT unnest(worker."deviceIds" || excluded."deviceIds") ORDER BY 1)`;
+      await db.$executeRaw`DELETE FROM "Worker" WHERE "lastSeenAt" < now() - make_interval(days => ${FORGOTTEN_AFTER_DAYS}::int)`;
+    },
+
+    isDraining: async (name: string): Promise<boolean> =>
+      (await db.worker.findUnique({ where: { name }, select: { isDraining: true } }))?.isDraining ?? false,
+
+    /** False for a worker that is not known. */
+    setDraining: async (tx: Transaction, name: string, isDraining: boolean): Promise<boolean> =>
+      (await tx.worker.updateMany({ where: { name }, data: { isDraining } })).count === 1,
+
+    /** By name. */
+    list: async (tx: Transaction = db): Promise<WorkerRecord[]> => {
+      const workers = await tx.worker.findMany({ orderBy: { name: 'asc' } });
+      const held = await tx.run.findMany({
+        where: { status: { in: ['RUNNING', 'CANCELING'] }, workerName: { in: workers.map(({ name }) => name) } },
+        select: { id: true, workerName: true, leaseExpiresAt: true },
+        orderBy: { id: 'asc' },
+      });
+      return workers.map(({ lastSeenAt, ...worker }) => {
+        const runs = held.filter(({ workerName }) => workerName === worker.name);
+        // A renewal makes the lease end so much later than it was made.
+        const renewals = runs.map(({ leaseExpiresAt }) => (leaseExpiresAt?.getTime() ?? 0) - LEASE_SECONDS * 1000);
+        return {
+          ...worker,
+          lastHeardAt: new Date(Math.max(lastSeenAt.getTime(), ...renewals)),
+          runIds: runs.map(({ id }) => id),
+        };
+      });
+    },
+  };
+}

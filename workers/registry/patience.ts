@@ -1,0 +1,46 @@
+/** Waits while the registry restarts or the network is gone, so that a run keeps what it holds in memory. */
+import { setTimeout as wait } from 'node:timers/promises';
+import { DomainError, type ErrorCode } from '../../src/errors.ts';
+
+const RETRY_INTERVAL_MS = 1_000;
+
+/** Answers of a registry that cannot do its work at the moment. */
+const PASSING: ReadonlySet<ErrorCode> = new Set([
+  'DATABASE_UNREACHABLE',
+  'OVERLOADED',
+  'RATE_LIMITED',
+  'REGISTRY_UNREACHABLE',
+]);
+
+/** True for a registry that did not answer, or said that it cannot at the moment. */
+export function isRegistryFault(error: unknown): boolean {
+  return error instanceof DomainError && PASSING.has(error.code);
+}
+
+export interface Patience {
+  /** Called before each retry. */
+  readonly onWait?: () => void;
+  /** Default: no limit, because only the registry can say that the run is lost. */
+  readonly limitMs?: number;
+}
+
+/**
+ * Repeats `work` while the registry does not answer. `work` must be idempotent, because a request whose answer was lost
+ * may have been carried out.
+ * @throws what `work` throws: at once if the registry answered, otherwise after the limit.
+ */
+export async function untilRegistryAnswers<Result>(
+  work: () => Promise<Result>,
+  { onWait, limitMs = Infinity }: Patience = {},
+): Promise<Result> {
+  const endMs = performance.now() + limitMs;
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!isRegistryFault(error) || performance.now() > endMs) throw error;
+      onWait?.();
+      await wait(RETRY_INTERVAL_MS);
+    }
+  }
+}
