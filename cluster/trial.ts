@@ -141,13 +141,13 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
     const databaseUrl = (await findRunningPostgres(path.join(home, 'postgres'))) ?? '';
     const db = openDatabase(databaseUrl, { maxConnections: 2 });
     closers.push(() => db.$disconnect());
-    const proxy = await startTcpProxy(async () => Number(new URL(databaseUrl).port), CONTROLLER_ADDRESS);
+    const proxy = await startTcpProxy(async () => Number(new URL(url).port), CONTROLLER_ADDRESS);
     closers.push(proxy.close);
     const loseAnswerFile = path.join(folder, 'lose-answer');
     const trial: Trial = { slurm, db, client, waiting, loseAnswerFile };
     const versionId = await importImages(client, path.join(home, 'imports', 'images'), waiting, db);
 
-    const launcher = await startLauncher(trial, { folder, home, url, key, databaseUrl, port: proxy.port });
+    const launcher = await startLauncher(trial, { folder, home, key, port: proxy.port });
     closers.push(launcher.stop);
     const undisturbedMs = performance.now();
     const undisturbed = await launch(client, versionId);
@@ -201,17 +201,13 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
 interface LauncherFacts {
   readonly folder: string;
   readonly home: string;
-  readonly url: string;
   readonly key: string;
-  readonly databaseUrl: string;
+  /** Of the server, as the nodes reach it. */
   readonly port: number;
 }
 
 /** `paraffin launcher`, with an sbatch whose answer can be lost. */
-async function startLauncher(
-  { slurm, loseAnswerFile }: Trial,
-  { folder, home, url, key, databaseUrl, port }: LauncherFacts,
-) {
+async function startLauncher({ slurm, loseAnswerFile }: Trial, { folder, home, key, port }: LauncherFacts) {
   const bin = path.join(folder, 'bin');
   const jobs = path.join(folder, 'jobs');
   await mkdir(bin);
@@ -224,19 +220,15 @@ async function startLauncher(
   await chmod(path.join(bin, 'sbatch'), 0o755);
   const template = path.join(folder, 'site.sbatch');
   await writeFile(template, '#SBATCH --partition=gpu\n#SBATCH --cpus-per-task=1\n#SBATCH --time=20\n');
-  // The nodes see the database at the address of this machine in their network.
-  const seen = new URL(databaseUrl);
-  seen.hostname = CONTROLLER_ADDRESS;
-  seen.port = String(port);
   return startProgram(
     [
       ...['launcher', '--slurm', '--folder', jobs, '--template', template, '--every', '5', '--warn', '30'],
       ...['--paraffin', `${process.execPath} --disable-warning=ExperimentalWarning ${PARAFFIN}`],
     ],
     {
-      PARAFFIN_URL: url,
+      // The nodes see the server at the address of this machine in their network.
+      PARAFFIN_URL: `http://${CONTROLLER_ADDRESS}:${port}`,
       PARAFFIN_API_KEY: key,
-      PARAFFIN_DATABASE_URL: seen.href,
       PARAFFIN_DATA_DIR: home,
       PARAFFIN_LOG_LEVEL: 'warn',
       PATH: `${bin}:${slurm.env['PATH']}`,

@@ -62,6 +62,8 @@ export type GoldenRecord = Readonly<z.infer<typeof goldenSchema>>;
 /** A checkpoint whose weights are in the artifact store. */
 export const usableCheckpointSchema = z.object({
   id: z.uuid(),
+  /** Its name if it is one of those that can be trained. */
+  encoder: z.enum([...NAMED_ENCODERS, 'OTHER']),
   architecture: architectureSchema,
   embeddingDim: z.number().int(),
   inputContract: inputContractSchema,

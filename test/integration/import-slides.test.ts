@@ -5,7 +5,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import sharp from 'sharp';
 import { DomainError } from '../../src/errors.ts';
-import { createRunLoaders, type ImportReportRecord } from '../../src/modules/runs/index.ts';
+import { createRunLoaders } from '../../src/modules/runs/index.ts';
 import { SLIDE_OPTION_DEFAULTS } from '../../src/protocol/slide-options.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import type { Task } from '../../workers/tasks/task.ts';
@@ -14,6 +14,7 @@ import { interruptedImport, smallImportTask } from '../support/interrupted-impor
 import { readRows } from '../support/manifests.ts';
 import { aperioDescription, drawSlide, type DrawnSlide, type Rgb } from '../support/slide-files.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
+import type { ImportReportRecord } from '../../src/protocol/import.ts';
 
 let base = '';
 let database: TestDatabase;

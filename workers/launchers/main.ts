@@ -73,9 +73,9 @@ async function readTemplate(file: string): Promise<string> {
  * Hands over what `paraffin worker` needs, in a file that only its owner may read: neither a command line nor an
  * environment, which schedulers store and show.
  */
-async function writeSettings({ folder, sshHost }: LauncherOptions, remote: Shell): Promise<string> {
+async function writeSettings({ folder, sshHost, url }: LauncherOptions, remote: Shell): Promise<string> {
   const file = path.posix.join(folder, 'worker.env');
-  const text = Object.entries(workerSettings())
+  const text = Object.entries({ ...workerSettings(), PARAFFIN_URL: url })
     .map(([name, value]) => `${name}=${JSON.stringify(value)}\n`)
     .join('');
   if (sshHost === undefined) {
