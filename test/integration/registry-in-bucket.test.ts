@@ -130,8 +130,9 @@ describe('artifacts copy', () => {
     const large = nameOf(sha256Of(LARGE));
     // The bucket is out of reach from the moment at which the large artifact would be published.
     let isDown = false;
-    s3().proxy.fault = ({ path: key, headers }) => {
-      if (headers['x-amz-copy-source'] !== undefined && key.endsWith(large)) isDown = true;
+    s3().proxy.fault = ({ method, path: key, query, headers }) => {
+      const isPublished = headers['x-amz-copy-source'] !== undefined || (method === 'POST' && query.has('uploadId'));
+      if (isPublished && key.endsWith(large)) isDown = true;
       return isDown ? { kind: 'ERROR', status: 503, code: 'SlowDown' } : undefined;
     };
     const broken = await paraffin(undefined, 'artifacts', 'copy', '--to', urlOf(place));

@@ -285,11 +285,16 @@ export function createS3Requests(place: S3Place, { stallTimeoutMs = STALL_TIMEOU
       );
     },
     createUpload: async (key) => {
-      const { UploadId: uploadId } = await writing(
+      const { UploadId: uploadId, $metadata: sent } = await writing(
         key,
         client.send(new CreateMultipartUploadCommand({ ...inBucket, Key: key })),
       );
       if (uploadId === undefined) throw failing(new Error('the answer has no UploadId'), key, true);
+      // An attempt whose answer was lost began an upload that nobody else would end. Another process that stores the
+      // same bytes in this moment loses its upload too, and tries again.
+      if ((sent.attempts ?? 1) > 1)
+        for (const other of await requests.openUploads(key))
+          if (other.key === key && other.uploadId !== uploadId) await requests.abortUpload(key, other.uploadId);
       return uploadId;
     },
     uploadPart: async (key, uploadId, { partNumber, bytes, checksum }, check) => {
