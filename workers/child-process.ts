@@ -8,6 +8,7 @@ import { PARENT_DEATH_SIGNAL } from '../src/platform/parent-death-signal.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
+import { IMPORT_HEAP_FLAGS } from './imaging/import-heap.ts';
 import type { ClaimedRun } from '../src/protocol/worker-calls.ts';
 
 export interface ChildSettings {
@@ -69,7 +70,8 @@ export function startChild(
   logger: Logger,
 ): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
-    ...{ execPath, execArgv },
+    execPath,
+    execArgv: run.kind === 'IMPORT' ? [...execArgv, ...IMPORT_HEAP_FLAGS] : execArgv,
     detached: true,
     env: childEnvironmentWithoutSecrets({
       ...ENGINE_PROCESS_ENV,

@@ -8,7 +8,7 @@ import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-sto
 const BLOCK_BYTES = 512;
 /** Two empty blocks end an archive. */
 const END_BYTES = 2 * BLOCK_BYTES;
-/** Of one write to the store. */
+/** Of one write to the store, at least where small members follow one another. */
 const PIECE_BYTES = 256 * 1024;
 const MEMBER = { mode: 0o644, uid: 0, gid: 0, mtime: new Date(0), type: 'file' } as const;
 
@@ -168,7 +168,8 @@ function inBlocks(byteLength: number): number {
 
 /**
  * The archive in pieces of some size: it yields header, image and padding by themselves, and the store would write each
- * of these few hundred bytes to the disk by itself.
+ * of these few hundred bytes to the disk by itself. A large image is passed on as it is, because its copy would be as
+ * much garbage again as the image.
  */
 async function* bytesOf(archive: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
   let waiting: Uint8Array[] = [];
@@ -176,12 +177,17 @@ async function* bytesOf(archive: AsyncIterable<unknown>): AsyncGenerator<Uint8Ar
   for await (const chunk of archive) {
     // The types of tar-stream do not state that it yields bytes.
     if (!(chunk instanceof Uint8Array)) throw new TypeError('The archive yielded something other than bytes.');
-    waiting.push(chunk);
-    waitingBytes += chunk.length;
-    if (waitingBytes < PIECE_BYTES) continue;
-    yield Buffer.concat(waiting, waitingBytes);
-    waiting = [];
-    waitingBytes = 0;
+    const isLarge = chunk.length >= PIECE_BYTES;
+    if (!isLarge) {
+      waiting.push(chunk);
+      waitingBytes += chunk.length;
+    }
+    if (waitingBytes > 0 && (isLarge || waitingBytes >= PIECE_BYTES)) {
+      yield Buffer.concat(waiting, waitingBytes);
+      waiting = [];
+      waitingBytes = 0;
+    }
+    if (isLarge) yield chunk;
   }
   if (waitingBytes > 0) yield Buffer.concat(waiting, waitingBytes);
 }
