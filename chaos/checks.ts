@@ -101,11 +101,10 @@ export function checkAtEnd(
       onProgress: () => undefined,
     });
     // A run ends a moment before its folder is deleted.
-    const work = path.join(system.folder, 'work');
     await system.waiting
-      .until('work folders to be removed', async () => (await readdir(work)).length === 0, FOLLOW_MS)
+      .until('work folders to be removed', async () => (await readdir(system.workDir)).length === 0, FOLLOW_MS)
       .catch(() => undefined);
-    const left = await readdir(work);
+    const left = await readdir(system.workDir);
     return [
       {
         promise: 'no run is stuck',

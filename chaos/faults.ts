@@ -23,6 +23,12 @@ const SAVE_DEADLINE_MS = 90_000;
 const ANSWER_MS = 60_000;
 const CHILD_MS = 2 * LEASE_SECONDS * 1_000;
 const CLOCK_BACK_SECONDS_MAX = 3_600;
+/** The network between worker and server delays and reorders messages for this long. */
+const DISORDER_MS = 40_000;
+const DISORDER_DELAY_MS_MAX = 1_500;
+/** This share of the requests arrives late: after the worker has repeated them, and perhaps after newer ones. */
+const LATE_SHARE = 0.1;
+const LATE_MS = { min: 2_000, max: 8_000 };
 /** Requests of users while the database restarts. */
 const READERS = 8;
 /** Deadline for a cancelled run to end; the promise is ten seconds. */
@@ -34,6 +40,8 @@ export interface FaultContext {
   readonly runIds: readonly string[];
   /** How long the run took to end after the cancel, if it ended. */
   readonly onCanceled: (tookMs: number) => void;
+  /** How long the server stays away. */
+  readonly serverGoneMs: number;
 }
 export type Fault = (context: FaultContext) => Promise<boolean>;
 
@@ -53,6 +61,41 @@ async function killServer({ system }: FaultContext): Promise<boolean> {
   signal(system.serverPid(), 'SIGKILL');
   await system.restartServer();
   return true;
+}
+
+/**
+ * The server and its PostgreSQL are gone for minutes, while the trainings go on. Throws Error if a run that a living
+ * agent held is taken back.
+ */
+async function loseServer({ system, serverGoneMs }: FaultContext): Promise<boolean> {
+  const held = await heldRuns(system);
+  if (held.length === 0) return false;
+  signal(system.serverPid(), 'SIGKILL');
+  await system.waiting.pause(serverGoneMs);
+  await system.restartServer();
+  await untilContinued(system, held);
+  return true;
+}
+
+/**
+ * Messages between worker and server are delayed and overtake one another, and some requests arrive after their
+ * repetition. Throws Error if a run that a living agent held is taken back.
+ */
+async function disorderNetwork({ system, random }: FaultContext): Promise<boolean> {
+  const held = await heldRuns(system);
+  if (held.length === 0) return false;
+  const lateBefore = system.proxy.lateCount();
+  system.proxy.disorder({
+    delayMs: () => random() * DISORDER_DELAY_MS_MAX,
+    lateMs: () => (random() < LATE_SHARE ? LATE_MS.min + random() * (LATE_MS.max - LATE_MS.min) : undefined),
+  });
+  try {
+    await system.waiting.pause(DISORDER_MS);
+  } finally {
+    system.proxy.restore();
+  }
+  await untilContinued(system, held);
+  return system.proxy.lateCount() > lateBefore;
 }
 
 /** The server is running and restarts it. */
@@ -101,8 +144,8 @@ async function freezeAgent({ system, random }: FaultContext): Promise<boolean> {
   return signal(pid, 'SIGCONT');
 }
 
-/** The agent and its children cannot reach the database, for less or for more than the duration of a lease. */
-async function disconnectDatabase({ system, random }: FaultContext): Promise<boolean> {
+/** The agent and its children cannot reach the server, for less or for more than the duration of a lease. */
+async function cutNetwork({ system, random }: FaultContext): Promise<boolean> {
   system.proxy.disconnect();
   await system.waiting.pause(1_000 + random() * FREEZE_MS);
   system.proxy.restore();
@@ -111,7 +154,7 @@ async function disconnectDatabase({ system, random }: FaultContext): Promise<boo
 
 /**
  * PostgreSQL is suspended for a minute, three times as long as a lease, and then resumes: no answer and no end of a
- * connection, for server and agent alike. Throws Error if a run that a living agent held is taken back.
+ * connection, and the worker gets no answer either. Throws Error if a run that a living agent held is taken back.
  */
 async function freezePostgres({ system }: FaultContext): Promise<boolean> {
   const held = await heldRuns(system);
@@ -124,6 +167,19 @@ async function freezePostgres({ system }: FaultContext): Promise<boolean> {
     // Also after Ctrl-C: a suspended process hears nothing of its end.
     for (const pid of family) signal(pid, 'SIGCONT');
   }
+  await untilContinued(system, held);
+  return true;
+}
+
+interface HeldRun {
+  readonly id: string;
+  readonly attempt: number;
+  /** Of its last event. */
+  readonly sequence: number;
+}
+
+/** Resolves when something has happened to each run since. Throws Error if one was taken back. */
+async function untilContinued(system: SystemUnderTest, held: readonly HeldRun[]): Promise<void> {
   for (const { id, attempt, sequence } of held) {
     await system.waiting.until(
       `run ${id} to continue`,
@@ -138,13 +194,10 @@ async function freezePostgres({ system }: FaultContext): Promise<boolean> {
     const run = await system.withDatabase((db) => db.run.findUniqueOrThrow({ where: { id } }));
     if (run.attempt !== attempt || run.status === 'QUEUED') throw new Error(`run ${id} was taken back`);
   }
-  return true;
 }
 
 /** Runs whose lease a living agent renews: after an earlier fault, a dead one's may still be running out. */
-async function heldRuns(
-  system: SystemUnderTest,
-): Promise<{ readonly id: string; readonly attempt: number; readonly sequence: number }[]> {
+async function heldRuns(system: SystemUnderTest): Promise<HeldRun[]> {
   const leases = (): Promise<ReadonlyMap<string, number>> =>
     system.withDatabase(async (db) => {
       const runs = await db.run.findMany({ where: { status: 'RUNNING' } });
@@ -279,11 +332,13 @@ export const FAULTS = {
   'kill child': killChild,
   'kill agent': killAgent,
   'kill server': killServer,
+  'server gone': loseServer,
   'kill PostgreSQL': killPostgres,
   'restart PostgreSQL': restartPostgres,
   'freeze PostgreSQL': freezePostgres,
   'freeze agent': freezeAgent,
-  'cut network': disconnectDatabase,
+  'cut network': cutNetwork,
+  'disorder network': disorderNetwork,
   'fill disk': fillDisk,
   'set clock back': setClockBack,
   'deliver twice': deliverTwice,
@@ -295,11 +350,13 @@ export const FAULT_NAMES: readonly FaultName[] = [
   'kill child',
   'kill agent',
   'kill server',
+  'server gone',
   'kill PostgreSQL',
   'restart PostgreSQL',
   'freeze PostgreSQL',
   'freeze agent',
   'cut network',
+  'disorder network',
   'fill disk',
   'set clock back',
   'deliver twice',

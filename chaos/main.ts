@@ -15,18 +15,20 @@ import { runTrainings } from './trainings.ts';
 
 const RELIABILITY_PAGE = path.resolve(import.meta.dirname, '../docs/reliability.md');
 
-const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 25] [-- --seed 1] [-- --faults a,b] [-- --json] [-- --report]
+const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 45] [-- --gone 300] [-- --seed 1] [-- --faults a,b] [-- --json] [-- --report]
 
 Runs small trainings on a separate server and injects faults at random moments: it kills child, agent, server and
-PostgreSQL with SIGKILL, restarts PostgreSQL under load, suspends it for a minute, suspends the agent, cuts its network,
-fills the disk, sets the clock back, delivers messages twice, and cancels runs. It downloads and uploads a checkpoint over
+PostgreSQL with SIGKILL, takes the server away for minutes, restarts PostgreSQL under load, suspends it for a minute,
+suspends the agent, cuts its network, delays and reorders what it sends, fills the disk, sets the clock back, delivers
+messages twice, and cancels runs. The worker has nothing of the server but HTTP. It downloads and uploads a checkpoint over
 a bad network, takes a backup during the trainings, and continues them from the restored backup. Then it checks every
 promise and deletes everything, also after Ctrl-C.
 
   --quick          six trainings and each kind of fault once
   --trainings <n>  how many (default 30)
-  --minutes <n>    no fault and no training begins later (default 25); what was left out is reported
+  --minutes <n>    no fault and no training begins later (default 45; with --quick 8); what was left out is reported
   --faults <names> only these kinds, separated by commas: ${FAULT_NAMES.join(', ')}
+  --gone <seconds> how long the server is gone (default 300; with --quick 45, more than two leases)
   --seed <n>       the same faults in the same order (default 1)
   --json           one JSON document on standard output; progress is on standard error
   --report         puts the figures into docs/chaos.json and the table into docs/reliability.md
@@ -49,6 +51,7 @@ const { values } = parseArgs({
     quick: { type: 'boolean', default: false },
     trainings: { type: 'string' },
     minutes: { type: 'string' },
+    gone: { type: 'string' },
     faults: { type: 'string', default: FAULT_NAMES.join(',') },
     seed: { type: 'string', default: '1' },
     json: { type: 'boolean', default: false },
@@ -61,7 +64,8 @@ if (values.help === true) {
   process.exit(0);
 }
 const trainingCount = Number(values.trainings ?? (values.quick ? 6 : 30));
-const minutes = Number(values.minutes ?? (values.quick ? 6 : 25));
+const minutes = Number(values.minutes ?? (values.quick ? 8 : 45));
+const goneSeconds = Number(values.gone ?? (values.quick ? 45 : 300));
 const seed = Number(values.seed);
 const wantedFaults = values.faults.split(',').map((name) => name.trim());
 const faults = FAULT_NAMES.filter((name) => wantedFaults.includes(name));
@@ -71,6 +75,8 @@ if (!(
   trainingCount <= 1000 &&
   minutes > 0 &&
   minutes <= 600 &&
+  goneSeconds > 0 &&
+  goneSeconds <= 3600 &&
   Number.isInteger(seed) &&
   faults.length === wantedFaults.length
 )) {
@@ -81,6 +87,8 @@ if (!(
 const chosenOptions = [
   ...(values.quick ? ['--quick'] : []),
   ...['--trainings', String(trainingCount), '--seed', String(seed)],
+  ...(values.gone === undefined ? [] : ['--gone', values.gone]),
+  ...(values.minutes === undefined ? [] : ['--minutes', values.minutes]),
   ...(faults.length < FAULT_NAMES.length ? ['--faults', `"${faults.join(',')}"`] : []),
 ];
 
@@ -95,6 +103,7 @@ try {
     trainingCount,
     faults,
     rounds: values.quick ? 1 : 3,
+    serverGoneMs: goneSeconds * 1_000,
     deadlineMs: minutes * 60_000,
     signal: stopped.signal,
     onProgress: (text) => void process.stderr.write(`${text}\n`),

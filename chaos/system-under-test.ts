@@ -1,4 +1,7 @@
-/** The system under test: a server with its own PostgreSQL, and an agent that reaches the server through our proxy. */
+/**
+ * The system under test: a server with its own PostgreSQL, and a worker that has nothing of it but HTTP through our
+ * proxy: no database, and a data folder of its own.
+ */
 import { execFile, fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -31,14 +34,17 @@ export interface SystemUnderTest {
   readonly clock: Clock | undefined;
   /** Undefined: the machine's disk is used, and never filled. */
   readonly disk: Disk | undefined;
+  /** Between the agent with its children and the server. */
   readonly proxy: TcpProxy;
+  /** Where the agent gives each run a folder. */
+  readonly workDir: string;
   client(): RegistryClient & { readonly url: string };
   serverPid(): number;
   agentPid(): number;
   /** The processes of running runs. */
   childPids(): Promise<number[]>;
   postgresPid(): Promise<number>;
-  /** The database's own address, without the proxy. */
+  /** For the checks: neither agent nor children have it. */
   databaseUrl(): Promise<string>;
   /** Runs one query on the database itself. */
   withDatabase<Result>(work: (db: Database) => Promise<Result>): Promise<Result>;
@@ -76,6 +82,7 @@ export async function startSystem(
 ): Promise<SystemUnderTest> {
   const seenProcesses = new Map<string, number>();
   const seenPorts = new Set<number>();
+  const workerFolder = path.join(folder, 'worker');
   const databaseUrl = async (): Promise<string> => {
     const url = await findRunningPostgres(path.join(folder, 'postgres'));
     if (url === undefined) throw new Error('PostgreSQL is not ready.');
@@ -95,12 +102,14 @@ export async function startSystem(
     const settings = {
       PARAFFIN_URL: `http://127.0.0.1:${proxy.port}`,
       PARAFFIN_API_KEY: (await readFile(keyFile, 'utf8')).trim(),
-      PARAFFIN_DATA_DIR: folder,
+      PARAFFIN_DATA_DIR: workerFolder,
+      PARAFFIN_CACHE_DIR: path.join(workerFolder, 'cache'),
+      PARAFFIN_WORKER_KINDS: 'import,pretraining',
       PARAFFIN_CPU_SLOTS: String(SLOTS),
       PARAFFIN_LOG_LEVEL: 'silent',
     };
     return running(
-      fork(AGENT_PROGRAM, ['--beside-server'], {
+      fork(AGENT_PROGRAM, [], {
         env: childEnvironment({ ...settings, ...clock?.env }),
         stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       }),
@@ -121,6 +130,7 @@ export async function startSystem(
     clock,
     disk,
     proxy,
+    workDir: path.join(workerFolder, 'work'),
     client: () => client,
     serverPid: () => server.pid,
     agentPid: () => agent.pid,

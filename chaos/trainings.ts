@@ -31,6 +31,8 @@ export interface TrainingsOptions {
   readonly faults: readonly FaultName[];
   /** How often each fault is injected, if time allows. */
   readonly rounds: number;
+  /** How long the server stays away when it is gone. */
+  readonly serverGoneMs: number;
   /** No fault and no training starts after this time. */
   readonly deadlineMs: number;
   /** Ends it early and cleans up. */
@@ -75,7 +77,8 @@ export async function runTrainings(options: TrainingsOptions): Promise<ChaosRepo
     const undisturbed = await trainUndisturbed(testRun);
     const promises = [
       await cancelAtStart(testRun),
-      ...(await transferOverBadNetwork(system, random, undisturbed.runId)),
+      // Its own numbers: how many it draws depends on the machine, and the faults must follow from the seed.
+      ...(await transferOverBadNetwork(system, createRandom(seed + 1), undisturbed.runId)),
     ];
     for (const { promise, seen } of promises.slice(1)) report(`${promise}: ${seen}`);
     // The backup contains only the first of them, so that the waiting ones are not trained twice.
@@ -121,6 +124,9 @@ export async function runTrainings(options: TrainingsOptions): Promise<ChaosRepo
         disk === undefined
           ? 'The full disk was a limit on the size of files (EFBIG): no disk could be mounted here.'
           : 'The full disk was a file system without room beyond its reserve (STORAGE_FULL).',
+        ...(faults['server gone'] === undefined
+          ? []
+          : [`The server was gone for ${Math.round(options.serverGoneMs / 1000)} s each time.`]),
         ...remarks,
       ],
       promises,
@@ -187,7 +193,7 @@ async function injectFaults(
   undisturbed: Undisturbed,
   runIds: readonly string[],
 ): Promise<FaultInjection> {
-  const { system, waiting, random, startedMs, deadlineMs, rounds, report } = testRun;
+  const { system, waiting, random, startedMs, deadlineMs, rounds, serverGoneMs, report } = testRun;
   const faults: Partial<Record<FaultName, number>> = {};
   const wrong: string[] = [];
   const cancelsMs: number[] = [];
@@ -208,7 +214,8 @@ async function injectFaults(
     await system.findOrphans();
     const fault: Fault = FAULTS[name];
     try {
-      if (!(await fault({ system, random, runIds, onCanceled: (tookMs) => void cancelsMs.push(tookMs) }))) continue;
+      if (!(await fault({ system, random, runIds, serverGoneMs, onCanceled: (tookMs) => void cancelsMs.push(tookMs) })))
+        continue;
       faults[name] = (faults[name] ?? 0) + 1;
       const found = await faultsNow(system);
       checkCount += 1;

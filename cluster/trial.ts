@@ -147,7 +147,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
     const trial: Trial = { slurm, db, client, waiting, loseAnswerFile };
     const versionId = await importImages(client, path.join(home, 'imports', 'images'), waiting, db);
 
-    const launcher = await startLauncher(trial, { folder, home, key, port: proxy.port });
+    const launcher = await startLauncher(trial, { folder, key, port: proxy.port });
     closers.push(launcher.stop);
     const undisturbedMs = performance.now();
     const undisturbed = await launch(client, versionId);
@@ -200,14 +200,13 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
 
 interface LauncherFacts {
   readonly folder: string;
-  readonly home: string;
   readonly key: string;
   /** Of the server, as the nodes reach it. */
   readonly port: number;
 }
 
 /** `paraffin launcher`, with an sbatch whose answer can be lost. */
-async function startLauncher({ slurm, loseAnswerFile }: Trial, { folder, home, key, port }: LauncherFacts) {
+async function startLauncher({ slurm, loseAnswerFile }: Trial, { folder, key, port }: LauncherFacts) {
   const bin = path.join(folder, 'bin');
   const jobs = path.join(folder, 'jobs');
   await mkdir(bin);
@@ -219,7 +218,11 @@ async function startLauncher({ slurm, loseAnswerFile }: Trial, { folder, home, k
   );
   await chmod(path.join(bin, 'sbatch'), 0o755);
   const template = path.join(folder, 'site.sbatch');
-  await writeFile(template, '#SBATCH --partition=gpu\n#SBATCH --cpus-per-task=1\n#SBATCH --time=20\n');
+  // Each node has a data folder and a cache of its own, beside the registry's: HTTP is all that they share.
+  await writeFile(
+    template,
+    `#SBATCH --partition=gpu\n#SBATCH --cpus-per-task=1\n#SBATCH --time=20\nexport PARAFFIN_DATA_DIR="${folder}/data-$(hostname)"\n`,
+  );
   return startProgram(
     [
       ...['launcher', '--slurm', '--folder', jobs, '--template', template, '--every', '5', '--warn', '30'],
@@ -229,7 +232,6 @@ async function startLauncher({ slurm, loseAnswerFile }: Trial, { folder, home, k
       // The nodes see the server at the address of this machine in their network.
       PARAFFIN_URL: `http://${CONTROLLER_ADDRESS}:${port}`,
       PARAFFIN_API_KEY: key,
-      PARAFFIN_DATA_DIR: home,
       PARAFFIN_LOG_LEVEL: 'warn',
       PATH: `${bin}:${slurm.env['PATH']}`,
     },

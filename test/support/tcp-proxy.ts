@@ -1,6 +1,6 @@
 /**
- * A TCP proxy on loopback for fault injection: it can disconnect, drop all traffic silently, reset connections and
- * limit their rate.
+ * A TCP proxy on loopback for fault injection: it can disconnect, drop all traffic silently, reset connections, limit
+ * their rate, and delay and reorder messages.
  */
 import { connect, createServer, type Socket } from 'node:net';
 import { Transform } from 'node:stream';
@@ -14,7 +14,9 @@ export interface TcpProxy {
    * and those attempted until `restore`, never receive another byte.
    */
   blackhole(): void;
-  /** Ends `disconnect` and `blackhole` for new connections. */
+  /** Delays messages, and lets some requests arrive late, from now on and on every connection. */
+  disorder(disorder: Disorder): void;
+  /** Ends `disconnect`, `blackhole` and `disorder`, the first two for new connections. */
   restore(): void;
   /** Resets each new connection after this many bytes in either direction. */
   resetAfter(bytes: () => number): void;
@@ -23,8 +25,26 @@ export interface TcpProxy {
   resetCount(): number;
   /** Connections that were attempted during `disconnect` or `blackhole`. */
   refusedCount(): number;
+  /** Requests that arrived after their sender had lost the connection. */
+  lateCount(): number;
   close(): Promise<void>;
 }
+
+/** A message is what follows a silence. Messages of one connection keep their order; those of several do not. */
+export interface Disorder {
+  /** How long a message of either side is under way. */
+  readonly delayMs: () => number;
+  /**
+   * Undefined for most requests. With a number, the sender loses its connection at once, and the request arrives so
+   * much later: after its repetition, and perhaps after newer requests. Its answer is lost.
+   */
+  readonly lateMs: () => number | undefined;
+}
+
+/** Bytes that come sooner after the previous ones belong to the same message. */
+const SILENCE_MS = 50;
+/** How long the server may take to answer a request that arrived late. */
+const LATE_ANSWER_MS = 10_000;
 
 interface Limits {
   /** Number of bytes until a connection is reset. */
@@ -46,6 +66,8 @@ export async function startTcpProxy(upstreamPort: () => Promise<number>, host = 
   let limits = UNLIMITED;
   let resetCount = 0;
   let refusedCount = 0;
+  let lateCount = 0;
+  let disorder: Disorder | undefined;
   const track = (socket: Socket): void => {
     openSockets.add(socket);
     socket.on('error', () => socket.destroy());
@@ -78,9 +100,22 @@ export async function startTcpProxy(upstreamPort: () => Promise<number>, host = 
           upstream.resetAndDestroy();
           return false;
         };
-        client.pipe(meteredStream(mayPass, bytesPerSecond)).pipe(upstream);
-        upstream.pipe(meteredStream(mayPass, bytesPerSecond)).pipe(client);
-        client.on('close', () => upstream.destroy());
+        let isLate = false;
+        const requestDelay = (): number => {
+          const lateMs = isLate ? undefined : disorder?.lateMs();
+          if (lateMs === undefined) return disorder?.delayMs() ?? 0;
+          isLate = true;
+          lateCount += 1;
+          client.resetAndDestroy();
+          setTimeout(() => upstream.destroy(), lateMs + LATE_ANSWER_MS).unref();
+          return lateMs;
+        };
+        const answerDelay = (): number => disorder?.delayMs() ?? 0;
+        client.pipe(delayedStream(requestDelay)).pipe(meteredStream(mayPass, bytesPerSecond)).pipe(upstream);
+        upstream.pipe(delayedStream(answerDelay)).pipe(meteredStream(mayPass, bytesPerSecond)).pipe(client);
+        client.on('close', () => {
+          if (!isLate) upstream.destroy();
+        });
         // The regular end of a connection passes through the pipe, after the bytes that a rate limit still delays, so
         // that no complete response is lost.
         upstream.on('close', (hadError) => {
@@ -107,6 +142,10 @@ export async function startTcpProxy(upstreamPort: () => Promise<number>, host = 
     restore: () => {
       isDisconnected = false;
       isBlackholed = false;
+      disorder = undefined;
+    },
+    disorder: (wanted) => {
+      disorder = wanted;
     },
     resetAfter: (bytes) => {
       limits = { ...UNLIMITED, bytes };
@@ -116,6 +155,7 @@ export async function startTcpProxy(upstreamPort: () => Promise<number>, host = 
     },
     resetCount: () => resetCount,
     refusedCount: () => refusedCount,
+    lateCount: () => lateCount,
     close: () => {
       disconnect();
       return new Promise((resolve) => server.close(() => resolve()));
@@ -130,6 +170,23 @@ function meteredStream(mayPass: (count: number) => boolean, bytesPerSecond: numb
       if (!mayPass(chunk.length)) return;
       if (bytesPerSecond === Infinity) done(null, chunk);
       else setTimeout(() => done(null, chunk), (1000 * chunk.length) / bytesPerSecond);
+    },
+  });
+}
+
+/** @param delayMs called with each message. */
+function delayedStream(delayMs: () => number): Transform {
+  let lastMs = Number.NEGATIVE_INFINITY;
+  return new Transform({
+    transform: (chunk: Buffer, _encoding, done) => {
+      const isMessage = performance.now() - lastMs > SILENCE_MS;
+      const pass = (): void => {
+        lastMs = performance.now();
+        done(null, chunk);
+      };
+      const waitMs = isMessage ? delayMs() : 0;
+      if (waitMs === 0) pass();
+      else setTimeout(pass, waitMs);
     },
   });
 }
