@@ -121,9 +121,13 @@ export async function runTrainings(options: TrainingsOptions): Promise<ChaosRepo
         clock === undefined
           ? 'The clock was not set back: libfaketime is not installed (Debian: apt-get install libfaketime).'
           : `The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in total (libfaketime).`,
-        disk === undefined
-          ? 'The full disk was a limit on the size of files (EFBIG): no disk could be mounted here.'
-          : 'The full disk was a file system without room beyond its reserve (STORAGE_FULL).',
+        ...(faults['fill disk'] === undefined
+          ? []
+          : [
+              disk === undefined
+                ? 'The full disk was a limit on the size of files (EFBIG): no disk could be mounted here.'
+                : 'The full disk was a file system without room beyond its reserve (STORAGE_FULL).',
+            ]),
         ...(faults['server gone'] === undefined
           ? []
           : [`The server was gone for ${Math.round(options.serverGoneMs / 1000)} s each time.`]),
