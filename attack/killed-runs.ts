@@ -14,7 +14,7 @@ const STUCK_MS = 300_000;
 /** The last kill comes before most of the work that it may hit is over. */
 const KILL_WINDOW_MS = 6_000;
 const ENDED = ['SUCCEEDED', 'FAILED', 'CANCELED'];
-/** A worker whose server was killed ends its run first, and waits three minutes for the registry to take the outcome. */
+/** A worker whose server was killed ends its run, and waits three minutes for the registry to take the outcome. */
 const FOLLOW_MS = 300_000;
 
 type Victim = 'server' | 'worker' | 'process of a run';
