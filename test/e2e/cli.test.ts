@@ -71,8 +71,8 @@ function started(child: ChildProcessByStdio<null, Readable, Readable>): Started 
 /** Environment variables that control colours in addition to the terminal: with CI set, Node shows none. */
 const COLOUR_VARIABLES = ['CI', 'COLORTERM', 'FORCE_COLOR', 'NO_COLOR', 'NODE_DISABLE_COLORS'];
 
-/** Passes only the given variables, without the developer's own registry and colour settings. */
-function environment(env: Readonly<Record<string, string>>): Record<string, string> {
+/** Passes only the given variables, without the developer's own registry and colour settings; undefined unsets one. */
+function environment(env: Readonly<Record<string, string | undefined>>): Record<string, string | undefined> {
   const inherited = Object.entries(
     childEnvironment({
       PARAFFIN_DATA_DIR: path.join(folder, 'no-registry'),
@@ -84,7 +84,7 @@ function environment(env: Readonly<Record<string, string>>): Record<string, stri
 }
 
 /** Starts the command without a terminal. */
-function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Started {
+function start(args: readonly string[], env: Readonly<Record<string, string | undefined>> = {}): Started {
   return started(
     spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM, ...args], {
       cwd: folder,
@@ -94,7 +94,7 @@ function start(args: readonly string[], env: Readonly<Record<string, string>> = 
   );
 }
 
-function paraffin(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> {
+function paraffin(args: readonly string[], env: Readonly<Record<string, string | undefined>> = {}): Promise<Outcome> {
   return start(args, env).outcome;
 }
 
@@ -705,7 +705,7 @@ describe('worker', () => {
   });
 
   test('says that it needs a registry and a key if none are given', async () => {
-    const { code, stderr } = await paraffin(['worker']);
+    const { code, stderr } = await paraffin(['worker'], { PARAFFIN_URL: undefined, PARAFFIN_API_KEY: undefined });
     assert.equal(code, 1);
     assert.match(stderr, /PARAFFIN_URL and PARAFFIN_API_KEY are not set/);
   });
