@@ -131,7 +131,7 @@ export function createAgent(parts: AgentParts): Agent {
   };
 
   const statusOf = (runId: string) =>
-    untilRegistryAnswers(() => registry.run(runId), { limitMs: QUESTION_PATIENCE_MS });
+    untilRegistryAnswers(() => registry.run(runId), { limitMs: QUESTION_PATIENCE_MS, stopping: draining.signal });
 
   const freeDevice = async (): Promise<Device | undefined> => {
     for (const device of await parts.devices.list()) if (await parts.devices.hasRoom(device)) return device;
@@ -222,15 +222,10 @@ export function createAgent(parts: AgentParts): Agent {
         askToStop('CANCEL', (child.unsavedForMs() ?? 0) > UNSAVED_MS ? SAVE_GRACE_MS : STOP_GRACE_MS);
       else child.kill();
     };
-    const stopwatch = createStopwatch();
-    /** Running time that the registry does not know yet. */
-    let unreportedSeconds = 0;
+    const claimedAtMs = performance.now();
     let isRenewing = false;
     const renew = async (): Promise<void> => {
-      unreportedSeconds += stopwatch.lapSeconds();
-      const reported = unreportedSeconds;
-      const renewal = await ownRun.renew({ busySeconds: reported });
-      unreportedSeconds -= reported;
+      const renewal = await ownRun.renew({ busySeconds: run.busySeconds + (performance.now() - claimedAtMs) / 1000 });
       if (renewal.status === 'CANCELING') cancel();
       else if (run.maxDurationSeconds !== null && renewal.busySeconds > run.maxDurationSeconds) {
         verdict ??= TIMED_OUT_RUN;
@@ -268,6 +263,7 @@ export function createAgent(parts: AgentParts): Agent {
           {
             onWait: () => runLogger.warn('the outcome of the run waits for the registry'),
             limitMs: SETTLE_PATIENCE_MS,
+            stopping: draining.signal,
           },
         ).catch((error: unknown) => {
           // Otherwise another worker has taken the run over or settled it.
@@ -353,18 +349,4 @@ function whyNotClaimed(status: RunStatus | undefined): string {
   return status === 'QUEUED'
     ? 'The device already has a run.'
     : `The run is ${status}${status === 'RUNNING' || status === 'CANCELING' ? ': another worker holds it' : ''}.`;
-}
-
-/** Measures time by the monotonic clock. */
-function createStopwatch() {
-  let lastMs = performance.now();
-  return {
-    /** Seconds since the last call, or since the start. */
-    lapSeconds: (): number => {
-      const nowMs = performance.now();
-      const seconds = (nowMs - lastMs) / 1000;
-      lastMs = nowMs;
-      return seconds;
-    },
-  };
 }

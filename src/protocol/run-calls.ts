@@ -57,7 +57,8 @@ export const RUN_CALLS = {
   /**
    * Renews the lease for LEASE_SECONDS, or for a shorter time if the run is CANCELING. A lease that lapsed while the
    * worker could not be heard is taken up again, unless another worker has the run.
-   * `busySeconds`: running time since the last renewal; in the answer over all attempts.
+   * `busySeconds`: running time over all attempts, which is that of the claim and the time since. A total can be sent
+   * twice: an answer that was lost costs the run none of its `maxDurationSeconds`.
    */
   renew: {
     input: z.strictObject({ busySeconds: z.number().min(0) }),

@@ -40,6 +40,8 @@ export const claimedRunSchema = z.object({
     microBatchSize: z.number().int().nullable(),
     /** Longest running time, over all attempts; null: no limit. */
     maxDurationSeconds: z.number().int().nullable(),
+    /** Running time of the attempts before this one. */
+    busySeconds: z.number(),
   }),
   lease: runLeaseSchema,
   /** Good for this run and this lease alone. */

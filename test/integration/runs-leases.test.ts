@@ -209,6 +209,10 @@ describe('a lease', () => {
     await registry.ledger.renew(first.lease, 1.5);
     await registry.ledger.fail(first.lease, DIED);
     const second = await claim();
+    assert.equal(second.run.busySeconds, 1.5);
+    assert.equal((await registry.ledger.renew(second.lease, 3.5))?.busySeconds, 3.5);
+    // The same again, because an answer was lost, and an older one that arrives late.
+    assert.equal((await registry.ledger.renew(second.lease, 3.5))?.busySeconds, 3.5);
     assert.equal((await registry.ledger.renew(second.lease, 2))?.busySeconds, 3.5);
     await registry.ledger.fail(second.lease, FAULT);
     await registry.runs.resume(ADMIN, run.id);

@@ -64,9 +64,10 @@ is_lost = threading.Event()
 
 
 def renew():
+    started = time.monotonic() - claimed["run"]["busySeconds"]
     while not is_lost.wait(1):
         try:
-            post(f"{home}/renew", token, busySeconds=1)
+            post(f"{home}/renew", token, busySeconds=time.monotonic() - started)
         except Refused:
             is_lost.set()
 

@@ -3,6 +3,8 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 
 const RETRY_INTERVAL_MS = 1_000;
+/** For a registry that answers slowly while its worker stops. */
+const STOPPING_PATIENCE_MS = 5_000;
 
 /** Answers of a registry that cannot do its work at the moment. */
 const PASSING: ReadonlySet<ErrorCode> = new Set([
@@ -22,6 +24,8 @@ export interface Patience {
   readonly onWait?: () => void;
   /** Default: no limit, because only the registry can say that the run is lost. */
   readonly limitMs?: number;
+  /** Aborted when the worker stops: from then on the limit is five seconds, because a person waits for it. */
+  readonly stopping?: AbortSignal;
 }
 
 /**
@@ -31,13 +35,14 @@ export interface Patience {
  */
 export async function untilRegistryAnswers<Result>(
   work: () => Promise<Result>,
-  { onWait, limitMs = Infinity }: Patience = {},
+  { onWait, limitMs = Infinity, stopping }: Patience = {},
 ): Promise<Result> {
-  const endMs = performance.now() + limitMs;
+  let endMs = performance.now() + limitMs;
   for (;;) {
     try {
       return await work();
     } catch (error) {
+      if (stopping?.aborted === true) endMs = Math.min(endMs, performance.now() + STOPPING_PATIENCE_MS);
       if (!isRegistryFault(error) || performance.now() > endMs) throw error;
       onWait?.();
       await wait(RETRY_INTERVAL_MS);

@@ -70,7 +70,7 @@ export interface RunLedger {
   /**
    * Renews the lease for LEASE_SECONDS, or for a shorter time if the run is CANCELING. The answer tells the worker to
    * stop.
-   * @param busySeconds running time since the last renewal.
+   * @param busySeconds running time over all attempts, as the worker counts it; less than is known changes nothing.
    * @returns undefined when the lease is lost.
    */
   renew(lease: RunLease, busySeconds?: number): Promise<Renewal | undefined>;

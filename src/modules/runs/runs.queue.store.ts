@@ -143,14 +143,14 @@ export function createRunQueueStore(db: Database) {
       return reportSequence;
     },
 
-    /** Renews the lease and adds to the running time; undefined when the lease is lost. */
+    /** Renews the lease, and raises the running time to `busySeconds`; undefined when the lease is lost. */
     renewLease: async (
       lease: RunLease,
       leaseSeconds: LeaseSeconds,
       busySeconds: number,
     ): Promise<{ status: RunStatus; busySeconds: number } | undefined> => {
       const [row] = await db.$queryRaw<{ status: RunStatus; busySeconds: number }[]>`
-        UPDATE "Run" SET "busySeconds" = "busySeconds" + ${busySeconds}::float8,
+        UPDATE "Run" SET "busySeconds" = greatest("busySeconds", ${busySeconds}::float8),
           "leaseExpiresAt" = now() + make_interval(secs => CASE status WHEN 'CANCELING' THEN ${leaseSeconds.canceling}::float8 ELSE ${leaseSeconds.running}::float8 END)
         WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status IN ('RUNNING', 'CANCELING') RETURNING status::text AS status, "busySeconds"`;
       return row;

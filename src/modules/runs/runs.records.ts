@@ -23,6 +23,8 @@ export interface RunRecord {
   readonly microBatchSize: number | null;
   /** Longest running time, over all attempts; null: no limit. */
   readonly maxDurationSeconds: number | null;
+  /** Running time so far, over all attempts. */
+  readonly busySeconds: number;
   readonly inputDigest: string | null;
   readonly queuedAt: Date;
   readonly startedAt: Date | null;

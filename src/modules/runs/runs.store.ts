@@ -221,6 +221,7 @@ export function toRunRecord(row: RunRow): RunRecord {
     deviceId: row.deviceId,
     microBatchSize: row.microBatchSize,
     maxDurationSeconds: row.maxDurationSeconds,
+    busySeconds: row.busySeconds,
     inputDigest: row.inputDigest,
     queuedAt: row.queuedAt,
     startedAt: row.startedAt,

@@ -76,9 +76,9 @@ export async function createClaimService({
     const claimed = await ledger.claim(kinds, workerName, deviceId, { runId, tokenDigest: digestOfSecret(secret) });
     if (claimed === undefined) return null;
     const { run, lease } = claimed;
-    const { id, kind, config, attempt, microBatchSize, maxDurationSeconds } = run;
+    const { id, kind, config, attempt, microBatchSize, maxDurationSeconds, busySeconds } = run;
     return {
-      run: { id, kind, config, attempt, microBatchSize, maxDurationSeconds },
+      run: { id, kind, config, attempt, microBatchSize, maxDurationSeconds, busySeconds },
       lease,
       token: writeToken(lease, secret),
     };
