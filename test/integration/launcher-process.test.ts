@@ -61,7 +61,9 @@ test('it hands the settings over in a file that only its owner may read, and in 
   assert.equal(code, 0);
   const file = path.join(folder, 'jobs', 'worker.env');
   assert.equal((await stat(file)).mode & 0o777, 0o600);
-  assert.ok((await readFile(file, 'utf8')).includes(`PARAFFIN_DATABASE_URL="${DATABASE_URL}"\n`));
+  const settings = await readFile(file, 'utf8');
+  assert.ok(settings.includes(`PARAFFIN_URL="${server.url}"\n`) && settings.includes(`PARAFFIN_API_KEY="${key}"\n`));
+  assert.ok(!settings.includes('hush'), 'a job reaches the registry over HTTP, and no database');
   const seen = await readFile(path.join(folder, 'seen'), 'utf8');
   assert.match(seen, /^--parsable --no-requeue .*--test-only$/m);
   assert.ok(seen.includes(`--settings ${file}\n`));

@@ -44,6 +44,8 @@ export interface LaunchedTask {
   readonly runId: string;
   /** The progress that it reported. */
   readonly events: readonly string[];
+  /** The steps whose metrics it reported. */
+  readonly steps: readonly number[];
   /** Runs the task to its end. */
   execute(): Promise<void>;
 }
@@ -64,6 +66,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
     const workDir = path.join(base, `work-${run.id}-${lease.epoch}`);
     await mkdir(workDir, { recursive: true });
     const events: string[] = [];
+    const steps: number[] = [];
     const calls = desk(lease);
     const registry = registryOver((name, input) => calls[name](input));
     const context: TaskContext = {
@@ -82,13 +85,17 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
         if (reason !== 'NO') throw new TaskStopped(reason);
       },
       progress: async (_fraction, message) => void events.push(message ?? ''),
-      recordMetrics: (fraction, points) => ledger.report(lease, { progress: fraction, points: [points] }),
+      recordMetrics: (fraction, points) => {
+        steps.push(points.step);
+        return ledger.report(lease, { progress: fraction, points: [points] });
+      },
       flush: async () => undefined,
       keepTrainingState: async (state, { byteSize }) => void (await registry.keepTrainingState({ state, byteSize })),
     };
     return {
       runId: run.id,
       events,
+      steps,
       execute: async () => {
         const result = await task.run(context, run.config);
         if (result === undefined) await ledger.withLease(lease, (tx) => ledger.succeed(tx, lease, 'Done.'));
