@@ -38,6 +38,11 @@ export function createPages(folder: string): Router | undefined {
   );
   router.get('/icon.svg', express.static(folder, { index: false, redirect: false, maxAge: '1d' }));
   router.get('/{*page}', documentFor(document));
+  // Otherwise the router would answer OPTIONS with 200 for every path, those of other routes among them.
+  router.options('/{*page}', (_request, response) => {
+    response.setHeader('Allow', 'GET, HEAD');
+    response.sendStatus(405);
+  });
   return router;
 }
 

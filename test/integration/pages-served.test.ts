@@ -98,6 +98,11 @@ describe('the pages', () => {
     assert.match(download.headers.get('content-type') ?? '', /json/);
   });
 
+  test('OPTIONS is not answered for the addresses of other routes', async () => {
+    for (const address of ['/metrics', '/datasets', '/no/such/page'])
+      assert.equal((await fetch(server.url + address, { method: 'OPTIONS' })).status, 405, address);
+  });
+
   test('without a build, / says how to use the API', async () => {
     const bare = await startTestServer(database, { pagesDir: path.join(folder, 'not-built') });
     try {

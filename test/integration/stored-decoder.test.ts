@@ -205,7 +205,7 @@ describe('a decoder that', () => {
 });
 
 describe('a training', () => {
-  const STEPS = 14;
+  const STEPS = 18;
   async function openTraining(context: TestContext): Promise<{ box: Box; training: TrainingBatches }> {
     const box = await openBox(context);
     const shardPath = await writeShard(box.folder, 's.tar', await plainImages('a', 24));
