@@ -4,11 +4,13 @@
  *
  * Arguments: architecture, side of the views in px, side of the images in px, images, steps, float32 or bfloat16.
  */
+import { architectureNamed } from '../src/formats/encoders/index.ts';
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
 import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, engineInfo, tf } from '../workers/engine/tensorflow.ts';
-import { createSimclrTrainer, UnsupportedPrecisionError, type SimclrTrainer } from '../workers/engine/train/simclr.ts';
+import { UnsupportedPrecisionError } from '../workers/engine/kernels/compute-dtype.ts';
+import { createSimclrTrainer, type SimclrTrainer } from '../workers/engine/train/simclr.ts';
 
 const WARMUP_STEPS = 2;
 const architecture = process.argv[2] === 'RESNET50' ? 'RESNET50' : 'RESNET18';
@@ -48,7 +50,7 @@ console.log(
 function makeTrainer(): SimclrTrainer {
   try {
     return createSimclrTrainer({
-      architecture,
+      architecture: architectureNamed(architecture),
       projectionDim: 128,
       temperature: 0.5,
       totalSteps,

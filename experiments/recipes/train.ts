@@ -1,4 +1,5 @@
 /** A cell's training by our engine: the product's views, network, loss and optimizer on pixels in memory. */
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { createAugmenter } from '../../workers/engine/augment/augmenter.ts';
 import { embedPixels, HALF_NORMALISATION, normaliseImages } from '../../workers/engine/embed.ts';
 import { createEncoder, encoderFromWeights, type Encoder } from '../../workers/engine/encoders/resnet/network.ts';
@@ -43,7 +44,7 @@ export async function trainAndEmbed(training: Training): Promise<Embedded> {
     return { embeddings: await embedAll(encoder, training), lastLoss: null, imagesPerSecond: null };
   }
   const trainer = createSimclrTrainer({
-    architecture: 'RESNET18',
+    architecture: architectureNamed('RESNET18'),
     projectionDim: recipe.projectionDim,
     temperature: recipe.temperature,
     totalSteps: steps,

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { z } from 'zod';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { canComputeIn } from '../../workers/engine/kernels/compute-dtype.ts';
 import { encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
 import type { Encoder } from '../../workers/engine/encoders/resnet/network.ts';
@@ -131,7 +132,7 @@ describeSupported(`an encoder that computes in bfloat16, beside ${expected.oracl
     const { training, count } = expected;
     const lossesIn = async (computeDtype: FloatDtype): Promise<number[]> => {
       const trainer = createSimclrTrainer({
-        architecture: 'RESNET18',
+        architecture: architectureNamed('RESNET18'),
         projectionDim: training.projectionDim,
         temperature: training.temperature,
         // So long that the learning rate stays as it is.

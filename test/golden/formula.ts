@@ -76,3 +76,26 @@ export function formulaViews(step: number, count: number, height: number, width:
   }
   return asRank4(tf.tensor(values, [2 * count, height, width, 3], 'float32'));
 }
+
+export interface VitTensor {
+  readonly name: string;
+  readonly dtype: 'F32';
+  readonly shape: readonly number[];
+  readonly data: Float32Array;
+}
+
+/** As `formula_state` of vit_formula.py. */
+export function formulaVitTensor([name, shape]: readonly [name: string, shape: readonly number[]]): VitTensor {
+  const values = noise(
+    name,
+    shape.reduce((product, side) => product * side, 1),
+  );
+  const fanIn = shape.slice(1).reduce((product, side) => product * side, 1);
+  const data =
+    name.endsWith('.weight') && shape.length > 1
+      ? values.map((value) => value * Math.fround(Math.sqrt(12 / fanIn)))
+      : /\.(?:weight|gamma|lambda1)$/.test(name)
+        ? values.map((value) => 1 + Math.fround(value * Math.fround(0.4)))
+        : values.map((value) => value * Math.fround(0.4));
+  return { name, dtype: 'F32', shape, data };
+}

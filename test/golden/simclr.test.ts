@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { z } from 'zod';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { fromDevice } from '../../workers/engine/models/parameter.ts';
 import { ProjectionHead } from '../../workers/engine/models/projection-head.ts';
 import { ENCODER_ARCHITECTURES, encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
@@ -88,7 +89,7 @@ describe(`SimCLR against ${expected.oracle}, float64`, () => {
         const trainer = createSimclrTrainer({
           ...expected,
           optimizer: { name: 'LARS', momentum: expected.momentum, weightDecay: expected.weightDecay },
-          architecture,
+          architecture: architectureNamed(architecture),
           seedRandom: createRandom(1),
           initialWeights: formulaWeights(architecture),
         });

@@ -15,7 +15,7 @@ import { asRank2, asRank4, liveTensorCount, readFloats, scoped, tf } from '../..
 import { checkExport, checkReference } from '../../workers/exports/check.ts';
 import { maxRelativeDifferenceOfImages } from '../../workers/exports/difference.ts';
 import { EXPORT_CONTRACT } from '../support/encoder-export.ts';
-import { formulaImages, noise } from './formula.ts';
+import { formulaImages, formulaVitTensor, type VitTensor } from './formula.ts';
 
 const expected = z
   .object({
@@ -38,37 +38,14 @@ type Case = (typeof expected.cases)[number];
 /** Of the embedding's root mean square, as of every export. */
 const TOLERANCE = 1e-4;
 
-interface FileTensor {
-  readonly name: string;
-  readonly dtype: 'F32';
-  readonly shape: readonly number[];
-  readonly data: Float32Array;
-}
-
-/** As `formula_state` of vit_oracle.py. */
-function formulaTensor([name, shape]: Case['tensors'][number]): FileTensor {
-  const values = noise(
-    name,
-    shape.reduce((product, side) => product * side, 1),
-  );
-  const fanIn = shape.slice(1).reduce((product, side) => product * side, 1);
-  const data =
-    name.endsWith('.weight') && shape.length > 1
-      ? values.map((value) => value * Math.fround(Math.sqrt(12 / fanIn)))
-      : /\.(?:weight|gamma|lambda1)$/.test(name)
-        ? values.map((value) => 1 + Math.fround(value * Math.fround(0.4)))
-        : values.map((value) => value * Math.fround(0.4));
-  return { name, dtype: 'F32', shape, data };
-}
-
-function join(name: string, parts: readonly FileTensor[]): FileTensor {
+function join(name: string, parts: readonly VitTensor[]): VitTensor {
   const rows = parts.reduce((sum, { shape }) => sum + (shape[0] ?? 0), 0);
   const data = Float32Array.from(parts.flatMap((part) => [...part.data]));
   return { name, dtype: 'F32', shape: [rows, ...(parts[0]?.shape.slice(1) ?? [])], data };
 }
 
 function mapped({ tensors, specification }: Case) {
-  const result = mapToEncoder(tensors.map(formulaTensor), { specification }, join);
+  const result = mapToEncoder(tensors.map(formulaVitTensor), { specification }, join);
   assert.ok(result.outcome === 'MAPPED', `refused: ${JSON.stringify(result)}`);
   const weights = [...result.tensors].map(([name, { dtype, shape, data }]): NamedTensor => ({
     name,
@@ -130,12 +107,12 @@ describe(`vision transformers as ${expected.oracle} computes them`, () => {
 test("DINOv2's own names give the same tensors as timm's", () => {
   const [packed] = expected.cases.filter(({ name }) => name === 'packed SwiGLU, eight registers');
   assert.ok(packed !== undefined);
-  const own = packed.tensors.map(formulaTensor);
+  const own = packed.tensors.map(formulaVitTensor);
   const inFile = own.map((each) => ({
     ...each,
     name: `teacher.backbone.${each.name.replace('reg_token', 'register_tokens').replace('.fc1.', '.w12.').replace('.fc2.', '.w3.')}`,
   }));
-  const unused = { ...formulaTensor(['mask_token', [1, 24]]), name: 'teacher.backbone.mask_token' };
+  const unused = { ...formulaVitTensor(['mask_token', [1, 24]]), name: 'teacher.backbone.mask_token' };
   const { specification } = packed;
   const result = mapToEncoder([...inFile, unused], { specification, prefix: 'teacher.backbone.' }, join);
   assert.ok(result.outcome === 'MAPPED', JSON.stringify(result));
@@ -149,15 +126,15 @@ test("DINOv2's own names give the same tensors as timm's", () => {
 describe('a vision transformer is refused', () => {
   const [plain] = expected.cases;
   assert.ok(plain !== undefined);
-  const tensors = plain.tensors.map(formulaTensor);
-  const refusal = (given: readonly FileTensor[], specification: Case['specification'] = plain.specification) => {
+  const tensors = plain.tensors.map(formulaVitTensor);
+  const refusal = (given: readonly VitTensor[], specification: Case['specification'] = plain.specification) => {
     const result = mapToEncoder(given, { specification }, join);
     assert.ok(result.outcome === 'REFUSED', 'it was mapped');
     return result;
   };
 
   test('with a tensor that nothing explains', () => {
-    const strange = formulaTensor(['blocks.0.attn.q_norm.weight', [6]]);
+    const strange = formulaVitTensor(['blocks.0.attn.q_norm.weight', [6]]);
     const { reason, unexpected } = refusal([...tensors, strange]);
     assert.deepEqual([reason, unexpected], ['MISMATCH', ['blocks.0.attn.q_norm.weight']]);
   });
@@ -177,7 +154,7 @@ describe('a vision transformer is refused', () => {
   });
   test('whose positions form no square', () => {
     const others = tensors.filter(({ name }) => name !== 'pos_embed');
-    const { network } = refusal([...others, formulaTensor(['pos_embed', [1, 15, 24]])]);
+    const { network } = refusal([...others, formulaVitTensor(['pos_embed', [1, 15, 24]])]);
     assert.match(network ?? '', /15 position embeddings/);
   });
   test('with queries but no keys, as Hugging Face stores them', () => {
@@ -185,7 +162,7 @@ describe('a vision transformer is refused', () => {
     assert.ok(stored !== undefined);
     const key = 'encoder.layer.1.attention.attention.key.weight';
     const { missing, unexpected } = refusal(
-      stored.tensors.filter(([name]) => name !== key).map(formulaTensor),
+      stored.tensors.filter(([name]) => name !== key).map(formulaVitTensor),
       stored.specification,
     );
     assert.deepEqual(missing, ['encoder.layer.1.attention.attention.{query,key,value}.weight']);

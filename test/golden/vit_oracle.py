@@ -6,51 +6,15 @@ import json
 import pathlib
 import tempfile
 
-import numpy as np
 import timm
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
 from timm.layers import SwiGLUPacked
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
+from vit_formula import formula_state, images
 
 torch.set_num_threads(1)
-
-
-def fnv1a(text):
-    value = 0x811C9DC5
-    for character in text:
-        value = ((value ^ ord(character)) * 0x01000193) & 0xFFFFFFFF
-    return value
-
-
-def noise(name, count):
-    """Numbers in [-0.5, 0.5), a hash of the name and of the position; the same as formula.ts beside."""
-    mixed = (np.arange(count, dtype=np.uint64) * 0x9E3779B9 + fnv1a(name)).astype(np.uint32)
-    mixed = ((mixed ^ (mixed >> 16)) * np.uint32(0x21F0AAAD)).astype(np.uint32)
-    mixed = ((mixed ^ (mixed >> 15)) * np.uint32(0x735A2D97)).astype(np.uint32)
-    mixed = mixed ^ (mixed >> 15)
-    return (mixed.astype(np.float64) / 2**32 - 0.5).astype(np.float32)
-
-
-def formula_state(tensors):
-    state = {}
-    for name, tensor in tensors.items():
-        shape = tuple(tensor.shape)
-        values = noise(name, tensor.numel()).reshape(shape)
-        if name.endswith(".weight") and len(shape) > 1:
-            values = values * np.float32(np.sqrt(12 / np.prod(shape[1:])))
-        elif name.endswith(".weight") or name.endswith(".gamma") or name.endswith(".lambda1"):
-            values = 1 + values * np.float32(0.4)
-        else:
-            values = values * np.float32(0.4)
-        state[name] = torch.from_numpy(np.ascontiguousarray(values))
-    return state
-
-
-def images(count, side):
-    nhwc = noise(f"images {side}x{side}", count * side * side * 3).reshape(count, side, side, 3) * np.float32(4)
-    return torch.from_numpy(nhwc).permute(0, 3, 1, 2).contiguous()
 
 
 COUNT = 2

@@ -1,11 +1,12 @@
 /** Prints the memory of a process before and at the peak of two SimCLR steps. Arguments: images, images at once. */
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, tf } from '../../workers/engine/tensorflow.ts';
 import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
 
 const [imageCount = 0, microBatchSize = 0] = process.argv.slice(2).map(Number);
 const trainer = createSimclrTrainer({
-  architecture: 'RESNET18',
+  architecture: architectureNamed('RESNET18'),
   projectionDim: 128,
   temperature: 0.5,
   totalSteps: 2,

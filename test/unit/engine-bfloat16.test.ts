@@ -1,6 +1,7 @@
 /** Training in bfloat16: the accuracy of convolutions, and that training is reproducible. */
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
@@ -12,7 +13,8 @@ import { ENGINE_PROCESS_ENV } from '../../workers/engine/process-env.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, castTo, floatDtypeOf, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import type { FloatDtype, Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
-import { createSimclrTrainer, UnsupportedPrecisionError } from '../../workers/engine/train/simclr.ts';
+import { UnsupportedPrecisionError } from '../../workers/engine/kernels/compute-dtype.ts';
+import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
 import type { SimclrTrainer } from '../../workers/engine/train/simclr.ts';
 
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
@@ -31,7 +33,7 @@ function relativeDifference(actual: Float32Array, wanted: Float32Array): number 
 
 function trainer(computeDtype: FloatDtype, microBatchSize?: number): SimclrTrainer {
   return createSimclrTrainer({
-    architecture: 'RESNET18',
+    architecture: architectureNamed('RESNET18'),
     projectionDim: 16,
     temperature: 0.5,
     totalSteps: 20,

@@ -1,5 +1,6 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import { randomEncoderWeights } from '../../workers/engine/encoders/resnet/weights.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
@@ -10,7 +11,7 @@ import { createSimclrTrainer, NonFiniteLossError } from '../../workers/engine/tr
 import type { SimclrTrainer, SimclrTrainerOptions } from '../../workers/engine/train/simclr.ts';
 
 const OPTIONS = {
-  architecture: 'RESNET18',
+  architecture: architectureNamed('RESNET18'),
   projectionDim: 16,
   temperature: 0.5,
   totalSteps: 20,

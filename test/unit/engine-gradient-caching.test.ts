@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { childEnvironment } from '../../src/env.ts';
 import { ntXent } from '../../workers/engine/losses/nt-xent.ts';
 import { setGradient, takeGradient } from '../../workers/engine/models/parameter.ts';
@@ -27,7 +28,7 @@ import { viewsFrom } from '../../workers/engine/train/step-views.ts';
 
 const IMAGE_COUNT = 6;
 const OPTIONS = {
-  architecture: 'RESNET18',
+  architecture: architectureNamed('RESNET18'),
   projectionDim: 16,
   temperature: 0.5,
   totalSteps: 20,

@@ -6,7 +6,7 @@ import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors
 import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
 import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
 import type { TrainedEncoder } from '../../src/protocol/checkpoint.ts';
-import { createEncoder, encoderFromWeights } from '../engine/encoders/resnet/network.ts';
+import { openEncoder, openTrainableEncoder, untrainedWeights } from '../engine/encoders/index.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
@@ -294,10 +294,12 @@ async function registerUntrained(
   config: PretrainingConfig,
   initialWeights: readonly NamedTensor[] | undefined,
 ): Promise<TaskResult> {
-  const encoder =
-    initialWeights === undefined
-      ? createEncoder(config.encoder, createRandom(config.seed).fork('weights').fork('encoder'))
-      : encoderFromWeights(config.encoder, initialWeights);
+  const architecture = architectureNamed(config.encoder);
+  const encoder = openTrainableEncoder(
+    architecture,
+    initialWeights ?? untrainedWeights(architecture, createRandom(config.seed).fork('weights').fork('encoder')),
+    inputContractOf(config).pooling,
+  );
   try {
     const untrained = await storeEncoder(context, config, { weights: encoder.weights(), step: 0, probe: null });
     return {
@@ -323,10 +325,11 @@ async function storeEncoder(
   { weights, step, probe }: EncoderOfStep,
 ): Promise<TrainedEncoder> {
   const inputContract = inputContractOf(config);
-  const stored = await context.artifacts.put(encoderFileOf(architectureNamed(config.encoder), weights, inputContract));
+  const architecture = architectureNamed(config.encoder);
+  const stored = await context.artifacts.put(encoderFileOf(architecture, weights, inputContract));
   // The weights are read back from the store and loaded, so that only weights that are proven to load are registered.
   const { tensors } = readSafetensors(await context.artifacts.read(stored.sha256));
-  const encoder = encoderFromWeights(config.encoder, tensors);
+  const encoder = openEncoder(architecture, tensors, inputContract.pooling);
   try {
     const golden = goldenOf(encoder, inputContract);
     return { step, probe, weights: stored, tensorDigest: tensorDigestOf(tensors), golden };

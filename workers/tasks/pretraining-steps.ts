@@ -1,17 +1,14 @@
 /** The steps of a pretraining: batches of a run's datasets, their views, and a trainer that learns from them. */
 import { DomainError } from '../../src/errors.ts';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
 import { createAugmenter } from '../engine/augment/augmenter.ts';
 import { openTrainingBatches } from '../engine/data/batches.ts';
+import { UnsupportedPrecisionError } from '../engine/kernels/compute-dtype.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { tf, type Tensor4D } from '../engine/tensorflow.ts';
-import {
-  createSimclrTrainer,
-  NonFiniteLossError,
-  UnsupportedPrecisionError,
-  type SimclrTrainer,
-} from '../engine/train/simclr.ts';
+import { createSimclrTrainer, NonFiniteLossError, type SimclrTrainer } from '../engine/train/simclr.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
 import { openShardSources, type FetchedShards } from './shard-sources.ts';
 import { storedDecoderOf } from './stored-decoder.ts';
@@ -33,7 +30,7 @@ export function makeTrainer(
 ): SimclrTrainer {
   try {
     return createSimclrTrainer({
-      architecture: config.encoder,
+      architecture: architectureNamed(config.encoder),
       projectionDim: config.projectionDim,
       temperature: config.temperature,
       totalSteps: config.steps,

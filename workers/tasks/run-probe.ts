@@ -3,13 +3,13 @@
  * with the random encoder and colour statistics, using the same images, folds and resamples.
  */
 import { DomainError } from '../../src/errors.ts';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import type { SealedVersion } from '../../src/protocol/dataset-version.ts';
 import { CLASSIFICATION_METRICS } from '../../src/statistics/classification-score.ts';
 import { differencesOf } from '../../src/statistics/estimate.ts';
 import type { ManifestImage, ManifestImages } from '../engine/data/manifest.ts';
 import { embeddingBatchSize, embedPixels } from '../engine/embed.ts';
-import { encoderFromWeights } from '../engine/encoders/resnet/network.ts';
-import { randomEncoderWeights } from '../engine/encoders/resnet/weights.ts';
+import { openEncoder, untrainedWeights } from '../engine/encoders/index.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { COLOUR_STATISTICS_DIM, colourStatistics } from '../engine/probe/colour-statistics.ts';
 import { ProbeError } from '../engine/probe/errors.ts';
@@ -193,6 +193,8 @@ interface References {
 function createRunProbe(parts: RunProbeParts): RunProbe {
   const { context, config, wanted, probe, pixels, images, overlap } = parts;
   const { imageSizePx } = config;
+  const architecture = architectureNamed(config.encoder);
+  const contract = inputContractOf(config);
   const batchSize = embeddingBatchSize(imageSizePx);
   let references: References | undefined;
   let durationMs = parts.preparationMs;
@@ -215,10 +217,10 @@ function createRunProbe(parts: RunProbeParts): RunProbe {
   };
 
   const embed = (weights: readonly NamedTensor[]): Float32Array | undefined => {
-    const encoder = encoderFromWeights(config.encoder, weights);
+    const encoder = openEncoder(architecture, weights, contract.pooling);
     try {
       return describeImages(encoder.embeddingDim, (batch, count) =>
-        embedPixels(encoder, batch, count, imageSizePx, inputContractOf(config)),
+        embedPixels(encoder, batch, count, imageSizePx, contract),
       );
     } finally {
       encoder.dispose();
@@ -233,7 +235,7 @@ function createRunProbe(parts: RunProbeParts): RunProbe {
     // These are the initial weights of a run without an initial checkpoint, whose first point therefore lies on this
     // line.
     const random = await measureEmbeddings(
-      embed(randomEncoderWeights(config.encoder, createRandom(config.seed).fork('weights').fork('encoder'))),
+      embed(untrainedWeights(architecture, createRandom(config.seed).fork('weights').fork('encoder'))),
     );
     const colour = await measureEmbeddings(describeImages(COLOUR_STATISTICS_DIM, colourStatistics));
     if (random === undefined || colour === undefined) return undefined;

@@ -1,5 +1,5 @@
 /** Encoders as data: what a network is called, which tensors it has, and how long its embeddings are. */
-import type { Architecture, EncoderTensorSpec } from './architecture.ts';
+import type { Architecture, EncoderTensorSpec, Pooling } from './architecture.ts';
 import type { EncoderDescription } from './family.ts';
 import { ENCODER_FAMILIES } from './registry.ts';
 import { RESNET_ARCHITECTURES, resnetArchitecture } from './resnet/specification.ts';
@@ -40,4 +40,10 @@ export function parameterCountOf({ tensors }: Pick<EncoderDescription, 'tensors'
 
 function elementCount({ shape }: EncoderTensorSpec): number {
   return shape.reduce((product, side) => product * side, 1);
+}
+
+/** The pooling that a network is trained with, and used with unless a contract says otherwise. */
+export function usualPooling({ poolings: [first] }: Pick<EncoderDescription, 'poolings'>): Pooling {
+  if (first === undefined) throw new RangeError('A network without a pooling has no embedding.');
+  return first;
 }

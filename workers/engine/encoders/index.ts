@@ -2,11 +2,11 @@
 import type { Architecture, Pooling } from '../../../src/formats/encoders/architecture.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
-import type { EncoderNetwork, InferenceEncoder } from './encoder.ts';
+import type { EncoderNetwork, InferenceEncoder, TrainableEncoder, TrainingOptions } from './encoder.ts';
 import { RESNET_NETWORK } from './resnet/index.ts';
 import { VIT_NETWORK } from './vit/index.ts';
 
-export type { EncoderNetwork, InferenceEncoder } from './encoder.ts';
+export type { EncoderNetwork, InferenceEncoder, RowNoise, TrainableEncoder, TrainingOptions } from './encoder.ts';
 
 const networks: EncoderNetwork[] = [RESNET_NETWORK, VIT_NETWORK];
 
@@ -32,6 +32,22 @@ export function openEncoder(
   pooling: Pooling,
 ): InferenceEncoder {
   return networkOf(family).open(specification, tensors, pooling);
+}
+
+/**
+ * Like `openEncoder`, for training.
+ *
+ * @throws RangeError also for a family that cannot be trained, and for an option that the network does not have.
+ */
+export function openTrainableEncoder(
+  { family, specification }: Architecture,
+  tensors: readonly NamedTensor[],
+  pooling: Pooling,
+  options: TrainingOptions = {},
+): TrainableEncoder {
+  const { train } = networkOf(family);
+  if (train === undefined) throw new RangeError(`Encoders of the family ${family} cannot be trained.`);
+  return train(specification, tensors, pooling, options);
 }
 
 /** New weights of the same network, a pure function of the stream's state. */

@@ -4,8 +4,8 @@ import type { Tensor } from '../tensorflow.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 
 /**
- * How an optimiser treats the parameter: weights are decayed and adapted, biases and batch norms are not (Chen et al.
- * 2020).
+ * How an optimiser treats the parameter: weights are decayed and adapted; biases and norms are not (Chen et al. 2020),
+ * nor are a transformer's tokens, positions and layer scales, which have this role too.
  */
 export type ParameterRole = 'WEIGHT' | 'BIAS_OR_NORM';
 
@@ -16,13 +16,20 @@ export interface Parameter {
   readonly name: string;
   readonly role: ParameterRole;
   readonly layout: ParameterLayout;
+  /** Factor of the optimiser's learning rate. */
+  readonly rateFactor: number;
   value: Tensor;
   /** Set by a backward pass; taken and disposed by the optimiser. */
   gradient: Tensor | undefined;
 }
 
-export function createParameter(tensor: NamedTensor, role: ParameterRole, layout: ParameterLayout): Parameter {
-  return { name: tensor.name, role, layout, value: toDevice(tensor, layout), gradient: undefined };
+export function createParameter(
+  tensor: NamedTensor,
+  role: ParameterRole,
+  layout: ParameterLayout,
+  rateFactor = 1,
+): Parameter {
+  return { name: tensor.name, role, layout, rateFactor, value: toDevice(tensor, layout), gradient: undefined };
 }
 
 /**

@@ -3,7 +3,7 @@
  * `torch.optim.Adam` and `torch.optim.AdamW`.
  */
 import { tf } from '../tensorflow.ts';
-import { checkDecayRate, checkNonNegative, type UpdateRule } from './optimizer.ts';
+import { checkDecayRate, checkNonNegative, Rates, type UpdateRule } from './optimizer.ts';
 
 interface AdamParameters {
   /** Decay rate of the mean of gradients. */
@@ -53,16 +53,18 @@ export function adamRule({ name, beta1, beta2, epsilon, weightDecay }: AdamConfi
       // The device multiplies by the betas rounded to float32, so the correction must use the same rounded values.
       const firstBias = 1 - Math.fround(beta1) ** (stepIndex + 1);
       const secondBiasRoot = Math.sqrt(1 - Math.fround(beta2) ** (stepIndex + 1));
-      const rate = tf.scalar((learningRate * secondBiasRoot) / firstBias);
+      const rates = new Rates((learningRate * secondBiasRoot) / firstBias);
       const scaledEpsilon = tf.scalar(epsilon * secondBiasRoot);
       for (const { slot, gradient } of gradients) {
         const [first, second] = [slot.moment(FIRST_MOMENT), slot.moment(SECOND_MOMENT)];
         slot.change((weight) => {
-          if (isDecoupled && slot.parameter.role === 'WEIGHT') weight.scale(1 - learningRate * weightDecay);
-          weight.applyAdam(first, second, rate, betas, scaledEpsilon, gradient);
+          if (isDecoupled && slot.parameter.role === 'WEIGHT')
+            weight.scale(1 - learningRate * slot.parameter.rateFactor * weightDecay);
+          weight.applyAdam(first, second, rates.of(slot.parameter), betas, scaledEpsilon, gradient);
         });
       }
-      tf.dispose([rate, scaledEpsilon]);
+      rates.dispose();
+      scaledEpsilon.dispose();
     },
     dispose: () => tf.dispose([...betas]),
   };

@@ -39,7 +39,7 @@ export function larsRule({ momentum, weightDecay }: LarsConfig): UpdateRule {
     readsWeightNorms: true,
     update: (gradients, { learningRate }) => {
       for (const each of gradients) {
-        const rate = tf.scalar(localLearningRate(each, learningRate));
+        const rate = tf.scalar(localLearningRate(each, learningRate * each.slot.parameter.rateFactor));
         const velocity = each.slot.moment(VELOCITY);
         each.slot.change((weight) => weight.applyScaledMomentum(velocity, rate, each.gradient, momentumOnDevice));
         rate.dispose();

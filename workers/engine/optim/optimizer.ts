@@ -104,6 +104,28 @@ export interface OptimizerStep {
   dispose(): void;
 }
 
+/** A learning rate as scalars on the device, one for each factor that parameters have. */
+export class Rates {
+  readonly #rate: number;
+  readonly #byFactor = new Map<number, Tensor>();
+
+  constructor(rate: number) {
+    this.#rate = rate;
+  }
+
+  of({ rateFactor }: Pick<Parameter, 'rateFactor'>): Tensor {
+    const known = this.#byFactor.get(rateFactor);
+    if (known !== undefined) return known;
+    const made = tf.scalar(this.#rate * rateFactor);
+    this.#byFactor.set(rateFactor, made);
+    return made;
+  }
+
+  dispose(): void {
+    for (const rate of this.#byFactor.values()) rate.dispose();
+  }
+}
+
 export class Optimizer {
   readonly #rule: UpdateRule;
   readonly #slots: readonly Slot[];

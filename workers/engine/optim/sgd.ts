@@ -1,6 +1,6 @@
 /** Stochastic gradient descent with momentum (Sutskever et al. 2013), step for step as `torch.optim.SGD`. */
 import { tf } from '../tensorflow.ts';
-import { checkDecayRate, checkNonNegative, type UpdateRule } from './optimizer.ts';
+import { checkDecayRate, checkNonNegative, Rates, type UpdateRule } from './optimizer.ts';
 
 export interface SgdConfig {
   readonly name: 'SGD';
@@ -31,12 +31,14 @@ export function sgdRule({ momentum, nesterov, weightDecay }: SgdConfig): UpdateR
     l2: weightDecay,
     readsWeightNorms: false,
     update: (gradients, { learningRate }) => {
-      const rate = tf.scalar(learningRate);
+      const rates = new Rates(learningRate);
       for (const { slot, gradient } of gradients) {
         const velocity = slot.moment(VELOCITY);
-        slot.change((weight) => weight.applyMomentum(velocity, rate, gradient, momentumOnDevice, nesterov));
+        slot.change((weight) =>
+          weight.applyMomentum(velocity, rates.of(slot.parameter), gradient, momentumOnDevice, nesterov),
+        );
       }
-      rate.dispose();
+      rates.dispose();
     },
     dispose: () => momentumOnDevice.dispose(),
   };

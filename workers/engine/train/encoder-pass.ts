@@ -3,7 +3,7 @@
  * part.
  */
 import { setGradient, takeGradient } from '../models/parameter.ts';
-import type { Encoder } from '../encoders/resnet/network.ts';
+import type { RowNoise, TrainableEncoder } from '../encoders/index.ts';
 import { asRank2, scoped, tf } from '../tensorflow.ts';
 import type { Tensor2D, Tensor4D } from '../tensorflow.ts';
 import type { StepViews } from './step-views.ts';
@@ -22,19 +22,22 @@ export interface EncoderPass {
 }
 
 export class WholeBatch implements EncoderPass {
-  readonly #encoder: Encoder;
+  readonly #encoder: TrainableEncoder;
   readonly #source: StepViews;
+  readonly #noise: RowNoise;
   #views: Tensor4D | undefined;
   #embeddings: Tensor2D | undefined;
 
-  constructor(encoder: Encoder, source: StepViews) {
+  /** @param noise of each row of the 2N views. */
+  constructor(encoder: TrainableEncoder, source: StepViews, noise: RowNoise) {
     this.#encoder = encoder;
     this.#source = source;
+    this.#noise = noise;
   }
 
   forward(): Tensor2D {
     this.#views = this.#source.make(0, this.#source.imageCount);
-    this.#embeddings = this.#encoder.forward(this.#views);
+    this.#embeddings = this.#encoder.forward(this.#views, this.#noise);
     return this.#embeddings;
   }
 
@@ -54,18 +57,21 @@ export class WholeBatch implements EncoderPass {
 }
 
 export class BatchInParts implements EncoderPass {
-  readonly #encoder: Encoder;
+  readonly #encoder: TrainableEncoder;
   readonly #source: StepViews;
+  readonly #noise: RowNoise;
   /** Images in a part. */
   readonly #partSize: number;
   readonly #gradients = new TensorSums();
   readonly #statistics = new TensorSums();
   #embeddings: Tensor2D | undefined;
 
-  constructor(encoder: Encoder, source: StepViews, partSize: number) {
+  /** @param noise of each row of the 2N views. */
+  constructor(encoder: TrainableEncoder, source: StepViews, partSize: number, noise: RowNoise) {
     this.#encoder = encoder;
     this.#source = source;
     this.#partSize = partSize;
+    this.#noise = noise;
   }
 
   /** Runs `work` on the views of each part in turn, and frees them. */
@@ -81,9 +87,15 @@ export class BatchInParts implements EncoderPass {
     });
   }
 
+  /** A part holds the first views of its images and then the second ones. */
+  #noiseOf(start: number): RowNoise {
+    const [size, imageCount] = [this.#partSize, this.#source.imageCount];
+    return (row) => this.#noise(row < size ? start + row : imageCount + start + row - size);
+  }
+
   forward(): Tensor2D {
     this.#embeddings = scoped(() => {
-      const parts = this.#eachPart((views) => this.#encoder.embed(views, 'BATCH'));
+      const parts = this.#eachPart((views, start) => this.#encoder.embedInTraining(views, this.#noiseOf(start)));
       const half = (start: number): Tensor2D[] => parts.map((part) => asRank2(tf.slice(part, start, this.#partSize)));
       return tf.concat([...half(0), ...half(this.#partSize)], 0);
     });
@@ -93,7 +105,7 @@ export class BatchInParts implements EncoderPass {
   backward(embeddingGradient: Tensor2D): void {
     const { parameters } = this.#encoder;
     this.#eachPart((views, start) => {
-      this.#encoder.forward(views).dispose();
+      this.#encoder.forward(views, this.#noiseOf(start)).dispose();
       const share = scoped(() =>
         asRank2(
           tf.concat(

@@ -8,16 +8,20 @@
  * running statistics are updated once a step, to the mean of the updates that each part alone would have made.
  */
 import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
-import { canComputeIn } from '../kernels/compute-dtype.ts';
+import { canComputeIn, UnsupportedPrecisionError } from '../kernels/compute-dtype.ts';
 import { ntXent } from '../losses/nt-xent.ts';
 import type { NtXent } from '../losses/nt-xent.ts';
-import { embeddingDimOf } from '../encoders/resnet/architecture.ts';
-import type { EncoderArchitecture } from '../encoders/resnet/architecture.ts';
+import {
+  describeEncoder,
+  usualPooling,
+  type Architecture,
+  type EncoderTensorSpec,
+  type Pooling,
+} from '../../../src/formats/encoders/index.ts';
+import { openTrainableEncoder, untrainedWeights } from '../encoders/index.ts';
+import type { RowNoise, TrainableEncoder, TrainingOptions } from '../encoders/index.ts';
 import { dropGradient } from '../models/parameter.ts';
 import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../models/projection-head.ts';
-import { createEncoder, encoderFromWeights } from '../encoders/resnet/network.ts';
-import type { Encoder } from '../encoders/resnet/network.ts';
-import { encoderExpectations, trainedExpectations } from '../encoders/resnet/weights.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { createOptimizer, NonFiniteGradientError, optimizerExpectations } from '../optim/index.ts';
 import type { Optimizer, OptimizerConfig, OptimizerStep } from '../optim/index.ts';
@@ -25,34 +29,29 @@ import { checkSchedule, learningRateAt } from '../optim/schedule.ts';
 import type { Schedule } from '../optim/schedule.ts';
 import type { Random } from '../rng.ts';
 import { scoped, tf } from '../tensorflow.ts';
-import type { FloatDtype, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { BatchInParts, WholeBatch } from './encoder-pass.ts';
 import type { EncoderPass } from './encoder-pass.ts';
 import { viewsFrom } from './step-views.ts';
 import type { StepViews } from './step-views.ts';
 
 /** The hyperparameters of a run. The caller sets the defaults; the paper's values are in brackets. */
-export interface SimclrTrainerOptions extends Schedule {
-  readonly architecture: EncoderArchitecture;
+export interface SimclrTrainerOptions extends Schedule, TrainingOptions {
+  readonly architecture: Architecture;
   /** P, the length of a projection [128]. */
   readonly projectionDim: number;
   /** Temperature of NT-Xent [0.5]. */
   readonly temperature: number;
   /** [LARS, momentum 0.9, weight decay 1e-6] */
   readonly optimizer: OptimizerConfig;
-  /** Draws the new weights; not used after the trainer is created. */
+  /** Draws the new weights and each step's noise; its state must not change after the trainer is created. */
   readonly seedRandom: Random;
-  /**
-   * The dtype in which the encoder computes [float32]. With bfloat16 convolutions, activations and their gradients take
-   * half the memory; weights, batch norm's statistics, embeddings, head, loss and optimiser are always float32.
-   */
-  readonly computeDtype?: FloatDtype;
   /**
    * Images that go through the encoder at once; it must divide the number of images of every step. Default: all of
    * them. A step in parts takes the memory of one part and about a third more time, for the second forward pass.
    */
   readonly microBatchSize?: number;
-  /** An encoder to start from, under torchvision's names; the projection head is always new. */
+  /** An encoder to start from, under the names of its state dict; the projection head is always new. */
   readonly initialWeights?: readonly NamedTensor[];
 }
 
@@ -91,14 +90,6 @@ export class NonFiniteLossError extends Error {
     this.name = 'NonFiniteLossError';
     this.stepIndex = stepIndex;
     this.loss = loss;
-  }
-}
-
-/** This device has no kernels for the precision that was asked for. */
-export class UnsupportedPrecisionError extends Error {
-  constructor(dtype: FloatDtype) {
-    super(`This worker's device cannot compute in ${dtype}.`);
-    this.name = 'UnsupportedPrecisionError';
   }
 }
 
@@ -164,19 +155,16 @@ const STEP_EXPECTATION: TensorExpectation = { name: 'step', dtype: 'I64', shape:
 class Trainer implements SimclrTrainer {
   readonly #options: SimclrTrainerOptions;
   #schedule: Schedule;
-  #encoder: Encoder;
+  #encoder: TrainableEncoder;
   #head: ProjectionHead;
   #optimizer: Optimizer;
   #stepIndex = 0;
 
   constructor(options: SimclrTrainerOptions) {
-    const { architecture, projectionDim, seedRandom, initialWeights, computeDtype } = options;
+    const { architecture, projectionDim, seedRandom, initialWeights } = options;
     this.#options = options;
     this.#schedule = options;
-    this.#encoder =
-      initialWeights === undefined
-        ? createEncoder(architecture, seedRandom.fork('encoder'), computeDtype)
-        : encoderFromWeights(architecture, initialWeights, computeDtype);
+    this.#encoder = this.#openEncoder(initialWeights ?? untrainedWeights(architecture, seedRandom.fork('encoder')));
     const { embeddingDim } = this.#encoder;
     this.#head = new ProjectionHead(
       embeddingDim,
@@ -184,6 +172,11 @@ class Trainer implements SimclrTrainer {
       randomProjectionHead(embeddingDim, projectionDim, seedRandom.fork('projection head')),
     );
     this.#optimizer = this.#newOptimizer();
+  }
+
+  #openEncoder(weights: readonly NamedTensor[]): TrainableEncoder {
+    const { architecture } = this.#options;
+    return openTrainableEncoder(architecture, weights, poolingOf(architecture), this.#options);
   }
 
   #newOptimizer(): Optimizer {
@@ -202,8 +195,8 @@ class Trainer implements SimclrTrainer {
       throw new RangeError(`microBatchSize ${microBatchSize} does not divide ${source.imageCount} images.`);
     const pass =
       source.imageCount === microBatchSize
-        ? new WholeBatch(this.#encoder, source)
-        : new BatchInParts(this.#encoder, source, microBatchSize);
+        ? new WholeBatch(this.#encoder, source, this.#noise())
+        : new BatchInParts(this.#encoder, source, microBatchSize, this.#noise());
     try {
       const embeddings = pass.forward();
       const { loss, gradient, positiveSimilarity } = this.#contrast(embeddings);
@@ -222,6 +215,12 @@ class Trainer implements SimclrTrainer {
       pass.dispose();
       [...this.#encoder.parameters, ...this.#head.parameters].forEach(dropGradient);
     }
+  }
+
+  /** A function of the seed, the step and the row alone, so that a resumed run draws it again. */
+  #noise(): RowNoise {
+    const random = this.#options.seedRandom.fork(`noise of step ${this.#stepIndex}`);
+    return (row) => random.fork(`row ${row}`);
   }
 
   #contrast(embeddings: Tensor2D): NtXent {
@@ -297,21 +296,25 @@ class Trainer implements SimclrTrainer {
   }
 
   restoreState(tensors: readonly NamedTensor[]): void {
-    const { architecture, projectionDim, computeDtype, optimizer } = this.#options;
-    const headExpectations = projectionHeadExpectations(embeddingDimOf(architecture), projectionDim);
+    const { architecture, projectionDim, optimizer } = this.#options;
+    const description = describeEncoder(architecture);
+    const embeddingDim = description.embeddingDim(poolingOf(architecture));
+    const headExpectations = projectionHeadExpectations(embeddingDim, projectionDim);
+    const encoderExpectations = expectationsOf(description.tensors);
+    const trained = expectationsOf(description.tensors.filter(({ kind }) => kind === 'WEIGHT'));
     const expectations = [
-      ...encoderExpectations(architecture),
+      ...encoderExpectations,
       ...headExpectations,
-      ...optimizerExpectations(optimizer, [...trainedExpectations(architecture), ...headExpectations]),
+      ...optimizerExpectations(optimizer, [...trained, ...headExpectations]),
       STEP_EXPECTATION,
     ];
-    const found = checkTensors(`a ${architecture} trainer`, tensors, expectations);
+    const found = checkTensors(`a ${description.name} trainer`, tensors, expectations);
     const pick = (wanted: readonly TensorExpectation[]): NamedTensor[] =>
       wanted.flatMap(({ name }) => found.get(name) ?? []);
     const step = found.get(STEP_EXPECTATION.name);
     this.dispose();
-    this.#encoder = encoderFromWeights(architecture, pick(encoderExpectations(architecture)), computeDtype);
-    this.#head = new ProjectionHead(embeddingDimOf(architecture), projectionDim, pick(headExpectations));
+    this.#encoder = this.#openEncoder(pick(encoderExpectations));
+    this.#head = new ProjectionHead(embeddingDim, projectionDim, pick(headExpectations));
     this.#optimizer = this.#newOptimizer();
     this.#optimizer.restore(found);
     this.#stepIndex = step?.dtype === 'I64' ? Number(step.data[0] ?? 0n) : 0;
@@ -322,6 +325,20 @@ class Trainer implements SimclrTrainer {
     this.#head.dispose();
     this.#optimizer.dispose();
   }
+}
+
+/** The pooling of a trained encoder: the usual one of its network. */
+function poolingOf(architecture: Architecture): Pooling {
+  return usualPooling(describeEncoder(architecture));
+}
+
+function expectationsOf(specs: readonly EncoderTensorSpec[]): TensorExpectation[] {
+  return specs.map(({ name, kind, shape, required }) => ({
+    name,
+    dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32',
+    shape,
+    required,
+  }));
 }
 
 /** The scalar `embeddingStd` of StepMetrics for embeddings [2N, D]. */

@@ -34,6 +34,38 @@ export function tokenOffsets(
   return offsets;
 }
 
+/**
+ * The linear map from the positions on the network's own grid to those on another one, row by row:
+ * `[rows x columns, gridSize x gridSize]`.
+ */
+export function positionMatrix(
+  { gridSize, positionResampling }: Pick<VitSpecification, 'gridSize' | 'positionResampling'>,
+  rows: number,
+  columns: number,
+): Float32Array {
+  const { rowTaps, columnTaps } = tapsOf(gridSize, positionResampling, rows, columns);
+  const matrix = new Float32Array(rows * columns * gridSize * gridSize);
+  for (const [row, vertical] of rowTaps.entries())
+    for (const [column, horizontal] of columnTaps.entries())
+      for (const [inputRow, rowWeight] of vertical)
+        for (const [inputColumn, columnWeight] of horizontal) {
+          const place = ((row * columns + column) * gridSize + inputRow) * gridSize + inputColumn;
+          // PLAIN repeats the edge, so that an input may occur twice.
+          matrix[place] = (matrix[place] ?? 0) + rowWeight * columnWeight;
+        }
+  return matrix;
+}
+
+function tapsOf(
+  gridSize: number,
+  resampling: VitSpecification['positionResampling'],
+  rows: number,
+  columns: number,
+): { readonly rowTaps: Taps[]; readonly columnTaps: Taps[] } {
+  const tapsFor = resampling === 'ANTIALIASED' ? antialiasedTaps : plainTaps;
+  return { rowTaps: tapsFor(gridSize, rows), columnTaps: tapsFor(gridSize, columns) };
+}
+
 /** One output's inputs and their weights, which sum to one. */
 type Taps = readonly (readonly [input: number, weight: number])[];
 
@@ -43,9 +75,7 @@ function resampled(
   rows: number,
   columns: number,
 ): Float64Array {
-  const tapsFor = positionResampling === 'ANTIALIASED' ? antialiasedTaps : plainTaps;
-  const rowTaps = tapsFor(gridSize, rows);
-  const columnTaps = tapsFor(gridSize, columns);
+  const { rowTaps, columnTaps } = tapsOf(gridSize, positionResampling, rows, columns);
   const wide = new Float64Array(gridSize * columns * width);
   for (let row = 0; row < gridSize; row += 1)
     for (const [column, taps] of columnTaps.entries())

@@ -12,6 +12,11 @@ import { randomEncoderWeights } from './weights.ts';
 export const RESNET_NETWORK: EncoderNetwork = {
   family: RESNET.family,
   open: (specification, tensors) => encoderFromWeights(nameOf(specification), tensors),
+  train: (specification, tensors, _pooling, { computeDtype, dropPathRate = 0, layerDecay = 1 }) => {
+    if (dropPathRate !== 0 || layerDecay !== 1)
+      throw new RangeError('dropPathRate and layerDecay are for vision transformers, not for ResNets.');
+    return encoderFromWeights(nameOf(specification), tensors, computeDtype);
+  },
   untrainedWeights: (specification, random) => randomEncoderWeights(nameOf(specification), random),
 };
 

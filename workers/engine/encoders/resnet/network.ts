@@ -12,6 +12,7 @@ import type { NamedTensor } from '../../named-tensor.ts';
 import type { Random } from '../../rng.ts';
 import { asRank4, castTo, tf } from '../../tensorflow.ts';
 import type { FloatDtype, Tensor, Tensor2D, Tensor4D } from '../../tensorflow.ts';
+import type { TrainableEncoder } from '../encoder.ts';
 import { encoderSpec } from './architecture.ts';
 import type { EncoderArchitecture, EncoderSpec } from './architecture.ts';
 import { ConvolutionUnit } from './convolution-unit.ts';
@@ -34,7 +35,7 @@ interface Trace {
   readonly lastShape: Tensor4D['shape'];
 }
 
-export class Encoder {
+export class Encoder implements TrainableEncoder {
   readonly architecture: EncoderArchitecture;
   /** D */
   readonly embeddingDim: number;
@@ -92,6 +93,10 @@ export class Encoder {
     const embeddings = globalAveragePool(current);
     current.dispose();
     return embeddings;
+  }
+
+  embedInTraining(images: Tensor4D): Tensor2D {
+    return this.embed(images, 'BATCH');
   }
 
   /**

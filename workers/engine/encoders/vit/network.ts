@@ -1,47 +1,52 @@
-/**
- * The forward pass of a vision transformer at inference. Tokens are `[N x T, W]`, all tokens of an image in consecutive
- * rows, because every layer but attention works on each token alone.
- */
+/** A vision transformer from normalised images to embeddings, with a hand-written backward pass. */
 import type { Pooling } from '../../../../src/formats/encoders/architecture.ts';
-import { tokenOffsets } from '../../../../src/formats/encoders/vit/positions.ts';
 import {
   prefixCountOf,
   vitTensorSpecs,
   type VitSpecification,
 } from '../../../../src/formats/encoders/vit/specification.ts';
 import { checkTensors } from '../../../../src/formats/tensor-check.ts';
+import { createParameter, disposeParameter, fromDevice, type Parameter } from '../../models/parameter.ts';
 import type { NamedTensor } from '../../named-tensor.ts';
-import {
-  asRank2,
-  asRank3,
-  asRank4,
-  boolAttr,
-  runOp,
-  scoped,
-  T_FLOAT,
-  tf,
-  type Tensor,
-  type Tensor2D,
-  type Tensor4D,
-} from '../../tensorflow.ts';
-import type { InferenceEncoder } from '../encoder.ts';
+import { asRank2, asRank3, scoped, tf, type Tensor, type Tensor2D, type Tensor4D } from '../../tensorflow.ts';
+import type { RowNoise, TrainableEncoder } from '../encoder.ts';
+import { TokenEmbedding } from './embedding.ts';
+import { Activation, Attention, LayerNorm, LayerScale, Linear, type Layer, type TokenShape } from './layers.ts';
+import { ResidualBranch } from './residual-branch.ts';
 
-export class VisionTransformer implements InferenceEncoder {
+/** What a training may choose. */
+export interface VitTraining {
+  /** The probability with which an image skips a branch of the last block; it rises from 0 at the first block. */
+  readonly dropPathRate: number;
+  /** Factor of each layer's learning rate relative to the layer after it. */
+  readonly layerDecay: number;
+}
+
+const NOT_IN_TRAINING: VitTraining = { dropPathRate: 0, layerDecay: 1 };
+
+export class VisionTransformer implements TrainableEncoder {
   readonly embeddingDim: number;
+  readonly parameters: readonly Parameter[];
   readonly #specification: VitSpecification;
   readonly #pooling: Pooling;
-  /** On the device, under timm's names; the patches' filter is HWIO there. */
-  readonly #weights = new Map<string, Tensor>();
-  /** Those from which the offsets of tokens are computed for each grid. */
-  readonly #positions = new Map<string, Float32Array>();
-  /** `[1, T, W]`, for the grid of the last images. */
-  #offsets: { readonly grid: string; readonly value: Tensor } | undefined;
+  readonly #dropPathRate: number;
+  readonly #embedding: TokenEmbedding;
+  readonly #preNorm: Layer | undefined;
+  /** Two for each block. */
+  readonly #branches: readonly ResidualBranch[];
+  readonly #finalNorm: Layer;
+  #shape: TokenShape | undefined;
 
   /**
    * @param tensors timm's state dict.
    * @throws WeightsMismatchError that lists every missing, unexpected and mismatched tensor.
    */
-  constructor(specification: VitSpecification, tensors: readonly NamedTensor[], pooling: Pooling) {
+  constructor(
+    specification: VitSpecification,
+    tensors: readonly NamedTensor[],
+    pooling: Pooling,
+    { dropPathRate, layerDecay }: VitTraining = NOT_IN_TRAINING,
+  ) {
     const specs = vitTensorSpecs(specification);
     const checked = checkTensors(
       'the vision transformer',
@@ -50,168 +55,219 @@ export class VisionTransformer implements InferenceEncoder {
     );
     this.#specification = specification;
     this.#pooling = pooling;
+    this.#dropPathRate = dropPathRate;
     this.embeddingDim = pooling === 'CLS_AND_MEAN' ? 2 * specification.width : specification.width;
-    for (const { name, dtype, data, shape } of checked.values()) {
-      if (dtype !== 'F32') throw new TypeError(`${name} must be F32, not ${dtype}.`);
-      if (['cls_token', 'reg_token', 'pos_embed'].includes(name)) this.#positions.set(name, data);
-      else this.#weights.set(name, onDevice(data, shape));
+    const byName = new Map<string, Parameter>();
+    for (const { name, shape } of specs) {
+      const tensor = checked.get(name);
+      if (tensor === undefined) throw new Error(`${name} is missing from weights that were checked.`);
+      byName.set(
+        name,
+        createParameter(
+          tensor,
+          isDecayed(name, shape) ? 'WEIGHT' : 'BIAS_OR_NORM',
+          shape.length === 4 ? 'FILTER' : 'AS_IS',
+          layerDecay ** (specification.depth + 1 - layerOf(name, specification)),
+        ),
+      );
     }
+    this.parameters = [...byName.values()];
+    const optional = (name: string): Parameter | undefined => byName.get(name);
+    const parameter = (name: string): Parameter => {
+      const found = byName.get(name);
+      if (found === undefined) throw new Error(`${name} is missing from weights that were checked.`);
+      return found;
+    };
+    const norm = (name: string): LayerNorm =>
+      new LayerNorm(parameter(`${name}.weight`), parameter(`${name}.bias`), specification.normEpsilon);
+    this.#embedding = new TokenEmbedding(specification, {
+      filter: parameter('patch_embed.proj.weight'),
+      bias: optional('patch_embed.proj.bias'),
+      classToken: optional('cls_token'),
+      registers: optional('reg_token'),
+      positions: parameter('pos_embed'),
+    });
+    this.#preNorm = specification.hasPreNorm ? norm('norm_pre') : undefined;
+    const linear = (name: string): Linear => new Linear(parameter(`${name}.weight`), optional(`${name}.bias`));
+    /** x + scale(f(norm(x))), or x + scale(norm(f(x))). */
+    const branch = (block: string, part: 1 | 2, layers: readonly Layer[]): ResidualBranch => {
+      const own = norm(`${block}.norm${part}`);
+      const factor = optional(`${block}.ls${part}.gamma`);
+      const chain = specification.blockNorm === 'PRE' ? [own, ...layers] : [...layers, own];
+      return new ResidualBranch(factor === undefined ? chain : [...chain, new LayerScale(factor)]);
+    };
+    this.#branches = Array.from({ length: specification.depth }, (_, index) => `blocks.${index}`).flatMap((block) => [
+      branch(block, 1, [
+        linear(`${block}.attn.qkv`),
+        new Attention(specification.headCount),
+        linear(`${block}.attn.proj`),
+      ]),
+      branch(block, 2, [linear(`${block}.mlp.fc1`), new Activation(specification.mlp), linear(`${block}.mlp.fc2`)]),
+    ]);
+    this.#finalNorm = norm(specification.finalNorm === 'BEFORE_POOLING' ? 'norm' : 'fc_norm');
   }
 
   embed(images: Tensor4D): Tensor2D {
-    const { width, depth, patchSizePx, hasPreNorm, finalNorm } = this.#specification;
-    const [imageCount, height, imageWidth, channels] = images.shape;
-    if (channels !== 3 || height % patchSizePx !== 0 || imageWidth % patchSizePx !== 0 || height * imageWidth === 0)
-      throw new RangeError(
-        `Images must be [N, H, W, 3] with sides of a multiple of ${patchSizePx} px, not [${images.shape.join(', ')}].`,
-      );
-    const [rows, columns] = [height / patchSizePx, imageWidth / patchSizePx];
-    const offsets = this.#offsetsOf(rows, columns);
-    let tokens = scoped(() => {
-      const patches = this.#withBias(
-        asRank4(tf.conv2d(images, asRank4(this.#weight('patch_embed.proj.weight')), patchSizePx, 'valid')),
-        'patch_embed.proj.bias',
-      );
-      const listed = asRank3(tf.reshape(patches, [imageCount, rows * columns, width]));
-      const padded = tf.pad3d(listed, [
-        [0, 0],
-        [prefixCountOf(this.#specification), 0],
-        [0, 0],
-      ]);
-      return asRank2(tf.reshape(tf.add(padded, offsets), [-1, width]));
-    });
-    const next = (step: (current: Tensor2D) => Tensor2D): void => {
-      const previous = tokens;
-      tokens = scoped(() => step(previous));
+    return this.#pass(images, 'infer', undefined);
+  }
+
+  embedInTraining(images: Tensor4D, noise: RowNoise): Tensor2D {
+    return this.#pass(images, 'infer', noise);
+  }
+
+  forward(images: Tensor4D, noise: RowNoise): Tensor2D {
+    this.discard();
+    this.#shape = this.#embedding.shapeOf(images);
+    return this.#pass(images, 'forward', noise);
+  }
+
+  #pass(images: Tensor4D, mode: 'infer' | 'forward', noise: RowNoise | undefined): Tensor2D {
+    const shape = this.#embedding.shapeOf(images);
+    const factors = noise === undefined ? [] : this.#dropPathFactors(noise, shape.imageCount);
+    let current = this.#embedding[mode](images);
+    const next = (step: (tokens: Tensor2D) => Tensor2D): void => {
+      const previous = current;
+      current = step(previous);
       previous.dispose();
     };
-    if (hasPreNorm) next((current) => this.#norm('norm_pre', current));
-    for (let index = 0; index < depth; index += 1) {
-      next((current) =>
-        this.#residual(`blocks.${index}`, 1, current, (x) => this.#attention(`blocks.${index}`, x, imageCount)),
-      );
-      next((current) => this.#residual(`blocks.${index}`, 2, current, (x) => this.#mlp(`blocks.${index}`, x)));
-    }
-    if (finalNorm === 'BEFORE_POOLING') next((current) => this.#norm('norm', current));
-    next((current) => this.#pooled(current, imageCount));
-    if (finalNorm === 'AFTER_POOLING') next((current) => this.#norm('fc_norm', current));
-    return tokens;
+    const preNorm = this.#preNorm;
+    if (preNorm !== undefined) next((tokens) => preNorm[mode](tokens, shape));
+    this.#branches.forEach((branch, index) => next((tokens) => branch[mode](tokens, shape, factors[index])));
+    if (!this.#poolsFirst()) next((tokens) => this.#finalNorm[mode](tokens, shape));
+    next((tokens) => this.#pooled(tokens, shape));
+    if (this.#poolsFirst()) next((tokens) => this.#finalNorm[mode](tokens, shape));
+    return current;
+  }
+
+  backward(embeddingGradient: Tensor2D): void {
+    if (this.#shape === undefined) throw new Error('Vision transformer: backward before forward.');
+    const shape = this.#shape;
+    let current = embeddingGradient;
+    const next = (step: (gradient: Tensor2D) => Tensor2D): void => {
+      const previous = current;
+      current = step(previous);
+      if (previous !== embeddingGradient) previous.dispose();
+    };
+    if (this.#poolsFirst()) next((gradient) => this.#finalNorm.backward(gradient));
+    next((gradient) => this.#poolingGradient(gradient, shape));
+    if (!this.#poolsFirst()) next((gradient) => this.#finalNorm.backward(gradient));
+    for (const branch of [...this.#branches].reverse()) next((gradient) => branch.backward(gradient));
+    const preNorm = this.#preNorm;
+    if (preNorm !== undefined) next((gradient) => preNorm.backward(gradient));
+    this.#embedding.backward(current);
+    current.dispose();
+    this.#shape = undefined;
+  }
+
+  /** A transformer has no running statistics. */
+  takeStatistics(): Tensor[] {
+    return [];
+  }
+
+  commitStatistics(): void {
+    // There is nothing to set.
+  }
+
+  discard(): void {
+    this.#embedding.discard();
+    for (const layer of [this.#preNorm, ...this.#branches, this.#finalNorm]) layer?.discard();
+    this.#shape = undefined;
+  }
+
+  weights(): NamedTensor[] {
+    return this.parameters.map(({ name, value, layout }) => fromDevice(name, value, layout));
   }
 
   dispose(): void {
-    for (const weight of this.#weights.values()) weight.dispose();
-    this.#weights.clear();
-    this.#offsets?.value.dispose();
-    this.#offsets = undefined;
+    this.discard();
+    this.#embedding.dispose();
+    this.parameters.forEach(disposeParameter);
   }
 
-  #weight(name: string): Tensor {
-    const weight = this.#weights.get(name);
-    if (weight === undefined) throw new Error(`${name} is missing from weights that were checked.`);
-    return weight;
+  /** The class token alone needs the final norm only for itself, which gives the same numbers. */
+  #poolsFirst(): boolean {
+    return this.#specification.finalNorm === 'AFTER_POOLING' || this.#pooling === 'CLS';
   }
 
-  #withBias(values: Tensor, name: string): Tensor {
-    const bias = this.#weights.get(name);
-    return bias === undefined ? values : tf.add(values, bias);
+  /**
+   * For each branch, each image's factor: 0 with the branch's probability, otherwise what keeps the expectation. As
+   * timm, which lets the probability rise linearly from the first block to the last.
+   */
+  #dropPathFactors(noise: RowNoise, imageCount: number): Float32Array[] {
+    if (this.#dropPathRate === 0) return [];
+    const { depth } = this.#specification;
+    const factors = this.#branches.map(() => new Float32Array(imageCount));
+    for (let row = 0; row < imageCount; row += 1) {
+      const random = noise(row);
+      factors.forEach((ofImages, index) => {
+        const kept = 1 - (depth === 1 ? 0 : (this.#dropPathRate * Math.floor(index / 2)) / (depth - 1));
+        ofImages[row] = random.uniform() < kept ? 1 / kept : 0;
+      });
+    }
+    return factors;
   }
 
-  #offsetsOf(rows: number, columns: number): Tensor {
-    const grid = `${rows}x${columns}`;
-    if (this.#offsets?.grid === grid) return this.#offsets.value;
-    this.#offsets?.value.dispose();
-    const values = tokenOffsets(this.#specification, this.#positions, rows, columns);
-    const { width } = this.#specification;
-    // Kept, because it is used again after the caller's scope has ended.
-    const value = tf.keep(tf.tensor3d(values, [1, values.length / width, width]));
-    this.#offsets = { grid, value };
-    return value;
-  }
-
-  #linear(name: string, input: Tensor): Tensor {
-    const product = runOp(
-      'MatMul',
-      [T_FLOAT, boolAttr('transpose_a', false), boolAttr('transpose_b', true)],
-      [input, this.#weight(`${name}.weight`)],
-    );
-    return this.#withBias(product, `${name}.bias`);
-  }
-
-  #norm(name: string, input: Tensor2D): Tensor2D {
-    const mean = tf.mean(input, 1, true);
-    const centred = tf.sub(input, mean);
-    const variance = tf.mean(tf.square(centred), 1, true);
-    const normalised = tf.mul(centred, tf.rsqrt(tf.add(variance, this.#specification.normEpsilon)));
-    return asRank2(tf.add(tf.mul(normalised, this.#weight(`${name}.weight`)), this.#weight(`${name}.bias`)));
-  }
-
-  /** x + scale(f(norm(x))), or x + scale(norm(f(x))). */
-  #residual(block: string, part: 1 | 2, input: Tensor2D, layers: (tokens: Tensor2D) => Tensor2D): Tensor2D {
-    const norm = (tokens: Tensor2D): Tensor2D => this.#norm(`${block}.norm${part}`, tokens);
-    const branch = this.#specification.blockNorm === 'PRE' ? layers(norm(input)) : norm(layers(input));
-    const scale = this.#weights.get(`${block}.ls${part}.gamma`);
-    return asRank2(tf.add(input, scale === undefined ? branch : tf.mul(branch, scale)));
-  }
-
-  #attention(block: string, tokens: Tensor2D, imageCount: number): Tensor2D {
-    const { width, headCount } = this.#specification;
-    const tokenCount = tokens.shape[0] / imageCount;
-    const headWidth = width / headCount;
-    const parts = tf.split(this.#linear(`${block}.attn.qkv`, tokens), 3, 1);
-    const [query, key, value] = parts.map((part) =>
-      tf.transpose(tf.reshape(part, [imageCount, tokenCount, headCount, headWidth]), [0, 2, 1, 3]),
-    );
-    if (query === undefined || key === undefined || value === undefined)
-      throw new Error('split gave fewer than 3 parts');
-    const products = tf.matMul(tf.mul(query, 1 / Math.sqrt(headWidth)), key, false, true);
-    const mixed = tf.matMul(tf.softmax(products), value);
-    const joined = tf.reshape(tf.transpose(mixed, [0, 2, 1, 3]), [imageCount * tokenCount, width]);
-    return asRank2(this.#linear(`${block}.attn.proj`, joined));
-  }
-
-  #mlp(block: string, tokens: Tensor2D): Tensor2D {
-    const hidden = this.#linear(`${block}.mlp.fc1`, tokens);
-    return asRank2(
-      this.#linear(`${block}.mlp.fc2`, this.#specification.mlp === 'GELU' ? gelu(hidden) : gatedSilu(hidden)),
-    );
-  }
-
-  #pooled(tokens: Tensor2D, imageCount: number): Tensor2D {
+  #pooled(tokens: Tensor2D, { imageCount, tokenCount }: TokenShape): Tensor2D {
     const { width } = this.#specification;
     const prefixCount = prefixCountOf(this.#specification);
-    const images = asRank3(tf.reshape(tokens, [imageCount, -1, width]));
-    const first = (): Tensor => tf.reshape(tf.slice(images, [0, 0, 0], [imageCount, 1, width]), [imageCount, width]);
-    const mean = (): Tensor => tf.mean(tf.slice(images, [0, prefixCount, 0], [imageCount, -1, width]), 1);
-    switch (this.#pooling) {
-      case 'CLS':
-        return asRank2(first());
-      case 'AVGPOOL':
-      case 'MEAN':
-        return asRank2(mean());
-      case 'CLS_AND_MEAN':
-        return asRank2(tf.concat([first(), mean()], 1));
-    }
+    return scoped(() => {
+      const images = asRank3(tf.reshape(tokens, [imageCount, tokenCount, width]));
+      const first = (): Tensor => tf.reshape(tf.slice(images, [0, 0, 0], [imageCount, 1, width]), [imageCount, width]);
+      const mean = (): Tensor => tf.mean(tf.slice(images, [0, prefixCount, 0], [imageCount, -1, width]), 1);
+      switch (this.#pooling) {
+        case 'CLS':
+          return asRank2(first());
+        case 'AVGPOOL':
+        case 'MEAN':
+          return asRank2(mean());
+        case 'CLS_AND_MEAN':
+          return asRank2(tf.concat([first(), mean()], 1));
+      }
+    });
+  }
+
+  /** The gradient of the tokens `[N x T, W]` from that of the pooled ones. */
+  #poolingGradient(pooledGradient: Tensor2D, { imageCount, tokenCount }: TokenShape): Tensor2D {
+    const { width } = this.#specification;
+    const prefixCount = prefixCountOf(this.#specification);
+    const patchCount = tokenCount - prefixCount;
+    return scoped(() => {
+      /** `[N, W]`, as the gradient of these tokens of each image. */
+      const spread = (gradient: Tensor, start: number, count: number): Tensor =>
+        tf.pad3d(asRank3(tf.tile(tf.reshape(gradient, [imageCount, 1, width]), [1, count, 1])), [
+          [0, 0],
+          [start, tokenCount - start - count],
+          [0, 0],
+        ]);
+      const ofFirst = (gradient: Tensor): Tensor => spread(gradient, 0, 1);
+      const ofMean = (gradient: Tensor): Tensor => spread(tf.div(gradient, patchCount), prefixCount, patchCount);
+      const ofTokens = (): Tensor => {
+        switch (this.#pooling) {
+          case 'CLS':
+            return ofFirst(pooledGradient);
+          case 'AVGPOOL':
+          case 'MEAN':
+            return ofMean(pooledGradient);
+          case 'CLS_AND_MEAN':
+            return tf.add(
+              ofFirst(tf.slice(pooledGradient, [0, 0], [-1, width])),
+              ofMean(tf.slice(pooledGradient, [0, width], [-1, width])),
+            );
+        }
+      };
+      return asRank2(tf.reshape(ofTokens(), [-1, width]));
+    });
   }
 }
 
-/** Puts float32 numbers on the device, turning the OIHW filter of the patches into HWIO. */
-function onDevice(data: Float32Array, shape: readonly number[]): Tensor {
-  // The array is copied, because TensorFlow reads it in place for as long as the tensor lives.
-  const value = tf.tensor(data.slice(), [...shape], 'float32');
-  if (shape.length !== 4) return value;
-  const filter = tf.transpose(value, [2, 3, 1, 0]);
-  value.dispose();
-  return filter;
+/** Matrices are decayed; biases, norms, layer scales, tokens and positions are not (Touvron et al. 2021, DeiT). */
+function isDecayed(name: string, shape: readonly number[]): boolean {
+  return shape.length > 1 && name.endsWith('.weight');
 }
 
-/** x · Φ(x) with the exact normal distribution. */
-function gelu(x: Tensor): Tensor {
-  return tf.mul(x, tf.mul(tf.add(tf.erf(tf.mul(x, Math.SQRT1_2)), 1), 0.5));
-}
-
-/** SiLU of the first half of the features times the second half. */
-function gatedSilu(x: Tensor): Tensor {
-  const [gate, value] = tf.split(x, 2, 1);
-  if (gate === undefined || value === undefined) throw new Error('split gave fewer than 2 parts');
-  return tf.mul(tf.mul(gate, tf.sigmoid(gate)), value);
+/** 0 for the embedding of tokens, then the blocks, then the norm after them. */
+function layerOf(name: string, { depth }: VitSpecification): number {
+  const block = /^blocks\.(\d+)\./.exec(name)?.[1];
+  if (block !== undefined) return Number(block) + 1;
+  return /^(?:norm|fc_norm)\./.test(name) ? depth + 1 : 0;
 }
