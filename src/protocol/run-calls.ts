@@ -22,6 +22,7 @@ import {
 } from './embeddings.ts';
 import { importBlockSchema, importReportSchema, newImportBlockSchema } from './import.ts';
 import { runOutcomeSchema } from './outcome.ts';
+import { frozenPretrainingSchema } from './pretraining/config.ts';
 import { numberedReportSchema, RUN_STATUSES, runFailureSchema } from './runs.ts';
 
 const IDS_MAX = 1000;
@@ -67,9 +68,12 @@ export const RUN_CALLS = {
 
   /** Engine, device and versions of this attempt. */
   setEnvironment: { input: z.strictObject({ environment: engineFactsSchema }), output: done },
-  /** Replaces the config with values that only the worker can decide; every later attempt uses it. */
-  freezeConfig: { input: z.strictObject({ config: engineFactsSchema }), output: done },
-  /** The findings of an import, stored before the run ends, also if the import is then refused. */
+  /**
+   * Completes or changes the plan of a pretraining, which depends on the device; every later attempt uses it. Throws
+   * BAD_INPUT for a config that changes what the launch decided, such as the model or the datasets.
+   */
+  freezeConfig: { input: z.strictObject({ config: frozenPretrainingSchema }), output: done },
+  /** The findings of an import, stored before the run ends, even if the import is then refused. */
   setImportReport: { input: z.strictObject({ report: importReportSchema }), output: done },
   /**
    * Progress, and the metrics of one or several steps, as one event. A report is accepted once: one with a number that

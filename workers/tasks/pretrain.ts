@@ -1,5 +1,4 @@
 /** Pretraining by SimCLR: trains an encoder on sealed versions and registers it as a checkpoint. */
-import { z } from 'zod';
 import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { encoderFileOf, encoderTensorsOf } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
@@ -18,15 +17,13 @@ import { openRunProbe, type RunProbe } from './run-probe.ts';
 import { TaskStopped, type Task, type TaskContext, type TaskResult } from './task.ts';
 import { probeSentence, type CheckpointProbeRecord } from '../../src/protocol/checkpoint-probe.ts';
 import {
+  frozenPretrainingSchema,
   inputContractOf,
-  pretrainingConfigSchema,
-  unplannedPretrainingSchema,
+  type FrozenPretraining,
   type PretrainingConfig,
 } from '../../src/protocol/pretraining/config.ts';
 
 const STATE_FORMAT = 'paraffin-training-state-1';
-
-const frozenPretrainingSchema = z.union([unplannedPretrainingSchema, pretrainingConfigSchema]);
 
 /** Starts to measure time by the monotonic clock. */
 function stopwatch(): ElapsedSeconds {
@@ -64,7 +61,7 @@ export const pretrainTask: Task = {
  * A run that began under an earlier order of images continues in the present one: it says so, and its config names the
  * step from which its seed gives these images.
  */
-async function withPresentShuffle<Config extends z.infer<typeof frozenPretrainingSchema>>(
+async function withPresentShuffle<Config extends FrozenPretraining>(
   context: TaskContext,
   earlier: Config,
 ): Promise<Config> {

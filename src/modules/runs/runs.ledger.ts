@@ -8,7 +8,7 @@ import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { ImportBlockRecord, ImportReportRecord, NewImportBlock } from '../../protocol/import.ts';
 import type { RunRecord } from './runs.records.ts';
-import { CANCELING_LEASE_SECONDS, isOwnFault, isRetryable, smallerMicroBatch } from './runs.rules.ts';
+import { CANCELING_LEASE_SECONDS, isOwnFault, isRetryable, leaseLost, smallerMicroBatch } from './runs.rules.ts';
 import type { ImportBlockStore } from './import-blocks.store.ts';
 import type { ImportReportStore } from './imports.store.ts';
 import type { RunQueueStore } from './runs.queue.store.ts';
@@ -160,13 +160,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
   };
   const withLease: RunLedger['withLease'] = (lease, work) =>
     transact(async (tx) => {
-      if (!(await queue.lockLeased(tx, lease)) && !(await retake(tx, lease))) {
-        throw new DomainError({
-          code: 'LEASE_LOST',
-          message: 'The worker no longer holds the lease of this run.',
-          hint: 'Another worker has taken the run over, or the run has ended.',
-        });
-      }
+      if (!(await queue.lockLeased(tx, lease)) && !(await retake(tx, lease))) throw leaseLost();
       return work(tx);
     });
 

@@ -148,3 +148,11 @@ export function metricWindowOf({ fromStep, toStep, maxPoints }: Nullish<MetricWi
     maxPoints: inRange('maxPoints', maxPoints ?? METRIC_POINTS_DEFAULT, 10, 100_000),
   };
 }
+
+export function leaseLost(): DomainError {
+  return new DomainError({
+    code: 'LEASE_LOST',
+    message: 'The worker no longer holds the lease of this run.',
+    hint: 'Another worker has taken the run over, or the run has ended.',
+  });
+}

@@ -8,10 +8,10 @@ import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Transaction } from '../../platform/db.ts';
 import { TRAINING_STATE_MEDIA_TYPE } from '../artifacts/index.ts';
 import type { EmbeddingService } from '../embeddings/index.ts';
-import { CancelRequestedError, type RunLedger, type RunRecord } from '../runs/index.ts';
+import { CancelRequestedError, leaseLost, type RunLedger, type RunRecord } from '../runs/index.ts';
+import { requireSameLaunch } from './frozen-config.rules.ts';
 import { artifactsOfOutcome, registerEncoder, registerOutcome, type Registers } from './outcomes.ts';
 import { requireStored } from './stored.ts';
-import { leaseLost } from './tokens.rules.ts';
 
 /** What the calls read and write. */
 export interface RunDeskParts extends Registers {
@@ -84,7 +84,12 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
       setEnvironment: checked(RUN_CALLS.setEnvironment, ({ environment }) =>
         after(ledger.setEnvironment(lease, environment)),
       ),
-      freezeConfig: checked(RUN_CALLS.freezeConfig, ({ config }) => after(ledger.freezeConfig(lease, config))),
+      freezeConfig: checked(RUN_CALLS.freezeConfig, async ({ config }) => {
+        const run = await ledger.find(runId);
+        if (run === undefined) throw leaseLost();
+        requireSameLaunch(run, config);
+        return after(ledger.freezeConfig(lease, config));
+      }),
       setImportReport: checked(RUN_CALLS.setImportReport, async ({ report }) => {
         if (report.issueList != null) await requireStored(store, [report.issueList]);
         return after(ledger.setImportReport(lease, { ...report }));

@@ -2,6 +2,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
 import type { RunLease } from '../../protocol/runs.ts';
+import { leaseLost } from '../runs/index.ts';
 
 /** Length of the secret in random bytes. */
 export const TOKEN_SECRET_BYTES = 32;
@@ -51,13 +52,5 @@ export function badToken(message: string): DomainError {
     code: 'UNAUTHENTICATED',
     message,
     hint: 'Send "Authorization: Bearer pft_..." with the token that came with the claimed run.',
-  });
-}
-
-export function leaseLost(): DomainError {
-  return new DomainError({
-    code: 'LEASE_LOST',
-    message: 'The worker no longer holds the lease of this run.',
-    hint: 'Another worker has taken the run over, or the run has ended.',
   });
 }

@@ -111,6 +111,10 @@ export const unplannedPretrainingSchema = z.object({
 
 export type UnplannedPretraining = z.infer<typeof unplannedPretrainingSchema>;
 
+/** What a launch freezes: a complete config, or with a budget one that its worker completes. */
+export const frozenPretrainingSchema = z.union([unplannedPretrainingSchema, pretrainingConfigSchema]);
+export type FrozenPretraining = z.infer<typeof frozenPretrainingSchema>;
+
 /**
  * Fills in the fields that older configs lack. When LARS was the only optimizer, its parameters were top-level fields,
  * and a view had the size of the encoder's input.
