@@ -216,6 +216,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       createWorkerProtocol({
         ...options.workers,
         artifacts: options.artifacts,
+        redirects: options.redirectDownloads ?? false,
         reportDamage: (sha256) => options.services.artifacts.reportDamage(sha256),
         runAdmitted,
       }),

@@ -12,7 +12,7 @@ import { DomainError } from '../errors.ts';
 import { authorise, bearerKey } from '../modules/access/index.ts';
 import type { WorkerDesk } from '../modules/workers/index.ts';
 import type { ArtifactStore } from '../platform/artifact-store/index.ts';
-import { isRunCall } from '../protocol/run-calls.ts';
+import { isRunCall, RUN_CALLS } from '../protocol/run-calls.ts';
 import type { RunLease } from '../protocol/runs.ts';
 import { CALL_BYTES_MAX } from '../protocol/worker-calls.ts';
 import { sendFile, type DownloadSources } from './downloads.ts';
@@ -23,6 +23,8 @@ export interface WorkerProtocolOptions {
   /** A secret that only the server's own worker has, instead of a key; undefined: it has none. */
   readonly ownWorkerKey: string | undefined;
   readonly artifacts: Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'link'>;
+  /** True: a worker fetches large artifacts from the artifact store itself, if the store can make links. */
+  readonly redirects: boolean;
   readonly reportDamage: DownloadSources['reportDamage'];
   readonly runAdmitted: RunAdmitted;
 }
@@ -31,9 +33,11 @@ export interface WorkerProtocolOptions {
 const STALL_TIMEOUT_MS = 120_000;
 
 export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
-  const { desk, ownWorkerKey, artifacts, reportDamage, runAdmitted } = options;
+  const { desk, ownWorkerKey, artifacts, redirects, reportDamage, runAdmitted } = options;
   const router = Router();
-  const body = json({ limit: CALL_BYTES_MAX, strict: false });
+  const parseBody = json({ limit: CALL_BYTES_MAX, strict: false });
+  const body: RequestHandler = (request, response, next) =>
+    parseBody(request, response, (error: unknown) => next(error === undefined ? undefined : badBody(error)));
 
   const requireWorker: RequestHandler = async (request, _response, next) => {
     const key = bearerKey(request.headers.authorization ?? '');
@@ -77,8 +81,8 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
     if (!isRunCall(call))
       throw new DomainError({
         code: 'NOT_FOUND',
-        message: 'There is no such call.',
-        hint: 'See docs/worker-protocol.md.',
+        message: `The call ${call.slice(0, 100)} does not exist.`,
+        hint: `The calls are ${Object.keys(RUN_CALLS).join(', ')}; see docs/worker-protocol.md.`,
       });
     answer(response, await desk.calls(leaseOf(request))[call](request.body));
   });
@@ -86,16 +90,20 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
   const artifactPath = '/worker/runs/:id/artifacts/:sha256';
   router.get(artifactPath, requireRun, async (request, response) => {
     const sha256 = String(request.params['sha256']);
-    const stored = await artifacts.stat(sha256);
-    if (stored === undefined) (await artifacts.open(sha256)).destroy();
-    const file = {
-      ...{ sha256, byteSize: stored?.byteSize ?? 0, mediaType: 'application/octet-stream', isImmutable: true },
-    };
-    await sendFile(request, response, file, { artifacts, reportDamage, redirects: true }, STALL_TIMEOUT_MS);
+    const byteSize = await sizeOf(artifacts, sha256);
+    const file = { sha256, byteSize, mediaType: 'application/octet-stream', isImmutable: true };
+    await sendFile(request, response, file, { artifacts, reportDamage, redirects }, STALL_TIMEOUT_MS);
   });
   router.put(artifactPath, requireRun, async (request, response) => {
     const sha256 = String(request.params['sha256']);
-    const stored = await artifacts.put(request);
+    const stored = await artifacts.put(bytesOf(request)).catch((error: unknown) => {
+      // Nobody waits for an answer, and a network that broke off is not a fault of the server.
+      if (request.destroyed && !request.complete) return undefined;
+      // The rest of the body is discarded, because a client may read the answer only after it has sent everything.
+      request.resume();
+      throw error;
+    });
+    if (stored === undefined) return;
     // What was stored under its own digest belongs to nothing, and is collected as garbage.
     if (stored.sha256 !== sha256)
       throw new DomainError({
@@ -118,6 +126,36 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
       response.sendStatus(405);
     });
   return router;
+}
+
+/** @throws DomainError with the reason for an artifact that cannot be read: missing, or in quarantine. */
+async function sizeOf(artifacts: Pick<ArtifactStore, 'stat' | 'open'>, sha256: string): Promise<number> {
+  const stored = await artifacts.stat(sha256);
+  if (stored !== undefined) return stored.byteSize;
+  // It opens only if the artifact has been stored just now.
+  (await artifacts.open(sha256)).destroy();
+  return (await artifacts.stat(sha256))?.byteSize ?? 0;
+}
+
+/**
+ * The body of a request. A reader that stops early, because the disk is full, does not close the connection, as the end
+ * of a stream would: the client could not be told why, and would take the failure for one of the network.
+ */
+async function* bytesOf(request: Request): AsyncGenerator<Buffer> {
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+    const bytes: Buffer = chunk;
+    yield bytes;
+  }
+}
+
+function badBody(cause: unknown): DomainError {
+  const isTooLarge = cause instanceof Error && 'status' in cause && cause.status === 413;
+  return new DomainError({
+    code: 'BAD_INPUT',
+    message: isTooLarge ? `The body is larger than ${CALL_BYTES_MAX} bytes.` : 'The body is not JSON in UTF-8.',
+    hint: 'See docs/worker-protocol.md for what a call takes.',
+    cause,
+  });
 }
 
 function answer(response: Response, value: unknown): void {

@@ -19,6 +19,7 @@ import {
 } from '../../src/platform/artifact-store/index.ts';
 import { nameOf, useS3 } from '../support/artifact-stage.ts';
 import { at } from '../support/catalogue.ts';
+import { claimIdleImport } from '../support/claimed-run.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { keysBelow, putRaw } from '../support/s3-server.ts';
@@ -340,6 +341,22 @@ describe('a download from a bucket', () => {
     const part = await get(server, { range: 'bytes=100-199' });
     assert.deepEqual([part.status, part.headers.get('content-range')], [206, `bytes 100-199/${LARGE.length}`]);
     assert.ok(Buffer.from(await part.arrayBuffer()).equals(LARGE.subarray(100, 200)));
+  });
+
+  test('of a worker passes through the server too, which it can always reach, unless this is set', async () => {
+    const { run: claimed, token } = await claimIdleImport(database, server);
+    const read = async (from: TestServer): Promise<Response> =>
+      fetch(`${from.url}/worker/runs/${claimed.id}/artifacts/${sha256Of(LARGE)}`, {
+        headers: { authorization: `Bearer ${token}` },
+      });
+    for (const [from, isRedirected] of [
+      [streaming, false],
+      [server, true],
+    ] as const) {
+      const response = await read(from);
+      assert.deepEqual([response.status, response.redirected], [200, isRedirected]);
+      assert.ok(Buffer.from(await response.arrayBuffer()).equals(LARGE));
+    }
   });
 
   test('is never redirected where the store would decide by its own ETag, or there is nothing to save', async () => {

@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, open, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { createServer, IncomingMessage, request } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { json } from 'node:stream/consumers';
 import { after, before, test, type TestContext } from 'node:test';
 import { openArtifactStore, verifyArtifact } from '../../src/platform/artifact-store/index.ts';
 import { writeBackup } from '../../src/platform/backup.ts';
@@ -13,7 +14,9 @@ import { readEncoderFileInSandbox } from '../../src/modules/models/encoder-proce
 import { freeBytesOf, requireSpace } from '../../src/platform/free-space.ts';
 import { fetchRemoteFile } from '../../src/platform/remote-file.ts';
 import { clearUploads, openUploadStore } from '../../src/platform/upload-store.ts';
+import { createHttpArtifacts } from '../../workers/registry/artifacts.ts';
 import { at } from '../support/catalogue.ts';
+import { claimIdleImport } from '../support/claimed-run.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { lightningFile, someEncoder } from '../support/encoder-files.ts';
@@ -171,6 +174,35 @@ test('uploads are refused at creation, counting those that are incomplete, and i
   assert.ok(bavail * bsize >= (blocks * bsize) / 20, 'the reserve is there');
   // Space is freed without the database.
   assert.equal((await clearUploads(path.join(disk, 'uploads'))).count, 1);
+});
+
+test('the upload of a worker is refused in the middle, and the worker is told why', async (context) => {
+  const disk = await nearlyFullDisk(context);
+  if (disk === undefined) return;
+  const server = await startTestServer(database, { artifacts: openArtifactStore(path.join(disk, 'artifacts')) });
+  context.after(() => server.close());
+  const { run, token } = await claimIdleImport(database, server);
+  let waitCount = 0;
+  const artifacts = createHttpArtifacts({
+    door: { url: server.url, token },
+    runId: run.id,
+    workDir: server.folder,
+    patience: { onWait: () => (waitCount += 1) },
+  });
+  await assert.rejects(artifacts.put(TOO_MUCH), FULL);
+  assert.equal(waitCount, 0, 'it was not taken for a broken connection');
+  assert.deepEqual(await readdir(path.join(disk, 'artifacts', 'tmp')), []);
+
+  // A client that sends everything before it reads the answer: more than the buffers of a connection hold.
+  const body = Buffer.alloc(4 * TOO_MUCH.length);
+  const sending = request(`${server.url}/worker/runs/${run.id}/artifacts/${'0'.repeat(64)}`, {
+    method: 'PUT',
+    headers: { authorization: `Bearer ${token}`, 'content-length': body.length },
+  });
+  const [[response]] = await Promise.all([once(sending, 'response'), once(sending.end(body), 'finish')]);
+  assert.ok(response instanceof IncomingMessage);
+  assert.equal(response.statusCode, 507);
+  assert.equal(at(await json(response), 'code'), 'STORAGE_FULL');
 });
 
 async function* chunksOf(bytes: Buffer): AsyncGenerator<Buffer> {

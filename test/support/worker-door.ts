@@ -44,6 +44,7 @@ export async function openWorkerDoor(
       desk,
       ownWorkerKey: key,
       artifacts: store,
+      redirects: true,
       reportDamage: (sha256) => createArtifactService({ db, store }).reportDamage(sha256),
       runAdmitted: () => Promise.reject(new DomainError({ code: 'UNAUTHENTICATED', message: 'The key is wrong.' })),
     }),

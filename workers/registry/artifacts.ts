@@ -7,7 +7,7 @@ import { createReadStream } from 'node:fs';
 import { open, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
-import { DomainError } from '../../src/errors.ts';
+import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import {
   isFileSource,
   readVerified,
@@ -18,7 +18,7 @@ import {
 } from '../../src/platform/artifact-store/index.ts';
 import { storedBytesSchema } from '../../src/protocol/artifacts.ts';
 import { request, unreachable, type Door } from './http.ts';
-import { untilRegistryAnswers, type Patience } from './patience.ts';
+import { beforeRetry, isRegistryFault, untilRegistryAnswers, type Patience } from './patience.ts';
 
 export type WorkerArtifacts = Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'read'>;
 
@@ -29,6 +29,14 @@ export interface HttpArtifactsOptions {
   readonly workDir: string;
   readonly patience: Patience;
 }
+
+/**
+ * A registry that is away is waited for without a limit. One that answers, but with which the transfer of this artifact
+ * breaks off so often in a row, cannot carry it: a disk that does not read it, or a proxy that does not let it through.
+ */
+const BREAKS_MAX = 5;
+/** An artifact that the registry does not have, or only as damaged bytes that may be stored again. */
+const ABSENT: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'ARTIFACT_NOT_FOUND', 'ARTIFACT_CORRUPT']);
 
 /** Bytes as they can be sent more than once. */
 interface Outgoing extends StoredBytes {
@@ -42,18 +50,28 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
   const stat: WorkerArtifacts['stat'] = (sha256) =>
     untilRegistryAnswers(async () => {
       try {
-        const { headers } = await request(door, pathOf(sha256), { method: 'HEAD' });
+        const { headers } = await request(door, pathOf(sha256), { method: 'HEAD' }).catch((error: unknown) => {
+          if (isAbsent(error)) throw error;
+          return answerToGet(sha256);
+        });
         return { byteSize: Number(headers.get('content-length')), writtenAt: new Date(0) };
       } catch (error) {
-        // An answer to HEAD has no body: the reason comes when the artifact is opened.
-        if (error instanceof DomainError && (error.code === 'NOT_FOUND' || error.code === 'INTERNAL')) return undefined;
+        if (isAbsent(error)) return undefined;
         throw error;
       }
     }, patience);
 
+  /** A failed answer to HEAD has no body: the answer to GET says what a registry that answers has against it. */
+  const answerToGet = async (sha256: string): Promise<Response> => {
+    const response = await request(door, pathOf(sha256));
+    await response.body?.cancel();
+    return response;
+  };
+
   /** Goes on where a broken connection ended. The reader verifies the bytes. */
   async function* bytesOf(sha256: string, first: number, last: number | undefined): AsyncGenerator<Uint8Array> {
     let next = first;
+    let breakCount = 0;
     const end = last === undefined ? '' : String(last);
     for (;;) {
       if (last !== undefined && next > last) return;
@@ -73,12 +91,16 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
       try {
         for await (const chunk of response.body) {
           next += chunk.length;
+          breakCount = 0;
           yield chunk;
         }
         return;
       } catch (error) {
         if (!isBroken(error)) throw error;
-        patience.onWait?.();
+        breakCount += 1;
+        if (breakCount === BREAKS_MAX)
+          throw brokenOff(`The download of artifact ${sha256} breaks off at byte ${next}`, error);
+        await beforeRetry(error, patience.onWait);
       }
     }
   }
@@ -90,25 +112,45 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
     return Readable.from(prepended(begun, bytes), { objectMode: false });
   };
 
+  const send = async (outgoing: Outgoing): Promise<StoredBytes> => {
+    const response = await request(door, pathOf(outgoing.sha256), {
+      method: 'PUT',
+      headers: { 'content-length': String(outgoing.byteSize), 'content-type': 'application/octet-stream' },
+      body: outgoing.body(),
+      duplex: 'half',
+    });
+    const answer: unknown = await response.json().catch((error: unknown) => {
+      throw unreachable(door.url, error);
+    });
+    return storedBytesSchema.parse(answer);
+  };
+
+  const brokenOff = (what: string, cause: unknown): DomainError =>
+    new DomainError({
+      code: 'REGISTRY_UNREACHABLE',
+      message: `${what}, ${BREAKS_MAX} times in a row, although the registry answers.`,
+      hint: `Search the log of the server for this artifact, and that of a proxy in front of ${door.url}.`,
+      retryable: true,
+      cause,
+    });
+
   return {
     put: async (source) => {
       const outgoing = await outgoingOf(source, workDir);
       const { sha256, byteSize } = outgoing;
       try {
-        if ((await stat(sha256))?.byteSize === byteSize) return { sha256, byteSize };
-        return await untilRegistryAnswers(async () => {
-          const response = await request(door, pathOf(sha256), {
-            method: 'PUT',
-            headers: { 'content-length': String(byteSize), 'content-type': 'application/octet-stream' },
-            body: outgoing.body(),
-            duplex: 'half',
-          });
-          return storedBytesSchema.parse(
-            await response.json().catch((error: unknown) => {
-              throw unreachable(door.url, error);
-            }),
-          );
-        }, patience);
+        for (let breakCount = 1; ; breakCount += 1) {
+          // Waits while the registry is away, and finds the bytes whose answer was lost.
+          if ((await stat(sha256))?.byteSize === byteSize) return { sha256, byteSize };
+          try {
+            return await send(outgoing);
+          } catch (error) {
+            if (!isRegistryFault(error)) throw error;
+            if (breakCount === BREAKS_MAX)
+              throw brokenOff(`The upload of artifact ${sha256} (${byteSize} bytes) breaks off`, error);
+            await beforeRetry(error, patience.onWait);
+          }
+        }
       } finally {
         await outgoing.remove();
       }
@@ -166,6 +208,10 @@ async function spooled(source: Exclude<ByteSource, Uint8Array | FileSource>, wor
     throw error;
   }
   return { sha256: hash.digest('hex'), byteSize, body: () => Readable.toWeb(createReadStream(file)), remove };
+}
+
+function isAbsent(error: unknown): boolean {
+  return error instanceof DomainError && ABSENT.has(error.code);
 }
 
 /** Any error of a body that had begun: the connection broke, or the registry found the bytes damaged at their end. */

@@ -31,7 +31,7 @@ const failureSchema = z.object({
 
 /**
  * One request; the response has a status of success.
- * @throws DomainError of the registry; REGISTRY_UNREACHABLE if it did not answer; the reason of an aborted signal.
+ * @throws DomainError of the registry; REGISTRY_UNREACHABLE if it did not answer, or the signal was aborted before.
  */
 export async function request(
   { url, token }: Door,
@@ -81,7 +81,7 @@ function failureOfStatus(url: string, status: number): DomainError {
   return new DomainError({
     code: 'INTERNAL',
     message: `The registry answered with HTTP status ${status}.`,
-    hint: 'Search the log of the server.',
+    hint: `Search the log of the server, and that of a proxy in front of ${url}.`,
   });
 }
 
@@ -120,7 +120,7 @@ async function call(
 export interface WorkerRegistry {
   /** Undefined: no run waits. @param signal ends the waiting. */
   claim(claim: Claim, signal: AbortSignal): Promise<ClaimedRun | undefined>;
-  /** Undefined: there is no such run. */
+  /** Undefined: the run does not exist. */
   run(runId: string): Promise<{ readonly kind: RunKind; readonly status: RunStatus } | undefined>;
   held(leases: readonly RunLease[]): Promise<readonly RunLease[]>;
 }

@@ -20,8 +20,8 @@ export function isRegistryFault(error: unknown): boolean {
 }
 
 export interface Patience {
-  /** Called before each retry. */
-  readonly onWait?: () => void;
+  /** Called before each retry with the reason for it. */
+  readonly onWait?: (reason: unknown) => void;
   /** Default: no limit, because only the registry can say that the run is lost. */
   readonly limitMs?: number;
   /** Aborted when the worker stops: from then on the limit is five seconds, because a person waits for it. */
@@ -44,8 +44,13 @@ export async function untilRegistryAnswers<Result>(
     } catch (error) {
       if (stopping?.aborted === true) endMs = Math.min(endMs, performance.now() + STOPPING_PATIENCE_MS);
       if (!isRegistryFault(error) || performance.now() > endMs) throw error;
-      onWait?.();
-      await wait(RETRY_INTERVAL_MS);
+      await beforeRetry(error, onWait);
     }
   }
+}
+
+/** The pause before each retry. */
+export async function beforeRetry(reason: unknown, onWait: Patience['onWait']): Promise<void> {
+  onWait?.(reason);
+  await wait(RETRY_INTERVAL_MS);
 }
