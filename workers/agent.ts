@@ -50,10 +50,13 @@ export interface AgentParts {
 }
 
 /** How the only run of a one-shot worker ended. */
-export type CarriedRun =
-  | { readonly isTaken: true; readonly status: RunStatus }
-  /** One sentence. */
-  | { readonly isTaken: false; readonly reason: string };
+export type CarriedRun = { readonly isTaken: true; readonly status: RunStatus } | NotTaken;
+
+interface NotTaken {
+  readonly isTaken: false;
+  /** For a person. */
+  readonly reason: string;
+}
 
 export interface Agent {
   /** Takes runs as they come. */
@@ -130,8 +133,13 @@ export function createAgent(parts: AgentParts): Agent {
     removeOrphanedWork().catch((error: unknown) => logger.warn({ error }, 'old work could not be removed'));
   };
 
-  const statusOf = (runId: string) =>
-    untilRegistryAnswers(() => registry.run(runId), { limitMs: QUESTION_PATIENCE_MS, stopping: draining.signal });
+  const ask = <Answer>(question: () => Promise<Answer>): Promise<Answer> =>
+    untilRegistryAnswers(question, {
+      onWait: (error) => logger.warn({ error }, 'the worker waits for the registry'),
+      limitMs: QUESTION_PATIENCE_MS,
+      stopping: draining.signal,
+    });
+  const statusOf = (runId: string) => ask(() => registry.run(runId));
 
   const freeDevice = async (): Promise<Device | undefined> => {
     for (const device of await parts.devices.list()) if (await parts.devices.hasRoom(device)) return device;
@@ -286,6 +294,21 @@ export function createAgent(parts: AgentParts): Agent {
     else await ownRun.fail({ failure });
   };
 
+  /** Claims this run. @returns it, or why it could not be taken. */
+  const take = async (runId: string): Promise<{ claimed: ClaimedRun; slot: Slot } | NotTaken> => {
+    const found = await statusOf(runId);
+    if (found === undefined) return notTaken(`The run ${runId} does not exist.`);
+    if (found.kind !== 'IMPORT' && !parts.engineReady())
+      return notTaken('The TensorFlow engine is not installed on this machine.');
+    const device = needsDevice([found.kind]) ? await freeDevice() : undefined;
+    if (device === undefined && needsDevice([found.kind]))
+      return notTaken('No device of this machine has enough free memory.');
+    if (draining.signal.aborted) return notTaken('The worker was stopped before it took the run.');
+    const slot: Slot = { kinds: [found.kind], ...(device === undefined ? {} : { device }) };
+    const claimed = await ask(() => claimFor(slot, { runId, waitSeconds: 0 }));
+    return claimed === undefined ? notTaken(whyNotClaimed((await statusOf(runId))?.status)) : { claimed, slot };
+  };
+
   return {
     start: async () => {
       await mkdir(parts.workDir, { recursive: true });
@@ -303,18 +326,13 @@ export function createAgent(parts: AgentParts): Agent {
     },
     carry: async (runId) => {
       await mkdir(parts.workDir, { recursive: true });
-      const found = await statusOf(runId);
-      if (found === undefined) return notTaken(`The run ${runId} does not exist.`);
-      if (found.kind !== 'IMPORT' && !parts.engineReady())
-        return notTaken('The TensorFlow engine is not installed on this machine.');
-      const device = needsDevice([found.kind]) ? await freeDevice() : undefined;
-      if (device === undefined && needsDevice([found.kind]))
-        return notTaken('No device of this machine has enough free memory.');
-      if (draining.signal.aborted) return notTaken('The worker was stopped before it took the run.');
-      const slot: Slot = { kinds: [found.kind], ...(device === undefined ? {} : { device }) };
-      const claimed = await claimFor(slot, { runId, waitSeconds: 0 });
-      if (claimed === undefined) return notTaken(whyNotClaimed((await statusOf(runId))?.status));
-      await track(execute(claimed, slot));
+      const taken = await take(runId).catch((error: unknown) => {
+        // The key, the version of the protocol, or a registry that stays away.
+        if (error instanceof DomainError) return notTaken(`${error.message} ${error.hint ?? ''}`.trim());
+        throw error;
+      });
+      if ('isTaken' in taken) return taken;
+      await track(execute(taken.claimed, taken.slot));
       return { isTaken: true, status: (await statusOf(runId))?.status ?? 'CANCELED' };
     },
     drain: async () => {
@@ -340,7 +358,7 @@ function needsDevice(kinds: readonly RunKind[]): boolean {
   return kinds.includes('PRETRAINING') || kinds.includes('EVALUATION');
 }
 
-function notTaken(reason: string): CarriedRun {
+function notTaken(reason: string): NotTaken {
   return { isTaken: false, reason };
 }
 

@@ -95,6 +95,21 @@ describe('it says in one sentence why it did not take the run', () => {
     assert.equal(stderr, 'The run is RUNNING: another worker holds it.\n');
   });
 
+  test('because the registry does not accept its key', async () => {
+    const stranger = path.join(base, 'stranger.env');
+    await writeFile(
+      stranger,
+      `PARAFFIN_URL=${door.url}\nPARAFFIN_API_KEY=pfn_wrong\nPARAFFIN_DATA_DIR=${base}\nPARAFFIN_LOG_LEVEL=fatal\n`,
+      {
+        mode: 0o600,
+      },
+    );
+    const { id } = await launchPretraining();
+    const { code, stderr } = await oneShot(['--once', '--run', id, '--settings', stranger]);
+    assert.deepEqual([code, stderr], [ONE_SHOT_EXIT.NOT_TAKEN, 'The key is wrong.\n']);
+    assert.equal(await stage.statusOf(id), 'QUEUED');
+  });
+
   test('that does not exist', async () => {
     const { code, stderr } = await onceFor('0198a7c2-0000-7000-8000-000000000001');
     assert.equal(code, ONE_SHOT_EXIT.NOT_TAKEN);
