@@ -26,7 +26,10 @@ export function createWorkerStore(db: Database) {
         ON CONFLICT (name) DO UPDATE SET "programVersion" = excluded."programVersion", "lastSeenAt" = now(),
           kinds = ARRAY(SELECT DISTINCT unnest(worker.kinds || excluded.kinds) ORDER BY 1),
           "deviceIds" = ARRAY(SELECT DISTINCT unnest(worker."deviceIds" || excluded."deviceIds") ORDER BY 1)`;
-      await db.$executeRaw`DELETE FROM "Worker" WHERE "lastSeenAt" < now() - make_interval(days => ${FORGOTTEN_AFTER_DAYS}::int)`;
+      // A worker with one place asks for nothing while it carries a long run.
+      await db.$executeRaw`
+        DELETE FROM "Worker" WHERE "lastSeenAt" < now() - make_interval(days => ${FORGOTTEN_AFTER_DAYS}::int)
+        AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "workerName" = name AND status IN ('RUNNING', 'CANCELING'))`;
     },
 
     isDraining: async (name: string): Promise<boolean> =>

@@ -40,11 +40,14 @@ const DRAIN_WORKER = graphql(
   [USER_ERROR_FIELDS],
 );
 
+/** A worker counts as silent after a minute. */
+const POLL_EVERY_MS = 10_000;
+
 type Worker = ResultOf<typeof WORKERS>['workers'][number];
 
 export function WorkersPage() {
   useTitle('Workers');
-  const workers = useGraphQLQuery(WORKERS, {});
+  const workers = useGraphQLQuery(WORKERS, {}, { refetchMs: POLL_EVERY_MS });
   return (
     <>
       <div className="head">
