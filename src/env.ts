@@ -6,6 +6,7 @@ import path from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
 import { isBucketUrl, parseArtifactPlace, type ArtifactPlace, type S3Access } from './platform/artifact-store/place.ts';
+import { RUN_KINDS, type RunKind } from './protocol/runs.ts';
 
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '..');
 
@@ -21,14 +22,7 @@ const countSchema = z
 const kindsSchema = z
   .string()
   .transform((text) => text.split(',').map((kind) => kind.trim().toUpperCase()))
-  .pipe(
-    z.array(
-      z.enum(
-        ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'],
-        'must be among import, pretraining, evaluation and export, joined by commas',
-      ),
-    ),
-  );
+  .pipe(z.array(z.enum(RUN_KINDS, 'must be among import, pretraining, evaluation and export, joined by commas')));
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
 /** One year; browsers keep a cookie for at most 400 days. */
@@ -304,7 +298,7 @@ export interface Environment {
   readonly withWorker: boolean;
   readonly workerName: string | undefined;
   /** The kinds of runs that the worker takes; undefined: all. */
-  readonly workerKinds: readonly ('IMPORT' | 'PRETRAINING' | 'EVALUATION' | 'EXPORT')[] | undefined;
+  readonly workerKinds: readonly RunKind[] | undefined;
   /** Revision of the running code, if the deployment provides it. */
   readonly codeRevision: string | undefined;
   /** Number of concurrent trainings and evaluations on a machine without a GPU. */
@@ -429,9 +423,9 @@ export function workerSettings(): Readonly<Record<string, string>> {
 }
 
 /** What opens a database, a bucket or the registry. */
-const SECRETS = /^(PARAFFIN_(API_KEY|DATABASE_URL|WORKER_KEY)$|AWS_|PG)/;
+const SECRETS = /^(PARAFFIN_(API_KEY|DATABASE_URL)$|AWS_|PG)/;
 
-/** The same for a process that reads strangers' files: it gets no credentials. */
+/** As `childEnvironment`, for a process that reads strangers' files: it gets no credentials. */
 export function childEnvironmentWithoutSecrets(overrides: Readonly<Record<string, string>>): Record<string, string> {
   const open = Object.entries(childEnvironment({})).filter(([name]) => !SECRETS.test(name));
   return { ...Object.fromEntries(open), ...overrides };

@@ -1,5 +1,6 @@
 /** The messages between the agent and its child. Secrets are sent here, never in argv. */
 import { z } from 'zod';
+import { runKindSchema, runLeaseSchema } from '../src/protocol/runs.ts';
 
 export const startMessageSchema = z.object({
   kind: z.literal('START'),
@@ -17,12 +18,12 @@ export const startMessageSchema = z.object({
   codeRevision: z.string().nullable(),
   run: z.object({
     id: z.string(),
-    kind: z.enum(['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT']),
+    kind: runKindSchema,
     config: z.unknown(),
     attempt: z.number(),
     microBatchSize: z.number().nullable(),
   }),
-  lease: z.object({ runId: z.string(), epoch: z.number() }),
+  lease: runLeaseSchema,
 });
 export type StartMessage = z.infer<typeof startMessageSchema>;
 

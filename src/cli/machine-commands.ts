@@ -2,9 +2,8 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { Option } from '@commander-js/extra-typings';
-import { childEnvironment } from '../env.ts';
 import { ENGINE_BUILD_NAMES } from '../platform/engine/builds.ts';
-import { readEnvironment } from '../env.ts';
+import { childEnvironment, readEnvironment } from '../env.ts';
 import type { LauncherOptions } from '../protocol/launcher-options.ts';
 import { command, group, listOf, oneOf, wholeNumberFrom } from './command.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';

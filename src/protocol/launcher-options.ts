@@ -1,11 +1,12 @@
 /** What the command line tells the launcher process. */
 import { z } from 'zod';
+import { runKindSchema } from './runs.ts';
 
 export const launcherOptionsSchema = z.object({
   /** In placements; two launchers of one registry have different names. */
   name: z.string(),
   url: z.string(),
-  kinds: z.array(z.enum(['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'])),
+  kinds: z.array(runKindSchema),
   /** Jobs that may be open at the same time. */
   jobsMax: z.number(),
   everySeconds: z.number(),

@@ -52,7 +52,7 @@ export type ClaimedRun = Readonly<z.infer<typeof claimedRunSchema>>;
 /** Null: no run waits for this place. */
 export const claimAnswerSchema = claimedRunSchema.nullable();
 
-/** What a one-shot worker asks about the run that it is told to take; null: there is no such run. */
+/** What a one-shot worker asks about the run that it is told to take; null: the run does not exist. */
 export const runQuestionSchema = z.strictObject({ runId: z.uuid() });
 export const runQuestionAnswerSchema = z.object({ kind: runKindSchema, status: z.enum(RUN_STATUSES) }).nullable();
 

@@ -123,7 +123,7 @@ export function createRunQueueStore(db: Database) {
       return retaken === 1;
     },
 
-    /** The digest of the token that holds the run, and its epoch; undefined if there is no such run. */
+    /** The digest of the token that holds the run, and its epoch; undefined if the run does not exist. */
     tokenOf: async (runId: string): Promise<{ tokenDigest: string | null; epoch: number } | undefined> => {
       const row = await db.run.findUnique({
         where: { id: runId },

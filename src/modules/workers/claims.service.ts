@@ -25,7 +25,7 @@ export interface ClaimService {
    * @throws DomainError BAD_INPUT, and WORKER_INCOMPATIBLE for a worker of another version of the protocol.
    */
   claim(input: unknown, gone: AbortSignal): Promise<ClaimedRun | null>;
-  /** What a one-shot worker asks about its run; null if there is no such run. */
+  /** What a one-shot worker asks about its run; null if the run does not exist. */
   run(input: unknown): Promise<{ readonly kind: RunKind; readonly status: RunStatus } | null>;
   /** Those of the leases that still hold their runs. */
   held(input: unknown): Promise<readonly RunLease[]>;
