@@ -187,6 +187,69 @@ test('a worker is seen with what it carries, and one that drains takes no more',
   await callsOf(again).succeed({ outcome: { kind: 'IMPORT', sealed: null }, message: 'Done.' });
 });
 
+test('a worker is forgotten a week after it was heard, but not while it carries a run', async () => {
+  const runId = await launchImport({ dryRun: true });
+  const found = await claim(workKey, { workerName: 'long-run', runId });
+  assert.ok(found !== undefined);
+  const isKnown = async (): Promise<boolean> => {
+    // Any claim deletes the workers that are forgotten.
+    await claim(workKey, { kinds: ['EXPORT'] });
+    return (await database.db.worker.count({ where: { name: 'long-run' } })) === 1;
+  };
+  const lastSeenAt = new Date(Date.now() - 8 * 24 * 3_600_000);
+  await database.db.worker.update({ where: { name: 'long-run' }, data: { lastSeenAt } });
+  assert.equal(await isKnown(), true);
+  await callsOf(found).succeed({ outcome: { kind: 'IMPORT', sealed: null }, message: 'Done.' });
+  assert.equal(await isKnown(), false);
+});
+
+test('a call that does not exist and a body that is not JSON are refused with what to do', async () => {
+  const runId = await launchImport({ dryRun: true });
+  const found = await claimed(runId);
+  const post = async (call: string, body: string): Promise<unknown> => {
+    const response = await fetch(`${server.url}/worker/runs/${runId}/${call}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${found.token}` },
+      body,
+    });
+    const failure: unknown = await response.json();
+    return [response.status, at(failure, 'code'), at(failure, 'message')];
+  };
+  assert.deepEqual(await post('finish', '{}'), [404, 'NOT_FOUND', 'The call finish does not exist.']);
+  assert.deepEqual(await post('renew', '{"busySeconds":'), [400, 'BAD_INPUT', 'The body is not JSON in UTF-8.']);
+  await callsOf(found).succeed({ outcome: { kind: 'IMPORT', sealed: null }, message: 'Done.' });
+});
+
+test('the plan of a pretraining is its worker to change, and nothing that its launch decided', async () => {
+  const { id } = await launchPretraining();
+  const found = await claimed(id, ['PRETRAINING']);
+  const calls = callsOf(found);
+  const { config } = found.run;
+  assert.ok(typeof config === 'object' && config !== null);
+  for (const [field, value] of Object.entries({
+    modelSlug: 'another-model',
+    datasets: [],
+    encoder: 'RESNET50',
+    seed: 8,
+  }))
+    await assert.rejects(calls.freezeConfig({ config: { ...config, [field]: value } }), {
+      code: 'BAD_INPUT',
+      field: `input.config.${field}`,
+    });
+  await assert.rejects(calls.freezeConfig({ config: { steps: 3 } }), { code: 'BAD_INPUT' });
+  await calls.freezeConfig({ config: { ...config, steps: 20, explanation: ['Slower than planned.'] } });
+  const changed = (await server.services.runs.get(ADMIN, id))?.config;
+  assert.deepEqual(
+    [at(changed, 'steps'), at(changed, 'modelSlug'), at(changed, 'explanation')],
+    [20, 'protocol-test', ['Slower than planned.']],
+  );
+  await calls.fail({ failure: { class: 'USER', code: 'BAD_INPUT', message: 'Enough.', hint: null } });
+
+  const imported = await claimed(await launchImport({ dryRun: true }));
+  await assert.rejects(callsOf(imported).freezeConfig({ config }), { code: 'BAD_INPUT', message: /IMPORT/ });
+  await callsOf(imported).succeed({ outcome: { kind: 'IMPORT', sealed: null }, message: 'Done.' });
+});
+
 describe('the token of a run', () => {
   test('opens no other run, and nothing after the end', async () => {
     const [first, second] = [await launchImport({ dryRun: true }), await launchImport({ dryRun: true })];

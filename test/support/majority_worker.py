@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 
 URL, RUN_ID = sys.argv[1:3]
-AWAY = {"DATABASE_UNREACHABLE", "OVERLOADED", "RATE_LIMITED"}
+AWAY = {"DATABASE_UNREACHABLE", "OVERLOADED", "RATE_LIMITED", "HTTP 502", "HTTP 503", "HTTP 504"}
 
 
 class Refused(Exception):
@@ -34,10 +34,13 @@ def ask(method, path, credential, body=None, kind="application/json"):
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.read()
         except urllib.error.HTTPError as error:
-            text = error.read()
-            if error.code not in (502, 503, 504):
-                raise Refused(json.loads(text)) from None
-        except (urllib.error.URLError, ConnectionError):
+            try:
+                failure = json.loads(error.read())
+            except ValueError:  # of a proxy
+                failure = {"code": f"HTTP {error.code}", "message": "The answer is not from a registry."}
+            if failure["code"] not in AWAY:
+                raise Refused(failure) from None
+        except OSError:
             pass
         time.sleep(1)
 
@@ -57,6 +60,8 @@ claimed = post(
     runId=RUN_ID,
     waitSeconds=5,
 )
+if claimed is None:
+    sys.exit("The run does not wait for a worker.")
 token = claimed["token"]
 config = claimed["run"]["config"]
 home = f"/worker/runs/{RUN_ID}"
