@@ -17,7 +17,7 @@ import type { Logger } from './logger.ts';
 import { claimArtifactStore, startSweeper } from './modules/artifacts/index.ts';
 import { fillGroupCounts, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
-import { createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
+import { createHeardWorkers, createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { createWorkerDesk } from './modules/workers/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store/index.ts';
@@ -124,8 +124,10 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     // The reaper has separate connections, so that client load does not delay the requeueing of runs.
     const reaperDb = openDatabase(databaseUrl, { maxConnections: 2, statementTimeoutMs: env.requestTimeoutMs });
     closers.push(() => reaperDb.$disconnect());
+    const heard = createHeardWorkers();
     const reaper = startReaper({
       ledger: createLedger(reaperDb, transactionsOf(reaperDb)),
+      heard,
       onReaped: (expired) => logger.warn({ expired }, 'runs with expired leases were requeued'),
       onError: (error) => logger.warn({ error }, 'the check for expired leases failed'),
     });
@@ -183,6 +185,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const workerDesk = await createWorkerDesk({
       db: workersDb,
       transact: transactionsOf(workersDb),
+      heard,
       store,
       queue,
       programVersion: programVersion(),

@@ -11,10 +11,10 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
-import { createLedger, startReaper, type Reaper, type RunRecord } from '../../src/modules/runs/index.ts';
+import type { RunRecord } from '../../src/modules/runs/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { isDatabaseFault } from '../../src/platform/database-fault.ts';
-import { openDatabase, transactionsOf, type Database } from '../../src/platform/db.ts';
+import { openDatabase, transactionsOf } from '../../src/platform/db.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../../src/platform/migrate.ts';
 import { startPostgres, type PostgresServer } from '../../src/platform/postgres.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
@@ -38,23 +38,26 @@ const EXPIRY_DEADLINE_MS = 60_000;
 
 let base = '';
 let postgres: PostgresServer;
-/** The connection of the worker and the reaper to the database: the tests interrupt it. */
+/** The connection of the worker's server, and of its reaper, to the database: the tests interrupt it. */
 let proxy: TcpProxy;
 /** The test's own connection, never interrupted. A proxy too, because PostgreSQL restarts on another port. */
 let ownProxy: TcpProxy;
 let database: TestDatabase;
 let registry: TestRegistry;
 let worker: TestWorker;
-let reaperDb: Database;
-let reaper: Reaper;
 let datasetId = '';
 let versionId = '';
 
-function databaseThrough({ port }: TcpProxy, maxConnections: number): TestDatabase {
+function urlThrough({ port }: TcpProxy): string {
   const url = new URL(postgres.url);
   url.port = String(port);
-  const db = openDatabase(url.href, { maxConnections });
-  return { url: url.href, db, transact: transactionsOf(db), close: () => db.$disconnect() };
+  return url.href;
+}
+
+function databaseThrough(its: TcpProxy, maxConnections: number): TestDatabase {
+  const url = urlThrough(its);
+  const db = openDatabase(url, { maxConnections });
+  return { url, db, transact: transactionsOf(db), close: () => db.$disconnect() };
 }
 
 before(async () => {
@@ -69,14 +72,7 @@ before(async () => {
   ownProxy = await startTcpProxy(upstreamPort);
   database = databaseThrough(ownProxy, 4);
   registry = await openTestRegistry(database, [base]);
-  const proxied = databaseThrough(proxy, 2);
-  reaperDb = proxied.db;
-  reaper = startReaper({
-    ledger: createLedger(reaperDb, proxied.transact),
-    onReaped: () => undefined,
-    onError: () => undefined,
-  });
-  worker = await startTestWorker({ databaseUrl: proxied.url, dataDir, name: 'failover' });
+  worker = await startTestWorker({ databaseUrl: urlThrough(proxy), dataDir, name: 'failover' });
   datasetId = (
     await database.db.dataset.create({
       data: { slug: 'failover-test', name: 'Failover test', imageKind: 'PATCH', synthetic: true },
@@ -86,8 +82,6 @@ before(async () => {
 after(async () => {
   worker.signal('SIGKILL');
   await worker.gone;
-  await reaper.stop();
-  await reaperDb.$disconnect();
   await registry.close();
   await database.close();
   await proxy.close();
@@ -143,7 +137,7 @@ async function untilLeaseExpired(runId: string): Promise<void> {
   );
 }
 
-/** Resolves when the proxy has refused a connection of the worker or the reaper. */
+/** Resolves when the proxy has refused a connection of the server. */
 async function untilConnectionRefused(): Promise<void> {
   const before = proxy.refusedCount();
   await eventually('a refused connection', () => (proxy.refusedCount() > before ? true : undefined));

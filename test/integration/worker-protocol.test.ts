@@ -10,6 +10,10 @@ import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/env.ts';
 import type { RunKind } from '../../src/protocol/runs.ts';
+import { createHeardWorkers } from '../../src/modules/runs/index.ts';
+import { createWorkerDesk } from '../../src/modules/workers/index.ts';
+import { isDatabaseFault } from '../../src/platform/database-fault.ts';
+import { openDatabase, transactionsOf } from '../../src/platform/db.ts';
 import { PROTOCOL_VERSION, type Claim, type ClaimedRun } from '../../src/protocol/worker-calls.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { createHttpArtifacts } from '../../workers/registry/artifacts.ts';
@@ -23,6 +27,7 @@ import { ADMIN } from '../support/registry.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { temporaryFolder } from '../support/shards.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
+import { startTcpProxy } from '../support/tcp-proxy.ts';
 import { openWorkerDoor } from '../support/worker-door.ts';
 
 const RUN_DEADLINE_MS = 240_000;
@@ -296,6 +301,48 @@ describe('the token of a run', () => {
     await callsOf(next).succeed({ outcome: { kind: 'IMPORT', sealed: null }, message: 'Done.' });
     assert.equal((await kindsOf(runId)).filter((kind) => kind === 'SUCCEEDED').length, 1);
   });
+});
+
+test('a worker whose calls arrive keeps its run although the database does not answer them; a made-up token keeps none', async (context) => {
+  const proxy = await startTcpProxy(() => Promise.resolve(Number(new URL(database.url).port)));
+  const url = new URL(database.url);
+  url.port = String(proxy.port);
+  const db = openDatabase(url.href, { maxConnections: 2, silenceTimeoutMs: 3_000 });
+  context.after(async () => {
+    await db.$disconnect();
+    await proxy.close();
+  });
+  let nowMs = 0;
+  const heard = createHeardWorkers(() => nowMs);
+  const desk = await createWorkerDesk({
+    ...{ db, transact: transactionsOf(db), heard, store: server.store, programVersion: 'test' },
+    queue: { listen: async () => undefined },
+  });
+  const launch = () => launchImport({ dryRun: true });
+  const [renewing, silent, forged] = [
+    await claimed(await launch()),
+    await claimed(await launch()),
+    await claimed(await launch()),
+  ];
+  for (const { token } of [renewing, silent, forged]) await desk.leaseOfToken(token);
+  nowMs = 60_000;
+  proxy.blackhole();
+  const calls = [renewing.token, forged.token.replace(/.$/, (last) => (last === 'A' ? 'B' : 'A'))].map((token) =>
+    assert.rejects(desk.leaseOfToken(token), (error) => isDatabaseFault(error)),
+  );
+  for (const { run } of [renewing, silent, forged]) await expireLease(run.id);
+  await runner.ledger.requeueExpired(heard);
+  await Promise.all(calls);
+  const statuses = await Promise.all(
+    [renewing, silent, forged].map(async ({ run }) => (await server.services.runs.get(ADMIN, run.id))?.status),
+  );
+  assert.deepEqual(statuses, ['RUNNING', 'QUEUED', 'QUEUED']);
+
+  nowMs = 90_000;
+  await runner.ledger.requeueExpired(heard);
+  assert.equal((await server.services.runs.get(ADMIN, renewing.run.id))?.status, 'QUEUED', 'it is silent by now');
+  for (const each of [renewing, silent, forged])
+    await callsOf(each).succeed({ outcome: { kind: 'IMPORT', sealed: null }, message: '.' });
 });
 
 describe('a report', () => {

@@ -14,7 +14,7 @@ import { RUN_JOBS } from '../../src/jobs/index.ts';
 import { createLogger } from '../../src/logger.ts';
 import type { AccessService } from '../../src/modules/access/index.ts';
 import type { ExportPatience } from '../../src/modules/exports/index.ts';
-import { RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
+import { createHeardWorkers, RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
 import { createWorkerDesk } from '../../src/modules/workers/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store/index.ts';
@@ -90,7 +90,7 @@ export async function startTestServer(
   };
   const runEvents = createRunEvents(runs, announcements);
   const desk = await createWorkerDesk({
-    ...{ db, transact: database.transact, store, programVersion: 'test' },
+    ...{ db, transact: database.transact, heard: createHeardWorkers(), store, programVersion: 'test' },
     // A worker of the test has a door of its own, to which the messages of new runs must come.
     queue: { listen: async () => undefined },
   });

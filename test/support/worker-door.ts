@@ -7,7 +7,7 @@ import { DomainError } from '../../src/errors.ts';
 import { RUN_JOBS } from '../../src/jobs/index.ts';
 import { createLogger } from '../../src/logger.ts';
 import { createArtifactService } from '../../src/modules/artifacts/index.ts';
-import { createLedger, startReaper } from '../../src/modules/runs/index.ts';
+import { createHeardWorkers, createLedger, startReaper } from '../../src/modules/runs/index.ts';
 import { createWorkerDesk } from '../../src/modules/workers/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openDatabase, transactionsOf } from '../../src/platform/db.ts';
@@ -31,9 +31,11 @@ export async function openWorkerDoor(
   const transact = transactionsOf(db);
   const store = openArtifactStore(artifactPlaceOf(dataDir), 'door');
   const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: () => undefined });
-  const desk = await createWorkerDesk({ db, transact, store, queue, programVersion: 'test' });
+  const heard = createHeardWorkers();
+  const desk = await createWorkerDesk({ db, transact, heard, store, queue, programVersion: 'test' });
   const reaper = startReaper({
     ledger: createLedger(db, transact),
+    heard,
     onReaped: () => undefined,
     onError: () => undefined,
   });

@@ -39,6 +39,7 @@ export type { RunLaunch, RunService } from './runs.service.ts';
 export type { RunFilter } from './runs.store.ts';
 export { RUN_EVENTS_CHANNEL } from './runs.telemetry.store.ts';
 export { startReaper, type Reaper } from './runs.reaper.ts';
+export { createHeardWorkers, type HeardWorkers } from './runs.heard.ts';
 export { createRunLoaders, type RunLoaders } from './runs.loaders.ts';
 
 /** The module's interface for the server. */

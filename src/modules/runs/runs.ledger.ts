@@ -7,6 +7,7 @@ import { DomainError } from '../../errors.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { ImportBlockRecord, ImportReportRecord, NewImportBlock } from '../../protocol/import.ts';
+import type { HeardWorkers } from './runs.heard.ts';
 import type { RunRecord } from './runs.records.ts';
 import { CANCELING_LEASE_SECONDS, isOwnFault, isRetryable, leaseLost, smallerMicroBatch } from './runs.rules.ts';
 import type { ImportBlockStore } from './import-blocks.store.ts';
@@ -121,8 +122,11 @@ export interface RunLedger {
   cancelNow(lease: RunLease): Promise<void>;
   /** Requeues the run of a worker that stops cleanly; a run that was being cancelled becomes CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
-  /** Requeues (or ends) the runs of workers whose leases have expired. @returns how many. */
-  requeueExpired(): Promise<number>;
+  /**
+   * Requeues (or ends) the runs of workers whose leases have expired, but not of those whose calls still arrive.
+   * @returns how many.
+   */
+  requeueExpired(heard?: Pick<HeardWorkers, 'isHeard'>): Promise<number>;
   /**
    * Requeues every active run of a restored database: the workers that hold them work for the original one. @returns
    * how many.
@@ -304,7 +308,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     fail: (lease, failure) => withLeasedRun(lease, (tx, run) => requeueOrFailByWorker(tx, run, failure)),
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
-    requeueExpired: async () => {
+    requeueExpired: async (heard) => {
       // No worker could renew its lease while the database was unreachable: workers get the length of one lease to do
       // so.
       const startedMs = performance.now();
@@ -317,8 +321,12 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
             databaseFailedAtMs = performance.now();
             return 0;
           }
-          for (const run of expired) await requeueOrFail(tx, run, SILENT_WORKER);
-          return expired.length;
+          const silent = expired.filter(
+            ({ id, status }) =>
+              heard?.isHeard(id, status === 'CANCELING' ? CANCELING_LEASE_SECONDS : LEASE_SECONDS) !== true,
+          );
+          for (const run of silent) await requeueOrFail(tx, run, SILENT_WORKER);
+          return silent.length;
         });
       } catch (error) {
         databaseFailedAtMs = performance.now();

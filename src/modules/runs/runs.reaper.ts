@@ -2,6 +2,8 @@
  * The server itself looks for expired leases, so that the runs of dead workers, above all cancelled ones, do not wait
  * until another worker notices.
  */
+import { LEASE_SECONDS } from '../../protocol/runs.ts';
+import type { HeardWorkers } from './runs.heard.ts';
 import type { RunLedger } from './runs.ledger.ts';
 
 export interface Reaper {
@@ -14,29 +16,39 @@ const POLL_EVERY_MS = 2_000;
 
 export interface ReaperParts {
   readonly ledger: Pick<RunLedger, 'requeueExpired'>;
+  readonly heard: HeardWorkers;
   readonly onReaped: (count: number) => void;
   /** The database did not answer; the next check follows as usual. */
   readonly onError: (error: unknown) => void;
 }
 
-export function startReaper({ ledger, onReaped, onError }: ReaperParts): Reaper {
+/**
+ * The first check comes after the length of a lease: nobody could renew while no server ran, and a worker that has kept
+ * on working must not lose its run to one that happened to ask first.
+ */
+export function startReaper({ ledger, heard, onReaped, onError }: ReaperParts): Reaper {
   let checking: Promise<void> | undefined;
   const checkLeases = async (): Promise<void> => {
     try {
-      const count = await ledger.requeueExpired();
+      const count = await ledger.requeueExpired(heard);
       if (count > 0) onReaped(count);
     } catch (error) {
       onError(error);
     }
   };
-  const timer = setInterval(() => {
+  const check = (): void => {
     checking ??= checkLeases().finally(() => {
       checking = undefined;
     });
-  }, POLL_EVERY_MS);
+  };
+  let timer = setTimeout(() => {
+    check();
+    timer = setInterval(check, POLL_EVERY_MS);
+  }, LEASE_SECONDS * 1000);
   return {
     stop: async () => {
-      clearInterval(timer);
+      // Also ends an interval.
+      clearTimeout(timer);
       await checking;
     },
   };

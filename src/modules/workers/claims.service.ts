@@ -14,7 +14,7 @@ import {
   type Claim,
   type ClaimedRun,
 } from '../../protocol/worker-calls.ts';
-import type { RunLedger } from '../runs/index.ts';
+import type { HeardWorkers, RunLedger } from '../runs/index.ts';
 import type { WorkerStore } from './workers.store.ts';
 import { badToken, checkToken, digestOfSecret, readToken, TOKEN_SECRET_BYTES, writeToken } from './tokens.rules.ts';
 
@@ -42,6 +42,7 @@ const LOOK_EVERY_MS = 5_000;
 
 export interface ClaimServiceParts {
   readonly ledger: RunLedger;
+  readonly heard: HeardWorkers;
   readonly workers: WorkerStore;
   /** The message of a new run wakes the claims that wait. */
   readonly queue: Pick<Queue, 'listen'>;
@@ -50,6 +51,7 @@ export interface ClaimServiceParts {
 
 export async function createClaimService({
   ledger,
+  heard,
   workers,
   queue,
   programVersion,
@@ -137,7 +139,10 @@ export async function createClaimService({
     leaseOfToken: async (text) => {
       const token = readToken(text);
       if (token === undefined) throw badToken('This is not the token of a run.');
+      const heardToken = { lease: token.lease, digest: digestOfSecret(token.secret) };
+      heard.arrived(heardToken);
       checkToken(token, await ledger.tokenOf(token.lease.runId));
+      heard.accepted(heardToken);
       return token.lease;
     },
     close: () => {
