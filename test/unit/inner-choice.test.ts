@@ -1,6 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { innerParts, innerScore, innerScores, isBetter } from '../../workers/engine/probe/inner-choice.ts';
+import {
+  choiceImages,
+  innerParts,
+  innerScore,
+  innerScores,
+  isBetter,
+} from '../../workers/engine/probe/inner-choice.ts';
 
 /** Six slides of two images, one of each label. */
 const images = {
@@ -26,6 +32,40 @@ describe('innerParts', () => {
 
   test('are null if the slides cannot be divided', () => {
     assert.equal(innerParts(images, all.subarray(0, 4), 1), null);
+  });
+});
+
+describe('choiceImages', () => {
+  /** Ten slides; a tenth of the images of each is tumour, and 40 images of the first slide are necrosis. */
+  const many = {
+    labels: Int32Array.from({ length: 10_000 }, (_, image) => (image < 40 ? 2 : image % 10 === 0 ? 1 : 0)),
+    groups: Array.from({ length: 10_000 }, (_, image) => `slide ${Math.floor(image / 1000)}`),
+    labelNames: ['normal', 'tumour', 'necrosis'],
+  };
+  const everything = Int32Array.from(many.labels.keys());
+  const countOf = (chosen: Int32Array, is: (image: number) => boolean): number => chosen.filter(is).length;
+
+  test('are all images if there are not too many', () => {
+    assert.equal(choiceImages(many, everything, 10_000), everything);
+  });
+
+  test('are different images in which labels and groups keep their shares, and a rare label all that it has', () => {
+    const chosen = choiceImages(many, everything, 2000);
+    assert.equal(new Set(chosen).size, chosen.length);
+    assert.deepEqual(
+      [0, 1, 2].map((label) => countOf(chosen, (image) => many.labels[image] === label)),
+      [1793, 199, 40],
+    );
+    for (let slide = 1; slide < 10; slide += 1) {
+      const ofSlide = countOf(chosen, (image) => many.groups[image] === `slide ${slide}`);
+      assert.ok(Math.abs(ofSlide - 200) <= 2, `slide ${slide}: ${ofSlide} images`);
+    }
+    assert.deepEqual(choiceImages(many, everything, 2000), chosen);
+  });
+
+  test('are among the training images only', () => {
+    const train = everything.filter((image) => image >= 5000);
+    assert.ok(choiceImages(many, train, 500).every((image) => image >= 5000));
   });
 });
 

@@ -16,6 +16,35 @@ export interface InnerPart {
   readonly heldOut: Int32Array;
 }
 
+/** Images of a label that are never left out, so that a rare label keeps its weight in the macro F1. */
+const CHOICE_IMAGES_OF_LABEL_MIN = 100;
+
+/**
+ * About `maxImages` of the images of `train`, ascending, or all if there are no more: for a choice among candidates
+ * whose cost grows with the images. Each label keeps its share, and at least 100 images or all that it has; within a
+ * label, every group keeps its share. The same images are chosen each time.
+ */
+export function choiceImages({ labels, groups }: LabelledImages, train: Int32Array, maxImages: number): Int32Array {
+  if (train.length <= maxImages) return train;
+  const byLabel = new Map<number, { readonly image: number; readonly group: string }[]>();
+  for (const image of train) {
+    const label = labels[image] ?? 0;
+    const known = byLabel.get(label) ?? [];
+    known.push({ image, group: groups[image] ?? '' });
+    byLabel.set(label, known);
+  }
+  const chosen = [...byLabel.values()].flatMap((images) => {
+    const share = Math.round((images.length * maxImages) / train.length);
+    const count = Math.min(images.length, Math.max(share, CHOICE_IMAGES_OF_LABEL_MIN));
+    const inGroups = images.toSorted((a, b) => (a.group < b.group ? -1 : a.group > b.group ? 1 : a.image - b.image));
+    return Array.from(
+      { length: count },
+      (_, index) => inGroups[Math.floor(((index + 0.5) * images.length) / count)]?.image ?? 0,
+    );
+  });
+  return Int32Array.from(chosen).sort();
+}
+
 /** Three parts, each image held out in one of them; null if the groups of `train` cannot be divided. */
 export function innerParts(images: LabelledImages, train: Int32Array, seed: number): InnerPart[] | null {
   const folds = assignInnerFolds(images, train, seed);
