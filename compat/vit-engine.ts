@@ -45,6 +45,7 @@ for (const name of names) {
       expectedSha256: null,
       expectedByteSize: null,
       encoder: null,
+      network: null,
       keyPrefix: null,
       specification: use.specification,
       inputContract: inputContractSchema.parse(contract),

@@ -236,6 +236,7 @@ test('a family that is not part of the program is imported, evaluated and export
     expectedSha256: null,
     expectedByteSize: null,
     encoder: null,
+    network: null,
     keyPrefix: null,
     specification: null,
     inputContract,

@@ -29,6 +29,7 @@ async function refusalOf(file: string): Promise<DomainError> {
     expectedSha256: null,
     expectedByteSize: null,
     encoder: null,
+    network: null,
     keyPrefix: null,
     specification: null,
     inputContract: CONTRACT,

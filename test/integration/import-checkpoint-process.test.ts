@@ -30,6 +30,7 @@ const TASK: EncoderFileTask = {
   expectedSha256: null,
   expectedByteSize: null,
   encoder: null,
+  network: null,
   keyPrefix: null,
   specification: null,
   inputContract: INPUT_CONTRACT,

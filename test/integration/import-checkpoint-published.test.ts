@@ -9,6 +9,7 @@ import { readdir, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { loadPublishedCheckpoints, seedPublishedCheckpoints } from '../../src/modules/models/index.ts';
 import { at, listAt } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -73,7 +74,7 @@ async function faultOf(input: object): Promise<unknown[]> {
 /** A published checkpoint that this test's own server serves. */
 async function publish(
   slug: string,
-  source: { url?: string; fileName?: string; byteSize?: number; sha256?: string },
+  source: { url?: string; fileName?: string; byteSize?: number; sha256?: string; accessUrl?: string },
   encoder: 'RESNET18' | 'RESNET50' = 'RESNET18',
 ): Promise<void> {
   const [known] = await loadPublishedCheckpoints();
@@ -84,11 +85,12 @@ async function publish(
     byteSize: null,
     sha256: null,
     licence: 'MIT',
+    accessUrl: null,
     contents: null,
     ...source,
   };
   await seedPublishedCheckpoints(database.db, [
-    { ...known, slug, encoder, embeddingDim: encoder === 'RESNET18' ? 512 : 2048, importedFrom },
+    { ...known, slug, architecture: architectureNamed(encoder), importedFrom },
   ]);
 }
 
@@ -148,8 +150,8 @@ describe('the published checkpoints', () => {
       importedFrom { url byteSize sha256 contents { format } } trainingFacts { name value evidence sources }
     } } }`);
     const rows = listAt(answer, 'data.checkpoints.nodes');
-    assert.equal(rows.length, 7, JSON.stringify(answer));
-    assert.deepEqual(rows.map((row) => at(row, 'encoder')).sort(), [
+    const ofPaper = rows.filter((row) => /^(ciga|martellab)-/.test(String(at(row, 'publishedSlug'))));
+    assert.deepEqual(ofPaper.map((row) => at(row, 'encoder')).sort(), [
       'RESNET101',
       'RESNET18',
       'RESNET18',
@@ -167,14 +169,17 @@ describe('the published checkpoints', () => {
     });
     assert.deepEqual([at(native, 'sha256'), at(native, 'formats'), at(native, 'downloadUrl')], [null, [], null]);
     assert.deepEqual(at(native, 'inputContract'), CONTRACT);
-    for (const row of rows) {
-      const facts = listAt(row, 'trainingFacts');
+    for (const row of ofPaper) {
       assert.ok(
-        facts.some(
+        listAt(row, 'trainingFacts').some(
           (fact) => at(fact, 'name') === 'batchSize' && at(fact, 'value') === null && at(fact, 'evidence') === null,
         ),
         'unknown is null',
       );
+    }
+    for (const row of rows) {
+      const facts = listAt(row, 'trainingFacts');
+      assert.ok(facts.length > 0, String(at(row, 'publishedSlug')));
       for (const fact of facts)
         assert.equal(at(fact, 'value') === null, listAt(fact, 'sources').length === 0, JSON.stringify(fact));
     }
@@ -222,6 +227,66 @@ describe('the published checkpoints', () => {
       at(answer, 'checkpoint.sha256'),
       'seeding leaves the weights alone',
     );
+  });
+
+  test('that are given on request say where to ask; the file that a person got there takes the known contract', async () => {
+    await publish('on-request', { fileName: 'file.ckpt', accessUrl: 'https://example.org/ask' });
+    const refused = await importCheckpoint({ publishedCheckpoint: 'on-request' });
+    assert.deepEqual(
+      [at(refused, 'userErrors.0.code'), at(refused, 'userErrors.0.field')],
+      ['NOT_AVAILABLE', 'input.publishedCheckpoint'],
+    );
+    assert.match(String(at(refused, 'userErrors.0.hint')), /https:\/\/example\.org\/ask.*--published on-request/);
+    const file = path.join(server.folder, 'on-request.ckpt');
+    await writeFile(file, FILE);
+    const answer = await importCheckpoint({ publishedCheckpoint: 'on-request', path: file });
+    assert.deepEqual([at(answer, 'userErrors'), at(answer, 'checkpoint.publishedSlug')], [[], 'on-request']);
+  });
+
+  test('are recognised by the file alone: by its sha256, and by its tensors in a file of another format', async () => {
+    const weights = lightningFile(someEncoder('RESNET18', 5), 'model.resnet.');
+    const file = path.join(server.folder, 'nameless.ckpt');
+    await writeFile(file, weights);
+    await publish('recognised', { sha256: createHash('sha256').update(weights).digest('hex') });
+    const answer = await importCheckpoint({ path: file });
+    assert.deepEqual(
+      [at(answer, 'userErrors'), at(answer, 'checkpoint.publishedSlug'), at(answer, 'checkpoint.model.slug')],
+      [[], 'recognised', 'recognised'],
+    );
+    const stored = await fetch(`${server.url}/checkpoints/${String(at(answer, 'checkpoint.id'))}/download`);
+    const copy = path.join(server.folder, 'nameless.safetensors');
+    await writeFile(copy, Buffer.from(await stored.arrayBuffer()));
+    const again = await importCheckpoint({ path: copy });
+    assert.deepEqual([at(again, 'userErrors'), at(again, 'checkpoint.id')], [[], at(answer, 'checkpoint.id')]);
+  });
+
+  test('of the same network are named for a file that is none of them, and nothing is imported', async () => {
+    const file = path.join(server.folder, 'unknown.ckpt');
+    await writeFile(file, lightningFile(someEncoder('RESNET18', 6), 'model.resnet.'));
+    const before = await database.db.checkpoint.count({ where: { sha256: { not: null } } });
+    const answer = await importCheckpoint({ path: file });
+    assert.deepEqual(
+      [at(answer, 'checkpoint'), at(answer, 'userErrors.0.code'), at(answer, 'userErrors.0.field')],
+      [null, 'CHECKPOINT_NOT_FOUND', 'input.path'],
+    );
+    assert.match(String(at(answer, 'userErrors.0.message')), /contains a RESNET18/);
+    assert.match(
+      String(at(answer, 'userErrors.0.hint')),
+      /ciga-resnet18, .*publishedCheckpoint; otherwise give modelSlug/,
+    );
+    assert.equal(await database.db.checkpoint.count({ where: { sha256: { not: null } } }), before);
+  });
+
+  test('take no file with another network', async () => {
+    const file = path.join(server.folder, 'small.ckpt');
+    await writeFile(file, FILE);
+    const vit = (await loadPublishedCheckpoints()).find(({ slug }) => slug === 'lunit-vits16-dino');
+    assert.ok(vit !== undefined);
+    await seedPublishedCheckpoints(database.db, [{ ...vit, slug: 'a-vit' }]);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'a-vit', path: file }), [
+      'CHECKPOINT_INCOMPATIBLE',
+      'input.publishedCheckpoint',
+    ]);
   });
 
   test('can be imported from a path if the URL is unknown or cannot be reached', async () => {
@@ -274,7 +339,7 @@ describe('the published checkpoints', () => {
     ]);
     assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-encoder' }), [
       'CHECKPOINT_INCOMPATIBLE',
-      'input.encoder',
+      'input.publishedCheckpoint',
     ]);
     assert.equal(
       await database.db.checkpoint.count({ where: { publishedSlug: { startsWith: 'wrong-' }, sha256: { not: null } } }),

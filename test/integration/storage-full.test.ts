@@ -120,6 +120,7 @@ test('the weights of an imported checkpoint do not use the reserve', async (cont
     expectedSha256: null,
     expectedByteSize: null,
     encoder: null,
+    network: null,
     keyPrefix: null,
     specification: null,
     inputContract: INPUT_CONTRACT,

@@ -16,6 +16,7 @@ function described({ width }: ToySpecification): EncoderDescription {
   return {
     architecture: { family: 'TOY', specification: { width } },
     name: `TOY${width}`,
+    statedFacts: {},
     fileMetadata: { architecture: `TOY${width}` },
     tensors: [
       { name: 'toy.weight', shape: [width, 3, PATCH_PX, PATCH_PX], kind: 'WEIGHT', required: true },

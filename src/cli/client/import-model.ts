@@ -69,12 +69,14 @@ const INTERPOLATIONS: Readonly<Record<NonNullable<Contract['interpolation']>, tr
 export const importModelCommand = clientCommand('import', {
   summary: 'import external weights',
   details:
-    'Imports external weights: safetensors or a PyTorch checkpoint (read without executing it), from this machine or from an http(s) URL that the server fetches. The preprocessing of images must be given, because the weights do not contain it.',
+    'Imports external weights: safetensors or a PyTorch checkpoint (read without executing it), from this machine or from an http(s) URL that the server fetches. The preprocessing of images must be given, because the weights do not contain it; that of a published checkpoint is known, and a file alone is compared with those.',
   examples: [
     'models import encoder.ckpt --model mine --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225',
     'models import https://example.org/encoder.pt --model theirs --image-size 224 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sha256 9f86d0…',
     'models import vit.safetensors --model vit --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --pooling CLS',
     'models import --published ciga-resnet18',
+    'models import pytorch_model.bin --published uni',
+    'models import resnet50-0676ba61.pth',
   ],
 })
   .argument('[source]', 'a file on this machine, or a URL')
@@ -126,6 +128,8 @@ export const importModelCommand = clientCommand('import', {
       const registry = await connect(options);
       const identity = (): ImportInput => {
         if (published !== undefined) return { publishedCheckpoint: published };
+        const isOnlyFile = [model, imageSize, mean, std, licence].every((each) => each === undefined);
+        if (isOnlyFile && source !== undefined) return {};
         if (
           source === undefined ||
           model === undefined ||
@@ -135,7 +139,8 @@ export const importModelCommand = clientCommand('import', {
         ) {
           throw new CommandFailure({
             exitCode: EXIT.INVALID_ARGUMENTS,
-            message: 'Give either a file or URL with --model, --image-size, --mean and --std, or only --published.',
+            message:
+              'Give a file or URL with --model, --image-size, --mean and --std, or --published, or only a file of a published checkpoint.',
             hint: 'See: paraffin models import --help',
           });
         }

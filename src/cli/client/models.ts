@@ -105,6 +105,7 @@ const SHOW = graphql(
               url
               fileName
               licence
+              accessUrl
             }
             sourceRun {
               id
@@ -229,6 +230,9 @@ const showCommand = clientCommand('show', {
             ? []
             : [
                 `  ${checkpoint.sha256 === null ? 'published at' : 'imported from'} ${importedFrom.url ?? importedFrom.fileName ?? 'an unknown source'}`,
+                ...(importedFrom.accessUrl === null
+                  ? []
+                  : [`  the publisher gives access at ${importedFrom.accessUrl}`]),
               ]),
           checkpoint.sha256 === null
             ? `  its weights have not been imported${checkpoint.publishedSlug === null ? '' : `: paraffin models import --published ${checkpoint.publishedSlug}`}`

@@ -61,6 +61,9 @@ export const ExternalSource = objectType({
     t.float('byteSize');
     t.string('sha256');
     t.string('licence');
+    t.string('accessUrl', {
+      description: 'Page where the publisher grants access to the file; null if the file is open.',
+    });
     t.field('contents', {
       type: 'ImportedContents',
       description: 'Null until the file has been read by this registry.',
@@ -95,7 +98,8 @@ export const InputContractInput = inputObjectType({
 
 export const ImportCheckpointInput = inputObjectType({
   name: 'ImportCheckpointInput',
-  description: 'Give either modelSlug, inputContract, and one of path, url and uploadId; or only publishedCheckpoint.',
+  description:
+    'Give either modelSlug, inputContract, and one of path, url and uploadId; or only publishedCheckpoint; or only one of path, url and uploadId, for a file that is recognised as a published checkpoint.',
   definition(t) {
     t.string('modelSlug', { description: 'Slug of the model, which is created if it does not exist.' });
     t.string('path', { description: 'Absolute path on the server, below one of its import roots.' });

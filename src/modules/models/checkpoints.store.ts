@@ -2,7 +2,13 @@
 import { z } from 'zod';
 import { isId } from '../../input.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
-import { architectureNamed, architectureSchema, describeEncoder, encoderNameOf } from '../../formats/encoders/index.ts';
+import {
+  architectureNamed,
+  architectureSchema,
+  describeEncoder,
+  encoderNameOf,
+  type Architecture,
+} from '../../formats/encoders/index.ts';
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import {
@@ -209,13 +215,11 @@ export function createCheckpointStore(db: Database) {
     ): Promise<CheckpointRecord> => {
       const version = await nextVersion(tx, modelId);
       const { architecture, ...facts } = checkpoint;
-      const encoder = encoderNameOf(describeEncoder(architecture));
       return toRecord(
         await tx.checkpoint.create({
           data: {
             ...facts,
-            encoder,
-            ...(encoder === 'OTHER' ? { architecture: architectureSchema.parse(architecture) } : {}),
+            ...networkColumns(architecture),
             importedFrom: externalSourceSchema.parse(checkpoint.importedFrom),
             modelId,
             version,
@@ -251,18 +255,51 @@ export function createCheckpointStore(db: Database) {
       return row === null ? undefined : toRecord(row);
     },
 
+    /** The published checkpoints with this file, or with the same tensors in a file of another format. */
+    findPublishedByFile: async (file: {
+      readonly sha256: string;
+      readonly tensorDigest: string;
+    }): Promise<CheckpointRecord[]> => {
+      const rows = await db.checkpoint.findMany({
+        where: {
+          publishedSlug: { not: null },
+          OR: [{ importedFrom: { path: ['sha256'], equals: file.sha256 } }, { tensorDigest: file.tensorDigest }],
+        },
+        orderBy: { publishedSlug: 'asc' },
+        omit: WITHOUT_GOLDEN,
+      });
+      return rows.map(toRecord);
+    },
+
+    allPublished: async (): Promise<CheckpointRecord[]> => {
+      const rows = await db.checkpoint.findMany({
+        where: { publishedSlug: { not: null } },
+        orderBy: { publishedSlug: 'asc' },
+        omit: WITHOUT_GOLDEN,
+      });
+      return rows.map(toRecord);
+    },
+
     /**
-     * Adds the imported weights to a published checkpoint: apart from its golden embedding, the only change that a
-     * checkpoint ever undergoes. Undefined if it already had weights.
+     * Adds the imported weights to a published checkpoint, and the details of its network that only they tell: apart
+     * from its golden embedding, the only change that a checkpoint ever undergoes. Undefined if it already had weights.
      */
     fillPublished: async (
       tx: Transaction,
       id: string,
-      weights: Pick<NewImportedCheckpoint, 'sha256' | 'byteSize' | 'tensorDigest' | 'importedFrom'>,
+      {
+        architecture,
+        importedFrom,
+        ...weights
+      }: Pick<NewImportedCheckpoint, 'architecture' | 'sha256' | 'byteSize' | 'tensorDigest' | 'importedFrom'>,
     ): Promise<CheckpointRecord | undefined> => {
       const { count } = await tx.checkpoint.updateMany({
         where: { id, sha256: null },
-        data: { ...weights, importedFrom: externalSourceSchema.parse(weights.importedFrom) },
+        data: {
+          ...weights,
+          ...networkColumns(architecture),
+          importedFrom: externalSourceSchema.parse(importedFrom),
+        },
       });
       return count === 0
         ? undefined
@@ -294,7 +331,16 @@ async function nextVersion(tx: Transaction, modelId: string): Promise<number> {
   return Math.max(last._max.version ?? 0, await lastDeletedVersion(tx, modelId)) + 1;
 }
 
-function toRecord(row: CheckpointRow): CheckpointRecord {
+/** The columns that name the network, or specify one that has no name. */
+export function networkColumns(
+  architecture: Architecture,
+): Pick<Prisma.CheckpointUncheckedCreateInput, 'encoder' | 'architecture'> {
+  const encoder = encoderNameOf(describeEncoder(architecture));
+  return { encoder, architecture: encoder === 'OTHER' ? architectureSchema.parse(architecture) : Prisma.DbNull };
+}
+
+/** @throws ZodError for a row that this program did not write. */
+export function toRecord(row: CheckpointRow): CheckpointRecord {
   return {
     ...row,
     architecture: row.encoder === 'OTHER' ? architectureSchema.parse(row.architecture) : architectureNamed(row.encoder),

@@ -14,7 +14,7 @@ import { readTorchCheckpoint, type IgnoredPart, type TorchScalar } from '../../f
 import { encoderFileMetadata } from '../../formats/encoder-file.ts';
 import type { Architecture, NamedEncoder } from '../../formats/encoders/index.ts';
 import { mapToEncoder } from '../../formats/encoders/mapping.ts';
-import { checkUse, cleanText, explained, MAX_TEXT, refusal, tooLarge } from './encoder-refusals.ts';
+import { checkUse, cleanText, explained, MAX_TEXT, otherNetwork, refusal, tooLarge } from './encoder-refusals.ts';
 import type { ImportedContentsRecord } from './models.records.ts';
 import { joinedTensor, storedEncoder, type SourceTensor } from './stored-encoder.ts';
 import type { InputContract } from '../../protocol/checkpoint.ts';
@@ -26,11 +26,13 @@ export interface EncoderFileTask {
   readonly expectedByteSize: number | null;
   /** The stated encoder; detected if absent. */
   readonly encoder: NamedEncoder | null;
+  /** The name of the network that the file must contain, e.g. VIT_S16; null if any may be there. */
+  readonly network: string | null;
   readonly keyPrefix: string | null;
   /** Facts of the network that its tensors do not tell, such as the number of attention heads. */
   readonly specification: Readonly<Record<string, unknown>> | null;
-  /** The input contract, which is written into the stored file. */
-  readonly inputContract: InputContract;
+  /** The input contract, which is written into the stored file; null to learn what the file contains, without storing it. */
+  readonly inputContract: InputContract | null;
 }
 
 /** The facts that were read from a file of weights. */
@@ -102,10 +104,14 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
     ...(task.specification === null ? {} : { specification: task.specification }),
   };
   const mapped = mapToEncoder(file.tensors, expectation, joinedTensor);
+  const network = mapped.outcome === 'REFUSED' ? mapped.detectedEncoder : mapped.description.name;
+  if (task.network !== null && network !== undefined && network !== task.network)
+    throw otherNetwork(network, task.network);
   if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors, task.fileName);
   const { description } = mapped;
-  checkUse(description, task.inputContract);
-  const metadata = encoderFileMetadata(description.architecture, task.inputContract);
+  const { inputContract } = task;
+  if (inputContract !== null) checkUse(description, inputContract);
+  const metadata = inputContract === null ? {} : encoderFileMetadata(description.architecture, inputContract);
   const bytes = await storedEncoder(description, mapped.tensors, metadata).catch((error: unknown) => {
     throw explained(error);
   });
@@ -121,7 +127,7 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
   const { prefix, projectionHead, classifier } = mapped;
   return {
     architecture: description.architecture,
-    embeddingDim: description.embeddingDim(task.inputContract.pooling),
+    embeddingDim: description.embeddingDim(inputContract?.pooling ?? description.poolings[0] ?? 'AVGPOOL'),
     sourceSha256,
     sourceByteSize: byteSize,
     tensorDigest: tensorDigestOf(readSafetensors(bytes).tensors),

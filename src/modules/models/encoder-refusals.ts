@@ -42,6 +42,16 @@ export function explained(error: unknown): unknown {
 /** The networks that can be imported, for messages. */
 const IMPORTABLE = ENCODER_FAMILIES.map(({ importable }) => importable).join(', or ');
 
+/** The error for a file with another network than that of the published checkpoint. */
+export function otherNetwork(found: string, wanted: string): DomainError {
+  return new DomainError({
+    code: 'CHECKPOINT_INCOMPATIBLE',
+    message: `The file contains a ${found}, and the published checkpoint is a ${wanted}.`,
+    field: 'input.publishedCheckpoint',
+    hint: 'Choose the file or the published checkpoint that matches, or import the file into a model of your own, by modelSlug.',
+  });
+}
+
 /** @throws DomainError CHECKPOINT_INCOMPATIBLE for an input contract that the network cannot follow. */
 export function checkUse(
   { name, poolings, imageSizeFault }: Pick<EncoderDescription, 'name' | 'poolings' | 'imageSizeFault'>,

@@ -15,6 +15,7 @@ import type { UploadStore } from '../../platform/upload-store.ts';
 import { personOf, type Viewer } from '../access/index.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { readEncoderFileInSandbox, type ReadEncoder } from './encoder-process.ts';
+import type { InputContract } from '../../protocol/checkpoint.ts';
 import { fileNameOfUrl, recordedUrl, type ImportSource } from './import.rules.ts';
 
 export interface ImportFiles {
@@ -22,9 +23,11 @@ export interface ImportFiles {
    * Reads the file, stores its weights and calls `register` with them; only then is the file closed. Throws the errors
    * of `readEncoderFile`, `fetchRemoteFile`, `openImportFile` and `UploadStore.consume`, each with the input field that
    * named the source.
+   * @param plan how the file is to be read, or a function that decides it by what the file contains.
    */
   importFile<Result>(
-    request: FileRequest & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'specification' | 'inputContract'>,
+    request: FileRequest,
+    plan: ReadingPlan | ((identify: Identify) => Promise<ReadingPlan>),
     register: (read: EncoderFacts, stored: StoredBytes, file: LocalFile) => Promise<Result>,
   ): Promise<Result>;
 }
@@ -37,6 +40,16 @@ export interface ImportFileParts {
   readonly downloadsDir: string;
   readonly allowPrivateUrls: boolean;
 }
+
+/** Reads the file without storing its weights. */
+export type Identify = (
+  stated: Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'specification'>,
+) => Promise<EncoderFacts>;
+
+/** What to find in a file, and how images are prepared for it. */
+export type ReadingPlan = Pick<EncoderFileTask, 'encoder' | 'network' | 'keyPrefix' | 'specification'> & {
+  readonly inputContract: InputContract;
+};
 
 /** Facts of a file that are known before it is read. */
 interface Expectation {
@@ -84,14 +97,15 @@ export function createImportFiles({
     slotCount: Math.max(2, availableParallelism()),
     budgetBytes: Math.min(READING_BUDGET_BYTES, totalmem() / 4),
   });
-  const readQueued = async (
+  const readQueued = async <Kept>(
     viewer: Viewer,
     { handle }: LocalFile,
     task: EncoderFileTask,
-  ): Promise<ReadEncoder<StoredBytes>> => {
+    keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>,
+  ): Promise<ReadEncoder<Kept>> => {
     const { size } = await handle.stat();
     return readings.run(personOf(viewer) ?? '', READING_BASE_BYTES + 2 * Math.min(size, LARGEST_WEIGHTS_BYTES), () =>
-      readEncoderFileInSandbox(handle, task, downloadsDir, (bytes) => artifacts.put(bytes)),
+      readEncoderFileInSandbox(handle, task, downloadsDir, keep),
     );
   };
 
@@ -136,15 +150,23 @@ export function createImportFiles({
   };
 
   return {
-    importFile: async ({ viewer, clientGone, source, field, expected, ...task }, register) => {
+    importFile: async (request, plan, register) => {
+      const { viewer, field, expected } = request;
       try {
-        return await withFile({ viewer, clientGone, source, field, expected }, async (file) => {
-          const { facts, kept } = await readQueued(viewer, file, {
-            ...task,
+        return await withFile(request, async (file) => {
+          const known = {
             fileName: file.fileName,
             expectedSha256: file.sha256,
             expectedByteSize: expected.byteSize,
-          });
+          };
+          const identify: Identify = async (stated) => {
+            const task = { ...known, ...stated, network: null, inputContract: null };
+            return (await readQueued(viewer, file, task, async () => undefined)).facts;
+          };
+          const task = typeof plan === 'function' ? await plan(identify) : plan;
+          const { facts, kept } = await readQueued(viewer, file, { ...known, ...task }, (bytes) =>
+            artifacts.put(bytes),
+          );
           return register(facts, kept, file);
         });
       } catch (error) {

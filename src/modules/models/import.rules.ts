@@ -84,7 +84,9 @@ export type ImportChoice =
       readonly source: ImportSource;
     }
   /** Without a source, the URL in the catalogue is used. */
-  | { readonly kind: 'PUBLISHED'; readonly slug: string; readonly source: ImportSource | undefined };
+  | { readonly kind: 'PUBLISHED'; readonly slug: string; readonly source: ImportSource | undefined }
+  /** The file must be one that the catalogue of published checkpoints knows. */
+  | { readonly kind: 'RECOGNISED'; readonly source: ImportSource };
 
 /**
  * Validates an import before its bytes exist, for a client that is about to upload them. @throws as `importChoice`,
@@ -93,11 +95,18 @@ export type ImportChoice =
 export function validateImport(input: ImportCheckpointInput): void {
   const { path, url, uploadId, publishedCheckpoint } = input;
   if (publishedCheckpoint != null || path != null || url != null || uploadId != null) importChoice(input);
-  else ownModel(input);
+  else if (!isOnlyFile(input)) ownModel(input);
+}
+
+/** The input says nothing about a model, so that the file itself must be one that the catalogue knows. */
+function isOnlyFile(input: ImportCheckpointInput): boolean {
+  return (['modelSlug', 'inputContract', 'name', 'description', 'licence'] as const).every(
+    (field) => input[field] == null,
+  );
 }
 
 /**
- * Decides which of the two kinds of import the input requests. @throws DomainError BAD_INPUT, or
+ * Decides which kind of import the input requests. @throws DomainError BAD_INPUT, or
  * CHECKPOINT_INCOMPATIBLE for a contract that the engine does not support.
  */
 export function importChoice(input: ImportCheckpointInput): ImportChoice {
@@ -127,6 +136,7 @@ export function importChoice(input: ImportCheckpointInput): ImportChoice {
       );
     return { kind: 'PUBLISHED', slug: publishedCheckpoint, source };
   }
+  if (isOnlyFile(input) && source !== undefined) return { kind: 'RECOGNISED', source };
   const own = ownModel(input);
   if (source === undefined)
     throw badInput(

@@ -4,6 +4,7 @@
  */
 import { DomainError } from '../../errors.ts';
 import { contractInFile } from '../../formats/encoder-export.ts';
+import { describeEncoder } from '../../formats/encoders/index.ts';
 import { digestOfInput, parseInput } from '../../input.ts';
 import type { StoredBytes } from '../../platform/artifact-store/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
@@ -11,7 +12,7 @@ import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { CheckpointStore, ImportRequest } from './checkpoints.store.ts';
 import type { EncoderFacts } from './encoder-file.ts';
-import { createImportFiles, type ImportFileParts, type LocalFile } from './import-files.ts';
+import { createImportFiles, type ImportFileParts, type LocalFile, type ReadingPlan } from './import-files.ts';
 import {
   fieldOfSource,
   importCheckpointSchema,
@@ -30,7 +31,8 @@ export interface CheckpointImportService {
    * Reads a checkpoint of any known format, maps its names strictly, stores it as safetensors, and registers it. The
    * same weights under the same contract are registered once in a model, and the same idempotencyKey gives the same
    * checkpoint. Null if the input is valid and sets validateOnly. Throws BAD_INPUT, IDEMPOTENCY_KEY_REUSED,
-   * CHECKPOINT_NOT_FOUND (no such published checkpoint), NOT_AVAILABLE (its URL is unknown), CONFLICT (it already has
+   * CHECKPOINT_NOT_FOUND (no such published checkpoint, or a file that is none of them),
+   * NOT_AVAILABLE (its URL is unknown, or its publisher asks for consent), CONFLICT (it already has
    * other weights), and the errors of `ImportFiles.importFile`.
    */
   importCheckpoint(viewer: Viewer, input: unknown, clientGone?: AbortSignal): Promise<CheckpointRecord | null>;
@@ -68,9 +70,10 @@ export function createCheckpointImports({
   const files = createImportFiles(fileParts);
   const importFile = (
     request: Parameters<typeof files.importFile>[0],
+    plan: Parameters<typeof files.importFile>[1],
     register: (tx: Transaction, read: EncoderFacts, stored: StoredBytes, file: LocalFile) => Promise<CheckpointRecord>,
   ): Promise<CheckpointRecord> =>
-    files.importFile(request, (read, stored, file) => transact((tx) => register(tx, read, stored, file)));
+    files.importFile(request, plan, (read, stored, file) => transact((tx) => register(tx, read, stored, file)));
 
   /**
    * The last step of every import: queues the measurement of the golden embedding, and ties the idempotency key to this
@@ -102,7 +105,10 @@ export function createCheckpointImports({
         source,
         field: fieldOfSource(source),
         expected,
+      },
+      {
         encoder: input.encoder ?? null,
+        network: null,
         keyPrefix: input.keyPrefix ?? null,
         specification: input.specification ?? null,
         inputContract,
@@ -135,19 +141,65 @@ export function createCheckpointImports({
     );
   };
 
+  const publishedNamed = async (slug: string): Promise<CheckpointRecord> => {
+    const published = await checkpoints.findPublished(slug);
+    if (published !== undefined) return published;
+    throw new DomainError({
+      code: 'CHECKPOINT_NOT_FOUND',
+      message: `The published checkpoint "${slug}" does not exist.`,
+      field: 'input.publishedCheckpoint',
+      hint: 'List the published checkpoints with checkpoints(filter: { published: true }).',
+    });
+  };
+
+  /** The file's own details of the network are kept, and the catalogue's facts about everything that it does not tell. */
+  const planOf = ({ architecture, inputContract }: CheckpointRecord, input: ImportCheckpointInput): ReadingPlan => {
+    const { name, statedFacts } = describeEncoder(architecture);
+    return {
+      encoder: null,
+      network: name,
+      keyPrefix: input.keyPrefix ?? null,
+      specification: { ...statedFacts, ...input.specification },
+      inputContract,
+    };
+  };
+
+  /** Adds the file's weights to the published checkpoint. @throws DomainError CONFLICT if it has others. */
+  const registerPublished =
+    (published: CheckpointRecord, request: ImportRequest | null) =>
+    async (tx: Transaction, read: EncoderFacts, stored: StoredBytes, file: LocalFile): Promise<CheckpointRecord> => {
+      const known = published.importedFrom;
+      await models.lock(tx, published.modelId);
+      await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
+      const found = externalSource(file, read, known?.licence ?? null);
+      const importedFrom = {
+        ...found,
+        url: known?.url ?? found.url,
+        fileName: known?.fileName ?? found.fileName,
+        accessUrl: known?.accessUrl ?? null,
+      };
+      const filled =
+        (await checkpoints.fillPublished(tx, published.id, {
+          ...stored,
+          architecture: read.architecture,
+          tensorDigest: read.tensorDigest,
+          importedFrom,
+        })) ?? (await checkpoints.findPublished(published.publishedSlug ?? '', tx));
+      await lineage.shareTrainedOn(tx, read.tensorDigest);
+      if (filled?.sha256 === stored.sha256) return settle(tx, request, filled);
+      throw new DomainError({
+        code: 'CONFLICT',
+        message: 'This published checkpoint already has other weights in this registry.',
+        field: 'input.publishedCheckpoint',
+        hint: 'Import the file into a model of your own, by modelSlug.',
+      });
+    };
+
   const importPublished = async (
     { viewer, clientGone, input, request }: ImportCall,
     choice: Extract<ImportChoice, { kind: 'PUBLISHED' }>,
   ): Promise<CheckpointRecord> => {
-    const published = await checkpoints.findPublished(choice.slug);
-    if (published === undefined) {
-      throw new DomainError({
-        code: 'CHECKPOINT_NOT_FOUND',
-        message: `The published checkpoint "${choice.slug}" does not exist.`,
-        field: 'input.publishedCheckpoint',
-        hint: 'List the published checkpoints with checkpoints(filter: { published: true }).',
-      });
-    }
+    const published = await publishedNamed(choice.slug);
     if (input.encoder != null && input.encoder !== published.encoder) {
       throw new DomainError({
         code: 'CHECKPOINT_INCOMPATIBLE',
@@ -168,52 +220,57 @@ export function createCheckpointImports({
         hint: 'Leave it out.',
       });
     }
-    const source =
-      choice.source ?? (known === null || known.url === null ? undefined : ({ kind: 'URL', url: known.url } as const));
-    if (source === undefined) {
-      throw new DomainError({
-        code: 'NOT_AVAILABLE',
-        message: 'The URL of this published checkpoint is not known.',
-        field: 'input.publishedCheckpoint',
-        hint: 'Find the file at the source that its model names, and give its path or url together with publishedCheckpoint.',
-      });
-    }
-    const { encoder, inputContract } = published;
+    const source = choice.source ?? (known?.url == null ? undefined : ({ kind: 'URL', url: known.url } as const));
+    if (source === undefined) throw notAvailable(published);
     const field = choice.source === undefined ? 'input.publishedCheckpoint' : fieldOfSource(choice.source);
     const expected = { sha256: sha256 ?? input.sha256 ?? null, byteSize: known?.byteSize ?? null };
+    return importFile(
+      { viewer, clientGone, source, field, expected },
+      planOf(published, input),
+      registerPublished(published, request),
+    );
+  };
+
+  const importRecognised = async (
+    { viewer, clientGone, input, request }: ImportCall,
+    { source }: Extract<ImportChoice, { kind: 'RECOGNISED' }>,
+  ): Promise<CheckpointRecord> => {
+    let published: CheckpointRecord | undefined;
     return importFile(
       {
         viewer,
         clientGone,
         source,
-        field,
-        expected,
-        encoder: encoder === 'OTHER' ? null : encoder,
-        keyPrefix: input.keyPrefix ?? null,
-        specification: input.specification ?? null,
-        inputContract,
+        field: fieldOfSource(source),
+        expected: { sha256: input.sha256 ?? null, byteSize: null },
       },
-      async (tx, read, stored, file) => {
-        await models.lock(tx, published.modelId);
-        await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
-        const found = externalSource(file, read, known?.licence ?? null);
-        const importedFrom = { ...found, url: known?.url ?? found.url, fileName: known?.fileName ?? found.fileName };
-        const filled =
-          (await checkpoints.fillPublished(tx, published.id, {
-            ...stored,
-            tensorDigest: read.tensorDigest,
-            importedFrom,
-          })) ?? (await checkpoints.findPublished(choice.slug, tx));
-        await lineage.shareTrainedOn(tx, read.tensorDigest);
-        if (filled?.sha256 === stored.sha256) return settle(tx, request, filled);
-        throw new DomainError({
-          code: 'CONFLICT',
-          message: 'This published checkpoint already has other weights in this registry.',
-          field: 'input.publishedCheckpoint',
-          hint: 'Import the file into a model of your own, by modelSlug.',
+      async (identify) => {
+        const { encoder = null, keyPrefix = null, specification = null } = input;
+        const facts = await identify({ encoder, keyPrefix, specification });
+        const [found] = await checkpoints.findPublishedByFile({
+          sha256: facts.sourceSha256,
+          tensorDigest: facts.tensorDigest,
         });
+        published = found;
+        if (found === undefined) throw notRecognised(facts, await checkpoints.allPublished());
+        return planOf(found, input);
+      },
+      (tx, read, stored, file) => {
+        if (published === undefined) throw new Error('The file was not identified.');
+        return registerPublished(published, request)(tx, read, stored, file);
       },
     );
+  };
+
+  const importAs = (call: ImportCall, choice: ImportChoice): Promise<CheckpointRecord> => {
+    switch (choice.kind) {
+      case 'OWN':
+        return importOwn(call, choice);
+      case 'PUBLISHED':
+        return importPublished(call, choice);
+      case 'RECOGNISED':
+        return importRecognised(call, choice);
+    }
   };
 
   return {
@@ -238,12 +295,10 @@ export function createCheckpointImports({
               }),
             };
       const call = { viewer, clientGone, input, request };
-      const run = (): Promise<CheckpointRecord> =>
-        choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice);
-      if (request === null) return run();
+      if (request === null) return importAs(call, choice);
       return runExclusive(
         request.idempotencyKey,
-        async () => (await sameRequestOrThrow(checkpoints, request)) ?? run(),
+        async () => (await sameRequestOrThrow(checkpoints, request)) ?? importAs(call, choice),
       );
     },
   };
@@ -289,5 +344,52 @@ function externalSource(
   read: EncoderFacts,
   licence: string | null,
 ): ExternalSourceRecord {
-  return { url, fileName, byteSize: read.sourceByteSize, sha256: read.sourceSha256, licence, contents: read.contents };
+  return {
+    url,
+    fileName,
+    byteSize: read.sourceByteSize,
+    sha256: read.sourceSha256,
+    licence,
+    accessUrl: null,
+    contents: read.contents,
+  };
+}
+
+/** The error for a published checkpoint that cannot be fetched: it says where a person gets the file. */
+function notAvailable({ publishedSlug, importedFrom }: CheckpointRecord): DomainError {
+  const accessUrl = importedFrom?.accessUrl ?? null;
+  const then = `Then import it with path (or paraffin models import FILE --published ${publishedSlug ?? ''}).`;
+  return new DomainError({
+    code: 'NOT_AVAILABLE',
+    field: 'input.publishedCheckpoint',
+    ...(accessUrl === null
+      ? {
+          message: 'The URL of this published checkpoint is not known.',
+          hint: `Find the file at the source that its model names. ${then}`,
+        }
+      : {
+          message: 'The publisher gives this file only to those who accept its conditions.',
+          hint: `Ask for access at ${accessUrl} and download the file. ${then}`,
+        }),
+  });
+}
+
+/** How many published checkpoints an error names. */
+const MAX_CANDIDATES = 8;
+
+/** The error for a file that the catalogue does not know, with the published checkpoints of the same network. */
+function notRecognised({ architecture }: EncoderFacts, published: readonly CheckpointRecord[]): DomainError {
+  const { name } = describeEncoder(architecture);
+  const candidates = published.filter((checkpoint) => describeEncoder(checkpoint.architecture).name === name);
+  const slugs = candidates.slice(0, MAX_CANDIDATES).map(({ publishedSlug }) => publishedSlug);
+  const more = candidates.length - slugs.length;
+  const own = 'give modelSlug and inputContract';
+  return new DomainError({
+    code: 'CHECKPOINT_NOT_FOUND',
+    message: `The file contains a ${name}, and its sha256 and tensors are those of no published checkpoint in the catalogue.`,
+    hint:
+      slugs.length === 0
+        ? `To import it, ${own}.`
+        : `Published with this network: ${slugs.join(', ')}${more > 0 ? ` and ${more} more` : ''}. If the file is one of them, give its name as publishedCheckpoint; otherwise ${own}.`,
+  });
 }

@@ -27,6 +27,8 @@ export interface ExternalSourceRecord {
   readonly byteSize: number | null;
   readonly sha256: string | null;
   readonly licence: string | null;
+  /** The page where the publisher grants access to the file; null if the file is open. */
+  readonly accessUrl: string | null;
   /** Null until the registry has read its file. */
   readonly contents: ImportedContentsRecord | null;
 }

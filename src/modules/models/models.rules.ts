@@ -26,6 +26,7 @@ export const externalSourceSchema = z.object({
   byteSize: z.number().nullable().default(null),
   sha256: z.string().nullable().default(null),
   licence: z.string().nullable().default(null),
+  accessUrl: z.string().nullable().default(null),
   contents: importedContentsSchema.nullable().default(null),
 });
 

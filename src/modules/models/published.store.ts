@@ -1,7 +1,10 @@
 /** Seeds the database with the catalogue of published checkpoints; idempotent. */
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
+import { describeEncoder } from '../../formats/encoders/index.ts';
 import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import { transactionsOf, type Database } from '../../platform/db.ts';
+import { networkColumns, toRecord } from './checkpoints.store.ts';
 import { externalSourceSchema, trainingFactSchema } from './models.rules.ts';
 import type { PublishedCheckpoint } from './published.rules.ts';
 
@@ -15,7 +18,8 @@ export interface PublishedSeedReport {
 
 /**
  * Creates a model with one external checkpoint for each new entry, and updates the facts of the others. If a checkpoint
- * already has weights, the facts that were read from its file are kept. Safe to run from several servers at once.
+ * already has weights, only the facts of its training can change: the others were read from its file. Safe to run from
+ * several servers at once.
  */
 export function seedPublishedCheckpoints(
   db: Database,
@@ -27,33 +31,44 @@ export function seedPublishedCheckpoints(
     const known = new Map(
       (await tx.checkpoint.findMany({ where: { publishedSlug: { in: slugs } }, omit: { golden: true } })).map((row) => [
         row.publishedSlug,
-        row,
+        toRecord(row),
       ]),
     );
     const taken = new Set(
       (await tx.model.findMany({ where: { slug: { in: slugs } }, select: { slug: true } })).map(({ slug }) => slug),
     );
     const report = { created: new Array<string>(), updated: new Array<string>(), kept: new Array<string>() };
-    for (const { slug, name, description, importedFrom, trainingFacts, ...facts } of published) {
-      const data = {
-        trainingFacts: z.array(trainingFactSchema).parse(trainingFacts),
+    for (const entry of published) {
+      const { slug, name, description, architecture, inputContract, importedFrom } = entry;
+      const trainingFacts = z.array(trainingFactSchema).parse(entry.trainingFacts);
+      const ofFile = {
+        ...networkColumns(architecture),
+        embeddingDim: describeEncoder(architecture).embeddingDim(inputContract.pooling),
+        inputContract,
         importedFrom: externalSourceSchema.parse(importedFrom),
       };
       const row = known.get(slug);
       if (row !== undefined) {
+        const isUnread = row.sha256 === null;
         const isSame =
-          JSON.stringify(z.array(trainingFactSchema).parse(row.trainingFacts)) === JSON.stringify(data.trainingFacts);
-        const source = row.sha256 === null ? data.importedFrom : externalSourceSchema.parse(row.importedFrom);
-        if (isSame && JSON.stringify(externalSourceSchema.parse(row.importedFrom)) === JSON.stringify(source)) continue;
+          isDeepStrictEqual(row.trainingFacts, trainingFacts) &&
+          (!isUnread ||
+            isDeepStrictEqual(
+              [row.architecture, row.inputContract, row.importedFrom],
+              [architecture, inputContract, ofFile.importedFrom],
+            ));
+        if (isSame) continue;
         await tx.checkpoint.update({
           where: { id: row.id },
-          data: { trainingFacts: data.trainingFacts, importedFrom: source },
+          data: { trainingFacts, ...(isUnread ? ofFile : {}) },
         });
         report.updated.push(slug);
       } else if (taken.has(slug)) report.kept.push(slug);
       else {
         const model = await tx.model.create({ data: { slug, name, description, licence: importedFrom.licence } });
-        await tx.checkpoint.create({ data: { ...facts, ...data, modelId: model.id, version: 1, publishedSlug: slug } });
+        await tx.checkpoint.create({
+          data: { ...ofFile, trainingFacts, modelId: model.id, version: 1, publishedSlug: slug },
+        });
         report.created.push(slug);
       }
     }

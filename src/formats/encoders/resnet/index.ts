@@ -27,6 +27,7 @@ function described(name: ResnetArchitecture): EncoderDescription {
     architecture: resnetArchitecture(name),
     name,
     fileMetadata: { architecture: name },
+    statedFacts: {},
     tensors: resnetTensorSpecs(name),
     poolings: ['AVGPOOL'],
     embeddingDim: () => embeddingDimOf(name),

@@ -14,11 +14,12 @@ const FAMILY = 'VIT';
 
 function described(specification: VitSpecification): EncoderDescription {
   const name = vitName(specification);
-  const { patchSizePx, width } = specification;
+  const { patchSizePx, width, headCount, normEpsilon, blockNorm, positionResampling } = specification;
   return {
     architecture: { family: FAMILY, specification },
     name,
     fileMetadata: { architecture: name, specification: JSON.stringify(specification) },
+    statedFacts: { headCount, normEpsilon, blockNorm, positionResampling },
     tensors: vitTensorSpecs(specification),
     poolings: vitPoolings(specification),
     embeddingDim: (pooling) => (pooling === 'CLS_AND_MEAN' ? 2 * width : width),

@@ -168,6 +168,11 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
             {importedFrom.licence === null ? '' : `(licence ${importedFrom.licence})`}
           </Fact>
         )}
+        {importedFrom !== null && importedFrom.accessUrl !== null && (
+          <Fact name="Access">
+            on request, at <a href={importedFrom.accessUrl}>{importedFrom.accessUrl}</a>
+          </Fact>
+        )}
         {importedFrom?.contents != null && importedFrom.contents.inertGlobals.length > 0 && (
           <Fact name="Never run">{importedFrom.contents.inertGlobals.join(', ')}</Fact>
         )}

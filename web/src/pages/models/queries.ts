@@ -129,6 +129,7 @@ export const CHECKPOINT = graphql(
           byteSize
           sha256
           licence
+          accessUrl
           contents {
             format
             keyPrefix
