@@ -6,6 +6,7 @@
  * See https://github.com/huggingface/safetensors, "Format", and `validate` of its tensor.rs.
  */
 
+import type { RandomAccess } from './random-access.ts';
 import {
   BYTES_PER_ELEMENT,
   elementsOf,
@@ -179,7 +180,56 @@ function ourTensor(tensor: ForeignTensor): SafetensorsTensor {
  * @throws SafetensorsError with the first fault; see `SafetensorsFault`.
  */
 export function readForeignSafetensors(bytes: Uint8Array): ForeignFile {
-  const { header, dataStart } = readHeader(bytes);
+  const dataStart = dataStartOf(bytes.subarray(0, LENGTH_BYTES), bytes.length);
+  const { infos, metadata } = tensorInfos(bytes.subarray(LENGTH_BYTES, dataStart), dataStart, bytes.length);
+  return {
+    tensors: infos.map((info) => tensorOf(info, bytes.subarray(dataStart + info.begin, dataStart + info.end))),
+    metadata,
+  };
+}
+
+/** A tensor whose values are still in the file. */
+export type UnreadTensor = TensorFacts & {
+  readonly dtype: TorchDtype;
+  /** @param into of the tensor's byte size; it receives the values. */
+  load(into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData>;
+};
+
+/**
+ * As `readForeignSafetensors`, but reads only the header: the values of each tensor are read when they are needed, so
+ * that a file of several gigabytes is not in memory.
+ * @throws SafetensorsError with the first fault; see `SafetensorsFault`.
+ */
+export async function openForeignSafetensors(
+  source: RandomAccess,
+): Promise<{ readonly tensors: readonly UnreadTensor[]; readonly metadata: Readonly<Record<string, string>> }> {
+  const dataStart = dataStartOf(await source.read(0, Math.min(LENGTH_BYTES, source.byteSize)), source.byteSize);
+  const header = await source.read(LENGTH_BYTES, dataStart - LENGTH_BYTES);
+  const { infos, metadata } = tensorInfos(header, dataStart, source.byteSize);
+  return {
+    tensors: infos.map(({ name, dtype, shape, begin, end }) => ({
+      name,
+      dtype,
+      shape,
+      load: async (into) => {
+        const length = end - begin;
+        const isOwnPlace = into.length === length && into.byteOffset % BYTES_PER_ELEMENT[dtype] === 0;
+        const bytes = await source.read(dataStart + begin, length, isOwnPlace ? into : undefined);
+        checkSize(name, dtype, shape, bytes.length);
+        return elementsOf(dtype, bytes);
+      },
+    })),
+    metadata,
+  };
+}
+
+/** What a header says of the tensors, in the order of their bytes, which must cover the rest of the file. */
+function tensorInfos(
+  headerBytes: Uint8Array,
+  dataStart: number,
+  byteSize: number,
+): { readonly infos: readonly TensorInfo[]; readonly metadata: Readonly<Record<string, string>> } {
+  const header = parseHeader(headerBytes);
   const infos: TensorInfo[] = [];
   let metadata: Readonly<Record<string, string>> = {};
   for (const [name, value] of Object.entries(header)) {
@@ -197,15 +247,12 @@ export function readForeignSafetensors(bytes: Uint8Array): ForeignFile {
     checkSize(info.name, info.dtype, info.shape, info.end - info.begin);
     end = info.end;
   }
-  if (dataStart + end !== bytes.length)
+  if (dataStart + end !== byteSize)
     throw new SafetensorsError(
       'END_MISMATCH',
-      `The file has ${bytes.length} bytes, its header describes ${dataStart + end}.`,
+      `The file has ${byteSize} bytes, its header describes ${dataStart + end}.`,
     );
-  return {
-    tensors: infos.map((info) => tensorOf(info, bytes.subarray(dataStart + info.begin, dataStart + info.end))),
-    metadata,
-  };
+  return { infos, metadata };
 }
 
 interface TensorInfo extends TensorFacts {
@@ -214,30 +261,35 @@ interface TensorInfo extends TensorFacts {
   readonly end: number;
 }
 
-function readHeader(bytes: Uint8Array): { header: object; dataStart: number } {
-  if (bytes.length < LENGTH_BYTES)
+/** The position of the first tensor's bytes, by the length with which the file begins. */
+function dataStartOf(length: Uint8Array, byteSize: number): number {
+  if (length.length < LENGTH_BYTES)
     throw new SafetensorsError(
       'TOO_SHORT',
-      `A safetensors file has at least ${LENGTH_BYTES} bytes; this file has ${bytes.length}.`,
+      `A safetensors file has at least ${LENGTH_BYTES} bytes; this file has ${length.length}.`,
     );
-  const headerBytes = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
+  const headerBytes = new DataView(length.buffer, length.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
   if (headerBytes > BigInt(MAX_HEADER_BYTES))
     throw new SafetensorsError(
       'HEADER_TOO_LARGE',
       `The header claims ${headerBytes} bytes; the format allows ${MAX_HEADER_BYTES}.`,
     );
   const dataStart = LENGTH_BYTES + Number(headerBytes);
-  if (dataStart > bytes.length)
+  if (dataStart > byteSize)
     throw new SafetensorsError(
       'HEADER_BEYOND_END',
       `The header claims ${headerBytes} bytes; the file ends before that.`,
     );
-  const text = decodeUtf8(bytes.subarray(LENGTH_BYTES, dataStart));
+  return dataStart;
+}
+
+function parseHeader(bytes: Uint8Array): Readonly<Record<string, unknown>> {
+  const text = decodeUtf8(bytes);
   if (!text.startsWith('{')) throw new SafetensorsError('HEADER_NOT_OBJECT', 'The header does not begin with "{".');
   const header = parseJson(text);
   if (!isObject(header)) throw new SafetensorsError('HEADER_NOT_OBJECT', 'The header is not a JSON object.');
   checkTokens(text);
-  return { header, dataStart };
+  return header;
 }
 
 function decodeUtf8(bytes: Uint8Array): string {

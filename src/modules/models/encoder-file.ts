@@ -8,7 +8,7 @@ import { fstat, read } from 'node:fs';
 import { promisify } from 'node:util';
 import { DomainError } from '../../errors.ts';
 import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
-import { readForeignSafetensors, readSafetensors } from '../../formats/safetensors.ts';
+import { openForeignSafetensors, readSafetensors } from '../../formats/safetensors.ts';
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';
 import { readTorchCheckpoint, type IgnoredPart, type TorchScalar } from '../../formats/torch-checkpoint/index.ts';
 import { encoderFileMetadata } from '../../formats/encoder-file.ts';
@@ -64,8 +64,6 @@ interface OpenedFile {
 
 /** Several times the size of the largest Lightning checkpoints of a ResNet-101. */
 const MAX_FILE_BYTES = 4 * 1024 ** 3;
-/** A safetensors file is read whole. */
-const MAX_SAFETENSORS_BYTES = 1024 ** 3;
 const HASH_CHUNK_BYTES = 1024 * 1024;
 /** Entries that are recorded of each list of a file's other contents: enough to identify it in a small row. */
 const MAX_LISTED = 200;
@@ -185,11 +183,10 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
       scalars,
     };
   }
-  if (source.byteSize > MAX_SAFETENSORS_BYTES) throw tooLarge(source.byteSize, MAX_SAFETENSORS_BYTES);
-  const { tensors, metadata } = readForeignSafetensors(await source.read(0, source.byteSize));
+  const { tensors, metadata } = await openForeignSafetensors(source);
   return {
     format: 'SAFETENSORS',
-    tensors: tensors.map((tensor) => ({ ...tensor, load: async () => tensor })),
+    tensors,
     statePrefix: undefined,
     inertGlobals: [],
     ignoredParts: [],
