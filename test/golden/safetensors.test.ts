@@ -6,7 +6,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { z } from 'zod';
-import { readForeignSafetensors, SafetensorsError } from '../../src/formats/safetensors.ts';
+import { accessBytes } from '../../src/formats/random-access.ts';
+import { openForeignSafetensors, readForeignSafetensors, SafetensorsError } from '../../src/formats/safetensors.ts';
 import { toFloat32 } from '../../src/formats/torch-checkpoint/index.ts';
 
 const tensorFacts = z.object({
@@ -69,10 +70,17 @@ describe('what it refuses is refused, what it takes is taken', () => {
   const STRICTER = new Set(['one name twice', 'an unknown field', '8-bit floats', 'unsigned integers of 16 bits']);
 
   for (const { what, file, isAccepted } of expected.judged) {
-    test(STRICTER.has(what) ? `${what}: refused here alone` : what, () => {
-      const read = (): unknown => readForeignSafetensors(Buffer.from(file, 'base64'));
-      if (isAccepted && !STRICTER.has(what)) assert.doesNotThrow(read);
-      else assert.throws(read, SafetensorsError);
+    test(STRICTER.has(what) ? `${what}: refused here alone` : what, async () => {
+      const bytes = Buffer.from(file, 'base64');
+      const read = (): unknown => readForeignSafetensors(bytes);
+      const open = (): Promise<unknown> => openForeignSafetensors(accessBytes(bytes));
+      if (isAccepted && !STRICTER.has(what)) {
+        assert.doesNotThrow(read);
+        await assert.doesNotReject(open);
+      } else {
+        assert.throws(read, SafetensorsError);
+        await assert.rejects(open, SafetensorsError);
+      }
     });
   }
 

@@ -4,6 +4,7 @@ import { describe, test } from 'node:test';
 import {
   allocateSafetensors,
   MAX_HEADER_BYTES,
+  openForeignSafetensors,
   readForeignSafetensors,
   readSafetensors,
   SafetensorsError,
@@ -11,6 +12,7 @@ import {
   type SafetensorsFault,
   type SafetensorsTensor,
 } from '../../src/formats/safetensors.ts';
+import { accessBytes } from '../../src/formats/random-access.ts';
 import { toFloat32 } from '../../src/formats/torch-checkpoint/index.ts';
 
 const WEIGHT: SafetensorsTensor = {
@@ -259,6 +261,37 @@ describe("other people's files", () => {
       assert.throws(() => readSafetensors(foreign(dtype, count, bytes)), isFault('DTYPE_UNSUPPORTED'));
     });
   }
+
+  test('are read one by one, each into the place that is given for it, or beside one of another size', async () => {
+    const bytes = writeSafetensors([WEIGHT, COUNT, PIXELS], { note: 'ткань' });
+    const { tensors, metadata } = await openForeignSafetensors(accessBytes(bytes));
+    assert.deepEqual(metadata, { note: 'ткань' });
+    const whole = readForeignSafetensors(bytes).tensors;
+    assert.equal(tensors.length, whole.length);
+    for (const [index, tensor] of tensors.entries()) {
+      const expected = whole[index];
+      assert.ok(expected !== undefined);
+      assert.deepEqual([tensor.name, tensor.dtype, tensor.shape], [expected.name, expected.dtype, expected.shape]);
+      const place = new Uint8Array(expected.data.byteLength);
+      const loaded = await tensor.load(place);
+      assert.deepEqual(loaded, { dtype: expected.dtype, data: expected.data });
+      assert.equal(loaded.data.buffer, place.buffer);
+      assert.deepEqual(await tensor.load(new Uint8Array(1)), { dtype: expected.dtype, data: expected.data });
+    }
+  });
+
+  test('of a file that shrinks while it is read are refused', async () => {
+    const bytes = writeSafetensors([WEIGHT]);
+    let isShort = false;
+    const source = accessBytes(bytes);
+    const shrinking = {
+      byteSize: bytes.length,
+      read: (offset: number, length: number) => source.read(offset, isShort ? length - 4 : length),
+    };
+    const { tensors } = await openForeignSafetensors(shrinking);
+    isShort = true;
+    await assert.rejects(async () => tensors[0]?.load(new Uint8Array(24)), isFault('SIZE_MISMATCH'));
+  });
 
   for (const dtype of ['F8_E4M3', 'F8_E5M2', 'U16', 'U32', 'U64', 'C64']) {
     test(`hold ${dtype}, which is refused by name`, () =>
