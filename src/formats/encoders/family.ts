@@ -79,7 +79,7 @@ export interface EncoderDescription {
   readonly name: string;
   /** The facts that a file of weights states about the network. */
   readonly fileMetadata: Readonly<Record<string, string>>;
-  /** The facts of the specification that names and shapes of the tensors do not tell; `recognise` takes them as stated. */
+  /** The facts of the specification that the tensors do not tell; `recognise` takes them as stated. */
   readonly statedFacts: Readonly<Record<string, unknown>>;
   /** The state dict, in its order. */
   readonly tensors: readonly EncoderTensorSpec[];

@@ -31,7 +31,7 @@ export interface EncoderFileTask {
   readonly keyPrefix: string | null;
   /** Facts of the network that its tensors do not tell, such as the number of attention heads. */
   readonly specification: Readonly<Record<string, unknown>> | null;
-  /** The input contract, which is written into the stored file; null to learn what the file contains, without storing it. */
+  /** The input contract, which is written into the stored file; null to learn what the file contains. */
   readonly inputContract: InputContract | null;
 }
 

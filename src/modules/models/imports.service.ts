@@ -152,7 +152,7 @@ export function createCheckpointImports({
     });
   };
 
-  /** The file's own details of the network are kept, and the catalogue's facts about everything that it does not tell. */
+  /** What the file's tensors tell of the network is kept; the catalogue knows the rest. */
   const planOf = ({ architecture, inputContract }: CheckpointRecord, input: ImportCheckpointInput): ReadingPlan => {
     const { name, statedFacts } = describeEncoder(architecture);
     return {
