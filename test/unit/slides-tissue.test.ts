@@ -1,6 +1,8 @@
 /** Tissue on drawn overviews, and what is wrong with drawn patches. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { describe, test } from 'node:test';
+import { promisify } from 'node:util';
 import { SLIDE_OPTION_DEFAULTS } from '../../src/protocol/slide-options.ts';
 import { drawEvenly, patchesOn } from '../../workers/imaging/slides/patch-grid.ts';
 import { flawOf, penShareOf } from '../../workers/imaging/slides/patch-quality.ts';
@@ -93,6 +95,16 @@ describe('tissue', () => {
     const isRing = (x: number, y: number): boolean => disc(x, y, 150, 150, 120) && !disc(x, y, 150, 150, 60);
     const mask = findTissue(picture(300, 300, (x, y) => (isRing(x, y) && !disc(x, y, 150, 60, 8) ? PINK : GLASS)));
     assert.ok(overlapWith(mask, isRing) > 0.97);
+  });
+
+  test('on six megapixels is looked for in a heap of 32 MB, so that a whole slide fits into that of a reader', async () => {
+    const program = `
+      import { findTissue } from ${JSON.stringify(import.meta.resolve('../../workers/imaging/slides/tissue.ts'))};
+      const [width, height] = [3000, 2000];
+      console.log(findTissue({ data: Buffer.alloc(width * height * 3, 242), width, height }).tissueFraction);`;
+    const flags = ['--max-old-space-size=32', '--disable-warning=ExperimentalWarning', '--input-type=module'];
+    const { stdout } = await promisify(execFile)(process.execPath, [...flags, '-e', program]);
+    assert.equal(stdout, '0\n');
   });
 
   test("Otsu's threshold lies between two peaks", () => {

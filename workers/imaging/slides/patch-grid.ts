@@ -42,7 +42,7 @@ export function patchesOn(
 /** Answers how much of a rectangle is tissue in constant time, by a table of sums. */
 function tissueCounter({ data, width, height }: TissueMask) {
   const stride = width + 1;
-  const sums = new Float64Array(stride * (height + 1));
+  const sums = new Uint32Array(stride * (height + 1));
   for (let y = 0; y < height; y += 1) {
     let row = 0;
     for (let x = 0; x < width; x += 1) {

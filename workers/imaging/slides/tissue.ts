@@ -33,7 +33,7 @@ const THRESHOLD_MAX = 0.1;
 /** Optical density 0.9 is the darkest that the histogram tells apart. */
 const BIN_COUNT = 256;
 const SPREAD_MAX = 0.9;
-/** Of 8 um: lines thinner than 32 um, such as edges and hairs, are no tissue. */
+/** A square of 3 x 3 px: what is thinner than 24 um, such as edges and hairs, is not tissue. */
 const OPENING_RADIUS_PX = 1;
 /** Smaller specks are debris; smaller holes are lumina and fat, which belong to the tissue. */
 const SPECK_AREA_MAX_UM2 = 40_000;
@@ -76,7 +76,7 @@ function densitySpreadOf(overview: Pixels): Float32Array {
   return spread;
 }
 
-/** Below this no channel of lit glass is; a slide without any glass is taken to have white glass. */
+/** No channel of lit glass is darker. A slide without any glass is taken to have white glass. */
 const GLASS_MIN = 190;
 
 /** The most frequent bright value of each channel: the colour of the lamp through glass. */
@@ -171,29 +171,37 @@ function extreme(mask: Uint8Array, width: number, height: number, radiusPx: numb
   return result;
 }
 
-/** Turns connected areas (4 neighbours) of `value` that have at most `areaMax` pixels into the other value. */
+/**
+ * Turns connected areas (4 neighbours) of `value` that have at most `areaMax` pixels into the other value. A search ends
+ * as soon as its area is too large, because a list of all pixels of an empty slide would fill the heap.
+ */
 function removeAreas(mask: Uint8Array, width: number, value: 0 | 1, areaMax: number): void {
-  const seen = new Uint8Array(mask.length);
-  const stack: number[] = [];
+  const [FOUND, LARGE] = [1, 2];
+  const states = new Uint8Array(mask.length);
+  let area: number[] = [];
+  let belongsToLarge = false;
   const visit = (pixel: number): void => {
-    if (mask[pixel] !== value || seen[pixel] === 1) return;
-    seen[pixel] = 1;
-    stack.push(pixel);
+    if (mask[pixel] !== value) return;
+    if (states[pixel] === LARGE) belongsToLarge = true;
+    if (states[pixel] !== 0) return;
+    states[pixel] = FOUND;
+    area.push(pixel);
   };
   for (let start = 0; start < mask.length; start += 1) {
+    if (mask[start] !== value || states[start] !== 0) continue;
+    area = [];
+    belongsToLarge = false;
     visit(start);
-    const area: number[] = [];
-    let size = 0;
-    for (let pixel = stack.pop(); pixel !== undefined; pixel = stack.pop()) {
-      size += 1;
-      if (size <= areaMax) area.push(pixel);
+    for (let next = 0; next < area.length && area.length <= areaMax && !belongsToLarge; next += 1) {
+      const pixel = area[next] ?? 0;
       const x = pixel % width;
       if (x > 0) visit(pixel - 1);
       if (x < width - 1) visit(pixel + 1);
       visit(pixel - width);
       visit(pixel + width);
     }
-    if (size <= areaMax) for (const pixel of area) mask[pixel] = 1 - value;
+    if (belongsToLarge || area.length > areaMax) for (const pixel of area) states[pixel] = LARGE;
+    else for (const pixel of area) mask[pixel] = 1 - value;
   }
 }
 
