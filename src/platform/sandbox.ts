@@ -62,7 +62,8 @@ const NAMESPACES = ['--net', '--pid', '--mount', '--ipc', '--fork', '--kill-chil
 /**
  * Mounts an empty folder over the hidden folder and over /proc, which would show the environment of other processes of
  * the same user. A shown folder is mounted into the empty /proc, read-only: by its path, because a mount through a
- * descriptor of another mount namespace is refused, and then compared with the descriptor. The shell remains as the
+ * descriptor of another mount namespace is refused, and then compared with the descriptor. It has the strictest flags,
+ * because a user namespace may not drop one that the file system is mounted with. The shell remains as the
  * first process of the namespace: when it ends, the kernel ends all others. It keeps the parent-death signal, which a
  * process loses when it switches to another user.
  */
@@ -74,7 +75,7 @@ const HIDE = `
     place=$(readlink "/proc/self/fd/$3") && id=$(stat -Lc %d:%i "/proc/self/fd/$3") || exit
     mount -t tmpfs -o size=4k,mode=0555 tmpfs /proc && mkdir /proc/shown && mount --bind "$place" /proc/shown || exit
     [ "$(stat -c %d:%i /proc/shown)" = "$id" ] || exit
-    mount -o remount,bind,ro /proc/shown && mount -o remount,ro /proc || exit
+    mount -o remount,bind,ro,nosuid,nodev,noexec /proc/shown && mount -o remount,ro /proc || exit
   fi
   mount -t tmpfs -o ro,size=4k,mode=0700 tmpfs "$2" || exit
   shift 3`;

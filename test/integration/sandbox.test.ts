@@ -64,6 +64,23 @@ test('the process reaches no network, no other process and no file of the data d
   }
 });
 
+test('a folder is shown to read, also of a file system that is mounted with flags of its own', async (context) => {
+  if (!(await supportedKinds(context)).includes('USER')) return;
+  const [mounted, hiddenFolder] = [await temporaryFolder(context), await temporaryFolder(context)];
+  const look = 'cat /proc/shown/slide && ! touch /proc/shown/other && ! touch /proc/shown/slide';
+  const mount =
+    'mount -t tmpfs -o nosuid,nodev,noexec tmpfs "$1" && echo seen > "$1/slide" && exec 5< "$1" && shift && exec "$@"';
+  const { stdout } = await run(
+    'unshare',
+    [
+      ...['--user', '--map-root-user', '--mount', 'sh', '-c', mount, 'sh', mounted],
+      ...sandboxed('USER', { hiddenFolder, shownDescriptor: 5 }, ['sh', '-c', look]),
+    ],
+    { env: SANDBOX_ENV },
+  );
+  assert.equal(stdout, 'seen\n');
+});
+
 test('a process in the sandbox can be ended, whatever user it has become', async (context) => {
   for (const kind of await supportedKinds(context)) {
     for (const reportsExit of [false, true]) {
