@@ -1,11 +1,13 @@
 /** The process that reads a slide: positions, resolutions and colours of drawn slides, and files that are wrong. */
 import assert from 'node:assert/strict';
+import { ChildProcess } from 'node:child_process';
+import diagnostics from 'node:diagnostics_channel';
 import { copyFile, mkdir, readFile, stat, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import sharp from 'sharp';
 import { openFolder } from '../../src/platform/open-folder.ts';
-import { SANDBOX_KINDS, supportsSandbox } from '../../src/platform/sandbox.ts';
+import { SANDBOX_KINDS, sandboxKind, supportsSandbox } from '../../src/platform/sandbox.ts';
 import { SLIDE_OPTION_DEFAULTS, type SlideOptions } from '../../src/protocol/slide-options.ts';
 import {
   openSlideReader,
@@ -13,10 +15,12 @@ import {
   type SlideProcessOptions,
   type SlideReader,
 } from '../../workers/imaging/slides/slide-process.ts';
+import { openSlideReaders } from '../../workers/imaging/slides/slide-readers.ts';
 import { temporaryFolder } from '../support/shards.ts';
 import { aperioDescription, drawSlide, type DrawnSlide, type Rgb } from '../support/slide-files.ts';
 import { slideLibrary } from '../support/slide-library.ts';
 
+const FAULTY = path.resolve(import.meta.dirname, '../support/faulty-slide-reader.ts');
 const [WIDTH, HEIGHT] = [2600, 2000];
 const SECRET = 'Smith^Jane 1951-04-23';
 const GLASS: Rgb = [242, 242, 242];
@@ -216,11 +220,65 @@ describe('what is wrong with a file', () => {
 
   test('ends only its own process when the library crashes', async (context) => {
     const { open } = await drawnFolder(context, { 'a.svs': SVS });
-    const program = path.resolve(import.meta.dirname, '../support/crashing-slide-reader.ts');
-    const reader = await open('a.svs', { program });
+    const reader = await open('a.svs', { program: FAULTY });
     const { code, reason } = await refusalOf(reader.survey(128, options(0.5)));
     assert.equal(code, 'READER_FAILED');
     assert.match(reason, /SIGABRT|code 134/);
     assert.equal((await open('a.svs')).facts.vendor, 'aperio');
+  });
+});
+
+describe('the processes of an import', () => {
+  /** Every process that this one starts until the test ends, and how many of them lived at once. */
+  function countProcesses(context: TestContext) {
+    const counted = { started: 0, most: 0 };
+    let living = 0;
+    const onProcess = (message: unknown): void => {
+      if (typeof message !== 'object' || message === null || !('process' in message)) return;
+      assert.ok(message.process instanceof ChildProcess);
+      counted.started += 1;
+      living += 1;
+      counted.most = Math.max(counted.most, living);
+      message.process.once('exit', () => (living -= 1));
+    };
+    diagnostics.subscribe('child_process', onProcess);
+    context.after(() => diagnostics.unsubscribe('child_process', onProcess));
+    return counted;
+  }
+
+  async function faultyReaders(context: TestContext, limits: { processCount: number; timeoutMs?: number }) {
+    const dataDir = await temporaryFolder(context);
+    const folder = await openFolder(dataDir);
+    // Found first, because the search starts processes too.
+    const kind = await sandboxKind();
+    const counted = countProcesses(context);
+    const readers = openSlideReaders({ program: FAULTY, libraryFile: '', hiddenFolder: dataDir, kind, ...limits });
+    context.after(async () => {
+      await readers[Symbol.asyncDispose]();
+      await folder[Symbol.asyncDispose]();
+    });
+    const survey = (relativePath: string, isUsable: boolean) =>
+      readers.survey({ folder, relativePath, givenMicronsPerPixel: null }, 128, options(0.5), () => isUsable);
+    return { counted, survey };
+  }
+
+  test('are never more than allowed, also when each slide is another one', async (context) => {
+    const { counted, survey } = await faultyReaders(context, { processCount: 2 });
+    for (const slides of [
+      ['a.svs', 'b.svs'],
+      ['c.svs', 'd.svs'],
+      ['d.svs', 'e.svs'],
+    ])
+      await Promise.all(slides.map((slide) => survey(slide, false)));
+    assert.deepEqual(counted, { started: 5, most: 2 });
+  });
+
+  test('are two for a slide on which each crashes, and one for a slide that takes too long', async (context) => {
+    const crashing = await faultyReaders(context, { processCount: 1 });
+    assert.match((await refusalOf(crashing.survey('a.svs', true))).reason, /SIGABRT|code 134/);
+    assert.equal(crashing.counted.started, 2);
+    const slow = await faultyReaders(context, { processCount: 1, timeoutMs: 500 });
+    assert.match((await refusalOf(slow.survey('hanging.svs', false))).reason, /took more than 0\.5 s/);
+    assert.equal(slow.counted.started, 1);
   });
 });

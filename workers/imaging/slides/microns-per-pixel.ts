@@ -27,7 +27,6 @@ const MICRONS_AT_1X = 10;
 const OBJECTIVE_RATIO_NOTED = 1.5;
 const OBJECTIVE_RATIO_MAX = 3;
 
-/** The links of the chain are asked in this order, and the first that states a value decides. */
 interface Stated extends Resolution {
   readonly source: MicronsPerPixelSource;
   readonly property: string | null;
@@ -78,6 +77,7 @@ export function objectiveOf(properties: ResolutionProperties): number | null {
   );
 }
 
+/** The places where a slide may state it are asked in this order, and the first that does decides. */
 function statedIn(properties: ResolutionProperties): Stated | null {
   const pair = (
     source: MicronsPerPixelSource,

@@ -72,6 +72,10 @@ export class SlideReaderError extends Error {
     super(refusal.reason, options);
     this.refusal = refusal;
   }
+  /** True if the process ended or broke the protocol, which a second one may not. One that took too long would again. */
+  get isCrash(): boolean {
+    return this.cause instanceof DecoderFailedError && !this.cause.isTimeout;
+  }
 }
 
 const PROGRAM = path.join(import.meta.dirname, 'slide.program.ts');

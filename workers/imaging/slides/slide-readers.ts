@@ -28,7 +28,7 @@ export interface SlideFile {
   readonly givenMicronsPerPixel: number | null;
 }
 
-/** Its methods throw SlideReaderError for a slide that cannot be read; a crash was tried twice. */
+/** Its methods throw SlideReaderError for a slide that cannot be read: after a second crash, or when a request takes too long. */
 export interface SlideReaders extends AsyncDisposable {
   readonly processCount: number;
   /** What the slide is, and its patches; null for these if its microns per pixel are refused, or are too coarse. */
@@ -54,15 +54,30 @@ export function openSlideReaders(options: SlideReadersOptions): SlideReaders {
   const { processCount = availableParallelism(), ...each } = options;
   const idle: Held[] = [];
   const busy = new Set<Held>();
+  /** Processes that are being opened. */
+  let openingCount = 0;
 
+  /** @returns a process that is busy from now on. */
   const take = async (slide: SlideFile, attempt: number): Promise<Held> => {
     const known = attempt === 1 ? idle.findIndex(({ relativePath }) => relativePath === slide.relativePath) : -1;
     const [reused] = known < 0 ? [] : idle.splice(known, 1);
-    if (reused !== undefined) return reused;
-    // The oldest makes room.
-    if (idle.length + busy.size >= processCount) await idle.shift()?.reader[Symbol.asyncDispose]();
+    if (reused !== undefined) {
+      busy.add(reused);
+      return reused;
+    }
     const { folder, relativePath, givenMicronsPerPixel: micronsPerPixel } = slide;
-    return { relativePath, reader: await openSlideReader({ ...each, folder, relativePath, micronsPerPixel }) };
+    // The oldest makes room.
+    const oldest = idle.length + busy.size + openingCount >= processCount ? idle.shift() : undefined;
+    openingCount += 1;
+    try {
+      await oldest?.reader[Symbol.asyncDispose]();
+      const reader = await openSlideReader({ ...each, folder, relativePath, micronsPerPixel });
+      const opened = { relativePath, reader };
+      busy.add(opened);
+      return opened;
+    } finally {
+      openingCount -= 1;
+    }
   };
 
   const withReader = async <Result>(
@@ -73,14 +88,12 @@ export function openSlideReaders(options: SlideReadersOptions): SlideReaders {
       let held: Held | undefined;
       try {
         held = await take(slide, attempt);
-        busy.add(held);
         const result = await work(held.reader);
         idle.push(held);
         return result;
       } catch (error) {
         await held?.reader[Symbol.asyncDispose]();
-        const mayBeChance = error instanceof SlideReaderError && error.refusal.code === 'READER_FAILED';
-        if (!mayBeChance || attempt === ATTEMPTS) throw error;
+        if (!(error instanceof SlideReaderError) || !error.isCrash || attempt === ATTEMPTS) throw error;
       } finally {
         if (held !== undefined) busy.delete(held);
       }
