@@ -185,13 +185,13 @@ export async function usableBlocks(kept: readonly ImportBlockRecord[], options: 
   for (const [position, record] of kept.entries()) {
     const block = await readBlock(options.artifacts, record.sha256);
     if (block === undefined) return { blocks, fault: 'what the earlier attempt kept is damaged' };
-    const { head, lines } = block;
+    const { head, lines, files } = block;
     const before = blocks.at(-1);
     const fault =
       faultOfHead(record, position, head, before, options) ??
       (partOf !== null && partOf !== (lines[0] ?? head.partOf) ? 'what the earlier attempt kept is damaged' : null) ??
       (await faultOfShard(head, options.artifacts)) ??
-      (await faultOfFiles(head, lines, options));
+      (await faultOfFiles(head.firstFile, files, options));
     if (fault !== null) return { blocks, fault };
     blocks.push({ sha256: record.sha256, head });
     partOf = head.partOf;
@@ -228,22 +228,24 @@ async function faultOfShard({ shard }: Head, artifacts: BlockOptions['artifacts'
   return stored?.byteSize === shard.byteSize ? null : 'a shard that was sealed before is missing or damaged';
 }
 
+/** @param files consecutive ones from `firstFile` on, as they were. */
 async function faultOfFiles(
-  head: Head,
-  lines: readonly string[],
+  firstFile: number,
+  files: readonly ReadFile[],
   { folder, sources, throwIfStopped }: BlockOptions,
 ): Promise<string | null> {
-  const all = head.partOf === null ? lines : [...lines, head.partOf];
-  const files = [...sources.slice(head.firstFile, head.firstFile + all.length)];
-  for (let start = 0; start < all.length; start += FILES_AT_ONCE) {
+  for (let start = 0; start < files.length; start += FILES_AT_ONCE) {
     throwIfStopped?.();
     const group = files.slice(start, start + FILES_AT_ONCE);
-    const now = await Promise.all(group.map(({ relativePath }) => folder.factsOf(relativePath)));
-    for (const [index, { relativePath }] of group.entries()) {
-      const { facts } = fileOf(all[start + index] ?? '');
+    const paths = Array.from(
+      sources.slice(firstFile + start, firstFile + start + group.length),
+      ({ relativePath }) => relativePath,
+    );
+    const now = await Promise.all(paths.map((relativePath) => folder.factsOf(relativePath)));
+    for (const [index, { facts }] of group.entries()) {
       const found = now[index] ?? null;
       if (found?.byteSize !== facts?.byteSize || found?.modifiedAtMs !== facts?.modifiedAtMs)
-        return `the file ${JSON.stringify(relativePath)} has changed since then`;
+        return `the file ${JSON.stringify(paths[index])} has changed since then`;
     }
   }
   return null;
@@ -253,18 +255,22 @@ function digestOfOptions(decisive: Readonly<Record<string, unknown>>): string {
   return createHash('sha256').update(JSON.stringify(decisive)).digest('hex');
 }
 
+interface Block {
+  readonly head: Head;
+  /** As `lineOf` writes them. */
+  readonly lines: readonly string[];
+  /** Those of the lines, and then that of `partOf` if there is one. */
+  readonly files: readonly ReadFile[];
+}
+
 /** Undefined for bytes that are missing or wrong. */
-async function readBlock(
-  artifacts: Pick<ArtifactStore, 'read'>,
-  digest: string,
-): Promise<{ readonly head: Head; readonly lines: readonly string[] } | undefined> {
+async function readBlock(artifacts: Pick<ArtifactStore, 'read'>, digest: string): Promise<Block | undefined> {
   try {
     const text = await promisify(gunzip)(await artifacts.read(digest), { maxOutputLength: BLOCK_BYTES_MAX });
     const [first = '', ...lines] = text.toString('utf8').split('\n');
     const head = headSchema.parse(JSON.parse(first));
-    for (const line of lines) fileOf(line);
-    if (head.partOf !== null) fileOf(head.partOf);
-    return lines.length === head.fileCount ? { head, lines } : undefined;
+    const files = [...lines, ...(head.partOf === null ? [] : [head.partOf])].map(fileOf);
+    return lines.length === head.fileCount ? { head, lines, files } : undefined;
   } catch (error) {
     if (isDamage(error)) return undefined;
     throw error;
@@ -289,7 +295,7 @@ export async function* filesOfBlocks(
   for (const { sha256: digest } of blocks) {
     const block = await readBlock(artifacts, digest);
     if (block === undefined) throw new BlocksDisagreeError('A block has gone since it was checked.');
-    for (const line of block.lines) yield fileOf(line);
+    yield* block.files.slice(0, block.head.fileCount);
   }
 }
 
@@ -329,7 +335,9 @@ export function createBlockWriter(
   let previous = last?.block.sha256 ?? null;
   let pass: 1 | 2 = 1;
   let firstFile = 0;
+  /** Shards that have a block, and the images in them. */
   let sealedCount = 0;
+  let sealedImageCount = 0;
   let partOf: string | null = null;
   let lines: string[] = [];
 
@@ -357,7 +365,9 @@ export function createBlockWriter(
       const end = used.at(-1)?.head;
       pass = number;
       firstFile = end === undefined ? 0 : end.firstFile + end.fileCount;
-      sealedCount = used.filter(({ head }) => head.shard !== null).length;
+      const sealed = used.flatMap(({ head }) => head.shard ?? []);
+      sealedCount = sealed.length;
+      sealedImageCount = sealed.reduce((sum, { imageCount }) => sum + imageCount, 0);
       partOf = end?.partOf ?? null;
       lines = [];
     },
@@ -366,12 +376,11 @@ export function createBlockWriter(
       if (partOf !== null && partOf !== line)
         throw new BlocksDisagreeError('A file whose patches lie in a sealed shard gave others.');
       partOf = null;
-      let imageCount = packed.shards.slice(0, sealedCount).reduce((sum, shard) => sum + shard.imageCount, 0);
       for (const shard of packed.shards.slice(sealedCount)) {
-        imageCount += shard.imageCount;
-        await store(shard, imageCount > packed.imageCountBefore ? line : null, packed);
+        sealedCount += 1;
+        sealedImageCount += shard.imageCount;
+        await store(shard, sealedImageCount > packed.imageCountBefore ? line : null, packed);
       }
-      sealedCount = packed.shards.length;
       lines.push(line);
       if (packed.isRepeated && lines.length >= FILES_WITHOUT_SHARD) await store(null, null, packed);
     },
