@@ -5,16 +5,13 @@
  */
 import { mkdir, mkdtemp } from 'node:fs/promises';
 import path from 'node:path';
-import { buffer } from 'node:stream/consumers';
-import { DomainError } from '../../src/errors.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
-import type { ImageTraits } from './find-masks.ts';
 import type { Finding } from './formats/image-header.ts';
-import { conflictBetween, createConflicts, type Conflicts } from './conflicts.ts';
+import { createConflicts, type Conflicts } from './conflicts.ts';
 import { createContentCounts, type ContentCounts, type LabelCount, type PreviousVersion } from './content.ts';
 import { createDiscardingStore } from './discarding-store.ts';
-import type { FileToPrepare, ImageDecoders, PreparedFile } from './decoder/image-decoders.ts';
 import type { PreparedImage } from './decoder/prepare.ts';
+import { createDuplicates } from './duplicates.ts';
 import {
   BlocksDisagreeError,
   createBlockWriter,
@@ -27,13 +24,21 @@ import {
   type ReadFile,
   type UsableBlock,
 } from './import-blocks.ts';
-import { mapInOrder, type InOrderLimits, type HeldResources } from './in-order.ts';
+import { mapInOrder, type HeldResources } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
 import { firstOfEachFile, type SourceImage } from './listing.ts';
 import { createManifestFile, type ManifestFile } from './manifest-writer.ts';
-import { createSeenPixels, pixelsName } from './seen-pixels.ts';
-import { planImport, type ImportLayout, type ImportPlan, type LayoutOptions } from './plan-import.ts';
-import { questionsOf, reportOf, addContentIssues } from './report.ts';
+import { planImport, type ImportPlan, type LayoutOptions } from './plan-import.ts';
+import {
+  DECODING_BYTES,
+  examineImage,
+  mayBeKept,
+  readingLimitsOf,
+  readSource,
+  type MemoryKind,
+  type ReadingOptions,
+} from './read-source.ts';
+import { addContentIssues, needsAnswer, nothingReadable, questionsOf, reportOf } from './report.ts';
 import {
   createShardWriter,
   SealedShardError,
@@ -43,16 +48,11 @@ import {
   type ShardWriter,
   type StoredShard,
 } from './shard-writer.ts';
-import { readBatch, slideColumnsOf, type SlideBatch } from './slides/read-batch.ts';
-import { FILE_BYTES_MAX, openSourceFile, SourceFileError } from './source-file.ts';
-import { createThumbnailPicker, type StoredThumbnail } from './thumbnails.ts';
+import { slideColumnsOf } from './slides/read-batch.ts';
+import { createThumbnailPicker, storeThumbnails, type PickedImage, type StoredThumbnail } from './thumbnails.ts';
 import type { ImportQuestion, ImportReportRecord } from '../../src/protocol/import.ts';
 
-export interface ImportOptions extends LayoutOptions {
-  /** Side of the patches that images are cut into; null keeps images whole. */
-  readonly patchSizePx: number | null;
-  /** Significant bits of the samples of 16-bit files that do not state them; null or undefined: unknown. */
-  readonly sampleBits?: number | null;
+export interface ImportOptions extends LayoutOptions, Omit<ReadingOptions, keyof LayoutOptions> {
   /** An image under two labels, splits or groups stays under both if true, otherwise under neither. */
   readonly keepConflicts?: boolean;
   /** Kinds of issues that look like mistakes and are intended. */
@@ -62,10 +62,6 @@ export interface ImportOptions extends LayoutOptions {
   /** Everything is read and checked, nothing is stored, and no question ends the import. */
   readonly isDryRun?: boolean;
   readonly artifacts: Pick<ArtifactStore, 'put' | 'open' | 'read' | 'stat'>;
-  /** Decodes the files. The caller closes it. */
-  readonly decoders: ImageDecoders;
-  /** Memory for images that are being decoded or wait to be stored, in bytes; default 1.5 GiB. */
-  readonly decodingBytes?: number;
   /** A private folder for temporary files; the caller removes it. */
   readonly workDir: string;
   readonly shardLimits?: ShardLimits;
@@ -100,7 +96,7 @@ export interface ImportProgress {
   readonly fileCount: number;
   readonly filesDone: number;
   readonly imageCount: number;
-  /** The number of source files read. */
+  /** Of source files; of a slide, the bytes of its patches. */
   readonly bytesRead: number;
 }
 
@@ -123,16 +119,12 @@ export interface ImportResult {
   readonly issueList: StoredBytes | null;
   readonly shards: readonly StoredShard[];
   readonly thumbnails: readonly StoredThumbnail[];
-  /** The number of source files read. */
+  /** Of source files; of a slide, the bytes of its patches. */
   readonly bytesRead: number;
   /** Issues for which an import would be refused. Empty except for a dry run. */
   readonly questions: readonly ImportQuestion[];
 }
 
-/** Enough for the largest image that is cut, 16,384 x 16,384 px, and its patches. A larger one is refused. */
-const DECODING_BYTES = 1536 * 1024 * 1024;
-/** Enough that no core is idle while the next image in order is still being decoded. */
-const IMAGES_AHEAD_PER_CORE = 8;
 const PROGRESS_EVERY_MS = 500;
 /** Keys of equal length sort as numbers do. */
 const KEY_DIGITS = 9;
@@ -148,7 +140,10 @@ const MEDIA_TYPES: Readonly<Record<PreparedImage['extension'], string>> = {
  * partial artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
-  const plan = await planImport(options, (relativePath) => examine(options, relativePath));
+  const plan = await planImport(options, async (relativePath) => {
+    options.throwIfStopped?.();
+    return examineImage(options, relativePath);
+  });
   const planned = createContentCounts();
   for (const source of firstOfEachFile(plan.sources)) if (mayBeKept(source, options.layout)) planned.add(source);
   await refuseByNames(options, plan, planned);
@@ -211,11 +206,6 @@ async function runPasses(options: ImportOptions, decided: Decided, earlier: Earl
   const second = await runPass(options, decided, { pass: 2, leftOut: first.conflicts, earlier, writer });
   if ('result' in second) return second.result;
   throw new Error('The second pass found conflicts that the first pass did not find.');
-}
-
-/** In labelled folders an image without a label cannot be in the version. */
-function mayBeKept({ label }: SourceImage, layout: ImportLayout): boolean {
-  return layout !== 'FOLDER_PER_LABEL' || label !== null;
 }
 
 async function logIn(options: ImportOptions, name: string, plan: ImportPlan) {
@@ -290,24 +280,14 @@ interface Pass extends Turn {
   readonly manifest: ManifestFile;
 }
 
-/** An image of the version that will become a thumbnail. */
-interface Face {
-  readonly place: ShardPlace;
-  readonly byteLength: number;
-  readonly label: string | null;
-}
-
-async function pack(
-  options: ImportOptions,
-  { plan, planned }: Decided,
-  { pass, leftOut, earlier, used, writer, issues, artifacts, shards, manifest }: Pass,
-): Promise<PassOutcome> {
+async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promise<PassOutcome> {
   const { keepConflicts = false } = options;
-  const { sources } = plan;
+  const { sources } = decided.plan;
+  const { pass, leftOut, earlier, used, writer, issues, shards, manifest } = turn;
   const picker = createThumbnailPicker(sources);
-  const faces: Face[] = [];
-  const seenPixels = createSeenPixels(sources.length);
-  const conflicts = createConflicts();
+  const picked: PickedImage[] = [];
+  const duplicates = createDuplicates({ sources, leftOut, keepConflicts, issues });
+  const { conflicts } = duplicates;
   const counts = createContentCounts();
   /** The earlier attempt has found that this pass must be repeated, so that its images lie in no shard. */
   const willBeRepeated = used.some(({ head }) => head.shard === null);
@@ -348,37 +328,6 @@ async function pack(
   const addFinding = ({ issue, reason }: Finding, { relativePath }: SourceImage): void =>
     issues.add(issue, relativePath, reason === undefined ? {} : { reason });
 
-  /** True for an image that goes into the version; for any other one it records the reason. */
-  const isWanted = (image: PackedImage, source: SourceImage): boolean => {
-    const { width, pixelDigest } = image;
-    const known = leftOut.size === 0 ? undefined : leftOut.get(pixelsName(width, pixelDigest));
-    if (known !== undefined) {
-      const other = known.first.relativePath === source.relativePath ? known.second : known.first;
-      issues.add(known.kind, source.relativePath, {
-        reason: known.reasonFor(source, other),
-        relatedPath: other.relativePath,
-      });
-      return false;
-    }
-    // Files come in the order of the sources.
-    const earlier = sources.at(seenPixels.firstPlace(width, pixelDigest, filesDone) ?? sources.length);
-    if (earlier === undefined) return true;
-    const relatedPath = earlier.relativePath;
-    if (image.nearlyBlank) {
-      issues.add('BLANK_DUPLICATE', source.relativePath, { relatedPath });
-      return true;
-    }
-    const conflict = conflictBetween(earlier, source);
-    if (conflict === undefined) {
-      issues.add('DUPLICATE', source.relativePath, { relatedPath });
-      return false;
-    }
-    if (keepConflicts)
-      issues.add(conflict.kind, source.relativePath, { reason: conflict.reasonFor(source, earlier), relatedPath });
-    else conflicts.add(pixelsName(width, pixelDigest), conflict);
-    return keepConflicts;
-  };
-
   const progressNow = (fraction: number): ImportProgress => ({
     ...{ fraction, pass, filesDone, bytesRead },
     fileCount: sources.length,
@@ -396,25 +345,23 @@ async function pack(
     } else {
       for (const note of prepared.notes) addFinding(note, source);
       if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, { count: prepared.blankCount });
-      const wanted = prepared.images.filter((image) => isWanted(image, source));
-      const face = wanted[wanted.length >> 1];
+      const wanted = prepared.images.filter((image) => duplicates.isWanted(image, source, filesDone));
+      const middle = wanted[wanted.length >> 1];
       for (const image of wanted) {
         if (image.nearlyBlank) issues.add('NEARLY_BLANK', source.relativePath);
         const place = await keep(image, source);
-        if (image !== face || face.nearlyBlank || !picker.wants(source.label, ordinal)) continue;
-        if (place !== undefined) faces.push({ place, byteLength: image.byteLength, label: source.label });
+        if (image !== middle || middle.nearlyBlank || !picker.wants(source.label, ordinal)) continue;
+        if (place !== undefined) picked.push({ place, byteLength: image.byteLength, label: source.label });
       }
     }
     filesDone += 1;
     bytesRead += byteSize;
   };
 
-  let place = 0;
   for await (const file of filesOfBlocks(options.artifacts, used)) {
     options.throwIfStopped?.();
-    const source = sources.at(place);
+    const source = sources.at(filesDone);
     if (source === undefined) throw new BlocksDisagreeError('A block lists more files than there are.');
-    place += 1;
     await take(file, source);
   }
   writer?.startPass(pass, used);
@@ -422,16 +369,11 @@ async function pack(
   if (!earlier.isFirstAttempt && pass === (earlier.blocks.at(-1)?.head.pass ?? 1))
     await options.onContinue?.({ filesDone, imageCount: counts.imageCount, fault: earlier.fault });
 
-  const { decoders, decodingBytes = DECODING_BYTES } = options;
-  const limits: InOrderLimits<MemoryKind> = {
-    windowSize: Math.max(8, decoders.processCount * IMAGES_AHEAD_PER_CORE),
-    shared: { fileBytes: FILE_BYTES_MAX, decoders: decoders.processCount, decodingBytes },
-  };
   const read = async (source: SourceImage, room: HeldResources<MemoryKind>) => ({
     source,
-    file: await readAndPrepare(options, source, room),
+    file: await readSource(options, source, room),
   });
-  for await (const { source, file } of mapInOrder(sources.slice(place), limits, read)) {
+  for await (const { source, file } of mapInOrder(sources.slice(filesDone), readingLimitsOf(options), read)) {
     options.throwIfStopped?.();
     const imageCountBefore = counts.imageCount;
     await take(file, source);
@@ -447,9 +389,28 @@ async function pack(
     return { conflicts };
   }
 
+  const result = await seal(options, decided, turn, { counts, picked, bytesRead });
+  await options.onProgress?.(progressNow(1));
+  return { result };
+}
+
+/** What a pass has found that its sinks do not hold. */
+interface Packed {
+  readonly counts: ContentCounts;
+  readonly picked: readonly PickedImage[];
+  readonly bytesRead: number;
+}
+
+/** Reports what was found, and stores the last shard, the manifest, the list of issues and the thumbnails. */
+async function seal(
+  options: ImportOptions,
+  { plan, planned }: Decided,
+  { issues, artifacts, shards, manifest }: Pass,
+  { counts, picked, bytesRead }: Packed,
+): Promise<ImportResult> {
   if (counts.imageCount === 0) {
     await reportFindings(options, plan, counts, issues, true);
-    throw nothingReadable(issues);
+    throw nothingReadable(issues.list());
   }
   const keptLabels = new Set(counts.labelCounts().map(({ label }) => label));
   for (const { label, count } of planned.labelCounts()) {
@@ -468,153 +429,22 @@ async function pack(
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
   const issueList = report.issueList ?? (await issues.store(artifacts));
-  const thumbnails = options.isDryRun === true ? [] : await storeThumbnails(options, faces, stored);
-  await options.onProgress?.(progressNow(1));
+  const thumbnails = options.isDryRun === true ? [] : await storeThumbnails(options, picked, stored);
   const labelCounts = counts.labelCounts();
   return {
-    result: {
-      ...storedManifest,
-      imageCount: counts.imageCount,
-      byteSize: stored.reduce((sum, shard) => sum + shard.byteSize, 0),
-      labelNames: labelCounts.map(({ label }) => label),
-      labelCounts,
-      groupCount: counts.groupCount,
-      ungroupedImageCount: counts.ungroupedImageCount,
-      hasSplit: counts.splitCounts().length > 0,
-      issues: issues.list(),
-      issueList,
-      shards: stored,
-      thumbnails,
-      bytesRead,
-      questions: report.questions,
-    },
+    ...storedManifest,
+    imageCount: counts.imageCount,
+    byteSize: stored.reduce((sum, shard) => sum + shard.byteSize, 0),
+    labelNames: labelCounts.map(({ label }) => label),
+    labelCounts,
+    groupCount: counts.groupCount,
+    ungroupedImageCount: counts.ungroupedImageCount,
+    hasSplit: counts.splitCounts().length > 0,
+    issues: issues.list(),
+    issueList,
+    shards: stored,
+    thumbnails,
+    bytesRead,
+    questions: report.questions,
   };
-}
-
-/** Read back from the shards, so that neither memory nor the disk holds the images until the end. */
-async function storeThumbnails(
-  { artifacts, decoders }: ImportOptions,
-  faces: readonly Face[],
-  shards: readonly StoredShard[],
-): Promise<StoredThumbnail[]> {
-  const thumbnails: StoredThumbnail[] = [];
-  for (const { place, byteLength, label } of faces) {
-    const { byteOffset: first } = place;
-    const range = { first, last: first + byteLength - 1 };
-    const bytes = await buffer(await artifacts.open(shards[place.shard]?.sha256 ?? '', range));
-    thumbnails.push({ ...(await artifacts.put(await decoders.thumbnail(bytes))), label });
-  }
-  return thumbnails;
-}
-
-/** The resources that files and images share, each taken in this order. */
-type MemoryKind = 'fileBytes' | 'decoders' | 'decodingBytes';
-
-function refused(finding: Finding): PreparedFile & { readonly images: readonly [] } {
-  return { outcome: 'REFUSED', finding, images: [] };
-}
-
-async function readAndPrepare(
-  options: ImportOptions,
-  source: SourceImage,
-  room: HeldResources<MemoryKind>,
-): Promise<ReadFile> {
-  const { folder, layout, patchSizePx } = options;
-  if (source.slide !== undefined) return readSlide(options, source.relativePath, source.slide, room);
-  const opened = await openSourceFile(folder, source.relativePath, (byteCount) => room.take('fileBytes', byteCount));
-  if ('issue' in opened) {
-    const facts = await folder.factsOf(source.relativePath);
-    return { facts, byteSize: 0, prepared: refused(opened) };
-  }
-  await using file = opened;
-  const { byteSize, facts } = file;
-  if (!mayBeKept(source, layout)) return { facts, byteSize, prepared: refused({ issue: 'NO_LABEL' }) };
-  await room.take('decoders', 1);
-  const prepared = await prepareFile(options, {
-    ...{ file, patchSizePx, measuresFlatness: false },
-    reserve: (byteCount) => room.take('decodingBytes', byteCount),
-  });
-  const storedBytes = prepared.images.reduce((sum, image) => sum + image.bytes.length, 0);
-  // An image that was too small for a reservation takes its memory here; any other has reserved more than that.
-  await room.take('decodingBytes', storedBytes);
-  room.keep('decodingBytes', storedBytes);
-  room.keep('decoders', 0);
-  room.keep('fileBytes', 0);
-  const images = prepared.images.map((image) => ({ ...image, byteLength: image.bytes.length }));
-  return { facts, byteSize, prepared: { ...prepared, images } };
-}
-
-/** Readers of slides stand in for decoders, of which there are as many. */
-async function readSlide(
-  { folder, slides }: ImportOptions,
-  relativePath: string,
-  batch: SlideBatch,
-  room: HeldResources<MemoryKind>,
-): Promise<ReadFile> {
-  if (slides == null) throw new Error('A slide was planned without readers of slides.');
-  await room.take('decoders', 1);
-  const { patchSizePx } = slides;
-  await room.take('decodingBytes', batch.places.length * patchSizePx * (patchSizePx * 3 + 1));
-  const facts = await folder.factsOf(relativePath);
-  const prepared = await readBatch(folder, relativePath, batch, slides);
-  const storedBytes = prepared.images.reduce((sum, image) => sum + image.bytes.length, 0);
-  room.keep('decodingBytes', storedBytes);
-  room.keep('decoders', 0);
-  const images = prepared.images.map((image) => ({ ...image, byteLength: image.bytes.length }));
-  return { facts, byteSize: storedBytes, prepared: { ...prepared, images } };
-}
-
-async function prepareFile(
-  { decoders, sampleBits = null, decodingBytes = DECODING_BYTES }: ImportOptions,
-  request: Pick<FileToPrepare, 'file' | 'patchSizePx' | 'measuresFlatness' | 'reserve'>,
-): Promise<PreparedFile> {
-  try {
-    return await decoders.prepare({ ...request, sampleBits, decodingBytesMax: decodingBytes });
-  } catch (error) {
-    if (!(error instanceof SourceFileError)) throw error;
-    return refused({ issue: 'UNREADABLE', reason: 'The file cannot be read completely. Copy or download it again.' });
-  }
-}
-
-/** Reads the whole file, one after another, so that there is memory for it. Null for a file that is not read. */
-async function examine(options: ImportOptions, relativePath: string): Promise<ImageTraits | null> {
-  options.throwIfStopped?.();
-  const hasRoom = (): Promise<void> => Promise.resolve();
-  const opened = await openSourceFile(options.folder, relativePath, hasRoom);
-  if ('issue' in opened) return null;
-  await using file = opened;
-  const { images } = await prepareFile(options, { file, patchSizePx: null, measuresFlatness: true, reserve: hasRoom });
-  const [image] = images;
-  if (image === undefined || image.flatness === null) return null;
-  return { width: image.width, height: image.height, flatness: image.flatness };
-}
-
-function needsAnswer(found: readonly ImportIssue[], accept: readonly ImportQuestion[]): DomainError {
-  const questions = questionsOf(found, accept);
-  const asked = found.filter(({ kind }) => questions.some((question) => question === kind));
-  return new DomainError({
-    code: 'IMPORT_NEEDS_ANSWER',
-    message: `Nothing was sealed, because the folder seems to contain mistakes. ${asked
-      .map(({ kind, meaning, examples }) => `${kind}: ${meaning} Found: ${examples.join('; ')}`)
-      .join(' ')}`,
-    field: 'input.accept',
-    hint: `Correct them, or import again with accept: [${questions.join(', ')}] (--accept of the command line) if they are intended. A dry run shows how every folder would be imported.`,
-  });
-}
-
-function nothingReadable(issues: IssueLog): DomainError {
-  const found = issues.list();
-  const [main] = [...found].sort((a, b) => b.count - a.count);
-  const hint =
-    main === undefined
-      ? 'Put PNG, JPEG, TIFF, BMP or WebP files there.'
-      : main.kind === 'NO_LABEL'
-        ? 'Put images into one folder for each label, or use layout FLAT.'
-        : `Found: ${found.map((issue) => `${issue.count} ${issue.kind}`).join(', ')}; for instance ${JSON.stringify(main.examples[0])}.`;
-  return new DomainError({
-    code: 'IMPORT_NOTHING_READABLE',
-    message: 'No image in the folder can be used.',
-    field: 'input.path',
-    hint,
-  });
 }

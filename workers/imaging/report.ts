@@ -1,4 +1,5 @@
 /** The report of an import: the result of a dry run, and the explanation of a refusal. */
+import { DomainError } from '../../src/errors.ts';
 import type { ContentCounts, PreviousVersion } from './content.ts';
 import type { ImportIssue, IssueSink } from './issues.ts';
 import { compareCodePoints, firstOfEachFile, type SourceImage } from './listing.ts';
@@ -59,6 +60,37 @@ export function reportOf(
 export function questionsOf(issues: readonly ImportIssue[], accept: readonly ImportQuestion[]): ImportQuestion[] {
   const found = new Set<string>(issues.map(({ kind }) => kind));
   return IMPORT_QUESTIONS.filter((question) => found.has(question) && !accept.includes(question));
+}
+
+/** The refusal of an import for what its folder seems to get wrong: IMPORT_NEEDS_ANSWER. */
+export function needsAnswer(found: readonly ImportIssue[], accept: readonly ImportQuestion[]): DomainError {
+  const questions = questionsOf(found, accept);
+  const asked = found.filter(({ kind }) => questions.some((question) => question === kind));
+  return new DomainError({
+    code: 'IMPORT_NEEDS_ANSWER',
+    message: `Nothing was sealed, because the folder seems to contain mistakes. ${asked
+      .map(({ kind, meaning, examples }) => `${kind}: ${meaning} Found: ${examples.join('; ')}`)
+      .join(' ')}`,
+    field: 'input.accept',
+    hint: `Correct them, or import again with accept: [${questions.join(', ')}] (--accept of the command line) if they are intended. A dry run shows how every folder would be imported.`,
+  });
+}
+
+/** The refusal of an import of which no image is left: IMPORT_NOTHING_READABLE. */
+export function nothingReadable(found: readonly ImportIssue[]): DomainError {
+  const [main] = [...found].sort((a, b) => b.count - a.count);
+  const hint =
+    main === undefined
+      ? 'Put PNG, JPEG, TIFF, BMP or WebP files there.'
+      : main.kind === 'NO_LABEL'
+        ? 'Put images into one folder for each label, or use layout FLAT.'
+        : `Found: ${found.map((issue) => `${issue.count} ${issue.kind}`).join(', ')}; for instance ${JSON.stringify(main.examples[0])}.`;
+  return new DomainError({
+    code: 'IMPORT_NOTHING_READABLE',
+    message: 'No image in the folder can be used.',
+    field: 'input.path',
+    hint,
+  });
 }
 
 /** For each folder, what its files become. */

@@ -1,10 +1,20 @@
-/** Chooses the thumbnails of a version's page, spread over its labels. */
-import type { StoredBytes } from '../../src/platform/artifact-store/index.ts';
+/** Chooses the thumbnails of a version's page, spread over its labels, and stores them. */
+import { buffer } from 'node:stream/consumers';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store/index.ts';
+import type { ImageDecoders } from './decoder/image-decoders.ts';
 import type { SourceImage } from './listing.ts';
+import type { ShardPlace, StoredShard } from './shard-writer.ts';
 
 export const THUMBNAILS_MAX = 24;
 
 export interface StoredThumbnail extends StoredBytes {
+  readonly label: string | null;
+}
+
+/** An image of the version that becomes a thumbnail. */
+export interface PickedImage {
+  readonly place: ShardPlace;
+  readonly byteLength: number;
   readonly label: string | null;
 }
 
@@ -36,6 +46,27 @@ export function createThumbnailPicker(sources: Iterable<SourceImage>): Thumbnail
       return true;
     },
   };
+}
+
+interface ThumbnailMakers {
+  readonly artifacts: Pick<ArtifactStore, 'open' | 'put'>;
+  readonly decoders: Pick<ImageDecoders, 'thumbnail'>;
+}
+
+/** The images are read back from the shards, so that neither memory nor the disk holds them until the end. */
+export async function storeThumbnails(
+  { artifacts, decoders }: ThumbnailMakers,
+  picked: readonly PickedImage[],
+  shards: readonly StoredShard[],
+): Promise<StoredThumbnail[]> {
+  const thumbnails: StoredThumbnail[] = [];
+  for (const { place, byteLength, label } of picked) {
+    const { byteOffset: first } = place;
+    const range = { first, last: first + byteLength - 1 };
+    const bytes = await buffer(await artifacts.open(shards[place.shard]?.sha256 ?? '', range));
+    thumbnails.push({ ...(await artifacts.put(await decoders.thumbnail(bytes))), label });
+  }
+  return thumbnails;
 }
 
 function spacedOrdinals(count: number, wanted: number): number[] {

@@ -35,7 +35,8 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
   });
   await using readers = config.slides === null ? null : await openReaders(context);
   const kept = await context.registry.importBlocks({});
-  await context.progress(kept.at(-1)?.progress ?? 0, 'Looking for images.');
+  const progressBefore = kept.at(-1)?.progress ?? 0;
+  await context.progress(progressBefore, 'Looking for images.');
   const startedAtMs = performance.now();
   const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, sampleBits, keepConflicts, accept, dryRun } = config;
   const result = await importImages({
@@ -51,7 +52,7 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
       keepConflicts,
       accept,
     },
-    slides: slidesOf(context, config, readers, kept.at(-1)?.progress ?? 0),
+    slides: slidesOf(context, config, readers, progressBefore),
     folderPath: config.path,
     isDryRun: dryRun,
     previous: await context.registry.latestVersion({ datasetId: config.datasetId }),
@@ -61,7 +62,7 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
     shardLimits,
     throwIfStopped: () => context.throwIfStopped(),
     blocks: { kept, keep: async (block) => void (await context.registry.keepImportBlock({ block })) },
-    onContinue: (continued) => reportContinued(context, continued, kept.at(-1)?.progress ?? 0),
+    onContinue: (continued) => reportContinued(context, continued, progressBefore),
     onProgress: (progress) => report(context, config, progress, startedAtMs),
     onReport: async (found) => void (await context.registry.setImportReport({ report: found })),
   });
