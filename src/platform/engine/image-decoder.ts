@@ -48,7 +48,7 @@ export function imageDecoderAddon(): string | null {
 
 /**
  * Compiles the addon unless it is there.
- * @returns a sentence that says why images are decoded without it, and what to do; null if it is there.
+ * @returns what follows from its absence, what to do, and what the compiler said; null if it is there.
  */
 export async function ensureImageDecoder(onProgress: (progress: EngineProgress) => void): Promise<string | null> {
   if (imageDecoderAddon() !== null) return null;
@@ -57,7 +57,7 @@ export async function ensureImageDecoder(onProgress: (progress: EngineProgress) 
     await compileImageDecoder(addonPath());
     return null;
   } catch (error) {
-    if (error instanceof EngineLibraryError) return slowDecodingNote();
+    if (error instanceof EngineLibraryError) return `${slowDecodingNote()}\n${error.message}`;
     throw error;
   }
 }
