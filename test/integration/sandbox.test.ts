@@ -69,7 +69,7 @@ test('a folder is shown to read, also of a file system that is mounted with flag
   const [mounted, hiddenFolder] = [await temporaryFolder(context), await temporaryFolder(context)];
   const look = 'cat /proc/shown/slide && ! touch /proc/shown/other && ! touch /proc/shown/slide';
   const mount =
-    'mount -t tmpfs -o nosuid,nodev,noexec tmpfs "$1" && echo seen > "$1/slide" && exec 5< "$1" && shift && exec "$@"';
+    'mount -t tmpfs -o nosuid,nodev,noexec tmpfs "$1" && echo seen > "$1/slide" && exec 5< "$1" && shift && "$@"; exit "$?"';
   const { stdout } = await run(
     'unshare',
     [
