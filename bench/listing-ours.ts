@@ -29,7 +29,7 @@ try {
   await using folder = await openFolder(base);
   // No mask is found by its pixels: an empty file does not decode.
   const examine = (): Promise<null> => Promise.resolve(null);
-  const plan = await planImport({ folder, layout: 'FOLDER_PER_LABEL', labelsCsv: null }, examine);
+  const plan = await planImport({ folder, layout: 'FOLDER_PER_LABEL', labelsCsv: null }, examine, null);
   const { user, system } = process.cpuUsage(cpuBefore);
   const { maxRSS } = process.resourceUsage();
   console.log(

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { sha256Schema, storedBytesSchema } from './artifacts.ts';
 import { shardSchema } from './dataset-version.ts';
+import { importedSlideSchema } from './imported-slide.ts';
 import { slideOptionsSchema } from './slide-options.ts';
 
 /**
@@ -154,6 +155,8 @@ export const importOutcomeSchema = z.strictObject({
       /** In reading order. */
       shards: z.array(shardSchema).readonly(),
       thumbnails: z.array(storedBytesSchema.extend({ label: z.string().nullable() })).readonly(),
+      /** Of layout SLIDES: every slide of the folder, by its path. Older workers send none. */
+      slides: z.array(importedSlideSchema).readonly().default([]),
     })
     .nullable(),
 });

@@ -205,11 +205,12 @@ for (const kind of STORE_KINDS) {
         assert.deepEqual(await collect(), planned);
       });
 
-      test('knows every table that cites: shards, thumbnails, manifests, states, checkpoints', async () => {
-        const names = ['shard', 'thumbnail', 'manifest', 'state', 'checkpoint'];
-        const [shard, thumbnail, manifest, state] = await Promise.all(names.slice(0, 4).map(recorded));
+      test('knows every table that cites: shards, thumbnails, slides, manifests, states, checkpoints', async () => {
+        const names = ['shard', 'thumbnail', 'manifest', 'state', 'overview of a slide', 'its tissue mask'];
+        const [shard, thumbnail, manifest, state, overview, mask] = await Promise.all(names.map(recorded));
         const { sha256: checkpoint } = await cited('checkpoint');
         assert.ok(shard !== undefined && thumbnail !== undefined && manifest !== undefined && state !== undefined);
+        assert.ok(overview !== undefined && mask !== undefined);
         const dataset = await database.db.dataset.create({
           data: { slug: 'custody', name: 'Custody', imageKind: 'PATCH', synthetic: true },
         });
@@ -222,16 +223,22 @@ for (const kind of STORE_KINDS) {
         await database.db.datasetThumbnail.create({
           data: { datasetVersionId: made.id, position: 0, sha256: thumbnail },
         });
+        await database.db.slide.create({
+          data: {
+            ...{ datasetVersionId: made.id, position: 0, path: 'S1.svs', status: 'LEFT_OUT' },
+            ...{ thumbnailSha256: overview, tissueMaskSha256: mask },
+          },
+        });
         const run = await database.db.run.create({
           data: { title: 'made by a test', kind: 'PRETRAINING', config: {} },
         });
         await database.db.trainingState.create({ data: { runId: run.id, step: 1, sha256: state } });
         assert.deepEqual((await collect()).files, { count: 0, byteSize: 0 });
-        for (const sha256 of [shard, thumbnail, manifest, state, checkpoint])
+        for (const sha256 of [shard, thumbnail, manifest, state, checkpoint, overview, mask])
           assert.equal(await isStored(sha256), true);
         await database.db.datasetVersion.delete({ where: { id: made.id } });
         await database.db.dataset.delete({ where: { id: dataset.id } });
-        assert.equal((await collect()).files.count, 3);
+        assert.equal((await collect()).files.count, 5);
       });
 
       test('every column named after a sha256 of an artifact is a foreign key, so that every citation is visible', async () => {

@@ -4,6 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { DomainError } from '../../src/errors.ts';
 import type { DatasetService, SealedContent } from '../../src/modules/datasets/index.ts';
+import type { ImportedSlide } from '../../src/protocol/imported-slide.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { at, catalogueApi, listAt, READER, type CatalogueApi } from '../support/catalogue.ts';
 
@@ -50,6 +51,51 @@ function content(seed: string): SealedContent {
       ...shards.map((shard) => ({ sha256: shard.sha256, byteSize: shard.byteSize, mediaType: 'application/x-tar' })),
       ...thumbnails.map((thumbnail) => ({ sha256: thumbnail.sha256, byteSize: 100, mediaType: 'image/webp' })),
       { sha256: manifestSha256, byteSize: 1000, mediaType: 'application/jsonl' },
+    ],
+  };
+}
+/** Patches of three slides, and a slide that was left out before anything was known of it. */
+function contentOfSlides(seed: string): SealedContent {
+  const whole = content(seed);
+  const tissue = {
+    ...{ tissueFraction: 0.25, penFraction: 0 },
+    thumbnail: { sha256: sha(`${seed} overview`), byteSize: 300 },
+    mask: { sha256: sha(`${seed} mask`), byteSize: 200 },
+  };
+  const imported: Omit<ImportedSlide, 'path' | 'label'> = {
+    ...{ status: 'IMPORTED', issueKind: null, reason: null, group: 'P1', split: 'train', patchCount: 2, tissue },
+    file: { sha256: sha(`${seed} file`), byteSize: 5_000_000_000 },
+    facts: {
+      vendor: 'aperio',
+      levels: [
+        { width: 100_000, height: 80_000, downsample: 1 },
+        { width: 25_000, height: 20_000, downsample: 4 },
+      ],
+      objective: 40,
+      micronsPerPixel: { x: 0.25, y: 0.2502, source: 'OPENSLIDE', property: 'openslide.mpp-x' },
+    },
+  };
+  return {
+    ...whole,
+    slides: [
+      { ...imported, path: 'a/S1.svs', label: 'benign' },
+      { ...imported, path: 'a/S2_100%.svs', label: 'benign' },
+      { ...imported, path: 'b/S3.svs', label: 'malignant' },
+      {
+        ...{
+          path: 'b/\u00fc.svs',
+          status: 'LEFT_OUT',
+          issueKind: 'NOT_A_SLIDE',
+          reason: 'It is a JPEG.',
+          patchCount: 0,
+        },
+        ...{ file: null, label: 'malignant', group: null, split: null, facts: null, tissue: null },
+      },
+    ],
+    artifacts: [
+      ...whole.artifacts,
+      { ...tissue.thumbnail, mediaType: 'image/webp' },
+      { ...tissue.mask, mediaType: 'image/png' },
     ],
   };
 }
@@ -170,6 +216,15 @@ describe('a version', () => {
       ['an unknown label', { ...good, labelCounts: [{ label: 'other', count: 1 }] }],
       ['an invalid digest', { ...good, digest: 'abc' }],
       ['an artifact that is not recorded', { ...good, artifacts: good.artifacts.slice(1) }],
+      ['slides with pictures that are not recorded', { ...contentOfSlides('two'), artifacts: good.artifacts }],
+      ['slides of another count', { ...contentOfSlides('two'), slides: contentOfSlides('two').slides?.slice(1) ?? [] }],
+      [
+        'a slide that is left out and gives patches',
+        {
+          ...contentOfSlides('two'),
+          slides: contentOfSlides('two').slides?.map((slide) => ({ ...slide, status: 'LEFT_OUT' })) ?? [],
+        },
+      ],
     ];
     for (const [name, wrong] of bad) await assert.rejects(seal(made.id, wrong), /cannot be sealed/, name);
     assert.equal((await datasets.getVersion(READER, made.id))?.status, 'DRAFT');
@@ -177,6 +232,69 @@ describe('a version', () => {
     assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, made.id)), true);
     assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, made.id)), false);
     assert.equal(await datasets.getVersion(READER, made.id), undefined);
+  });
+
+  test('lists its slides page by page and by a filter, keeps them as they are, and takes them along when it is deleted', async () => {
+    const { db } = database;
+    const made = await draft();
+    await seal(made.id, contentOfSlides('slides'));
+    const query = `query ($id: ID!, $first: Int, $after: String, $filter: SlideFilter) { node(id: $id) { ... on DatasetVersion { slides(first: $first, after: $after, filter: $filter) {
+      totalCount pageInfo { hasNextPage endCursor } nodes { path } } } } }`;
+    const pathsOf = async (variables: object): Promise<unknown[]> =>
+      listAt(await api.ask(query, { id: made.id, ...variables }), 'node.slides.nodes').map((node) => at(node, 'path'));
+    const first = await api.ask(query, { id: made.id, first: 3 });
+    assert.deepEqual(at(first, 'node.slides.totalCount'), 4);
+    assert.deepEqual(at(first, 'node.slides.nodes'), [
+      { path: 'a/S1.svs' },
+      { path: 'a/S2_100%.svs' },
+      { path: 'b/S3.svs' },
+    ]);
+    const after = at(first, 'node.slides.pageInfo.endCursor');
+    assert.deepEqual(await pathsOf({ first: 3, after }), ['b/\u00fc.svs']);
+    assert.deepEqual(await pathsOf({ filter: { status: 'LEFT_OUT' } }), ['b/\u00fc.svs']);
+    assert.deepEqual(await pathsOf({ filter: { label: 'malignant', status: 'IMPORTED' } }), ['b/S3.svs']);
+    assert.deepEqual(await pathsOf({ filter: { search: 's2_' } }), ['a/S2_100%.svs']);
+    assert.deepEqual(await pathsOf({ filter: { search: '%' } }), ['a/S2_100%.svs']);
+    assert.deepEqual(await pathsOf({ filter: { label: 'nothing' } }), []);
+    const invalid = await api.execute(query, {
+      id: made.id,
+      after: Buffer.from('["VERSION",1]').toString('base64url'),
+    });
+    assert.equal(at(invalid.errors?.[0]?.originalError, 'code'), 'CURSOR_INVALID');
+    const tooLong = await api.execute(query, { id: made.id, filter: { search: 'x'.repeat(201) } });
+    assert.equal(at(tooLong.errors?.[0]?.originalError, 'field'), 'filter.search');
+
+    const shown = await api.ask(
+      `query ($id: ID!) { node(id: $id) { ... on DatasetVersion { slides { nodes { position path status issueKind reason fileDigest fileByteSize label group split vendor width height
+        levels { width height downsample } micronsPerPixel { x y source property } objective patchCount tissueFraction penFraction thumbnailUrl tissueMaskUrl } } } } }`,
+      { id: made.id },
+    );
+    const slides = listAt(shown, 'node.slides.nodes');
+    assert.deepEqual(slides[0], {
+      ...{ position: 0, path: 'a/S1.svs', status: 'IMPORTED', issueKind: null, reason: null },
+      ...{ fileDigest: sha('slides file'), fileByteSize: 5_000_000_000, label: 'benign', group: 'P1', split: 'train' },
+      ...{ vendor: 'aperio', width: 100_000, height: 80_000, objective: 40, patchCount: 2 },
+      levels: [
+        { width: 100_000, height: 80_000, downsample: 1 },
+        { width: 25_000, height: 20_000, downsample: 4 },
+      ],
+      micronsPerPixel: { x: 0.25, y: 0.2502, source: 'OPENSLIDE', property: 'openslide.mpp-x' },
+      ...{ tissueFraction: 0.25, penFraction: 0 },
+      ...{ thumbnailUrl: `/artifacts/${sha('slides overview')}`, tissueMaskUrl: `/artifacts/${sha('slides mask')}` },
+    });
+    assert.deepEqual(slides[3], {
+      ...{ position: 3, path: 'b/\u00fc.svs', status: 'LEFT_OUT', issueKind: 'NOT_A_SLIDE', reason: 'It is a JPEG.' },
+      ...{ fileDigest: null, fileByteSize: null, label: 'malignant', group: null, split: null, vendor: null },
+      ...{ width: null, height: null, objective: null, patchCount: 0, levels: [], micronsPerPixel: null },
+      ...{ tissueFraction: null, penFraction: null, thumbnailUrl: null, tissueMaskUrl: null },
+    });
+
+    const parts = { datasetVersionId: made.id };
+    await assert.rejects(db.slide.updateMany({ where: parts, data: { label: 'other' } }), /sealed/);
+    await assert.rejects(db.slide.deleteMany({ where: parts }), /sealed/);
+    await assert.rejects(db.slide.create({ data: { ...parts, position: 9, path: 'x', status: 'LEFT_OUT' } }), /sealed/);
+    await db.datasetVersion.delete({ where: { id: made.id } });
+    assert.equal(await db.slide.count({ where: parts }), 0);
   });
 
   test('shares artifacts with another version with the same bytes', async () => {

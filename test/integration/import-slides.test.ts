@@ -1,5 +1,6 @@
 /** An import of drawn slides as a run: real database, real OpenSlide in its processes, real files. */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -97,6 +98,9 @@ async function versionOf({ runId }: Pick<Imported, 'runId'>) {
   return { version, rows, shards };
 }
 
+const slidesOf = (datasetVersionId: string) =>
+  database.db.slide.findMany({ where: { datasetVersionId }, orderBy: { position: 'asc' } });
+
 const issuesOf = (report: ImportReportRecord): Record<string, readonly string[]> =>
   Object.fromEntries(report.issues.map(({ kind, examples }) => [kind, examples]));
 
@@ -165,6 +169,60 @@ describe('a folder of slides', () => {
     const run = await database.db.run.findUniqueOrThrow({ where: { id: imported.runId }, include: { events: true } });
     assert.ok(!JSON.stringify(run, (_, value: unknown) => String(value)).includes('Smith'));
     assert.ok(!JSON.stringify(imported.report).includes('Smith'));
+    const slides = await slidesOf(version.id);
+    assert.ok(!JSON.stringify(slides, (_, value: unknown) => String(value)).includes('Smith'));
+
+    // The slides themselves.
+    const countOf = (slide: string): number => rows.filter((each) => each.slide === slide).length;
+    assert.deepEqual(
+      slides.map((slide) => [slide.path, slide.status, slide.label, slide.group, slide.split, slide.patchCount]),
+      [
+        ['a/S1.svs', 'IMPORTED', 'tumour', 'P1', 'train', 168],
+        ['b/S2.svs', 'IMPORTED', 'normal', 'P2', 'test', countOf('b/S2.svs')],
+        ['b/S3.svs', 'IMPORTED', 'tumour', 'P1', 'train', countOf('b/S3.svs')],
+      ],
+    );
+    assert.deepEqual(
+      slides.map((slide) => [slide.vendor, slide.objective, slide.micronsPerPixelX, slide.micronsPerPixelSource]),
+      [
+        ['aperio', 20, 0.5, 'OPENSLIDE'],
+        ['aperio', 20, 0.25, 'OPENSLIDE'],
+        ['aperio', 20, 0.5, 'GIVEN'],
+      ],
+    );
+    const [first] = slides;
+    assert.ok(first !== undefined);
+    assert.deepEqual(first.levels, [
+      { width: WIDTH, height: HEIGHT, downsample: 1 },
+      { width: WIDTH / 4, height: HEIGHT / 4, downsample: 4 },
+    ]);
+    const file = await readFile(path.join(folder, 'a/S1.svs'));
+    assert.deepEqual(
+      [first.fileDigest, first.fileByteSize],
+      [createHash('sha256').update(file).digest('hex'), BigInt(file.length)],
+    );
+    // Of the 2,300 px of a row 1,500 are tissue; at 8 um a pixel of the pictures is 16 px of the slide.
+    assert.ok(Math.abs((first.tissueFraction ?? 0) - 1500 / WIDTH) < 0.02, String(first.tissueFraction));
+    const mask = await sharp(await runner.store.read(first.tissueMaskSha256 ?? ''))
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    assert.deepEqual(
+      [mask.info.width, mask.info.height, mask.info.channels],
+      [Math.floor(WIDTH / 16), Math.floor(HEIGHT / 16), 1],
+    );
+    for (let x = 0; x < mask.info.width; x += 1) {
+      // The edge of the tissue lies within pixel 93.
+      if (Math.abs(x - 1500 / 16) > 2)
+        assert.equal(mask.data[50 * mask.info.width + x], x < 1500 / 16 ? 255 : 0, `x ${x}`);
+    }
+    const thumbnail = await sharp(await runner.store.read(first.thumbnailSha256 ?? ''))
+      .raw()
+      .toBuffer({ resolveWithObject: true });
+    assert.deepEqual([thumbnail.info.width, thumbnail.info.height], [mask.info.width, mask.info.height]);
+    const [red = 0, green = 0] = thumbnail.data.subarray((50 * thumbnail.info.width + 40) * 3);
+    assert.ok(red - green > 40, `the tissue is pink: ${red}, ${green}`);
+    const [glassRed = 0, glassGreen = 0] = thumbnail.data.subarray((50 * thumbnail.info.width + 130) * 3);
+    assert.ok(glassRed > 230 && Math.abs(glassRed - glassGreen) < 8, `the glass is light: ${glassRed}, ${glassGreen}`);
   });
 
   test('gives the same version again, at most so many patches of each slide, and others under another seed', async () => {
@@ -230,7 +288,7 @@ describe('slides that are wrong', () => {
       `slide,label\n${names.map((name, index) => `${name},${index % 2 === 0 ? 'a' : 'b'}`).join('\n')}\n`,
     );
     const imported = await importFolder(folder, { labelsCsvPath: csv, accept: ['NOT_EVALUABLE'] });
-    const { rows } = await versionOf(imported);
+    const { rows, version } = await versionOf(imported);
     assert.deepEqual([...new Set(rows.map(({ slide }) => slide))], ['broken.svs', 'good.svs']);
     const found = issuesOf(imported.report);
     assert.deepEqual(found['MICRONS_PER_PIXEL_UNKNOWN'], ['nanometres.svs', 'unstated.svs']);
@@ -241,6 +299,29 @@ describe('slides that are wrong', () => {
     assert.deepEqual(found['SLIDE_NOT_FOUND'], ['gone']);
     assert.ok(found['NOT_A_SLIDE']?.includes('jpeg.svs') && found['NOT_A_SLIDE'].includes('photo.png'));
     assert.ok([...(found['NOT_A_SLIDE'] ?? []), ...(found['SLIDE_UNREADABLE'] ?? [])].includes('short.svs'));
+    const slides = await slidesOf(version.id);
+    const became = Object.fromEntries(slides.map(({ path: file, status, issueKind }) => [file, issueKind ?? status]));
+    const { 'short.svs': short, ...others } = became;
+    assert.deepEqual(others, {
+      ...{
+        'broken.svs': 'IMPORTED',
+        'coarse.svs': 'SLIDE_TOO_COARSE',
+        'empty.svs': 'NO_TISSUE',
+        'good.svs': 'IMPORTED',
+      },
+      ...{ 'jpeg.svs': 'NOT_A_SLIDE', 'nanometres.svs': 'MICRONS_PER_PIXEL_UNKNOWN' },
+      ...{ 'unlisted.svs': 'LEFT_OUT', 'unstated.svs': 'MICRONS_PER_PIXEL_UNKNOWN' },
+      ...{ 'x/twin.svs': 'LEFT_OUT', 'y/twin.svs': 'LEFT_OUT' },
+    });
+    assert.ok(short === 'NOT_A_SLIDE' || short === 'SLIDE_UNREADABLE');
+    for (const { status, reason, patchCount } of slides) {
+      assert.equal(status === 'IMPORTED', patchCount > 0);
+      assert.equal(status === 'IMPORTED', reason === null);
+    }
+    // Of an empty slide one wants to see that it is empty.
+    const empty = slides.find(({ path: file }) => file === 'empty.svs');
+    assert.equal(empty?.tissueFraction, 0);
+    assert.ok(empty.thumbnailSha256 !== null && empty.tissueMaskSha256 !== null);
     const list = (await runner.store.read(imported.report.issueList?.sha256 ?? '')).toString('utf8');
     assert.match(list, /nanometres\.svs,1,false,.*250 um\/px, which looks like nanometres/);
     assert.match(list, /NOT_A_SLIDE,jpeg\.svs,1,false,.*It is a JPEG/);

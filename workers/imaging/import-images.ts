@@ -48,9 +48,11 @@ import {
   type ShardWriter,
   type StoredShard,
 } from './shard-writer.ts';
+import { createPictureFolder, storeSlides } from './slides/imported-slides.ts';
 import { slideColumnsOf } from './slides/read-batch.ts';
 import { createThumbnailPicker, storeThumbnails, type PickedImage, type StoredThumbnail } from './thumbnails.ts';
 import type { ImportQuestion, ImportReportRecord } from '../../src/protocol/import.ts';
+import type { ImportedSlide } from '../../src/protocol/imported-slide.ts';
 
 export interface ImportOptions extends LayoutOptions, Omit<ReadingOptions, keyof LayoutOptions> {
   /** An image under two labels, splits or groups stays under both if true, otherwise under neither. */
@@ -119,6 +121,8 @@ export interface ImportResult {
   readonly issueList: StoredBytes | null;
   readonly shards: readonly StoredShard[];
   readonly thumbnails: readonly StoredThumbnail[];
+  /** Of layout SLIDES, except for a dry run: every slide of the folder, by its path. */
+  readonly slides: readonly ImportedSlide[];
   /** Of source files; of a slide, the bytes of its patches. */
   readonly bytesRead: number;
   /** Issues for which an import would be refused. Empty except for a dry run. */
@@ -140,10 +144,12 @@ const MEDIA_TYPES: Readonly<Record<PreparedImage['extension'], string>> = {
  * partial artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
-  const plan = await planImport(options, async (relativePath) => {
+  const pictures = options.isDryRun === true ? null : createPictureFolder(path.join(options.workDir, 'slides'));
+  const examine = async (relativePath: string) => {
     options.throwIfStopped?.();
     return examineImage(options, relativePath);
-  });
+  };
+  const plan = await planImport(options, examine, pictures);
   const planned = createContentCounts();
   for (const source of firstOfEachFile(plan.sources)) if (mayBeKept(source, options.layout)) planned.add(source);
   await refuseByNames(options, plan, planned);
@@ -289,6 +295,7 @@ async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promi
   const duplicates = createDuplicates({ sources, leftOut, keepConflicts, issues });
   const { conflicts } = duplicates;
   const counts = createContentCounts();
+  const patchCounts = new Map<string, number>();
   /** The earlier attempt has found that this pass must be repeated, so that its images lie in no shard. */
   const willBeRepeated = used.some(({ head }) => head.shard === null);
   let filesDone = 0;
@@ -302,6 +309,8 @@ async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promi
     const key = String(counts.imageCount).padStart(KEY_DIGITS, '0');
     const facts = { label: source.label, group: source.group, split: source.split };
     counts.add(source);
+    if (source.slide !== undefined)
+      patchCounts.set(source.relativePath, (patchCounts.get(source.relativePath) ?? 0) + 1);
     if (isRepeated()) return undefined;
     const place = await (image.bytes === null
       ? shards.skip(key, image.extension, image.byteLength, facts)
@@ -389,7 +398,7 @@ async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promi
     return { conflicts };
   }
 
-  const result = await seal(options, decided, turn, { counts, picked, bytesRead });
+  const result = await seal(options, decided, turn, { counts, patchCounts, picked, bytesRead });
   await options.onProgress?.(progressNow(1));
   return { result };
 }
@@ -397,16 +406,18 @@ async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promi
 /** What a pass has found that its sinks do not hold. */
 interface Packed {
   readonly counts: ContentCounts;
+  /** Images of each slide, by its path. */
+  readonly patchCounts: ReadonlyMap<string, number>;
   readonly picked: readonly PickedImage[];
   readonly bytesRead: number;
 }
 
-/** Reports what was found, and stores the last shard, the manifest, the list of issues and the thumbnails. */
+/** Reports what was found, and stores the last shard, the manifest, the list of issues, thumbnails and slides. */
 async function seal(
   options: ImportOptions,
   { plan, planned }: Decided,
   { issues, artifacts, shards, manifest }: Pass,
-  { counts, picked, bytesRead }: Packed,
+  { counts, patchCounts, picked, bytesRead }: Packed,
 ): Promise<ImportResult> {
   if (counts.imageCount === 0) {
     await reportFindings(options, plan, counts, issues, true);
@@ -429,7 +440,9 @@ async function seal(
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
   const issueList = report.issueList ?? (await issues.store(artifacts));
-  const thumbnails = options.isDryRun === true ? [] : await storeThumbnails(options, picked, stored);
+  const isDryRun = options.isDryRun === true;
+  const thumbnails = isDryRun ? [] : await storeThumbnails(options, picked, stored);
+  const slides = isDryRun ? [] : await storeSlides(artifacts, plan.slides ?? [], patchCounts);
   const labelCounts = counts.labelCounts();
   return {
     ...storedManifest,
@@ -443,7 +456,7 @@ async function seal(
     issues: issues.list(),
     issueList,
     shards: stored,
-    thumbnails,
+    ...{ thumbnails, slides },
     bytesRead,
     questions: report.questions,
   };

@@ -12,6 +12,7 @@ import type { GroupSuggestion } from './group-suggestions.ts';
 import { recordIssues, type RecordedIssues } from './issues.ts';
 import { readLabelsCsv } from './labels-csv.ts';
 import { listFiles, type PassedOver, type SourceList } from './listing.ts';
+import type { PictureFolder, PlannedSlide } from './slides/imported-slides.ts';
 import { planSlides, type SlidesToPlan } from './slides/plan-slides.ts';
 
 export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV' | 'SLIDES';
@@ -30,7 +31,7 @@ export interface LayoutOptions {
   /** Which folder level is the patient or slide; null: none. */
   readonly groupLevel?: number | null;
   /** Required by layout SLIDES, otherwise ignored. */
-  readonly slides?: Omit<SlidesToPlan, 'folder' | 'slidesCsv'> | null;
+  readonly slides?: Omit<SlidesToPlan, 'folder' | 'slidesCsv' | 'pictures'> | null;
 }
 
 export interface ImportPlan {
@@ -42,13 +43,20 @@ export interface ImportPlan {
   readonly groupSuggestions: readonly GroupSuggestion[];
   readonly passedOver: readonly PassedOver[];
   readonly issues: RecordedIssues;
+  /** Of layout SLIDES: every slide of the folder, by its path. */
+  readonly slides?: readonly PlannedSlide[];
 }
 
 /**
  * @param examine measures an image of the folder, to recognise masks.
+ * @param pictures where those of slides are kept; null: nowhere.
  * @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID.
  */
-export async function planImport(options: LayoutOptions, examine: Examine): Promise<ImportPlan> {
+export async function planImport(
+  options: LayoutOptions,
+  examine: Examine,
+  pictures: PictureFolder | null,
+): Promise<ImportPlan> {
   const {
     folder,
     folderPath = null,
@@ -62,7 +70,7 @@ export async function planImport(options: LayoutOptions, examine: Examine): Prom
   const issues = recordIssues();
   if (layout === 'SLIDES') {
     if (slides === null) throw new Error('The layout SLIDES needs readers of slides.');
-    const planned = await planSlides({ ...slides, folder, slidesCsv: labelsCsv }, issues);
+    const planned = await planSlides({ ...slides, folder, slidesCsv: labelsCsv, pictures }, issues);
     return { ...planned, groupSuggestions: [], issues };
   }
   if (layout === 'CSV') {

@@ -149,6 +149,7 @@ function sealedContentOf(result: ImportResult): ImportOutcome['sealed'] {
       ...{ sha256, byteSize: shardBytes, imageCount: shardImages },
     })),
     thumbnails: result.thumbnails.map(({ label, ...stored }) => ({ ...storedBytesOf(stored), label })),
+    slides: result.slides,
   };
 }
 

@@ -5,8 +5,10 @@ import type {
   DatasetVersionStatus,
   FactEvidence,
   ImageKind,
+  SlideStatus,
   TaskKind,
 } from '../../generated/prisma/enums.ts';
+import type { MicronsPerPixelSource } from '../../protocol/slide-facts.ts';
 
 export interface OrganRecord {
   /** UPPER_SNAKE, e.g. LYMPH_NODE. */
@@ -194,6 +196,55 @@ export interface ThumbnailRecord {
   readonly sha256: string;
   readonly byteSize: number;
   readonly label: string | null;
+}
+
+export interface SlideLevelRecord {
+  /** In pixels. */
+  readonly width: number;
+  readonly height: number;
+  /** Pixels of level 0 for one pixel of this level; 1 for level 0. */
+  readonly downsample: number;
+}
+
+/** Microns per pixel of level 0. */
+export interface SlideResolutionRecord {
+  readonly x: number;
+  readonly y: number;
+  readonly source: MicronsPerPixelSource;
+  /** The property that states them; null if they were given. */
+  readonly property: string | null;
+}
+
+/** A slide of the folder from which a version was imported. */
+export interface SlideRecord {
+  readonly versionId: string;
+  /** From 0, in the order of the paths. */
+  readonly position: number;
+  /** Relative to the imported folder. */
+  readonly path: string;
+  readonly status: SlideStatus;
+  readonly issueKind: string | null;
+  readonly reason: string | null;
+  /** sha256. */
+  readonly fileDigest: string | null;
+  readonly fileByteSize: number | null;
+  readonly label: string | null;
+  /** The patient if known, otherwise the slide. */
+  readonly group: string | null;
+  readonly split: string | null;
+  /** Null, and no levels, if the slide cannot be opened. */
+  readonly vendor: string | null;
+  /** From the finest. */
+  readonly levels: readonly SlideLevelRecord[];
+  readonly micronsPerPixel: SlideResolutionRecord | null;
+  readonly objective: number | null;
+  /** Images of the version that were cut from it. */
+  readonly patchCount: number;
+  /** Shares of the slide, 0..1; null, as both pictures, if tissue was not looked for. */
+  readonly tissueFraction: number | null;
+  readonly penFraction: number | null;
+  readonly thumbnailSha256: string | null;
+  readonly tissueMaskSha256: string | null;
 }
 
 /** The number of datasets with one value. */

@@ -24,11 +24,14 @@ import type {
   DatasetVersionRecord,
   OrganRecord,
   SealedVersionRecord,
+  SlideRecord,
   StainRecord,
   ThumbnailRecord,
 } from './datasets.records.ts';
 import { createDatasetStore } from './datasets.store.ts';
 import { changedFactFields, mergeFacts } from './facts.rules.ts';
+import { slideFilterSchema } from './slides.rules.ts';
+import { createSlideStore } from './slides.store.ts';
 import { createVersionStore } from './versions.store.ts';
 import { faultsOfContent, type SealedContent } from './versions.rules.ts';
 
@@ -64,6 +67,8 @@ export interface DatasetService {
   getVersion(viewer: Viewer, id: string): Promise<DatasetVersionRecord | undefined>;
   /** Newest first, drafts included. */
   versions(viewer: Viewer, datasetId: string, page: PageArguments): Promise<Page<DatasetVersionRecord>>;
+  /** The slides of a version in the order of their paths. Throws BAD_INPUT and CURSOR_INVALID. */
+  slides(viewer: Viewer, versionId: string, page: PageArguments, filter?: unknown): Promise<Page<SlideRecord>>;
   /** Thumbnail `position`, from 0, of the latest sealed version. */
   thumbnailOf(viewer: Viewer, datasetId: string, position: number): Promise<ThumbnailRecord | undefined>;
 
@@ -89,7 +94,7 @@ export interface DatasetService {
     draft: { readonly datasetId: string; readonly importRunId?: string | null; readonly patchSizePx?: number | null },
   ): Promise<DatasetVersionRecord>;
   /**
-   * Seals a draft together with its artifacts, shards and thumbnails. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for a
+   * Seals a draft together with its artifacts, shards, thumbnails and slides. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for a
    * sealed version, and an Error for inconsistent content.
    */
   sealVersion(tx: Transaction, content: SealedContent & { readonly versionId: string }): Promise<DatasetVersionRecord>;
@@ -106,6 +111,7 @@ export function createDatasetService({
 }): DatasetService {
   const store = createDatasetStore(db);
   const versions = createVersionStore(db);
+  const slides = createSlideStore(db);
 
   /** The validated filter, with organs and stains as codes. */
   const filterOf = async (raw: unknown): Promise<DatasetFilter> => {
@@ -210,6 +216,10 @@ export function createDatasetService({
     versions: async (viewer, datasetId, page) => {
       authorise(viewer, 'READER');
       return versions.list(datasetId, page);
+    },
+    slides: async (viewer, versionId, page, filter) => {
+      authorise(viewer, 'READER');
+      return slides.list(versionId, page, parseInput(slideFilterSchema, filter ?? {}, 'filter'));
     },
     thumbnailOf: async (viewer, datasetId, position) => {
       authorise(viewer, 'READER');

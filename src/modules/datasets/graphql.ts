@@ -12,6 +12,7 @@ import {
 import { DATASET_ORDER_FIELDS, ORDER_DIRECTIONS } from './index.ts';
 
 export * from './inputs.graphql.ts';
+export * from './slides.graphql.ts';
 export * from './versions.graphql.ts';
 
 const records = path.join(import.meta.dirname, 'datasets.records.ts');

@@ -23,6 +23,7 @@ export type {
   ResolutionRecord,
   SealedVersionRecord,
   ShardRecord,
+  SlideRecord,
   StainRecord,
   SubcollectionRecord,
   ThumbnailRecord,

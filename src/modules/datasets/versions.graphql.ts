@@ -1,7 +1,7 @@
 /** Versions of datasets in the API. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
-import { enumType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
+import { arg, enumType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { DatasetDigestRule as digestRules, DatasetVersionStatus as statuses } from '../../generated/prisma/enums.ts';
 
 const records = path.join(import.meta.dirname, 'datasets.records.ts');
@@ -143,6 +143,13 @@ export const DatasetVersion = objectType({
       type: nonNull(list(nonNull('DatasetShard'))),
       description: 'All images as WebDataset tars, in reading order.',
       resolve: (version, _args, ctx) => ctx.loaders.datasets.shardsOfVersion.load(version.id),
+    });
+    t.field('slides', {
+      type: nonNull('SlideConnection'),
+      description: 'Every slide of the imported folder; empty for a version that was not cut from slides.',
+      args: { ...pageArguments, filter: arg({ type: 'SlideFilter' }) },
+      resolve: (version, { filter, ...page }, ctx) =>
+        ctx.services.datasets.slides(ctx.viewer, version.id, page, filter),
     });
     t.field('issues', {
       type: nonNull(list(nonNull('ImportIssue'))),

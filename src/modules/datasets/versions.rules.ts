@@ -1,5 +1,6 @@
 /** Validation of the content of a sealed version. Pure. */
 import { z } from 'zod';
+import type { ImportedSlide } from '../../protocol/imported-slide.ts';
 import type { DatasetVersionRecord, ImportIssueRecord, LabelCountRecord, ShardRecord } from './datasets.records.ts';
 
 export const labelCountsSchema = z.array(z.object({ label: z.string(), count: z.number().int().min(0) }));
@@ -46,6 +47,8 @@ export interface SealedContent {
   /** In reading order. */
   readonly shards: readonly ShardRecord[];
   readonly thumbnails: readonly { readonly sha256: string; readonly label: string | null }[];
+  /** Those of the imported folder, by their paths; absent in a version that was not cut from slides. */
+  readonly slides?: readonly ImportedSlide[];
   /** Every artifact named above, including the manifest. Existing rows are not changed. */
   readonly artifacts: readonly { readonly sha256: string; readonly byteSize: number; readonly mediaType: string }[];
 }
@@ -87,6 +90,8 @@ const SHA256_PATTERN = /^[0-9a-f]{64}$/;
  * @returns one sentence per fault; empty if the version may be sealed.
  */
 export function faultsOfContent(content: SealedContent): string[] {
+  const { slides = [] } = content;
+  const patchCount = slides.reduce((sum, slide) => sum + slide.patchCount, 0);
   const shardImageCount = content.shards.reduce((sum, shard) => sum + shard.imageCount, 0);
   const labelledCount = content.labelCounts.reduce((sum, each) => sum + each.count, 0);
   const recorded = new Set(content.artifacts.map((artifact) => artifact.sha256));
@@ -95,6 +100,7 @@ export function faultsOfContent(content: SealedContent): string[] {
     ...(content.issueListSha256 === undefined ? [] : [content.issueListSha256]),
     ...content.shards.map((shard) => shard.sha256),
     ...content.thumbnails.map((thumbnail) => thumbnail.sha256),
+    ...slides.flatMap(({ tissue }) => (tissue === null ? [] : [tissue.thumbnail.sha256, tissue.mask.sha256])),
   ];
   return [
     ...(content.imageCount > 0 ? [] : ['A version must contain at least one image.']),
@@ -109,6 +115,12 @@ export function faultsOfContent(content: SealedContent): string[] {
       : [
           `Its ${content.groupCount} groups and ${content.ungroupedImageCount} images without one are more than its ${content.imageCount} images.`,
         ]),
+    ...(slides.length === 0 || patchCount === content.imageCount
+      ? []
+      : [`Its slides give ${patchCount} images, not ${content.imageCount}.`]),
+    ...(slides.every(({ status, patchCount: own }) => (status === 'IMPORTED') === own > 0)
+      ? []
+      : ['A slide is left out and gives images, or is imported and gives none.']),
     ...(content.labelCounts.every((each) => content.labelNames.includes(each.label))
       ? []
       : ['labelCounts names a label that is not in labelNames.']),

@@ -7,6 +7,7 @@ import { jsonRows } from '../../platform/sql.ts';
 import { lastDeletedVersion } from '../deletions/index.ts';
 import type { DatasetVersionRecord, SealedVersionRecord, ShardRecord, ThumbnailRecord } from './datasets.records.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
+import { insertSlides } from './slides.store.ts';
 import { importIssuesSchema, labelCountsSchema, type SealedContent } from './versions.rules.ts';
 
 /** A row as Prisma returns it. */
@@ -85,6 +86,7 @@ export function createVersionStore(db: Database) {
           position,
         })),
       });
+      await insertSlides(tx, versionId, content.slides ?? []);
       const { digest, manifestSha256, issueListSha256 = null } = content;
       const { imageCount, byteSize, groupCount, ungroupedImageCount, hasSplit } = content;
       const row = await tx.datasetVersion.update({

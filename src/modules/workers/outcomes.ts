@@ -32,7 +32,8 @@ export function artifactsOfOutcome(outcome: RunOutcome): StoredBytes[] {
       const { sealed } = outcome;
       if (sealed === null) return [];
       const { manifest, issueList, shards, thumbnails } = sealed;
-      return [manifest, ...(issueList === null ? [] : [issueList]), ...shards, ...thumbnails];
+      const pictures = picturesOfSlides(sealed).map(({ stored }) => stored);
+      return [manifest, ...(issueList === null ? [] : [issueList]), ...shards, ...thumbnails, ...pictures];
     }
     case 'PRETRAINING':
       return outcome.encoders.map(({ weights }) => weights);
@@ -122,6 +123,17 @@ async function sealVersion(
   await datasets.sealVersion(tx, { versionId: draft.id, ...contentOf(sealed) });
 }
 
+function picturesOfSlides({ slides }: NonNullable<ImportOutcome['sealed']>) {
+  return slides.flatMap(({ tissue }) =>
+    tissue === null
+      ? []
+      : [
+          { stored: tissue.thumbnail, mediaType: 'image/webp' },
+          { stored: tissue.mask, mediaType: 'image/png' },
+        ],
+  );
+}
+
 function contentOf(sealed: NonNullable<ImportOutcome['sealed']>): SealedContent {
   const { manifest, issueList, shards, thumbnails, ...facts } = sealed;
   const recorded = ({ sha256, byteSize }: StoredBytes, mediaType: string) => ({ sha256, byteSize, mediaType });
@@ -136,6 +148,7 @@ function contentOf(sealed: NonNullable<ImportOutcome['sealed']>): SealedContent 
       ...(issueList === null ? [] : [recorded(issueList, 'text/csv; charset=utf-8')]),
       ...shards.map((shard) => recorded(shard, 'application/x-tar')),
       ...thumbnails.map((thumbnail) => recorded(thumbnail, 'image/webp')),
+      ...picturesOfSlides(sealed).map(({ stored, mediaType }) => recorded(stored, mediaType)),
     ],
   };
 }

@@ -11,8 +11,9 @@ import type { IssueSink } from '../issues.ts';
 import { listFiles, type PassedOver, type SourceImage } from '../listing.ts';
 import { describeSlides, slideFilesAmong, type FoundSlide } from './find-slides.ts';
 import { isFineEnough, level0SizeOf } from './geometry.ts';
+import { fileDigestOf, keptFactsOf, type PictureFolder, type PlannedSlide } from './imported-slides.ts';
 import type { SlideBatch } from './read-batch.ts';
-import { SlideReaderError, type SlideRefusal } from './slide-process.ts';
+import { SlideReaderError, type SlideRefusal, type SlideSurvey } from './slide-process.ts';
 import { PLACES_MAX } from './slide-protocol.ts';
 import type { SlideReaders } from './slide-readers.ts';
 import { readSlidesCsv } from './slides-csv.ts';
@@ -24,6 +25,8 @@ export interface SlidesToPlan {
   readonly patchSizePx: number;
   readonly options: SlideOptions;
   readonly readers: SlideReaders;
+  /** For a version that keeps its slides. Null: a dry run, which neither keeps pictures nor digests files. */
+  readonly pictures: PictureFolder | null;
   /** Called for each slide, in order; an error that it throws ends the import. */
   readonly onSlide: (done: number, slideCount: number) => Promise<void>;
 }
@@ -32,6 +35,8 @@ export interface PlannedSlides {
   /** Batches of patches, slide by slide in the order of their paths. */
   readonly sources: readonly SourceImage[];
   readonly isLabelled: boolean;
+  /** Every slide of the folder, by its path. */
+  readonly slides: readonly PlannedSlide[];
   /** What each slide is and gives. */
   readonly notes: readonly string[];
   readonly passedOver: readonly PassedOver[];
@@ -44,7 +49,7 @@ const BATCH_BYTES_MAX = 64 * 1024 * 1024;
 
 /** @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID. */
 export async function planSlides(
-  { folder, slidesCsv, patchSizePx, options, readers, onSlide }: SlidesToPlan,
+  { folder, slidesCsv, patchSizePx, options, readers, pictures, onSlide }: SlidesToPlan,
   issues: IssueSink,
 ): Promise<PlannedSlides> {
   const rows = slidesCsv === null ? null : await readSlidesCsv(slidesCsv);
@@ -61,30 +66,57 @@ export async function planSlides(
   const isLabelled = slides.some(({ label }) => label !== null);
   const sources: SourceImage[] = [];
   const notes: string[] = [];
+  const surveyed = new Map<string, PlannedSlide>();
   let done = 0;
   const limits = { windowSize: readers.processCount, shared: {} };
-  const look = async (slide: FoundSlide) => ({
-    slide,
-    ...(await surveyOf(folder, slide, patchSizePx, options, readers)),
-  });
-  for await (const { slide, finding, notices, batches, note } of mapInOrder(slides, limits, look)) {
+  const look = async (slide: FoundSlide) => {
+    const { survey, ...found } = await surveyOf(folder, slide, patchSizePx, options, readers);
+    const tissue =
+      survey === null || pictures === null
+        ? null
+        : {
+            ...{ tissueFraction: survey.tissueFraction, penFraction: survey.penFraction },
+            pictures: await pictures.keep(survey.pictures),
+          };
+    const file = pictures === null ? null : await fileDigestOf(folder, slide.relativePath);
+    return { ...found, slide, tissue, file };
+  };
+  for await (const { slide, finding, notices, batches, note, facts, tissue, file } of mapInOrder(
+    slides,
+    limits,
+    look,
+  )) {
     if (finding !== null) issues.add(finding.issue, slide.relativePath, reasonIn(finding));
     for (const notice of notices) issues.add(notice.issue, slide.relativePath, reasonIn(notice));
     if (isLabelled && slide.label === null && batches.length > 0) issues.add('LABEL_MISSING', slide.relativePath);
     const { relativePath, label, group, split } = slide;
     for (const batch of batches) sources.push({ relativePath, label, group, split, slide: batch });
     if (note !== null) notes.push(note);
+    surveyed.set(relativePath, {
+      ...{ path: relativePath, label, group, split, file, facts, tissue },
+      leftOut: finding === null ? null : { issueKind: finding.issue, reason: finding.reason ?? null },
+      plannedPatchCount: batches.reduce((sum, { places }) => sum + places.length, 0),
+    });
     done += 1;
     await onSlide(done, slides.length);
   }
   const [shown, hiddenCount] = [notes.slice(0, NOTES_MAX), Math.max(0, notes.length - NOTES_MAX)];
   return {
     ...{ sources, isLabelled, passedOver: listing.passedOver },
+    slides: slideFiles.map((file) => surveyed.get(file) ?? notDescribed(file)),
     notes: [
       `${notes.length} of ${slideFiles.length} slides give patches of ${patchSizePx} px at ${options.micronsPerPixel} um/px.`,
       ...shown,
       ...(hiddenCount === 0 ? [] : [`And ${hiddenCount} more slides.`]),
     ],
+  };
+}
+
+/** A slide that the CSV does not name, or that it names together with another one. */
+function notDescribed(path: string): PlannedSlide {
+  return {
+    ...{ path, label: null, group: null, split: null, file: null, facts: null, tissue: null, plannedPatchCount: 0 },
+    leftOut: { issueKind: null, reason: 'The CSV has no line that names this slide and no other one.' },
   };
 }
 
@@ -94,10 +126,14 @@ interface Surveyed {
   readonly notices: readonly Finding[];
   readonly batches: readonly SlideBatch[];
   readonly note: string | null;
+  /** Null for a slide that cannot be opened. */
+  readonly facts: PlannedSlide['facts'];
+  /** Null if tissue was not looked for. */
+  readonly survey: SlideSurvey | null;
 }
 
-function without(finding: Finding): Surveyed {
-  return { finding, notices: [], batches: [], note: null };
+function without(finding: Finding, facts: PlannedSlide['facts'], survey: SlideSurvey | null): Surveyed {
+  return { finding, notices: [], batches: [], note: null, facts, survey };
 }
 
 async function surveyOf(
@@ -113,20 +149,29 @@ async function surveyOf(
   try {
     const { facts, survey } = await readers.survey(file, patchSizePx, options, isUsable);
     const { micronsPerPixel, levels } = facts;
+    const kept = keptFactsOf(facts);
     if (micronsPerPixel.outcome === 'REFUSED')
-      return without({ issue: 'MICRONS_PER_PIXEL_UNKNOWN', reason: micronsPerPixel.reason });
+      return without({ issue: 'MICRONS_PER_PIXEL_UNKNOWN', reason: micronsPerPixel.reason }, kept, null);
     const { x, y, property, disagreesWithObjective } = micronsPerPixel;
     if (survey === null)
-      return without({
-        issue: 'SLIDE_TOO_COARSE',
-        reason: `Its finest level has ${rounded(x)} um/px; patches were asked for at ${options.micronsPerPixel}.`,
-      });
+      return without(
+        {
+          issue: 'SLIDE_TOO_COARSE',
+          reason: `Its finest level has ${rounded(x)} um/px; patches were asked for at ${options.micronsPerPixel}.`,
+        },
+        kept,
+        null,
+      );
     const percent = (share: number): string => `${Number((share * 100).toPrecision(2))} %`;
     if (survey.places.length === 0)
-      return without({
-        issue: 'NO_TISSUE',
-        reason: `${percent(survey.tissueFraction)} of the slide is tissue, ${percent(survey.penFraction)} pen, and no patch has enough.`,
-      });
+      return without(
+        {
+          issue: 'NO_TISSUE',
+          reason: `${percent(survey.tissueFraction)} of the slide is tissue, ${percent(survey.penFraction)} pen, and no patch has enough.`,
+        },
+        kept,
+        survey,
+      );
     const size = level0SizeOf({ levels, micronsPerPixel }, { ...options, patchSizePx });
     const [level0] = levels;
     const batches: SlideBatch[] = [];
@@ -149,12 +194,12 @@ async function surveyOf(
             },
           ]
         : [],
-      batches,
+      ...{ batches, facts: kept, survey },
       note: `${relativePath}: ${survey.places.length} patches, ${percent(survey.tissueFraction)} tissue, ${rounded(x)} um/px${rounded(x) === rounded(y) ? '' : ` across and ${rounded(y)} down`} from ${from}.`,
     };
   } catch (error) {
     if (!(error instanceof SlideReaderError)) throw error;
-    return without(await findingOf(error.refusal, folder, relativePath));
+    return without(await findingOf(error.refusal, folder, relativePath), null, null);
   }
 }
 

@@ -9,7 +9,14 @@ import { DecoderFailedError, startDecoderProcess, type DecoderProcess } from '..
 import type { SlideFaultCode } from './openslide.ts';
 import type { PatchPlace } from './patch-grid.ts';
 import type { PatchFlaw } from './patch-quality.ts';
-import { PLACE_BYTES, slideReplySchema, type SlideReply, type SlideRequest } from './slide-protocol.ts';
+import type { SlidePictures } from './pictures.ts';
+import {
+  PICTURE_BYTES_MAX,
+  PLACE_BYTES,
+  slideReplySchema,
+  type SlideReply,
+  type SlideRequest,
+} from './slide-protocol.ts';
 
 export interface SlideProcessOptions {
   /** The folder that the process sees; the slide and its companion files are below it. */
@@ -41,6 +48,7 @@ export interface SlideSurvey {
   readonly penFraction: number;
   /** The patches to take, row by row. */
   readonly places: readonly PatchPlace[];
+  readonly pictures: SlidePictures;
 }
 
 export type CutPatch = { readonly place: PatchPlace } & (
@@ -81,7 +89,7 @@ export class SlideReaderError extends Error {
 const PROGRAM = path.join(import.meta.dirname, 'slide.program.ts');
 const TIMEOUT_MS = 600_000;
 /** Ten million patches of one slide. */
-const SURVEY_BYTES_MAX = 10_000_000 * PLACE_BYTES;
+const SURVEY_BYTES_MAX = 10_000_000 * PLACE_BYTES + 2 * PICTURE_BYTES_MAX;
 
 /**
  * Opens a slide in a new process, which the caller closes.
@@ -131,13 +139,18 @@ async function surveyBy(reader: Process, patchSizePx: number, options: SlideOpti
   await reader.ask({ kind: 'SURVEY', bodyByteSize: 0, patchSizePx, options });
   const { head, body } = await reader.reply(SURVEY_BYTES_MAX);
   if (head.kind !== 'SURVEYED') throw faultOf(head);
-  const places = Array.from({ length: Math.floor(body.length / PLACE_BYTES) }, (_, index) => ({
+  const { tissueFraction, penFraction, thumbnailByteSize, maskByteSize } = head;
+  const maskAt = body.length - maskByteSize;
+  const placesEnd = maskAt - thumbnailByteSize;
+  if (placesEnd < 0) throw new DecoderFailedError('The reader sent pictures that are larger than their message');
+  const places = Array.from({ length: Math.floor(placesEnd / PLACE_BYTES) }, (_, index) => ({
     x: body.readInt32LE(index * PLACE_BYTES),
     y: body.readInt32LE(index * PLACE_BYTES + 4),
     tissueFraction: Math.min(1, Math.max(0, body.readFloatLE(index * PLACE_BYTES + 8))),
   }));
   if (places.some(({ x, y }) => x < 0 || y < 0)) throw new DecoderFailedError('The reader found a patch off the slide');
-  return { tissueFraction: head.tissueFraction, penFraction: head.penFraction, places };
+  const pictures = { thumbnail: body.subarray(placesEnd, maskAt), mask: body.subarray(maskAt) };
+  return { tissueFraction, penFraction, places, pictures };
 }
 
 async function cutBy(

@@ -27,10 +27,13 @@ export type SlideRequest = { readonly bodyByteSize: number } & (
 
 /** Patches that are cut at one request. */
 export const PLACES_MAX = 64;
+/** Of each picture of a survey: twice the bytes of the largest mask, uncompressed. */
+export const PICTURE_BYTES_MAX = 8 * 1024 * 1024;
 /** Of a survey's body for each patch: x and y as int32, the share of tissue as float32, little-endian. */
 export const PLACE_BYTES = 12;
 
 const bodyByteSize = z.int().min(0);
+const pictureByteSize = z.int().min(1).max(PICTURE_BYTES_MAX);
 const text = z.string().max(500);
 const share = z.number().min(0).max(1);
 /** Index into the places of the request. */
@@ -43,7 +46,12 @@ export const slideReplySchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('READY'), bodyByteSize }),
   z.strictObject({ kind: z.literal('FAULT'), bodyByteSize, code: z.enum(SLIDE_FAULTS), reason: text }),
   z.strictObject({ kind: z.literal('OPENED'), bodyByteSize, slide: slideFactsSchema }),
-  z.strictObject({ kind: z.literal('SURVEYED'), bodyByteSize, tissueFraction: share, penFraction: share }),
+  /** Its body: the patches, PLACE_BYTES for each, then the thumbnail, then the mask. */
+  z.strictObject({
+    kind: z.literal('SURVEYED'),
+    ...{ bodyByteSize, tissueFraction: share, penFraction: share },
+    ...{ thumbnailByteSize: pictureByteSize, maskByteSize: pictureByteSize },
+  }),
   /** A patch that is good; its body is a PNG. */
   z.strictObject({
     kind: z.literal('PATCH'),

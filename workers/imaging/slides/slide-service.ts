@@ -19,6 +19,7 @@ import { readOverview } from './overview.ts';
 import { drawEvenly, patchesOn, type PatchPlace } from './patch-grid.ts';
 import { flawOf } from './patch-quality.ts';
 import { resample } from './resample.ts';
+import { picturesOf } from './pictures.ts';
 import { PLACE_BYTES, type SlideReply, type SlideRequest } from './slide-protocol.ts';
 import { findTissue } from './tissue.ts';
 
@@ -56,11 +57,20 @@ export async function serveSlide(
 
   const survey = async (patchSizePx: number, options: SlideOptions): Promise<void> => {
     const { file, slide, geometry } = requireOpened();
-    const mask = findTissue(readOverview(slide, geometry));
+    const overview = readOverview(slide, geometry);
+    const mask = findTissue(overview);
     const candidates = patchesOn(geometry, mask, patchSizePx, options);
-    const body = encodePlaces(drawEvenly(candidates, options.patchesPerSlideMax, options.seed, file));
+    const places = encodePlaces(drawEvenly(candidates, options.patchesPerSlideMax, options.seed, file));
     const { tissueFraction, penFraction } = mask;
-    await reply({ kind: 'SURVEYED', bodyByteSize: body.length, tissueFraction, penFraction }, body);
+    const pictures = await picturesOf(overview, mask);
+    const body = Buffer.concat([places, pictures.thumbnail, pictures.mask]);
+    await reply(
+      {
+        ...{ kind: 'SURVEYED', bodyByteSize: body.length, tissueFraction, penFraction },
+        ...{ thumbnailByteSize: pictures.thumbnail.length, maskByteSize: pictures.mask.length },
+      },
+      body,
+    );
   };
 
   const cut = async (place: number, { x, y }: PatchPlace, patchSizePx: number, options: SlideOptions) => {
