@@ -5,6 +5,7 @@ import { Option } from '@commander-js/extra-typings';
 import { ENGINE_BUILD_NAMES } from '../platform/engine/builds.ts';
 import { childEnvironment, readEnvironment } from '../env.ts';
 import type { LauncherOptions } from '../protocol/launcher-options.ts';
+import { listSlidesCommand } from './client/slides.ts';
 import { command, group, listOf, oneOf, wholeNumberFrom } from './command.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
@@ -217,7 +218,8 @@ const slideInstallCommand = command('install', {
   process.stdout.write(`${await versionOfSlideReader(await installSlideReader())} is ready.\n`);
 });
 
-export const slideCommands = group('slides', 'read whole slides')
+export const slideCommands = group('slides', 'whole slides: those of a version, and the reader on this machine')
+  .addCommand(listSlidesCommand)
   .addCommand(slideInfoCommand)
   .addCommand(slideInstallCommand);
 
