@@ -2,6 +2,7 @@
 import { getRouteApi, Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
 import { useGraphQLQuery } from '../../api/hooks.ts';
+import { ContactSheet } from '../../ui/contact-sheet.tsx';
 import { bytes, count, counted, formatGroups, instant, words } from '../../ui/format.ts';
 import { CheckpointLink } from '../../ui/links.tsx';
 import { Bars, Digest, Empty, Fact, Facts, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
@@ -76,7 +77,10 @@ function Detail({
           </Empty>
         </section>
       ) : (
-        <Version dataset={dataset} version={shown} />
+        <>
+          <Version dataset={dataset} version={shown} />
+          <ContactSheet key={shown.id} versionId={shown.id} />
+        </>
       )}
       <div className="columns">
         <Known dataset={dataset} />

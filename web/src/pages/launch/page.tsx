@@ -25,6 +25,10 @@ interface Launch {
   readonly first: readonly string[];
   /** The API has defaults for these fields. If the form leaves them empty, it sends null, and the server chooses. */
   readonly nullWhenEmpty?: readonly string[];
+  /** Fields that the API needs only if another field has a value. If `isHidden`, it refuses them otherwise. */
+  readonly neededIf?: Readonly<
+    Record<string, { readonly field: string; readonly value: string; readonly isHidden: boolean }>
+  >;
 }
 
 const RUN_FIELDS = 'run { id }';
@@ -64,7 +68,11 @@ const LAUNCH_FORMS: Readonly<Record<LaunchName, Launch>> = {
     meaning: 'Import a folder of the server as a sealed version of a dataset.',
     resultField: 'run',
     fields: RUN_FIELDS,
-    first: ['datasetId', 'path', 'layout', 'patchSizePx', 'labelsCsvPath', 'dryRun'],
+    first: ['datasetId', 'path', 'layout', 'slides', 'patchSizePx', 'labelsCsvPath', 'dryRun'],
+    neededIf: {
+      slides: { field: 'layout', value: 'SLIDES', isHidden: true },
+      patchSizePx: { field: 'layout', value: 'SLIDES', isHidden: false },
+    },
   },
   createDataset: {
     title: 'New dataset',
@@ -141,16 +149,20 @@ function Form({
   readonly preset: Readonly<Record<string, string | undefined>>;
 }) {
   const launch = LAUNCH_FORMS[name];
-  const fields = (types.get(launch.input)?.inputFields ?? [])
-    .filter((field) => field.name !== 'idempotencyKey')
-    .map((field) =>
-      launch.nullWhenEmpty?.includes(field.name) === true
-        ? { ...field, defaultValue: null, isNullWhenEmpty: true }
-        : field,
-    );
   const rank = (field: InputField): number =>
     launch.first.includes(field.name) ? launch.first.indexOf(field.name) : launch.first.length;
   const [texts, setTexts] = useState<Readonly<Record<string, string>>>(() => presetTexts(name, preset));
+  const fields = (types.get(launch.input)?.inputFields ?? [])
+    .filter((field) => field.name !== 'idempotencyKey')
+    .flatMap((field): readonly InputField[] => {
+      if (launch.nullWhenEmpty?.includes(field.name) === true)
+        return [{ ...field, defaultValue: null, isNullWhenEmpty: true }];
+      const condition = launch.neededIf?.[field.name];
+      if (condition === undefined) return [field];
+      const isNeeded = texts[condition.field] === condition.value;
+      if (isNeeded) return [{ ...field, type: { kind: 'NON_NULL', name: null, ofType: field.type } }];
+      return condition.isHidden ? [] : [field];
+    });
   const [refusals, setRefusals] = useState<readonly UserErrorFacts[]>([]);
   const [failure, setFailure] = useState<Error>();
   const [isSending, setSending] = useState(false);

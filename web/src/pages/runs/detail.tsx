@@ -3,6 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import { useEffect, useRef } from 'react';
 import { useGraphQLQuery, useGraphQLMutation } from '../../api/hooks.ts';
 import type { RunEvent } from '../../api/live.ts';
+import { ContactSheet } from '../../ui/contact-sheet.tsx';
 import { clock, count, duration, instant, score, words } from '../../ui/format.ts';
 import { CheckpointLink, DatasetVersionLink } from '../../ui/links.tsx';
 import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTitle } from '../../ui/parts.tsx';
@@ -38,6 +39,7 @@ export function RunPage() {
           <>
             <Head run={found} live={run} />
             {found.importReport !== null && <ImportReport run={found} report={found.importReport} />}
+            {found.datasetVersion !== null && <ContactSheet versionId={found.datasetVersion.id} />}
             <Charts runs={[{ run: found, series: run.series }]} />
             <KeptStates run={found} />
             <Placements run={found} />

@@ -1,0 +1,203 @@
+/** Slides on the pages, in a real browser: an import with the form, and the contact sheet, also of 500 slides. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
+import type { Page } from 'playwright-core';
+import sharp from 'sharp';
+import { openBrowser, type TestBrowser } from '../support/browser.ts';
+import { at } from '../support/catalogue.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
+import { startTestWorker, type TestWorker } from '../support/processes.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+import { aperioDescription, drawSlide, type Rgb } from '../support/slide-files.ts';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+/** Long enough for a busy machine. */
+const DEADLINE_MS = 150_000;
+/** If it names a folder, screenshots of the pages are saved there. */
+const PICTURES = process.env['PARAFFIN_TEST_PICTURES'];
+const [WIDTH, HEIGHT] = [1600, 1200];
+const GLASS: Rgb = [242, 242, 242];
+
+let database: TestDatabase;
+let server: TestServer;
+let worker: TestWorker;
+let browser: TestBrowser;
+let page: Page;
+
+before(async () => {
+  await promisify(execFile)(process.execPath, [path.join(ROOT, 'scripts/build-web.mjs')], { cwd: ROOT });
+  database = await openTestDatabase();
+  server = await startTestServer(database, { pagesDir: path.join(ROOT, 'web/dist') });
+  worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'slides' });
+  browser = await openBrowser();
+  page = await browser.context.newPage();
+  page.setDefaultTimeout(DEADLINE_MS);
+  await page.goto(`${server.url}/sign-in`);
+  await page.getByLabel('Key').fill(server.adminKey);
+  await page.getByRole('main').getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('button', { name: 'Sign out' }).waitFor();
+});
+after(async () => {
+  await browser.close();
+  worker.signal('SIGTERM');
+  await worker.gone;
+  await server.close();
+  await database.close();
+});
+
+/** @param radiusPx of one round piece of tissue in the middle; 0: an empty slide. */
+async function draw(file: string, radiusPx: number): Promise<void> {
+  await drawSlide(file, {
+    ...{ width: WIDTH, height: HEIGHT, downsamples: [1, 4], compression: 'JPEG' },
+    paint: (x, y) => {
+      if ((x - WIDTH / 2) ** 2 + (y - HEIGHT / 2) ** 2 >= radiusPx ** 2) return GLASS;
+      const isCell = (x % 23) ** 2 + (y % 29) ** 2 < 60 + x / 10;
+      return isCell ? [110 + radiusPx / 20, 70, 140 + Math.floor(y / 30)] : [225, 150, 190];
+    },
+    description: aperioDescription(WIDTH, HEIGHT, 'AppMag = 20|MPP = 0.5'),
+  });
+}
+
+async function createDataset(name: string): Promise<string> {
+  const answer = await server.ask(
+    'mutation ($name: String!) { createDataset(input: { name: $name, imageKind: WSI, synthetic: true }) { dataset { id } } }',
+    { name },
+  );
+  return String(at(answer, 'data.createDataset.dataset.id'));
+}
+
+/** Pixels of a slide on the sheet that have the colour of the line around tissue. */
+async function outlinePixels(slide: string): Promise<number> {
+  const shot = await page.locator('.contacts figure', { hasText: slide }).locator('.view').screenshot();
+  const { data, info } = await sharp(shot).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+  let found = 0;
+  for (let pixel = 0; pixel < info.width * info.height; pixel += 1) {
+    const [red = 0, green = 0, blue = 0] = data.subarray(pixel * 3, pixel * 3 + 3);
+    if (red < 40 && green > 90 && green < 160 && blue > 30 && blue < 100) found += 1;
+  }
+  return found;
+}
+
+async function picture(name: string): Promise<void> {
+  if (PICTURES === undefined) return;
+  await mkdir(PICTURES, { recursive: true });
+  await page.screenshot({ path: path.join(PICTURES, `${name}.png`), fullPage: true });
+}
+
+test('a data manager brings in a folder of slides with the form, and sees the tissue of each, or why it was left out', async () => {
+  const folder = path.join(server.folder, 'cohort');
+  await mkdir(folder);
+  await draw(path.join(folder, 'S1.svs'), 400);
+  await draw(path.join(folder, 'S2.svs'), 550);
+  await draw(path.join(folder, 'S3-empty.svs'), 0);
+  await writeFile(path.join(folder, 'S4-text.svs'), 'not a slide');
+  const datasetId = await createDataset('Slides by form');
+  await page.goto(`${server.url}/new?what=importDatasetVersion&datasetId=${datasetId}`);
+  await page.getByLabel('Layout', { exact: true }).waitFor();
+  assert.equal(await page.getByLabel('Microns per pixel').count(), 0, 'other layouts have no such field');
+  await page.getByLabel('Path *').fill(folder);
+  await page.getByLabel('Layout', { exact: true }).selectOption('SLIDES');
+  await page.getByLabel('Microns per pixel *').fill('0.5');
+  await page.getByLabel('Patch size, px *').fill('128');
+  await page.getByLabel('Overlap, px').fill('64');
+  await page.getByLabel('Tissue share min').fill('0.75');
+  await page.getByLabel('Patches per slide max').fill('20');
+  await page
+    .getByText('slides: { micronsPerPixel: 0.5, overlapPx: 64, patchesPerSlideMax: 20, tissueShareMin: 0.75 }')
+    .waitFor();
+  await page.getByRole('button', { name: 'Import images' }).click();
+  await page.getByText('succeeded', { exact: true }).waitFor();
+
+  // On the page of the run, and on that of the dataset.
+  const sheet = page.getByRole('region', { name: 'Slides with their tissue' });
+  await sheet.waitFor();
+  await picture('slides-run');
+  await page.goto(`${server.url}/datasets/slides-by-form`);
+  await sheet.waitFor();
+  const texts = await sheet.locator('figure').allInnerTexts();
+  const facts = texts.map((text) => text.replaceAll(/\s+/g, ' ').trim());
+  assert.match(facts[0] ?? '', /^S1\.svs 20 patches 2\d % tissue$/);
+  assert.match(facts[1] ?? '', /^S2\.svs 20 patches (4[5-9]|50) % tissue$/);
+  assert.match(facts[2] ?? '', /S3-empty\.svs left out 0 % tissue 0 % of the slide is tissue/);
+  assert.match(facts[3] ?? '', /^no picture: tissue was not looked for S4-text\.svs left out \S+/);
+  assert.equal(facts.length, 4);
+  await eventually('every picture is loaded', async () => {
+    const isLoaded = await sheet
+      .locator('img')
+      .evaluateAll('(images) => images.length === 6 && images.every((image) => image.naturalWidth > 0)');
+    return isLoaded === true ? true : undefined;
+  });
+  // 1,200 px of a slide are 150 on the sheet, so that the line around a circle of 400 px is 314 px long.
+  const [ofFirst, ofSecond, ofEmpty] = [
+    await outlinePixels('S1.svs'),
+    await outlinePixels('S2.svs'),
+    await outlinePixels('S3-empty.svs'),
+  ];
+  assert.ok(ofFirst > 100 && ofSecond > ofFirst, `${ofFirst}, ${ofSecond} pixels`);
+  assert.equal(ofEmpty, 0);
+  await picture('slides-dataset');
+
+  await page.getByLabel('Status').selectOption('LEFT_OUT');
+  await page.getByText('2 slides;').waitFor();
+  await eventually('the others are gone', async () =>
+    (await sheet.locator('figure').count()) === 2 ? true : undefined,
+  );
+});
+
+test('500 slides are a sheet of a few, which fetches the others as one scrolls', async () => {
+  const datasetId = await createDataset('Many slides');
+  const sha = (text: string): string => createHash('sha256').update(text).digest('hex');
+  const view = { width: 120, height: 90, channels: 3, background: '#e0a0c0' } as const;
+  const thumbnail = await server.store.put(await sharp({ create: view }).webp().toBuffer());
+  const mask = await server.store.put(await sharp({ create: view }).toColourspace('b-w').threshold(1).png().toBuffer());
+  const shard = { sha256: sha('shard'), byteSize: 1, imageCount: 500 };
+  const count = 500;
+  const { datasets } = server.services;
+  await database.transact(async (tx) => {
+    const draft = await datasets.createDraftVersion(tx, { datasetId, patchSizePx: 128 });
+    await datasets.sealVersion(tx, {
+      ...{
+        versionId: draft.id,
+        digest: sha('digest'),
+        manifestSha256: sha('manifest'),
+        imageCount: count,
+        byteSize: 1,
+      },
+      ...{ labelNames: [], labelCounts: [], groupCount: 0, ungroupedImageCount: count, hasSplit: false, issues: [] },
+      ...{ shards: [shard], thumbnails: [] },
+      slides: Array.from({ length: count }, (_, index) => ({
+        ...{ path: `slide ${index + 1}.svs`, status: 'IMPORTED', issueKind: null, reason: null, patchCount: 1 },
+        ...{ file: null, label: null, group: null, split: null, facts: null },
+        tissue: { tissueFraction: 1, penFraction: 0, thumbnail, mask },
+      })),
+      artifacts: [
+        { ...thumbnail, mediaType: 'image/webp' },
+        { ...mask, mediaType: 'image/png' },
+        { sha256: shard.sha256, byteSize: 1, mediaType: 'application/x-tar' },
+        { sha256: sha('manifest'), byteSize: 1, mediaType: 'application/vnd.apache.parquet' },
+      ],
+    });
+  });
+  await page.goto(`${server.url}/datasets/many-slides`);
+  await page.getByText('500 slides;').waitFor();
+  const sheet = page.getByRole('region', { name: 'Slides with their tissue' });
+  await sheet.getByText('slide 1.svs', { exact: true }).waitFor();
+  let most = 0;
+  await eventually(
+    'the last slide is seen',
+    async () => {
+      await sheet.evaluate('(frame) => { frame.scrollTop = frame.scrollHeight; }');
+      most = Math.max(most, await sheet.locator('figure').count());
+      return (await sheet.getByText('slide 500.svs', { exact: true }).count()) === 1 ? true : undefined;
+    },
+    DEADLINE_MS,
+  );
+  assert.ok(most > 0 && most < 100, `${most} slides in the document`);
+  await picture('slides-many');
+});
