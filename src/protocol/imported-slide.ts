@@ -1,6 +1,6 @@
 /**
- * A slide of the folder of an import, as the version keeps it: no label image, no macro image and nothing that the slide
- * says in free text, which may name a patient.
+ * A slide of the folder of an import, as the version keeps it: no label image, no macro image and nothing that the
+ * slide says in free text, which may name a patient.
  */
 import { z } from 'zod';
 import { sha256Schema, storedBytesSchema } from './artifacts.ts';

@@ -1,6 +1,6 @@
 /**
- * In place of the slide reader: opens anything, but never answers for a slide named `hanging.svs`, and dies at the first
- * patch as a fault of memory would.
+ * In place of the slide reader: opens anything, but never answers for a slide named `hanging.svs`, and dies at the
+ * first patch as a fault of memory would.
  */
 import { createFrameReader, writeFrame } from '../../workers/imaging/decoder/frames.ts';
 import type { SlideReply, SlideRequest } from '../../workers/imaging/slides/slide-protocol.ts';

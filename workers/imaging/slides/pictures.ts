@@ -1,4 +1,4 @@
-/** The two pictures of a slide by which a person sees whether tissue was found: the whole slide, and the tissue on it. */
+/** The two pictures of a slide by which a person sees whether tissue was found: the whole slide, and its tissue. */
 import sharp from 'sharp';
 import type { Pixels } from '../pixels.ts';
 import type { TissueMask } from './tissue.ts';

@@ -28,7 +28,7 @@ export interface SlideFile {
   readonly givenMicronsPerPixel: number | null;
 }
 
-/** Its methods throw SlideReaderError for a slide that cannot be read: after a second crash, or when a request takes too long. */
+/** Its methods throw SlideReaderError for a slide that cannot be read, takes too long, or crashes two processes. */
 export interface SlideReaders extends AsyncDisposable {
   readonly processCount: number;
   /** What the slide is, and its patches; null for these if its microns per pixel are refused, or are too coarse. */

@@ -172,8 +172,8 @@ function extreme(mask: Uint8Array, width: number, height: number, radiusPx: numb
 }
 
 /**
- * Turns connected areas (4 neighbours) of `value` that have at most `areaMax` pixels into the other value. A search ends
- * as soon as its area is too large, because a list of all pixels of an empty slide would fill the heap.
+ * Turns connected areas (4 neighbours) of `value` that have at most `areaMax` pixels into the other value. A search
+ * ends as soon as its area is too large, because a list of all pixels of an empty slide would fill the heap.
  */
 function removeAreas(mask: Uint8Array, width: number, value: 0 | 1, areaMax: number): void {
   const [FOUND, LARGE] = [1, 2];
