@@ -110,11 +110,14 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       uploads,
       downloadsDir,
       importRoots: env.importRoots,
+      engineCacheDir: env.engineCacheDir,
+      dataDir: env.dataDir,
       requireAuth: env.requireAuth,
       sessionLifetimeMs: env.sessionLifetimeMs,
       allowPrivateUrls: env.allowPrivateUrls,
       engineHint,
     });
+    closers.push(async () => services.slideTiles[Symbol.asyncDispose]());
     const { access, audit, runs } = services;
     if (lock.leftBehind !== undefined)
       logger.warn(lostWorkMessage(lock.leftBehind, { ...interrupted, ...(await runs.unfinishedWork()) }));

@@ -4,7 +4,13 @@ import { createAccessService } from './modules/access/index.ts';
 import { createArtifactService } from './modules/artifacts/index.ts';
 import { createAuditService } from './modules/audit/index.ts';
 import { createCardService } from './modules/cards/index.ts';
-import { createDatasetLoaders, createDatasetService, createImportIssueService } from './modules/datasets/index.ts';
+import {
+  createDatasetLoaders,
+  createDatasetService,
+  createImportIssueService,
+  createSlidePatchService,
+  createSlideTileService,
+} from './modules/datasets/index.ts';
 import { createDeletions } from './modules/deletions/index.ts';
 import { createEmbeddingService, dropSetsWithoutOwner } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
@@ -29,6 +35,9 @@ export interface ServiceParts {
   /** Folder for checkpoints that are imported from a URL. */
   readonly downloadsDir: string;
   readonly importRoots: readonly string[];
+  /** Where OpenSlide is kept, and what the processes that read slides must not see. */
+  readonly engineCacheDir: string;
+  readonly dataDir: string;
   readonly requireAuth: boolean;
   /** Lifetime of a browser session; default: that of the access service. */
   readonly sessionLifetimeMs?: number;
@@ -41,7 +50,8 @@ export interface ServiceParts {
 
 /** @returns the services; they commit changes through `audit.transact`, together with the audit entry. */
 export function createServices(parts: ServiceParts): Services {
-  const { db, queue, announcements, store, uploads, importRoots, engineHint, patience } = parts;
+  const { db, queue, announcements, store, uploads, importRoots, engineCacheDir, dataDir, engineHint, patience } =
+    parts;
   const audit = createAuditService({ db, transact: parts.transact });
   const { transact } = audit;
   const datasets = createDatasetService({ db, transact });
@@ -70,6 +80,11 @@ export function createServices(parts: ServiceParts): Services {
     artifacts: createArtifactService({ db, store }),
     datasets,
     importIssues: createImportIssueService({ openArtifact: store.open }),
+    slidePatches: createSlidePatchService({ db, store }),
+    slideTiles: createSlideTileService({
+      ...{ db, importRoots, engineCacheDir, dataDir },
+      folderOfImport: (runId) => runs.folderOfImport(runId),
+    }),
     models,
     embeddings: createEmbeddingService({ db }),
     checkpointImports: createCheckpointImports({

@@ -12,6 +12,7 @@ export default defineConfig({
     proxy: {
       '/graphql': { target: SERVER, ws: true },
       '/artifacts': SERVER,
+      '/versions': SERVER,
       '^/(checkpoints|datasets)/[^/]+/.+\\.\\w+$': SERVER,
       '^/checkpoints/[^/]+/download': SERVER,
     },

@@ -3,7 +3,13 @@ import type { AccessService, Viewer } from '../modules/access/index.ts';
 import type { AuditAct, AuditService } from '../modules/audit/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { CardService } from '../modules/cards/index.ts';
-import type { DatasetLoaders, DatasetService, ImportIssueService } from '../modules/datasets/index.ts';
+import type {
+  DatasetLoaders,
+  DatasetService,
+  ImportIssueService,
+  SlidePatchService,
+  SlideTileService,
+} from '../modules/datasets/index.ts';
 import type { DeletionService } from '../modules/deletions/index.ts';
 import type { EmbeddingService } from '../modules/embeddings/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
@@ -36,6 +42,8 @@ export interface Services {
   readonly audit: AuditService;
   readonly datasets: DatasetService;
   readonly importIssues: ImportIssueService;
+  readonly slidePatches: SlidePatchService;
+  readonly slideTiles: SlideTileService;
   readonly models: ModelService;
   readonly checkpointImports: CheckpointImportService;
   readonly embeddings: EmbeddingService;

@@ -119,7 +119,12 @@ export function httpStatusOf(code: ErrorCode): number {
   if (code === 'RATE_LIMITED') return 429;
   if (code === 'TIMED_OUT' || code === 'OVERLOADED' || code === 'DATABASE_UNREACHABLE') return 503;
   if (code === 'INTERNAL' || code === 'ARTIFACT_CORRUPT') return 500;
-  if (code.endsWith('NOT_FOUND') || code === 'FORMAT_NOT_AVAILABLE' || code === 'CHECKPOINT_NOT_DOWNLOADABLE')
+  if (
+    code.endsWith('NOT_FOUND') ||
+    code === 'FORMAT_NOT_AVAILABLE' ||
+    code === 'SLIDE_UNAVAILABLE' ||
+    code === 'CHECKPOINT_NOT_DOWNLOADABLE'
+  )
     return 404;
   return 400;
 }

@@ -38,6 +38,7 @@ import type { Sender } from './sender.ts';
 import { limitConnections, DEFAULT_TIMEOUTS, receiveWithin, type Timeouts } from './slow-clients.ts';
 import { createSessionCookie } from './session-cookie.ts';
 import { createSessions } from './sessions.ts';
+import { createSlideTiles } from './slide-tiles.ts';
 import { serveSubscriptions } from './subscriptions.ts';
 import { createUploads } from './uploads.ts';
 import { createWorkerProtocol, type WorkerProtocolOptions } from './worker-protocol.ts';
@@ -50,7 +51,10 @@ export interface HttpServerOptions {
   readonly access: Pick<AccessService, 'viewerOf' | 'sessions'>;
   /** Address, host and scheme from which a request was sent. */
   readonly senderOf: (request: IncomingMessage) => Sender;
-  readonly services: Pick<Services, 'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports'>;
+  readonly services: Pick<
+    Services,
+    'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports' | 'slideTiles'
+  >;
   readonly artifacts: WorkerProtocolOptions['artifacts'];
   /** What workers ask; undefined: this server has none. */
   readonly workers?: Pick<WorkerProtocolOptions, 'desk' | 'ownWorkerKey'>;
@@ -236,6 +240,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }),
     }),
   );
+  app.use(createSlideTiles({ slideTiles: options.services.slideTiles, runAdmitted }));
   if (options.landingPage ?? true) {
     const pages = options.pagesDir === undefined ? undefined : createPages(options.pagesDir);
     if (pages !== undefined) app.use(pages);

@@ -165,6 +165,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'ServerInfo',
     'Slide',
     'SlideLevel',
+    'SlidePatches',
     'SlideResolution',
     'SplitCount',
     'Stain',

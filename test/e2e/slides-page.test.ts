@@ -2,20 +2,23 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import type { Page } from 'playwright-core';
 import sharp from 'sharp';
+import { z } from 'zod';
+import { childEnvironment } from '../../src/env.ts';
 import { openBrowser, type TestBrowser } from '../support/browser.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { startTestWorker, type TestWorker } from '../support/processes.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
-import { aperioDescription, drawSlide, type Rgb } from '../support/slide-files.ts';
+import { aperioDescription, drawSlide, type Paint, type Rgb } from '../support/slide-files.ts';
 
+const exec = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 /** Long enough for a busy machine. */
 const DEADLINE_MS = 150_000;
@@ -31,7 +34,7 @@ let browser: TestBrowser;
 let page: Page;
 
 before(async () => {
-  await promisify(execFile)(process.execPath, [path.join(ROOT, 'scripts/build-web.mjs')], { cwd: ROOT });
+  await exec(process.execPath, [path.join(ROOT, 'scripts/build-web.mjs')], { cwd: ROOT });
   database = await openTestDatabase();
   server = await startTestServer(database, { pagesDir: path.join(ROOT, 'web/dist') });
   worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'slides' });
@@ -52,14 +55,17 @@ after(async () => {
 });
 
 /** @param radiusPx of one round piece of tissue in the middle; 0: an empty slide. */
+const paintOf =
+  (radiusPx: number): Paint =>
+  (x, y) => {
+    if ((x - WIDTH / 2) ** 2 + (y - HEIGHT / 2) ** 2 >= radiusPx ** 2) return GLASS;
+    const isCell = (x % 23) ** 2 + (y % 29) ** 2 < 60 + x / 10;
+    return isCell ? [110 + radiusPx / 20, 70, 140 + Math.floor(y / 30)] : [225, 150, 190];
+  };
+
 async function draw(file: string, radiusPx: number): Promise<void> {
   await drawSlide(file, {
-    ...{ width: WIDTH, height: HEIGHT, downsamples: [1, 4], compression: 'JPEG' },
-    paint: (x, y) => {
-      if ((x - WIDTH / 2) ** 2 + (y - HEIGHT / 2) ** 2 >= radiusPx ** 2) return GLASS;
-      const isCell = (x % 23) ** 2 + (y % 29) ** 2 < 60 + x / 10;
-      return isCell ? [110 + radiusPx / 20, 70, 140 + Math.floor(y / 30)] : [225, 150, 190];
-    },
+    ...{ width: WIDTH, height: HEIGHT, downsamples: [1, 4], compression: 'JPEG', paint: paintOf(radiusPx) },
     description: aperioDescription(WIDTH, HEIGHT, 'AppMag = 20|MPP = 0.5'),
   });
 }
@@ -128,9 +134,10 @@ test('a data manager brings in a folder of slides with the form, and sees the ti
   assert.match(facts[3] ?? '', /^no picture: tissue was not looked for S4-text\.svs left out \S+/);
   assert.equal(facts.length, 4);
   await eventually('every picture is loaded', async () => {
-    const isLoaded = await sheet
-      .locator('img')
-      .evaluateAll('(images) => images.length === 6 && images.every((image) => image.naturalWidth > 0)');
+    const isLoaded: unknown = await page.evaluate(`(() => {
+      const images = [...document.querySelectorAll('.contacts img')];
+      return images.length === 6 && images.every((image) => image.naturalWidth > 0);
+    })()`);
     return isLoaded === true ? true : undefined;
   });
   // 1,200 px of a slide are 150 on the sheet, so that the line around a circle of 400 px is 314 px long.
@@ -148,6 +155,118 @@ test('a data manager brings in a folder of slides with the form, and sees the ti
   await eventually('the others are gone', async () =>
     (await sheet.locator('figure').count()) === 2 ? true : undefined,
   );
+});
+
+test('the command line lists the slides of a version, and why some were left out', async () => {
+  const paraffin = async (...args: readonly string[]): Promise<string> => {
+    const env = childEnvironment({ PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey });
+    return (await exec(process.execPath, [path.join(ROOT, 'src/cli/main.ts'), ...args], { env })).stdout;
+  };
+  const table = await paraffin('slides', 'ls', 'slides-by-form');
+  assert.match(table, /^slide +label +patches +tissue +size px +um\/px +left out because/);
+  assert.match(table, /S2\.svs +- +20 +\d+ % +1600 x 1200 +0\.5/);
+  assert.match(table, /S3-empty\.svs +- +0 +0 % +1600 x 1200 +0\.5 +0 % of the slide is tissue/);
+  assert.equal(
+    await paraffin('slides', 'ls', 'slides-by-form', '--status', 'left-out', '--quiet'),
+    'S3-empty.svs\nS4-text.svs\n',
+  );
+  const [first] = z
+    .array(z.looseObject({ path: z.string(), vendor: z.string(), levels: z.array(z.unknown()) }))
+    .parse(JSON.parse(await paraffin('slides', 'ls', 'slides-by-form@1', '--search', 's1', '--json')));
+  assert.deepEqual([first?.path, first?.vendor, first?.levels.length], ['S1.svs', 'aperio', 2]);
+});
+
+/** The mean difference of a tile, whose first pixel is at (left, top) of level 0, from what was drawn. */
+async function differenceOf(tile: Buffer, radiusPx: number, left: number, top: number, downsample: number) {
+  const { data, info } = await sharp(tile).raw().toBuffer({ resolveWithObject: true });
+  const paint = paintOf(radiusPx);
+  let sum = 0;
+  for (let y = 0; y < info.height; y += 1)
+    for (let x = 0; x < info.width; x += 1) {
+      const mean = [0, 0, 0];
+      for (let dy = 0; dy < downsample; dy += 1)
+        for (let dx = 0; dx < downsample; dx += 1)
+          for (const [channel, value] of paint(left + x * downsample + dx, top + y * downsample + dy).entries())
+            mean[channel] = (mean[channel] ?? 0) + value / downsample ** 2;
+      for (const [channel, value] of mean.entries())
+        sum += Math.abs(value - (data[(y * info.width + x) * 3 + channel] ?? 0));
+    }
+  return { width: info.width, height: info.height, difference: sum / (info.width * info.height * 3) };
+}
+
+test('a slide is looked at tile by tile, with its tissue and its patches, for as long as its file is there', async () => {
+  const answer = await server.ask(
+    '{ dataset(slug: "slides-by-form") { latestVersion { id s1: slide(position: 0) { tilesUrl } s2: slide(position: 1) { tilesUrl } none: slide(position: 9) { path } p1: slidePatches(position: 0) { firstRow width height x y } p2: slidePatches(position: 1) { firstRow } } } }',
+  );
+  const version = at(answer, 'data.dataset.latestVersion');
+  assert.equal(at(version, 'none'), null);
+  const [x, y] = ['x', 'y'].map((axis) => z.array(z.number()).parse(at(version, `p1.${axis}`)));
+  assert.ok(x !== undefined && y !== undefined);
+  assert.deepEqual([x.length, y.length, at(version, 'p1.width'), at(version, 'p1.height')], [20, 20, 128, 128]);
+  for (const [index, left] of x.entries())
+    assert.ok(Math.hypot(left + 64 - WIDTH / 2, (y[index] ?? 0) + 64 - HEIGHT / 2) < 400, 'on the tissue');
+  assert.deepEqual([at(version, 'p1.firstRow'), at(version, 'p2.firstRow')], [0, 20]);
+
+  // Level 11 of the pyramid is level 0 of the slide, and level 9 has a quarter of its pixels along each axis.
+  const ask = (address: string): Promise<Response> =>
+    fetch(server.url + address, { headers: { authorization: `Bearer ${server.adminKey}` } });
+  const tileAt = async (place: string): Promise<Buffer> => {
+    const response = await ask(`${String(at(version, 's1.tilesUrl'))}/${place}.jpg`);
+    assert.deepEqual([response.status, response.headers.get('content-type')], [200, 'image/jpeg'], place);
+    return Buffer.from(await response.arrayBuffer());
+  };
+  const middle = await tileAt('11/1_1');
+  assert.deepEqual(await tileAt('11/1_1'), middle);
+  for (const [place, left, top, downsample, width, height] of [
+    ['11/1_1', 512, 512, 1, 512, 512],
+    ['11/3_2', 1536, 1024, 1, 64, 176],
+    ['10/0_0', 0, 0, 2, 512, 512],
+    ['9/0_0', 0, 0, 4, 400, 300],
+  ] as const) {
+    const { difference, ...size } = await differenceOf(await tileAt(place), 400, left, top, downsample);
+    assert.deepEqual(size, { width, height }, place);
+    // JPEG of the slide, and JPEG of the tile.
+    assert.ok(difference < 6, `${place}: ${difference}`);
+  }
+  for (const place of ['11/4_0', '11/0_3', '12/0_0', 'x/0_0'])
+    assert.equal((await ask(`${String(at(version, 's1.tilesUrl'))}/${place}.jpg`)).status, 404, place);
+  assert.equal((await ask(`/versions/${String(at(version, 'id'))}/slides/9/tiles/0/0_0.jpg`)).status, 404);
+
+  await page.goto(`${server.url}/datasets/slides-by-form`);
+  await page.getByRole('link', { name: 'Look at S1.svs' }).click();
+  await page.getByText('20 patches', { exact: true }).last().waitFor();
+  await eventually(
+    'the slide is drawn',
+    async () => {
+      const { data } = await sharp(await page.locator('.slide-frame').screenshot())
+        .removeAlpha()
+        .raw()
+        .toBuffer({ resolveWithObject: true });
+      let pink = 0;
+      for (let at3 = 0; at3 < data.length; at3 += 3) if ((data[at3] ?? 0) - (data[at3 + 1] ?? 0) > 40) pink += 1;
+      return pink > 10_000 ? true : undefined;
+    },
+    DEADLINE_MS,
+  );
+  await page.waitForLoadState('networkidle');
+  await picture('slide');
+  await page.getByLabel('darken what is not tissue').uncheck();
+  await page.getByRole('button', { name: 'Zoom in' }).click();
+  await page.getByText(/um for a pixel of the screen/).waitFor();
+  await page.waitForLoadState('networkidle');
+  await picture('slide-zoomed');
+
+  await rename(path.join(server.folder, 'cohort/S2.svs'), path.join(server.folder, 'cohort/elsewhere.svs'));
+  const gone = await ask(`${String(at(version, 's2.tilesUrl'))}/11/0_0.jpg`);
+  assert.equal(gone.status, 404);
+  const refusal: unknown = await gone.json();
+  assert.equal(at(refusal, 'code'), 'SLIDE_UNAVAILABLE');
+  assert.match(String(at(refusal, 'message')), /no longer where it was imported from/);
+  await page.goto(`${server.url}/slides/${String(at(version, 'id'))}/1`);
+  await page
+    .getByRole('alert')
+    .getByText(/no longer where it was imported from/)
+    .waitFor();
 });
 
 test('500 slides are a sheet of a few, which fetches the others as one scrolls', async () => {
@@ -192,7 +311,7 @@ test('500 slides are a sheet of a few, which fetches the others as one scrolls',
   await eventually(
     'the last slide is seen',
     async () => {
-      await sheet.evaluate('(frame) => { frame.scrollTop = frame.scrollHeight; }');
+      await page.evaluate('void document.querySelector(".contacts").scrollTo(0, 1e6)');
       most = Math.max(most, await sheet.locator('figure').count());
       return (await sheet.getByText('slide 500.svs', { exact: true }).count()) === 1 ? true : undefined;
     },

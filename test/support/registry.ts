@@ -42,6 +42,8 @@ export async function openTestRegistry(
     uploads: await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: 1_000_000 }),
     downloadsDir: path.join(folder, 'downloads'),
     importRoots,
+    engineCacheDir: path.join(folder, 'engine'),
+    dataDir: dataDir ?? folder,
     requireAuth: false,
     allowPrivateUrls: true,
     engineHint: () => null,

@@ -19,6 +19,7 @@ export const ROUTES: Readonly<Record<string, NeededRole | 'KEY' | 'RUN_TOKEN'>> 
   '/embeddings/:id.npy': 'READER',
   '/embeddings/:id.csv': 'READER',
   '/datasets/:id/thumbnails/:position.webp': 'READER',
+  '/versions/:id/slides/:position/tiles/:level/:tile.jpg': 'READER',
   '/worker/claim': 'OPERATOR',
   '/worker/run': 'OPERATOR',
   '/worker/held': 'OPERATOR',
@@ -47,5 +48,6 @@ export function addressOf(
     .replace(':id', route.startsWith('/uploads') ? '0'.repeat(32) : id)
     .replace(':sha256', sha256)
     .replace(':call', 'renew')
-    .replace(':position', '0');
+    .replace(':position', '0')
+    .replace(':level/:tile', '0/0_0');
 }

@@ -10,6 +10,7 @@ import { createRunEvents } from '../../src/api/run-events.ts';
 import { buildSchema } from '../../src/api/schema.ts';
 import { createSenderReader } from '../../src/api/sender.ts';
 import type { Services } from '../../src/api/context.ts';
+import { readEnvironment } from '../../src/env.ts';
 import { RUN_JOBS } from '../../src/jobs/index.ts';
 import { createLogger } from '../../src/logger.ts';
 import type { AccessService } from '../../src/modules/access/index.ts';
@@ -73,6 +74,8 @@ export async function startTestServer(
     uploads,
     downloadsDir: path.join(folder, 'downloads'),
     importRoots: [folder],
+    engineCacheDir: readEnvironment().engineCacheDir,
+    dataDir: folder,
     requireAuth: false,
     allowPrivateUrls: true,
     engineHint: () => null,
@@ -133,6 +136,7 @@ export async function startTestServer(
     close: async () => {
       desk.close();
       await http.drain(2_000);
+      await services.slideTiles[Symbol.asyncDispose]();
       await announcements.close();
       await queue.close();
       await rm(folder, { recursive: true, force: true });

@@ -247,6 +247,18 @@ export interface SlideRecord {
   readonly tissueMaskSha256: string | null;
 }
 
+/** The patches that a version has of a slide, in its order. */
+export interface SlidePatchesRecord {
+  /** Of the first of them in the manifest of the version, from 0; the others follow. */
+  readonly firstRow: number;
+  /** Of each patch, in pixels of level 0. */
+  readonly width: number;
+  readonly height: number;
+  /** `[N]`: their top left corners, in pixels of level 0. */
+  readonly x: readonly number[];
+  readonly y: readonly number[];
+}
+
 /** The number of datasets with one value. */
 export interface FacetCountRecord {
   /** The value that the filter accepts. */

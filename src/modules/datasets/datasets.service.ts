@@ -69,6 +69,8 @@ export interface DatasetService {
   versions(viewer: Viewer, datasetId: string, page: PageArguments): Promise<Page<DatasetVersionRecord>>;
   /** The slides of a version in the order of their paths. Throws BAD_INPUT and CURSOR_INVALID. */
   slides(viewer: Viewer, versionId: string, page: PageArguments, filter?: unknown): Promise<Page<SlideRecord>>;
+  /** The slide at this position of a version, from 0. */
+  slide(viewer: Viewer, versionId: string, position: number): Promise<SlideRecord | undefined>;
   /** Thumbnail `position`, from 0, of the latest sealed version. */
   thumbnailOf(viewer: Viewer, datasetId: string, position: number): Promise<ThumbnailRecord | undefined>;
 
@@ -94,8 +96,8 @@ export interface DatasetService {
     draft: { readonly datasetId: string; readonly importRunId?: string | null; readonly patchSizePx?: number | null },
   ): Promise<DatasetVersionRecord>;
   /**
-   * Seals a draft together with its artifacts, shards, thumbnails and slides. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for a
-   * sealed version, and an Error for inconsistent content.
+   * Seals a draft together with its artifacts, shards, thumbnails and slides. Throws DATASET_VERSION_NOT_FOUND,
+   * CONFLICT for a sealed version, and an Error for inconsistent content.
    */
   sealVersion(tx: Transaction, content: SealedContent & { readonly versionId: string }): Promise<DatasetVersionRecord>;
   /** Deletes a draft; false when there is none. A sealed version is never deleted. */
@@ -220,6 +222,10 @@ export function createDatasetService({
     slides: async (viewer, versionId, page, filter) => {
       authorise(viewer, 'READER');
       return slides.list(versionId, page, parseInput(slideFilterSchema, filter ?? {}, 'filter'));
+    },
+    slide: async (viewer, versionId, position) => {
+      authorise(viewer, 'READER');
+      return Number.isInteger(position) && position >= 0 ? slides.find(versionId, position) : undefined;
     },
     thumbnailOf: async (viewer, datasetId, position) => {
       authorise(viewer, 'READER');

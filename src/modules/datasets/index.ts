@@ -23,6 +23,7 @@ export type {
   ResolutionRecord,
   SealedVersionRecord,
   ShardRecord,
+  SlidePatchesRecord,
   SlideRecord,
   StainRecord,
   SubcollectionRecord,
@@ -31,6 +32,8 @@ export type {
 export { DATASET_ORDER_FIELDS, ORDER_DIRECTIONS, slugOf, type DatasetFilter } from './datasets.rules.ts';
 export { createDatasetService, type DatasetService } from './datasets.service.ts';
 export { createImportIssueService, type ImportIssueService } from './import-issues.service.ts';
+export { createSlidePatchService, type SlidePatchService } from './slide-patches.service.ts';
+export { createSlideTileService, type SlideTileService } from './slide-tiles.service.ts';
 export { caveatsOf, MANIFEST_MEDIA_TYPE, type SealedContent } from './versions.rules.ts';
 
 /** @returns the number of older versions whose groups were counted; see group-counts.ts. */

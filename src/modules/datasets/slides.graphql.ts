@@ -53,6 +53,26 @@ export const SlideResolution = objectType({
   },
 });
 
+export const SlidePatches = objectType({
+  name: 'SlidePatches',
+  sourceType: { module: records, export: 'SlidePatchesRecord' },
+  description:
+    'The patches that a version has of a slide: x and y have an entry for each, in the order of the version.',
+  definition(t) {
+    t.nonNull.int('firstRow', { description: 'Row of the first of them in the manifest, from 0; the others follow.' });
+    t.nonNull.int('width', { description: 'Of each patch, in pixels of level 0.' });
+    t.nonNull.int('height', { description: 'Of each patch, in pixels of level 0.' });
+    t.nonNull.list.nonNull.int('x', {
+      description: 'Of the top left corners, in pixels of level 0.',
+      resolve: ({ x }) => [...x],
+    });
+    t.nonNull.list.nonNull.int('y', {
+      description: 'Of the top left corners, in pixels of level 0.',
+      resolve: ({ y }) => [...y],
+    });
+  },
+});
+
 export const Slide = objectType({
   name: 'Slide',
   sourceType: { module: records, export: 'SlideRecord' },
@@ -86,6 +106,11 @@ export const Slide = objectType({
     t.field('micronsPerPixel', { type: 'SlideResolution', description: 'Null if they are not known.' });
     t.float('objective', { description: 'Nominal magnification; null if the slide states none.' });
     t.nonNull.int('patchCount', { description: 'Images of the version that were cut from it.' });
+    t.nonNull.string('tilesUrl', {
+      description:
+        'Path on this server below which {level}/{column}_{row}.jpg are the tiles of a Deep Zoom pyramid of 512 px without overlap, cut from the file that was imported. They exist only as long as that file is where it was.',
+      resolve: ({ versionId, position }) => `/versions/${versionId}/slides/${position}/tiles`,
+    });
     t.float('tissueFraction', { description: 'Share of the slide, 0 to 1; null if tissue was not looked for.' });
     t.float('penFraction', { description: 'Share of the slide, 0 to 1; null if tissue was not looked for.' });
     t.string('thumbnailUrl', {

@@ -42,6 +42,23 @@ export type SlideStore = ReturnType<typeof createSlideStore>;
 
 export function createSlideStore(db: Database) {
   return {
+    find: async (versionId: string, position: number): Promise<SlideRecord | undefined> =>
+      (
+        await readSlides(
+          db,
+          Prisma.sql`"Slide" s WHERE s."datasetVersionId" = ${versionId}::uuid AND s.position = ${position}`,
+        )
+      ).at(0),
+
+    /** Patches of the slides before this one. */
+    patchesBefore: async (versionId: string, position: number): Promise<number> => {
+      const sum = await db.slide.aggregate({
+        where: { datasetVersionId: versionId, position: { lt: position } },
+        _sum: { patchCount: true },
+      });
+      return sum._sum.patchCount ?? 0;
+    },
+
     /** In the order of their paths. */
     list: async (versionId: string, page: PageArguments, filter: SlideFilter): Promise<Page<SlideRecord>> => {
       const size = pageSizeOf(page);
@@ -52,16 +69,13 @@ export function createSlideStore(db: Database) {
         ...(filter.label == null ? [] : [Prisma.sql`s.label = ${filter.label}`]),
         ...(filter.search == null ? [] : [Prisma.sql`strpos(lower(s.path), lower(${filter.search})) > 0`]),
       ]);
-      const rows = await jsonRows<RowJson>(
+      const behind = after === undefined ? Prisma.empty : Prisma.sql`AND s.position > ${after}`;
+      const rows = await readSlides(
         db,
-        Prisma.sql`
-        SELECT s."datasetVersionId" AS "versionId", s.position, s.path, s.status, s."issueKind", s.reason, s."fileDigest", s."fileByteSize", s.label, s."group", s.split, s.vendor, s.levels,
-          s."micronsPerPixelX", s."micronsPerPixelY", s."micronsPerPixelSource", s."micronsPerPixelProperty", s.objective, s."patchCount", s."tissueFraction", s."penFraction", s."thumbnailSha256", s."tissueMaskSha256"
-        FROM "Slide" s WHERE ${where} ${after === undefined ? Prisma.empty : Prisma.sql`AND s.position > ${after}`}
-        ORDER BY s.position LIMIT ${size + 1}`,
+        Prisma.sql`"Slide" s WHERE ${where} ${behind} ORDER BY s.position LIMIT ${size + 1}`,
       );
       return pageOf(
-        rows.map(toRecord),
+        rows,
         size,
         ({ position }) => encodeCursor(['SLIDE', position]),
         after !== undefined,
@@ -75,6 +89,17 @@ export function createSlideStore(db: Database) {
       );
     },
   };
+}
+
+/** @param from everything of the SELECT after FROM, with the slides as "s". */
+async function readSlides(db: Database, from: Prisma.Sql): Promise<SlideRecord[]> {
+  const rows = await jsonRows<RowJson>(
+    db,
+    Prisma.sql`
+    SELECT s."datasetVersionId" AS "versionId", s.position, s.path, s.status, s."issueKind", s.reason, s."fileDigest", s."fileByteSize", s.label, s."group", s.split, s.vendor, s.levels,
+      s."micronsPerPixelX", s."micronsPerPixelY", s."micronsPerPixelSource", s."micronsPerPixelProperty", s.objective, s."patchCount", s."tissueFraction", s."penFraction", s."thumbnailSha256", s."tissueMaskSha256" FROM ${from}`,
+  );
+  return rows.map(toRecord);
 }
 
 function toRecord({

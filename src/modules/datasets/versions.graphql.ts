@@ -1,7 +1,7 @@
 /** Versions of datasets in the API. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
-import { arg, enumType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
+import { arg, enumType, intArg, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { DatasetDigestRule as digestRules, DatasetVersionStatus as statuses } from '../../generated/prisma/enums.ts';
 
 const records = path.join(import.meta.dirname, 'datasets.records.ts');
@@ -150,6 +150,21 @@ export const DatasetVersion = objectType({
       args: { ...pageArguments, filter: arg({ type: 'SlideFilter' }) },
       resolve: (version, { filter, ...page }, ctx) =>
         ctx.services.datasets.slides(ctx.viewer, version.id, page, filter),
+    });
+    t.field('slide', {
+      type: 'Slide',
+      args: { position: nonNull(intArg({ description: 'From 0.' })) },
+      resolve: async (version, { position }, ctx) =>
+        (await ctx.services.datasets.slide(ctx.viewer, version.id, position)) ?? null,
+    });
+    t.field('slidePatches', {
+      type: 'SlidePatches',
+      description: 'Where the patches of the slide at this position lie; read from the manifest.',
+      args: { position: nonNull(intArg({ description: 'From 0.' })) },
+      resolve: async (version, { position }, ctx) => {
+        const slide = await ctx.services.datasets.slide(ctx.viewer, version.id, position);
+        return slide === undefined ? null : ctx.services.slidePatches.of(ctx.viewer, slide);
+      },
     });
     t.field('issues', {
       type: nonNull(list(nonNull('ImportIssue'))),

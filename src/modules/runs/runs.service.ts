@@ -25,6 +25,7 @@ import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.recor
 import type { RunQueueStore } from './runs.queue.store.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
 import type { RunTelemetryStore } from './runs.telemetry.store.ts';
+import { importConfigSchema } from '../../protocol/import.ts';
 import { titleOfPretraining } from '../../protocol/pretraining/config.ts';
 import type { MonitoringConfig } from '../../protocol/pretraining/monitoring.ts';
 
@@ -63,6 +64,8 @@ export interface RunService {
   eventsAfter(viewer: Viewer, runId: string, sequence: number): Promise<RunEventRecord[]>;
   /** Folders below which a path may be imported. */
   importRoots(viewer: Viewer): readonly string[];
+  /** The folder from which an import read, as it was given; null for any other run, and for one that is gone. */
+  folderOfImport(runId: string): Promise<string | null>;
   queuePosition(run: RunRecord): Promise<number | null>;
   countByStatus(): Promise<Record<string, number>>;
   /** For the server's own monitoring: the work that would be lost if all workers died now. */
@@ -142,6 +145,10 @@ export function createRunService(parts: RunServiceParts): RunService {
     list: (viewer, page, filter) => {
       authorise(viewer, 'READER');
       return store.list(page, filter);
+    },
+    folderOfImport: async (runId) => {
+      const run = await store.find(runId);
+      return run?.kind === 'IMPORT' ? importConfigSchema.parse(run.config).path : null;
     },
     enqueue: async (launch, tx) => {
       if (tx !== undefined) return create(tx, launch);

@@ -58,6 +58,12 @@ const runsRoute = createRoute({
   component: RunsPage,
 });
 
+const slideRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/slides/$versionId/$position',
+  component: lazyRouteComponent(() => import('../pages/slides/page.tsx'), 'SlidePage'),
+});
+
 const runRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/runs/$id',
@@ -146,6 +152,7 @@ export const router = createRouter({
     datasetsRoute,
     datasetRoute,
     runsRoute,
+    slideRoute,
     runRoute,
     modelsRoute,
     modelRoute,

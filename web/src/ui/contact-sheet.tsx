@@ -1,10 +1,11 @@
-/** The slides of a version side by side, with the outline of their tissue: one look shows where its detection is wrong. */
+/** The slides of a version side by side, with a line around their tissue: one look shows where detection is wrong. */
+import { Link } from '@tanstack/react-router';
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useEffect, useLayoutEffect, useRef, useState } from 'react';
 import { graphql, type ResultOf } from '../api/graphql.ts';
 import { usePaginatedQuery } from '../api/hooks.ts';
 import { FilterSelect } from './filter-select.tsx';
-import { count, counted } from './format.ts';
+import { counted, formatPatches } from './format.ts';
 import { Failure, Tag } from './parts.tsx';
 
 const SLIDES = graphql(`
@@ -68,6 +69,7 @@ export function ContactSheet({ versionId }: { readonly versionId: string }) {
         <p className="soft">No slide has this status.</p>
       ) : (
         <Sheet
+          versionId={versionId}
           slides={slides}
           onNearEnd={() => {
             if (pages.hasNextPage && !pages.isFetchingNextPage) void pages.fetchNextPage();
@@ -79,7 +81,15 @@ export function ContactSheet({ versionId }: { readonly versionId: string }) {
 }
 
 /** The document contains only the visible rows. */
-function Sheet({ slides, onNearEnd }: { readonly slides: readonly Slide[]; readonly onNearEnd: () => void }) {
+function Sheet({
+  versionId,
+  slides,
+  onNearEnd,
+}: {
+  readonly versionId: string;
+  readonly slides: readonly Slide[];
+  readonly onNearEnd: () => void;
+}) {
   const frame = useRef<HTMLDivElement>(null);
   const [widthPx, setWidthPx] = useState(WIDTH_PX);
   useLayoutEffect(() => {
@@ -112,7 +122,13 @@ function Sheet({ slides, onNearEnd }: { readonly slides: readonly Slide[]; reado
               key={slide.position}
               style={{ top: row.start, left: (index * widthPx) / perRow, width: widthPx / perRow, height: ROW_PX }}
             >
-              <div className="view" style={{ height: VIEW_PX }}>
+              <Link
+                to="/slides/$versionId/$position"
+                params={{ versionId, position: String(slide.position) }}
+                className="view"
+                style={{ height: VIEW_PX }}
+                aria-label={`Look at ${slide.path}`}
+              >
                 {slide.thumbnailUrl === null ? (
                   <span className="soft small">no picture: tissue was not looked for</span>
                 ) : (
@@ -121,7 +137,7 @@ function Sheet({ slides, onNearEnd }: { readonly slides: readonly Slide[]; reado
                 {slide.tissueMaskUrl !== null && (
                   <img className="outline" src={slide.tissueMaskUrl} alt="" style={{ filter: `url(#${OUTLINE_ID})` }} />
                 )}
-              </div>
+              </Link>
               <Caption slide={slide} />
             </figure>
           )),
@@ -146,7 +162,7 @@ function Caption({ slide }: { readonly slide: Slide }) {
       </div>
       <div>
         {status === 'IMPORTED' ? (
-          <Tag tone="good">{count(patchCount)} patches</Tag>
+          <Tag tone="good">{formatPatches(patchCount)}</Tag>
         ) : (
           <Tag tone="bad" title={reason ?? ''}>
             left out

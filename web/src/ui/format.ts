@@ -16,6 +16,11 @@ export function counted(value: number, noun: string): string {
   return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
 }
 
+/** e.g. `1 patch`, `1,000 patches` */
+export function formatPatches(value: number): string {
+  return `${count(value)} ${value === 1 ? 'patch' : 'patches'}`;
+}
+
 /** e.g. `4 groups`, `4 groups, and 12 images whose patient or slide is not known`. */
 export function formatGroups({
   groupCount,

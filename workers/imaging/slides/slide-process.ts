@@ -4,6 +4,7 @@ import type { OpenFolder } from '../../../src/platform/open-folder.ts';
 import { sandboxKind, shownFolderPath, type SandboxKind } from '../../../src/platform/sandbox.ts';
 import type { SlideFacts } from '../../../src/protocol/slide-facts.ts';
 import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
+import type { TilePlace } from '../../../src/protocol/slide-tiles.ts';
 import { FIRST_FILE } from '../decoder/decoder-limits.ts';
 import { DecoderFailedError, startDecoderProcess, type DecoderProcess } from '../decoder/decoder-process.ts';
 import type { SlideFaultCode } from './openslide.ts';
@@ -14,6 +15,7 @@ import {
   PICTURE_BYTES_MAX,
   PLACE_BYTES,
   slideReplySchema,
+  TILE_BYTES_MAX,
   type SlideReply,
   type SlideRequest,
 } from './slide-protocol.ts';
@@ -71,6 +73,8 @@ export interface SlideReader extends AsyncDisposable {
   survey(patchSizePx: number, options: SlideOptions): Promise<SlideSurvey>;
   /** Reads at most PLACES_MAX patches, in their order. */
   cut(places: readonly PatchPlace[], patchSizePx: number, options: SlideOptions): Promise<CutPatch[]>;
+  /** A tile as JPEG, also of a slide whose microns per pixel are not known. It must lie on the slide. */
+  tile(place: TilePlace): Promise<Buffer>;
 }
 
 export class SlideReaderError extends Error {
@@ -80,7 +84,7 @@ export class SlideReaderError extends Error {
     super(refusal.reason, options);
     this.refusal = refusal;
   }
-  /** True if the process ended or broke the protocol, which a second one may not. One that took too long would again. */
+  /** True if the process ended or broke the protocol. A second one may not; one that took too long would again. */
   get isCrash(): boolean {
     return this.cause instanceof DecoderFailedError && !this.cause.isTimeout;
   }
@@ -109,6 +113,7 @@ export async function openSlideReader(options: SlideProcessOptions): Promise<Sli
       facts: await asReader(() => openBy(reader, relativePath, micronsPerPixel)),
       survey: (patchSizePx, wanted) => asReader(() => surveyBy(reader, patchSizePx, wanted)),
       cut: (places, patchSizePx, wanted) => asReader(() => cutBy(reader, places, patchSizePx, wanted)),
+      tile: (place) => asReader(() => tileBy(reader, place)),
       [Symbol.asyncDispose]: () => reader.kill(),
     };
   } catch (error) {
@@ -189,6 +194,13 @@ async function cutBy(
         break;
     }
   }
+}
+
+async function tileBy(reader: Process, place: TilePlace): Promise<Buffer> {
+  await reader.ask({ kind: 'TILE', bodyByteSize: 0, place });
+  const { head, body } = await reader.reply(TILE_BYTES_MAX);
+  if (head.kind !== 'TILE') throw faultOf(head);
+  return body;
 }
 
 function faultOf(head: SlideReply): Error {

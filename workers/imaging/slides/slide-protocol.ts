@@ -1,6 +1,7 @@
 /** The messages between an import and the process that reads a slide. The import validates all that it receives. */
 import { z } from 'zod';
 import { slideFactsSchema } from '../../../src/protocol/slide-facts.ts';
+import { TILE_SIZE_PX, type TilePlace } from '../../../src/protocol/slide-tiles.ts';
 import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
 import { SLIDE_FAULTS } from './openslide.ts';
 import type { PatchPlace } from './patch-grid.ts';
@@ -23,10 +24,14 @@ export type SlideRequest = { readonly bodyByteSize: number } & (
       readonly options: SlideOptions;
       readonly places: readonly PatchPlace[];
     }
+  /** For a viewer. */
+  | { readonly kind: 'TILE'; readonly place: TilePlace }
 );
 
 /** Patches that are cut at one request. */
 export const PLACES_MAX = 64;
+/** More than a JPEG has for each pixel. */
+export const TILE_BYTES_MAX = TILE_SIZE_PX * TILE_SIZE_PX * 4;
 /** Of each picture of a survey: twice the bytes of the largest mask, uncompressed. */
 export const PICTURE_BYTES_MAX = 8 * 1024 * 1024;
 /** Of a survey's body for each patch: x and y as int32, the share of tissue as float32, little-endian. */
@@ -61,6 +66,8 @@ export const slideReplySchema = z.discriminatedUnion('kind', [
   }),
   z.strictObject({ kind: z.literal('FLAWED'), bodyByteSize, place, flaw: z.enum(PATCH_FLAWS) }),
   z.strictObject({ kind: z.literal('REGION_UNREADABLE'), bodyByteSize, place, reason: text }),
+  /** Its body is a JPEG. */
+  z.strictObject({ kind: z.literal('TILE'), bodyByteSize }),
   /** All patches of the request were sent. */
   z.strictObject({ kind: z.literal('CUT'), bodyByteSize }),
 ]);

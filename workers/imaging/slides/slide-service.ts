@@ -4,6 +4,7 @@ import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import type { SlideFacts } from '../../../src/protocol/slide-facts.ts';
 import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
+import type { TilePlace } from '../../../src/protocol/slide-tiles.ts';
 import { encodePng } from '../decoder/decode.ts';
 import { createFrameReader, FramesEndedError, writeFrame } from '../decoder/frames.ts';
 import { perceptualHash } from '../perceptual-hash.ts';
@@ -19,6 +20,7 @@ import { readOverview } from './overview.ts';
 import { drawEvenly, patchesOn, type PatchPlace } from './patch-grid.ts';
 import { flawOf } from './patch-quality.ts';
 import { resample } from './resample.ts';
+import { readTile } from './tile.ts';
 import { picturesOf } from './pictures.ts';
 import { PLACE_BYTES, type SlideReply, type SlideRequest } from './slide-protocol.ts';
 import { findTissue } from './tissue.ts';
@@ -28,7 +30,9 @@ const REASON_LENGTH_MAX = 300;
 interface Opened {
   readonly file: string;
   readonly slide: OpenedSlide;
-  readonly geometry: SlideGeometry;
+  readonly levels: SlideGeometry['levels'];
+  /** Null if they are refused. */
+  readonly micronsPerPixel: SlideGeometry['micronsPerPixel'] | null;
 }
 
 export async function serveSlide(
@@ -46,17 +50,22 @@ export async function serveSlide(
   const open = async (file: string, givenMicronsPerPixel: number | null): Promise<void> => {
     const slide = openSlide.open(path.join(shownFolder, file));
     const facts = factsOf(slide, openSlide.version, givenMicronsPerPixel);
-    if (facts.micronsPerPixel.outcome === 'FOUND')
-      opened = { file, slide, geometry: { levels: facts.levels, micronsPerPixel: facts.micronsPerPixel } };
+    const { levels, micronsPerPixel } = facts;
+    opened = { file, slide, levels, micronsPerPixel: micronsPerPixel.outcome === 'FOUND' ? micronsPerPixel : null };
     await reply({ kind: 'OPENED', bodyByteSize: 0, slide: facts });
   };
   const requireOpened = (): Opened => {
-    if (opened === null) throw new Error('No slide with known microns per pixel is open.');
+    if (opened === null) throw new Error('No slide is open.');
     return opened;
+  };
+  const requireMeasured = (): Opened & { readonly geometry: SlideGeometry } => {
+    const { micronsPerPixel, ...rest } = requireOpened();
+    if (micronsPerPixel === null) throw new Error('The microns per pixel of the slide are not known.');
+    return { ...rest, micronsPerPixel, geometry: { levels: rest.levels, micronsPerPixel } };
   };
 
   const survey = async (patchSizePx: number, options: SlideOptions): Promise<void> => {
-    const { file, slide, geometry } = requireOpened();
+    const { file, slide, geometry } = requireMeasured();
     const overview = readOverview(slide, geometry);
     const mask = findTissue(overview);
     const candidates = patchesOn(geometry, mask, patchSizePx, options);
@@ -74,7 +83,7 @@ export async function serveSlide(
   };
 
   const cut = async (place: number, { x, y }: PatchPlace, patchSizePx: number, options: SlideOptions) => {
-    const { slide, geometry } = requireOpened();
+    const { slide, geometry } = requireMeasured();
     const region = sourceRegionOf(geometry, { micronsPerPixel: options.micronsPerPixel, patchSizePx }, x, y);
     const source = slide.readRegion(region.level, region.x, region.y, region.width, region.height);
     const patch = resample(source, region, patchSizePx, patchSizePx);
@@ -89,6 +98,16 @@ export async function serveSlide(
       },
       png,
     );
+  };
+
+  const tile = async (place: TilePlace): Promise<void> => {
+    try {
+      const jpeg = await readTile(requireOpened(), place);
+      await reply({ kind: 'TILE', bodyByteSize: jpeg.length }, jpeg);
+    } catch (error) {
+      if (error instanceof SlideFault) opened = reopen(openSlide, shownFolder, requireOpened());
+      throw error;
+    }
   };
 
   const answer = async (request: SlideRequest): Promise<void> => {
@@ -112,6 +131,9 @@ export async function serveSlide(
         }
         await reply({ kind: 'CUT', bodyByteSize: 0 });
         break;
+      case 'TILE':
+        await tile(request.place);
+        break;
     }
   };
 
@@ -128,9 +150,9 @@ export async function serveSlide(
   }
 }
 
-function reopen(openSlide: OpenSlide, shownFolder: string, { file, slide, geometry }: Opened): Opened {
+function reopen(openSlide: OpenSlide, shownFolder: string, { slide, ...opened }: Opened): Opened {
   slide.close();
-  return { file, geometry, slide: openSlide.open(path.join(shownFolder, file)) };
+  return { ...opened, slide: openSlide.open(path.join(shownFolder, opened.file)) };
 }
 
 /** The library's messages contain the path that it opened, which means nothing outside the sandbox. */

@@ -1,0 +1,226 @@
+/** Looks at a slide as OpenSeadragon does, with what is not tissue darkened and the patches of the version drawn. */
+import OpenSeadragon from 'openseadragon';
+import { useEffect, useRef, useState } from 'react';
+import { formatPatches } from '../../ui/format.ts';
+import type { SlideDetail, SlidePatches } from './queries.ts';
+
+/** As the server cuts them. */
+const TILE_SIZE_PX = 512;
+/** Below this level of a Deep Zoom pyramid the whole slide is less than a tile. */
+const LEVEL_MIN = 9;
+const MASK_OPACITY = 0.45;
+/** A patch of fewer pixels on the screen is filled instead of outlined, because lines would hide the slide. */
+const OUTLINE_MIN_PX = 6;
+
+interface Unavailable {
+  readonly message: string;
+  readonly hint: string | null;
+}
+
+export function SlideViewer({
+  slide,
+  patches,
+}: {
+  readonly slide: SlideDetail;
+  /** Null while they are being read. */
+  readonly patches: SlidePatches | null;
+}) {
+  const frame = useRef<HTMLDivElement>(null);
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [viewer, setViewer] = useState<OpenSeadragon.Viewer | null>(null);
+  const [unavailable, setUnavailable] = useState<Unavailable | null>(null);
+  const [showsMask, setShowsMask] = useState(true);
+  const [showsPatches, setShowsPatches] = useState(true);
+  const [micronsOnScreen, setMicronsOnScreen] = useState<number | null>(null);
+  const { width, height, tilesUrl, tissueMaskUrl, micronsPerPixel } = slide;
+  const micronsX = micronsPerPixel?.x ?? null;
+
+  useEffect(() => {
+    const element = frame.current;
+    if (element === null || width === null || height === null) return undefined;
+    let isGone = false;
+    const created = OpenSeadragon({
+      element,
+      drawer: 'canvas',
+      showNavigationControl: false,
+      showNavigator: true,
+      navigatorAutoFade: false,
+      animationTime: 0.4,
+      maxZoomPixelRatio: 2,
+      tileSources: [tileSourceOf(width, height, tilesUrl)],
+    });
+    created.addHandler('tile-load-failed', ({ tile }) => {
+      void reasonOf(`${tilesUrl}/${tile.level}/${tile.x}_${tile.y}.jpg`).then((reason) => {
+        if (!isGone) setUnavailable(reason);
+      });
+    });
+    created.addHandler('update-viewport', () => {
+      const imageZoom =
+        created.world.getItemCount() === 0
+          ? null
+          : created.world.getItemAt(0).viewportToImageZoom(created.viewport.getZoom(true));
+      setMicronsOnScreen(
+        micronsX === null || imageZoom === null ? null : Number((micronsX / imageZoom).toPrecision(3)),
+      );
+    });
+    setViewer(created);
+    return () => {
+      isGone = true;
+      setViewer(null);
+      created.destroy();
+    };
+  }, [width, height, tilesUrl, micronsX]);
+
+  useEffect(() => {
+    if (viewer === null || tissueMaskUrl === null || !showsMask) return undefined;
+    let added: OpenSeadragon.TiledImage | undefined;
+    let isGone = false;
+    const add = (): void => {
+      viewer.addSimpleImage({
+        url: tissueMaskUrl,
+        opacity: MASK_OPACITY,
+        // White, which is tissue, leaves the slide as it is.
+        compositeOperation: 'multiply',
+        success: (event) => {
+          if (!('item' in event) || !(event.item instanceof OpenSeadragon.TiledImage)) return;
+          added = event.item;
+          if (isGone) viewer.world.removeItem(added);
+        },
+      });
+    };
+    if (viewer.isOpen()) add();
+    else viewer.addOnceHandler('open', add);
+    return () => {
+      isGone = true;
+      viewer.removeHandler('open', add);
+      if (added !== undefined && viewer.world.getIndexOfItem(added) >= 0) viewer.world.removeItem(added);
+    };
+  }, [viewer, tissueMaskUrl, showsMask]);
+
+  useEffect(() => {
+    const target = canvas.current;
+    if (viewer === null || target === null) return undefined;
+    const draw = (): void => drawPatches(target, viewer, showsPatches ? patches : null);
+    draw();
+    viewer.addHandler('update-viewport', draw);
+    viewer.addHandler('resize', draw);
+    viewer.addHandler('open', draw);
+    return () => {
+      viewer.removeHandler('update-viewport', draw);
+      viewer.removeHandler('resize', draw);
+      viewer.removeHandler('open', draw);
+    };
+  }, [viewer, patches, showsPatches]);
+
+  if (width === null || height === null)
+    return <div className="notice warn">The slide cannot be shown, because it could not be opened.</div>;
+  const zoomBy = (factor: number): void => {
+    viewer?.viewport.zoomBy(factor);
+    viewer?.viewport.applyConstraints();
+  };
+  return (
+    <section className="sheet" aria-label="The slide">
+      <div className="row">
+        <button type="button" onClick={() => zoomBy(2)}>
+          Zoom in
+        </button>
+        <button type="button" onClick={() => zoomBy(0.5)}>
+          Zoom out
+        </button>
+        <button type="button" onClick={() => viewer?.viewport.goHome()}>
+          Whole slide
+        </button>
+        {tissueMaskUrl !== null && (
+          <label className="row">
+            <input type="checkbox" checked={showsMask} onChange={(event) => setShowsMask(event.target.checked)} />
+            <span>darken what is not tissue</span>
+          </label>
+        )}
+        {slide.patchCount > 0 && (
+          <label className="row">
+            <input type="checkbox" checked={showsPatches} onChange={(event) => setShowsPatches(event.target.checked)} />
+            <span>{patches === null ? 'patches …' : formatPatches(patches.x.length)}</span>
+          </label>
+        )}
+        <span className="soft small">
+          {micronsOnScreen === null ? '' : `${micronsOnScreen} um for a pixel of the screen`}
+        </span>
+      </div>
+      {unavailable !== null && (
+        <div className="notice warn" role="alert">
+          <strong>{unavailable.message}</strong> {unavailable.hint}
+        </div>
+      )}
+      <div className="slide-view">
+        <div ref={frame} className="slide-frame" />
+        <canvas
+          ref={canvas}
+          className="slide-patches"
+          aria-hidden="true"
+          data-colour={colourOf(slide.label ?? slide.path)}
+        />
+      </div>
+      {slide.label !== null && (
+        <p className="small">
+          <span className="swatch" style={{ background: colourOf(slide.label) }} /> patches of {slide.label}
+        </p>
+      )}
+    </section>
+  );
+}
+
+function tileSourceOf(width: number, height: number, tilesUrl: string): OpenSeadragon.TileSource {
+  const source = new OpenSeadragon.TileSource({
+    ...{ width, height, tileSize: TILE_SIZE_PX, tileOverlap: 0 },
+    minLevel: Math.min(LEVEL_MIN, Math.ceil(Math.log2(Math.max(width, height)))),
+  });
+  source.getTileUrl = (level, x, y) => `${tilesUrl}/${level}/${x}_${y}.jpg`;
+  return source;
+}
+
+/** What the server says about a tile that the viewer could not load. */
+async function reasonOf(url: string): Promise<Unavailable | null> {
+  const response = await fetch(url);
+  if (response.ok) return null;
+  const body: unknown = await response.json().catch(() => null);
+  const textOf = (name: string): string | null => {
+    const value: unknown = typeof body === 'object' && body !== null ? Reflect.get(body, name) : null;
+    return typeof value === 'string' ? value : null;
+  };
+  return { message: textOf('message') ?? 'The slide cannot be shown.', hint: textOf('hint') };
+}
+
+/** Draws the patches that are in view; nothing for null. */
+function drawPatches(target: HTMLCanvasElement, viewer: OpenSeadragon.Viewer, patches: SlidePatches | null): void {
+  const [widthPx, heightPx] = [target.clientWidth, target.clientHeight];
+  const density = window.devicePixelRatio;
+  target.width = Math.round(widthPx * density);
+  target.height = Math.round(heightPx * density);
+  const context = target.getContext('2d');
+  if (context === null || patches === null || viewer.world.getItemCount() === 0) return;
+  const image = viewer.world.getItemAt(0);
+  const origin = image.imageToViewerElementCoordinates(new OpenSeadragon.Point(0, 0));
+  const corner = image.imageToViewerElementCoordinates(new OpenSeadragon.Point(patches.width, patches.height));
+  const [sideX, sideY] = [corner.x - origin.x, corner.y - origin.y];
+  if (sideX <= 0 || sideY <= 0) return;
+  context.scale(density, density);
+  context.strokeStyle = target.dataset['colour'] ?? '#0b57d0';
+  context.fillStyle = context.strokeStyle;
+  context.lineWidth = 1.5;
+  const isOutlined = Math.min(sideX, sideY) >= OUTLINE_MIN_PX;
+  context.globalAlpha = isOutlined ? 0.9 : 0.35;
+  for (const [index, x] of patches.x.entries()) {
+    const left = origin.x + (x / patches.width) * sideX;
+    const top = origin.y + ((patches.y[index] ?? 0) / patches.height) * sideY;
+    if (left + sideX < 0 || top + sideY < 0 || left > widthPx || top > heightPx) continue;
+    if (isOutlined) context.strokeRect(left + 0.75, top + 0.75, sideX - 1.5, sideY - 1.5);
+    else context.fillRect(left, top, sideX, sideY);
+  }
+}
+
+/** The same colour for the same label on every slide: a hue from its text, dark enough on pink and on white. */
+function colourOf(label: string): string {
+  let hash = 0;
+  for (const character of label) hash = (hash * 31 + (character.codePointAt(0) ?? 0)) % 360;
+  return `hsl(${hash} 85% 32%)`;
+}
