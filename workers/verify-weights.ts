@@ -11,7 +11,7 @@ import { text } from 'node:stream/consumers';
 import { z } from 'zod';
 import { readSafetensors } from '../src/formats/safetensors.ts';
 import { embedPixels, HALF_NORMALISATION } from './engine/embed.ts';
-import { architectureNamed, NAMED_ENCODERS } from '../src/formats/encoders/index.ts';
+import { architectureNamed, describeEncoder, NAMED_ENCODERS, usualPooling } from '../src/formats/encoders/index.ts';
 import { openEncoder } from './engine/encoders/index.ts';
 
 const [file = '', encoderName, sizeText] = process.argv.slice(2);
@@ -21,7 +21,8 @@ const golden = z
   .object({ images: z.string(), embeddings: z.array(z.array(z.number())) })
   .parse(JSON.parse(await text(process.stdin)));
 
-const encoder = openEncoder(architecture, readSafetensors(await readFile(file)).tensors, 'AVGPOOL');
+const pooling = usualPooling(describeEncoder(architecture));
+const encoder = openEncoder(architecture, readSafetensors(await readFile(file)).tensors, pooling);
 const embeddings = embedPixels(
   encoder,
   new Uint8Array(Buffer.from(golden.images, 'base64')),

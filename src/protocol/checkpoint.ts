@@ -1,6 +1,6 @@
 /** Encoders as workers and the registry exchange them: how to prepare images for one, and what proves its weights. */
 import { z } from 'zod';
-import { architectureSchema, NAMED_ENCODERS, POOLINGS } from '../formats/encoders/index.ts';
+import { architectureSchema, NAMED_ENCODERS, POOLINGS, type Pooling } from '../formats/encoders/index.ts';
 import { sha256Schema, storedBytesSchema } from './artifacts.ts';
 import { checkpointProbeSchema } from './checkpoint-probe.ts';
 
@@ -49,6 +49,11 @@ export const inputContractSchema = z
     message: 'must not exceed micronsPerPixelMax',
   });
 export type InputContract = z.infer<typeof inputContractSchema>;
+
+/** The name of the layer whose output is pooled: torchvision's of a ResNet, timm's of a vision transformer. */
+export function embeddingLayerOf(pooling: Pooling): string {
+  return pooling === 'AVGPOOL' ? 'avgpool' : 'norm';
+}
 
 /** Images and the checkpoint's embeddings of them, with which a client verifies its own preprocessing. */
 export const goldenSchema = z.strictObject({

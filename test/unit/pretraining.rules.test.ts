@@ -17,6 +17,7 @@ import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
 import { createOptimizer } from '../../workers/engine/optim/index.ts';
 import {
   explanationOf,
+  inputContractOf,
   pretrainingConfigSchema,
   titleOfPretraining,
   unplannedPretrainingSchema,
@@ -491,5 +492,35 @@ describe('the title of a pretraining', () => {
       titleOfPretraining(unplanned({ budget: '1h30m' }), ['a@1']),
       'tissue: resnet18 on a@1, 1 hour 30 minutes',
     );
+  });
+});
+
+describe('a vision transformer', () => {
+  const vit = { ...OPEN, encoder: 'VIT_S16' };
+
+  test('is frozen with the settings of its recipe and an input contract of its class token', () => {
+    const config = frozen({ ...vit, imageSizePx: 96, dropPathRate: 0.1, layerDecay: 0.75 });
+    assert.deepEqual(
+      [config.encoder, config.dropPathRate, config.layerDecay, config.viewSizePx, config.optimizer.weightDecay],
+      ['VIT_S16', 0.1, 0.75, 96, 0.1],
+    );
+    const { pooling, embeddingLayer } = inputContractOf(config);
+    assert.deepEqual([pooling, embeddingLayer], ['CLS', 'norm']);
+  });
+
+  test('has neither stochastic depth nor layer-wise decay by default, as runs from before they existed', () => {
+    const { dropPathRate, layerDecay, ...earlier } = frozen(vit);
+    assert.deepEqual([dropPathRate, layerDecay], [0, 1]);
+    assert.deepEqual(pretrainingConfigSchema.parse(earlier), { ...earlier, dropPathRate, layerDecay });
+  });
+
+  test('refuses images that are not whole patches, and what a ResNet does not have', () => {
+    const check = (changes: Record<string, unknown>) => (): void => checkPretrainingChoice(parse(changes));
+    assert.throws(check({ ...vit, imageSizePx: 100 }), refusal('BAD_INPUT', 'input.imageSizePx'));
+    assert.throws(check({ dropPathRate: 0.1 }), refusal('BAD_INPUT', 'input.dropPathRate'));
+    assert.throws(check({ layerDecay: 0.9 }), refusal('BAD_INPUT', 'input.layerDecay'));
+    check({ dropPathRate: 0, layerDecay: 1 })();
+    assert.throws(() => parse({ ...vit, dropPathRate: 0.95 }), refusal('BAD_INPUT', 'input.dropPathRate'));
+    assert.throws(() => parse({ ...vit, layerDecay: 0 }), refusal('BAD_INPUT', 'input.layerDecay'));
   });
 });

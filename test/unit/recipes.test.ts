@@ -1,18 +1,24 @@
 /** Properties of every recipe, independent of its numbers: values are bounded, monotonic and fit the data. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { architectureNamed, describeEncoder } from '../../src/formats/encoders/index.ts';
 import { OPTIMIZER_NAMES, optimizerSchema } from '../../src/protocol/pretraining/optimizer.ts';
 import { augmentationSchema } from '../../src/protocol/pretraining/augmentation.ts';
 import { replannedSteps, reserveSeconds, stepsWithin } from '../../src/protocol/pretraining/budget.ts';
-import { largestLearningRate, RECIPE_NAMES, RECIPES } from '../../src/protocol/pretraining/recipes.ts';
+import { largestLearningRate, RECIPE_NAMES, recipeFor } from '../../src/protocol/pretraining/recipes.ts';
 
 const BATCH_SIZES = [2, 8, 16, 64, 128, 256, 1024, 8192];
 const isSorted = (values: readonly number[]): boolean =>
   values.every((value, index) => index === 0 || value >= (values[index - 1] ?? Number.NaN));
 
-for (const name of RECIPE_NAMES) {
-  const recipe = RECIPES[name];
-  describe(`the recipe ${name}`, () => {
+const DEFAULT = recipeFor({ recipe: 'DEFAULT', encoder: 'RESNET18' });
+const CASES = RECIPE_NAMES.flatMap((recipe) =>
+  (['RESNET50', 'VIT_S16'] as const).map((encoder) => ({ recipe, encoder })),
+);
+
+for (const wanted of CASES) {
+  const recipe = recipeFor(wanted);
+  describe(`the recipe ${wanted.recipe} for ${wanted.encoder}`, () => {
     test('has a learning rate for every optimizer that rises with the batch size and stays within a stable range', () => {
       for (const optimizer of OPTIMIZER_NAMES) {
         const rates = BATCH_SIZES.map((batchSize) => recipe.learningRate(optimizer, batchSize));
@@ -35,9 +41,10 @@ for (const name of RECIPE_NAMES) {
     });
 
     test('warms up over some of the steps, and never over most of them', () => {
-      const warmups = [1, 10, 100, 1000, 100_000].map((steps) => recipe.warmupSteps({ steps, stepsPerEpoch: 100 }));
+      const totals = [1, 10, 100, 1000, 100_000];
+      const warmups = totals.map((steps) => recipe.warmupSteps({ steps, stepsPerEpoch: 100 }));
       assert.ok(isSorted(warmups));
-      assert.ok(warmups.every((warmup, index) => Number.isInteger(warmup) && warmup <= 10 ** index / 2));
+      assert.ok(warmups.every((warmup, index) => Number.isInteger(warmup) && warmup <= (totals[index] ?? 0) / 2));
       assert.equal(recipe.warmupSteps({ steps: 0, stepsPerEpoch: 1 }), 0);
     });
 
@@ -51,18 +58,33 @@ for (const name of RECIPE_NAMES) {
 
 test('DEFAULT learns at the scale that its encoder is used at: a usual crop, as large as a view, is magnified as the image is', () => {
   for (const imageSizePx of [32, 63, 64, 65, 96, 128, 224, 1024]) {
-    const { cropScaleMin, cropScaleMax } = RECIPES.DEFAULT.augmentation(imageSizePx);
+    const { cropScaleMin, cropScaleMax } = DEFAULT.augmentation(imageSizePx);
     const cropSidePx = imageSizePx * Math.sqrt((cropScaleMin + cropScaleMax) / 2);
-    const magnification = RECIPES.DEFAULT.viewSizePx(imageSizePx) / cropSidePx;
+    const magnification = DEFAULT.viewSizePx(imageSizePx) / cropSidePx;
     assert.ok(magnification > 0.75 && magnification < 1.33, `${imageSizePx} px: ${magnification}`);
-    assert.ok(RECIPES.DEFAULT.sourceSizePx(imageSizePx) >= imageSizePx);
+    assert.ok(DEFAULT.sourceSizePx(imageSizePx) >= imageSizePx);
   }
-  assert.deepEqual(RECIPES.DEFAULT.augmentation(undefined), RECIPES.DEFAULT.augmentation(64));
+  assert.deepEqual(DEFAULT.augmentation(undefined), DEFAULT.augmentation(64));
+});
+
+test('a vision transformer gets views of whole patches, a decay of its own and a longer warm-up', () => {
+  const vit = recipeFor({ recipe: 'DEFAULT', encoder: 'VIT_S16' });
+  const { imageSizeFault } = describeEncoder(architectureNamed('VIT_S16'));
+  for (const epochs of [undefined, 0, 500, 1000, 5000]) {
+    const sizePx = vit.imageSizePx(epochs);
+    assert.equal(imageSizeFault(vit.viewSizePx(sizePx)), undefined, `${sizePx} px`);
+  }
+  // MoCo v3, appendix A, and DINO, section 3.2.
+  assert.deepEqual(vit.optimizer('ADAMW'), { ...DEFAULT.optimizer('ADAMW'), weightDecay: 0.1 });
+  assert.equal(vit.learningRate('ADAMW', 1024), 0.002);
+  assert.equal(vit.warmupSteps({ steps: 300, stepsPerEpoch: 1 }), 30);
+  // Chen et al. 2020 for every encoder.
+  assert.equal(recipeFor({ recipe: 'PAPER', encoder: 'VIT_S16' }), recipeFor({ recipe: 'PAPER', encoder: 'RESNET18' }));
 });
 
 test('DEFAULT takes smaller batches where there are few images, and never more images than there are', () => {
   const counts = [2, 3, 16, 17, 100, 511, 512, 5000, 1_000_000];
-  const sizes = counts.map((imageCount) => RECIPES.DEFAULT.batchSize(imageCount));
+  const sizes = counts.map((imageCount) => DEFAULT.batchSize(imageCount));
   assert.ok(isSorted(sizes), sizes.join(' '));
   counts.forEach((imageCount, index) => assert.ok((sizes[index] ?? Number.NaN) <= imageCount));
   assert.ok(sizes.every((size) => size >= 2));

@@ -1,6 +1,7 @@
 /**
  * Evaluation: a checkpoint and a labelled version in, metrics with intervals, baselines, predictions and leakage out.
  */
+import { FINE_TUNABLE_ENCODERS } from '../../src/formats/encoders/index.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { DomainError, UnreachableCaseError } from '../../src/errors.ts';
 import type { EmbeddingSource } from '../../src/protocol/embeddings.ts';
@@ -149,11 +150,12 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
       onProgress: progressOf(subject, DECODING_SHARE, 2 * DECODING_SHARE),
     });
     const input = classificationInputOf(subject);
-    const { encoder, inputContract, sha256 } = checkpoint;
-    if (encoder === 'OTHER')
+    const { inputContract, sha256 } = checkpoint;
+    const encoder = FINE_TUNABLE_ENCODERS.find((each) => each === checkpoint.encoder);
+    if (encoder === undefined)
       throw new DomainError({
         code: 'CHECKPOINT_INCOMPATIBLE',
-        message: 'Encoders of this family cannot be trained, and so not be fine-tuned.',
+        message: "Only torchvision's ResNets can be fine-tuned; this checkpoint is another network.",
         hint: 'Use LINEAR_PROBE or KNN, which embed the images without training the encoder.',
       });
     const tuned = (initialWeights: readonly NamedTensor[]) =>

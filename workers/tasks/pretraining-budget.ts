@@ -5,7 +5,7 @@
  */
 import { measuringSecondsMax, replannedSteps, reserveSeconds } from '../../src/protocol/pretraining/budget.ts';
 import type { MeasuredSpeed, Precision } from '../../src/protocol/pretraining/explanation.ts';
-import { RECIPES } from '../../src/protocol/pretraining/recipes.ts';
+import { recipeFor } from '../../src/protocol/pretraining/recipes.ts';
 import { canComputeIn } from '../engine/kernels/compute-dtype.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
@@ -70,7 +70,7 @@ async function measureSpeed(
     0,
     `Measuring how fast this device trains at ${imageSizePx} px in ${precision.toLowerCase()}.`,
   );
-  const recipe = RECIPES[unplanned.recipe];
+  const recipe = recipeFor(unplanned);
   const config: PretrainingConfig = {
     ...unplanned,
     imageSizePx,

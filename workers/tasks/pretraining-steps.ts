@@ -38,6 +38,8 @@ export function makeTrainer(
       warmupSteps: config.warmupSteps,
       peakLearningRate: config.learningRate,
       optimizer: config.optimizer,
+      dropPathRate: config.dropPathRate,
+      layerDecay: config.layerDecay,
       seedRandom: createRandom(config.seed).fork('weights'),
       computeDtype: config.precision === 'BFLOAT16' ? 'bfloat16' : 'float32',
       ...(microBatchSize === null ? {} : { microBatchSize }),

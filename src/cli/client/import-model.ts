@@ -50,6 +50,9 @@ const ENCODERS: Readonly<Record<Exclude<NonNullable<ImportInput['encoder']>, 'OT
   RESNET34: true,
   RESNET50: true,
   RESNET101: true,
+  VIT_TI16: true,
+  VIT_S16: true,
+  VIT_B16: true,
 };
 const RESIZE_RULES: Readonly<Record<NonNullable<Contract['resizeRule']>, true>> = {
   SHORT_SIDE_THEN_CENTRE_CROP: true,

@@ -34,6 +34,9 @@ const ENCODERS: Readonly<Record<Exclude<Input['encoder'] & string, 'OTHER'>, tru
   RESNET34: true,
   RESNET50: true,
   RESNET101: true,
+  VIT_TI16: true,
+  VIT_S16: true,
+  VIT_B16: true,
 };
 const SAMPLINGS: Readonly<Record<Input['sampling'] & string, true>> = { EVEN: true, PROPORTIONAL: true };
 const PRECISIONS: Readonly<Record<Input['precision'] & string, true>> = { FLOAT32: true, BFLOAT16: true };
@@ -61,6 +64,7 @@ export const pretrainCommand = clientCommand('pretrain', {
     'pretrain --model colon --data colon-biopsies --epochs 100 --optimizer sgd --momentum 0.95 --learning-rate 0.05',
     'pretrain --model paper --data colon-biopsies --epochs 100 --recipe paper',
     'pretrain --model mixed --data bach:5000,kather-texture-2016@1 --encoder resnet50 --batch-size 512 --precision bfloat16 --steps 20000',
+    'pretrain --model colon-vit --data colon-biopsies --encoder vit_s16 --image-size 224 --epochs 300 --drop-path 0.1',
     'pretrain --model colon --data colon-biopsies --steps 200 --detach --quiet',
     'pretrain --model colon --data colon-biopsies --epochs 50 --probe kather-texture-2016 --probe-every 500 --register best,2000',
   ],
@@ -86,7 +90,13 @@ export const pretrainCommand = clientCommand('pretrain', {
   .option('--beta1 <value>', 'for Adam and AdamW', numberFrom(0))
   .option('--beta2 <value>', 'for Adam and AdamW', numberFrom(0))
   .option('--epsilon <value>', 'for Adam and AdamW', numberFrom(0))
-  .option('--weight-decay <value>', 'weight decay, never applied to biases and batch norms', numberFrom(0))
+  .option('--weight-decay <value>', 'weight decay, never applied to biases, norms and tokens', numberFrom(0))
+  .option('--drop-path <rate>', 'for vision transformers: stochastic depth of the last block', numberFrom(0))
+  .option(
+    '--layer-decay <factor>',
+    'for vision transformers: learning rate of a layer by that of the next',
+    numberFrom(0),
+  )
   .option('--temperature <value>', "temperature of the loss (default: the recipe's)", numberFrom(0))
   .option('--sampling <strategy>', namesOf(SAMPLINGS).join(', '), oneOf(SAMPLINGS))
   .option('--precision <name>', namesOf(PRECISIONS).join(', '), oneOf(PRECISIONS))
@@ -131,6 +141,8 @@ export const pretrainCommand = clientCommand('pretrain', {
       beta2,
       epsilon,
       weightDecay,
+      dropPath,
+      layerDecay,
       temperature,
       sampling,
       precision,
@@ -185,6 +197,8 @@ export const pretrainCommand = clientCommand('pretrain', {
           ...given('microBatchSize', microBatchSize),
           ...given('optimizer', optimizer === undefined ? undefined : { name: optimizer, ...parameters }),
           ...given('learningRate', learningRate),
+          ...given('dropPathRate', dropPath),
+          ...given('layerDecay', layerDecay),
           temperature: temperature ?? null,
           ...given('sampling', sampling),
           precision: precision ?? null,

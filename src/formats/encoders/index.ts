@@ -1,8 +1,10 @@
 /** Encoders as data: what a network is called, which tensors it has, and how long its embeddings are. */
+import { isDeepStrictEqual } from 'node:util';
 import type { Architecture, EncoderTensorSpec, Pooling } from './architecture.ts';
 import type { EncoderDescription } from './family.ts';
 import { ENCODER_FAMILIES } from './registry.ts';
-import { RESNET_ARCHITECTURES, resnetArchitecture } from './resnet/specification.ts';
+import { RESNET_ARCHITECTURES } from './resnet/specification.ts';
+import { VIT_PRESET_NAMES } from './vit/presets.ts';
 
 export { architectureSchema, POOLINGS } from './architecture.ts';
 export type { Architecture, EncoderTensorSpec, Pooling } from './architecture.ts';
@@ -19,19 +21,30 @@ export function describeEncoder({ family, specification }: Architecture): Encode
   return found.describe(specification);
 }
 
-/** Encoders that the API's enum names; every other one is OTHER there. */
-export const NAMED_ENCODERS = RESNET_ARCHITECTURES;
+/** Encoders that the API's enum names, and that a training can make; every other one is OTHER there. */
+export const NAMED_ENCODERS = [...RESNET_ARCHITECTURES, ...VIT_PRESET_NAMES] as const;
 export type NamedEncoder = (typeof NAMED_ENCODERS)[number];
 
 /** The architecture that a name of the API's enum stands for. */
 export function architectureNamed(encoder: NamedEncoder): Architecture {
-  return resnetArchitecture(encoder);
+  for (const { names } of ENCODER_FAMILIES) {
+    const description = names.named(encoder);
+    if (description !== undefined) return description.architecture;
+  }
+  throw new RangeError(`No encoder family has a network that is called ${encoder}.`);
 }
 
-/** The API's name of an encoder. */
-export function encoderNameOf({ name }: Pick<EncoderDescription, 'name'>): NamedEncoder | 'OTHER' {
-  return NAMED_ENCODERS.find((each) => each === name) ?? 'OTHER';
+/** The API's name of an encoder, if it is exactly the network that the name stands for. */
+export function encoderNameOf({
+  name,
+  architecture,
+}: Pick<EncoderDescription, 'name' | 'architecture'>): NamedEncoder | 'OTHER' {
+  const named = NAMED_ENCODERS.find((each) => each === name);
+  return named !== undefined && isDeepStrictEqual(architectureNamed(named), architecture) ? named : 'OTHER';
 }
+
+/** Encoders that an evaluation by fine-tuning can train. */
+export const FINE_TUNABLE_ENCODERS = RESNET_ARCHITECTURES;
 
 /** Numbers that a training changes. */
 export function parameterCountOf({ tensors }: Pick<EncoderDescription, 'tensors'>): number {

@@ -1,4 +1,5 @@
 /** Validation of the launch of an evaluation. Pure. */
+import { FINE_TUNABLE_ENCODERS } from '../../formats/encoders/index.ts';
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
@@ -44,7 +45,7 @@ export interface LabelledVersionFacts {
  * @throws DomainError CHECKPOINT_INCOMPATIBLE.
  */
 export function checkTrainable({ encoder }: Pick<CheckpointRecord, 'encoder'>): void {
-  if (encoder !== 'OTHER') return;
+  if (FINE_TUNABLE_ENCODERS.some((each) => each === encoder)) return;
   throw new DomainError({
     code: 'CHECKPOINT_INCOMPATIBLE',
     message: "Only torchvision's ResNets can be fine-tuned; this checkpoint is another network.",

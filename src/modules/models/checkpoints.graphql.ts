@@ -11,7 +11,8 @@ const rules = path.join(import.meta.dirname, '../../protocol/checkpoint.ts');
 
 export const EncoderArchitecture = enumType({
   name: 'EncoderArchitecture',
-  description: "torchvision's ResNets. OTHER: any other encoder; Checkpoint.architecture says which.",
+  description:
+    "The encoders that can be trained: torchvision's ResNets, and timm's ViT-Ti, S and B with patches of 16 px. OTHER: any other encoder; Checkpoint.architecture says which.",
   members: [...NAMED_ENCODERS, 'OTHER'],
 });
 

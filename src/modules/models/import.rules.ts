@@ -1,10 +1,10 @@
 /** Validation of checkpoint imports and their error codes. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
-import { NAMED_ENCODERS } from '../../formats/encoders/index.ts';
+import { NAMED_ENCODERS, POOLINGS } from '../../formats/encoders/index.ts';
 import { idempotencyKeySchema } from '../../input.ts';
 import { modelNameSchema, modelTextSchema, slugSchema } from './models.rules.ts';
-import { inputContractSchema, type InputContract } from '../../protocol/checkpoint.ts';
+import { embeddingLayerOf, inputContractSchema, type InputContract } from '../../protocol/checkpoint.ts';
 
 /** Values that most encoders share; the engine supports no others. */
 const COMMON_CONTRACT = {
@@ -15,18 +15,15 @@ const COMMON_CONTRACT = {
   micronsPerPixelMax: null,
 } as const;
 
-/** The name of the layer whose output is pooled: torchvision's of a ResNet, timm's of a vision transformer. */
-function embeddingLayerOf(pooling: unknown): string {
-  return pooling === undefined || pooling === 'AVGPOOL' ? 'avgpool' : 'norm';
-}
-
 const contractInputSchema = z
   .record(z.string(), z.unknown())
   .transform((given): unknown => {
     const stated = Object.fromEntries(
       Object.entries(given).filter(([, value]) => value !== null && value !== undefined),
     );
-    return { ...COMMON_CONTRACT, embeddingLayer: embeddingLayerOf(stated['pooling']), ...stated };
+    // The schema after this one refuses a pooling that there is not.
+    const pooling = z.enum(POOLINGS).catch('AVGPOOL').parse(stated['pooling']);
+    return { ...COMMON_CONTRACT, embeddingLayer: embeddingLayerOf(pooling), ...stated };
   })
   .pipe(inputContractSchema);
 

@@ -17,11 +17,23 @@ import {
   type OptimizerChoice,
   type OptimizerConfig,
 } from '../../protocol/pretraining/optimizer.ts';
-import { largestLearningRate, RECIPE_NAMES, RECIPES, type Recipe } from '../../protocol/pretraining/recipes.ts';
+import {
+  isVisionTransformer,
+  largestLearningRate,
+  RECIPE_NAMES,
+  recipeFor,
+  type Recipe,
+} from '../../protocol/pretraining/recipes.ts';
 import { maxDurationSchema } from './runs.rules.ts';
 import { monitoringInputFields } from './monitoring.rules.ts';
+import { architectureNamed, describeEncoder } from '../../formats/encoders/index.ts';
 import { ENCODER_ARCHITECTURES } from '../../protocol/checkpoint.ts';
-import { MAX_STEPS, type PretrainingConfig } from '../../protocol/pretraining/config.ts';
+import {
+  dropPathRateSchema,
+  layerDecaySchema,
+  MAX_STEPS,
+  type PretrainingConfig,
+} from '../../protocol/pretraining/config.ts';
 
 const seedSchema = z.number().int().min(0).max(2_147_483_647);
 
@@ -72,6 +84,8 @@ export const launchPretrainingSchema = z.object({
   budget: z.string().max(100).nullish(),
   recipe: z.enum(RECIPE_NAMES).default('DEFAULT'),
   optimizer: optimizerChoiceSchema.nullish(),
+  dropPathRate: dropPathRateSchema.nullish(),
+  layerDecay: layerDecaySchema.nullish(),
   temperature: z.number().min(0.001, 'must be positive (0.001 to 100)').max(100, 'must be at most 100').nullish(),
   sampling: z.enum(['EVEN', 'PROPORTIONAL']),
   precision: z.enum(['FLOAT32', 'BFLOAT16']).nullish(),
@@ -90,9 +104,10 @@ export type LaunchPretrainingInput = z.infer<typeof launchPretrainingSchema>;
 export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
   checkExtent(input);
   checkOptimizer(input);
+  checkEncoder(input);
   if (typeof input.microBatchSize === 'number' && typeof input.batchSize === 'number')
     checkMicroBatch(input.microBatchSize, input.batchSize);
-  const { cropScaleMin, cropScaleMax } = augmentationOf(RECIPES[input.recipe], input);
+  const { cropScaleMin, cropScaleMax } = augmentationOf(recipeFor(input), input);
   if (cropScaleMin > cropScaleMax)
     throw badInput(
       'augmentation.cropScaleMin',
@@ -138,8 +153,9 @@ export function secondsOfBudget(budget: string): number {
   return seconds;
 }
 
-function checkOptimizer({ optimizer, learningRate, recipe }: LaunchPretrainingInput): void {
-  const name = optimizer?.name ?? RECIPES[recipe].optimizerName;
+function checkOptimizer(input: LaunchPretrainingInput): void {
+  const { optimizer, learningRate } = input;
+  const name = optimizer?.name ?? recipeFor(input).optimizerName;
   const inapplicable = optimizer == null ? undefined : inapplicableParameter(optimizer);
   if (inapplicable !== undefined)
     throw badInput(
@@ -156,6 +172,19 @@ function checkOptimizer({ optimizer, learningRate, recipe }: LaunchPretrainingIn
       `A learningRate of ${learningRate} is far above what ${name} can learn with (at most ${largest}).`,
       `Leave it out, or choose an optimizer for which it is intended${name === 'LARS' ? '' : ' (optimizer LARS, or recipe PAPER)'}.`,
     );
+}
+
+function checkEncoder({ encoder, imageSizePx, dropPathRate, layerDecay }: LaunchPretrainingInput): void {
+  const fault =
+    imageSizePx == null ? undefined : describeEncoder(architectureNamed(encoder)).imageSizeFault(imageSizePx);
+  if (fault !== undefined) throw badInput('imageSizePx', fault, 'Use a multiple of 16, such as 96 or 224.');
+  if (isVisionTransformer(encoder)) return;
+  for (const [field, value] of [
+    ['dropPathRate', dropPathRate ?? 0],
+    ['layerDecay', (layerDecay ?? 1) - 1],
+  ] as const)
+    if (value !== 0)
+      throw badInput(field, `${field} is for vision transformers, and ${encoder} is a ResNet.`, 'Leave it out.');
 }
 
 export function checkMicroBatch(microBatchSize: number, batchSize: number): void {

@@ -118,6 +118,14 @@ export const LaunchPretrainingInput = inputObjectType({
     t.float('learningRate', {
       description: 'Peak of the schedule. Default: chosen by the recipe for the optimizer and batch size.',
     });
+    t.float('dropPathRate', {
+      description:
+        'Vision transformers: probability with which an image skips a branch of the last block (stochastic depth), 0 to 0.9. Default: 0.',
+    });
+    t.float('layerDecay', {
+      description:
+        'Vision transformers: factor between the learning rates of a layer and the one after it, up to 1. Default: 1, the same rate for all.',
+    });
     t.float('temperature', { default: 0.5, description: 'Temperature of the loss. null: chosen by the recipe.' });
     t.nonNull.field('sampling', { type: 'SamplingStrategy', default: 'EVEN' });
     t.field('precision', {

@@ -9,7 +9,7 @@ import {
 } from '../../protocol/pretraining/config.ts';
 import { NOT_MONITORED, type MonitoringConfig } from '../../protocol/pretraining/monitoring.ts';
 import { planned } from '../../protocol/pretraining/plan.ts';
-import { RECIPES } from '../../protocol/pretraining/recipes.ts';
+import { recipeFor } from '../../protocol/pretraining/recipes.ts';
 import { DEFAULT_SHUFFLE } from '../../protocol/pretraining/shuffle.ts';
 import {
   augmentationOf,
@@ -40,7 +40,7 @@ export function freezePretraining(
   drawnSeed: number,
   monitoring: MonitoringConfig = NOT_MONITORED,
 ): PretrainingConfig | UnplannedPretraining {
-  const recipe = RECIPES[input.recipe];
+  const recipe = recipeFor(input);
   const datasets = frozenDatasets(input, versions);
   const imageCount = imageCountOf(datasets);
   const batchSize = input.batchSize ?? recipe.batchSize(imageCount);
@@ -61,6 +61,8 @@ export function freezePretraining(
     batchSize,
     microBatchSize: input.microBatchSize ?? null,
     optimizer,
+    dropPathRate: input.dropPathRate ?? 0,
+    layerDecay: input.layerDecay ?? 1,
     learningRate: input.learningRate ?? recipe.learningRate(optimizer.name, batchSize),
     temperature: input.temperature ?? recipe.temperature,
     projectionDim: recipe.projectionDim,

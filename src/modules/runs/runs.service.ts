@@ -371,7 +371,7 @@ async function requireSameEncoder(models: ModelService, checkpointId: string, en
     field,
     hint:
       checkpoint.encoder === 'OTHER'
-        ? "Only torchvision's ResNets can be trained: choose a checkpoint of one of them."
+        ? "Choose a checkpoint of one of torchvision's ResNets, or of timm's ViT-Ti, S or B with patches of 16 px."
         : `Set encoder to ${checkpoint.encoder}.`,
   });
 }

@@ -1,6 +1,7 @@
 /** The frozen config of a pretraining run: everything that its result depends on. */
 import { z } from 'zod';
-import { encoderArchitectureSchema, type InputContract } from '../checkpoint.ts';
+import { architectureNamed, describeEncoder, usualPooling } from '../../formats/encoders/index.ts';
+import { embeddingLayerOf, encoderArchitectureSchema, type InputContract } from '../checkpoint.ts';
 import { augmentationSchema } from './augmentation.ts';
 import { formatDuration } from './budget.ts';
 import { optimizerSchema } from './optimizer.ts';
@@ -12,6 +13,11 @@ import { monitoringConfigFields } from './monitoring.ts';
 export const MAX_STEPS = 10_000_000;
 
 const precisionSchema = z.enum(['FLOAT32', 'BFLOAT16']);
+
+/** Stochastic depth of a vision transformer: the probability with which an image skips a branch of the last block. */
+export const dropPathRateSchema = z.number().min(0, 'must not be negative').max(0.9, 'must be at most 0.9');
+/** Each layer's learning rate is this factor times that of the layer after it. */
+export const layerDecaySchema = z.number().gt(0, 'must be positive').max(1, 'must be at most 1');
 
 const speedSchema = z.object({
   precision: precisionSchema,
@@ -38,6 +44,9 @@ const COMMON = {
   /** Images that go through the encoder at once, by gradient caching; null: the whole batch. Older runs lack it. */
   microBatchSize: z.number().int().nullable().default(null),
   optimizer: optimizerSchema,
+  /** Older runs lack the next two. */
+  dropPathRate: dropPathRateSchema.default(0),
+  layerDecay: layerDecaySchema.default(1),
   learningRate: z.number(),
   temperature: z.number(),
   projectionDim: z.number().int(),
@@ -154,7 +163,11 @@ export function titleOfPretraining(
 }
 
 /** The input contract of encoders from this pretraining. */
-export function inputContractOf({ imageSizePx }: Pick<PretrainingConfig, 'imageSizePx'>): InputContract {
+export function inputContractOf({
+  imageSizePx,
+  encoder,
+}: Pick<PretrainingConfig, 'imageSizePx' | 'encoder'>): InputContract {
+  const pooling = usualPooling(describeEncoder(architectureNamed(encoder)));
   return {
     imageSizePx,
     // Mean and standard deviation are 0.5, because the views were normalised with these values.
@@ -163,8 +176,8 @@ export function inputContractOf({ imageSizePx }: Pick<PretrainingConfig, 'imageS
     valueRange: [0, 1],
     channelOrder: 'RGB',
     resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
-    embeddingLayer: 'avgpool',
-    pooling: 'AVGPOOL',
+    embeddingLayer: embeddingLayerOf(pooling),
+    pooling,
     interpolation: 'BILINEAR',
     micronsPerPixelMin: null,
     micronsPerPixelMax: null,

@@ -12,7 +12,7 @@ import {
   type UnplannedPretraining,
 } from './config.ts';
 import { explainPretraining, shortNumber, type MeasuredSpeed, type Precision } from './explanation.ts';
-import { checkpointEveryStepsFor, RECIPES } from './recipes.ts';
+import { checkpointEveryStepsFor, recipeFor } from './recipes.ts';
 
 type CommonConfig = Omit<
   UnplannedPretraining,
@@ -31,7 +31,7 @@ interface Plan {
 /** Completes a config with the values that follow from the steps and the size of the images. */
 export function planned(common: CommonConfig, { checkpointEverySteps, ...plan }: Plan): PretrainingConfig {
   const stepsPerEpoch = stepsPerEpochOf(common);
-  const recipe = RECIPES[common.recipe];
+  const recipe = recipeFor(common);
   const { cropScaleMin, cropScaleMax } = recipe.augmentation(plan.imageSizePx);
   const config = {
     ...common,
@@ -61,12 +61,12 @@ export function fasterPrecision(speeds: readonly MeasuredSpeed[]): Precision {
 /** Chooses the image size for a budget from the speed at 64 px. */
 export function imageSizePxWithin(unplanned: UnplannedPretraining, imagesPerSecondAt64Px: number): number {
   const epochsAt64Px = (imagesPerSecondAt64Px * unplanned.budget.seconds) / imageCountOf(unplanned.datasets);
-  return unplanned.imageSizePx ?? RECIPES[unplanned.recipe].imageSizePx(epochsAt64Px);
+  return unplanned.imageSizePx ?? recipeFor(unplanned).imageSizePx(epochsAt64Px);
 }
 
 /** The size at which a worker measures first. */
 export function firstImageSizePx(unplanned: UnplannedPretraining): number {
-  return unplanned.imageSizePx ?? RECIPES[unplanned.recipe].imageSizePx(undefined);
+  return unplanned.imageSizePx ?? recipeFor(unplanned).imageSizePx(undefined);
 }
 
 /**

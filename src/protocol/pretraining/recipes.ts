@@ -5,6 +5,7 @@
  * All numbers of the recipe DEFAULT are in this file, each with its reason. docs/pretraining.md documents them for
  * users.
  */
+import { architectureNamed, type NamedEncoder } from '../../formats/encoders/index.ts';
 import type { Augmentation } from './augmentation.ts';
 import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
 
@@ -153,7 +154,7 @@ const IMAGE_SIZES = [
   { sizePx: 224, epochs: 2450 },
 ] as const;
 
-export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
+const RESNET_RECIPES: Readonly<Record<RecipeName, Recipe>> = {
   DEFAULT: {
     // LARS by the linear rule does not learn in an hour; Adam's step does not depend on the gradient's length.
     optimizerName: 'ADAMW',
@@ -197,6 +198,48 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
     projectionDim: 128,
   },
 };
+
+/**
+ * Where a vision transformer needs other settings: those of MoCo v3 (Chen, Xie and He 2021, arXiv:2104.02057), which
+ * compares contrastive methods on vision transformers, and of DINO (Caron et al. 2021, arXiv:2104.14294).
+ */
+const VIT_CHANGES: Partial<Recipe> = {
+  optimizer: (name) => {
+    const usual = optimizerOf(name);
+    // MoCo v3, appendix A.
+    return usual.name === 'ADAMW' ? { ...usual, weightDecay: 0.1 } : usual;
+  },
+  learningRate: (name, batchSize) =>
+    // DINO, section 3.2: the linear rule. MoCo v3's rate, a third of it, is for batches of thousands of images.
+    name === 'ADAMW' ? (5e-4 * batchSize) / 256 : learningRateOf(name, batchSize),
+  // Both papers: about a tenth of the training. The first steps of a transformer diverge without it.
+  warmupSteps: ({ steps }) => Math.floor(steps / 10),
+  // A view of a third of the image would be a handful of patches.
+  viewSizePx: (imageSizePx) => imageSizePx,
+  augmentation: () => ({
+    ...PAPER_AUGMENTATION,
+    cropScaleMin: 0.2,
+    cropScaleMax: 1,
+    colourJitterStrength: 0.2,
+    greyProbability: 0,
+  }),
+};
+
+/** The recipe PAPER has the paper's settings for every encoder. */
+export function recipeFor({
+  recipe,
+  encoder,
+}: {
+  readonly recipe: RecipeName;
+  readonly encoder: NamedEncoder;
+}): Recipe {
+  const usual = RESNET_RECIPES[recipe];
+  return recipe === 'DEFAULT' && isVisionTransformer(encoder) ? { ...usual, ...VIT_CHANGES } : usual;
+}
+
+export function isVisionTransformer(encoder: NamedEncoder): boolean {
+  return architectureNamed(encoder).family === 'VIT';
+}
 
 /** Above this rate no run with the optimizer has learned; such a rate is probably meant for another optimizer. */
 export function largestLearningRate(name: OptimizerName): number {

@@ -3,10 +3,10 @@ import { asRank4, castTo, scoped, tf } from '../tensorflow.ts';
 import type { FloatDtype } from '../tensorflow.ts';
 import { fusedBatchNorm } from './fused-batch-norm.ts';
 
-/** This device, or the network, cannot compute in the precision that was asked for. */
+/** This device has no kernels for the precision that was asked for. */
 export class UnsupportedPrecisionError extends Error {
-  constructor(dtype: FloatDtype, who = "This worker's device") {
-    super(`${who} cannot compute in ${dtype}.`);
+  constructor(dtype: FloatDtype) {
+    super(`This worker's device cannot compute in ${dtype}.`);
     this.name = 'UnsupportedPrecisionError';
   }
 }

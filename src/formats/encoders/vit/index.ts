@@ -2,6 +2,7 @@
 import type { EncoderDescription, EncoderFamily, RecognisedNetwork } from '../family.ts';
 import { vitGraph } from './graph.ts';
 import { joined, nameInFile, networksIn, ownName, recognisedVit, UNUSED } from './names.ts';
+import { VIT_PRESET_NAMES, VIT_PRESETS } from './presets.ts';
 import {
   vitName,
   vitPoolings,
@@ -53,7 +54,10 @@ export const VIT: EncoderFamily = {
         ? { ...unknown, inWords: undefined, fault: found.fault }
         : { ...unknown, inWords: found.inWords };
     },
-    named: () => undefined,
+    named: (wanted) => {
+      const name = VIT_PRESET_NAMES.find((each) => each === wanted);
+      return name === undefined ? undefined : described(VIT_PRESETS[name]);
+    },
   },
   describe: (specification) => described(vitSpecificationSchema.parse(specification)),
 };

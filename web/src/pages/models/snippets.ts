@@ -29,7 +29,7 @@ echo '${sha256 ?? ''}  encoder.safetensors' | sha256sum --check`;
  */
 export function pythonSnippet(facts: Facts): string {
   const { encoder, embeddingDim } = facts;
-  if (encoder === 'OTHER')
+  if (!encoder.startsWith('RESNET'))
     return `# pip install onnxruntime torch torchvision pillow
 # The file: /checkpoints/${facts.id}/download?format=onnx
 import onnxruntime

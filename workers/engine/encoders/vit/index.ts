@@ -3,7 +3,6 @@ import { VIT } from '../../../../src/formats/encoders/vit/index.ts';
 import { vitSpecificationSchema, vitTensorSpecs } from '../../../../src/formats/encoders/vit/specification.ts';
 import type { NamedTensor } from '../../named-tensor.ts';
 import type { Random } from '../../rng.ts';
-import { UnsupportedPrecisionError } from '../../kernels/compute-dtype.ts';
 import { normals } from '../../normals.ts';
 import type { EncoderNetwork } from '../encoder.ts';
 import { VisionTransformer } from './network.ts';
@@ -13,12 +12,11 @@ export const VIT_NETWORK: EncoderNetwork = {
   open: (specification, tensors, pooling) =>
     new VisionTransformer(vitSpecificationSchema.parse(specification), tensors, pooling),
   train: (specification, tensors, pooling, { computeDtype = 'float32', dropPathRate = 0, layerDecay = 1 }) => {
-    if (computeDtype !== 'float32') throw new UnsupportedPrecisionError(computeDtype, 'The vision transformer');
     if (!(dropPathRate >= 0 && dropPathRate < 1))
       throw new RangeError(`dropPathRate must be in [0, 1), not ${dropPathRate}.`);
     if (!(layerDecay > 0 && layerDecay <= 1)) throw new RangeError(`layerDecay must be in (0, 1], not ${layerDecay}.`);
     const parsed = vitSpecificationSchema.parse(specification);
-    return new VisionTransformer(parsed, tensors, pooling, { dropPathRate, layerDecay });
+    return new VisionTransformer(parsed, tensors, pooling, { dropPathRate, layerDecay, computeDtype });
   },
   untrainedWeights,
 };

@@ -8,7 +8,7 @@ import { multiplyMatrices } from '../../kernels/elementwise.ts';
 import { gatedSilu, gatedSiluGradient, gelu, geluGradient } from '../../kernels/gelu.ts';
 import { layerNorm, layerNormGradient, type LayerNormResult } from '../../kernels/layer-norm.ts';
 import { setGradient, type Parameter } from '../../models/parameter.ts';
-import { asRank2, scoped, tf, type Tensor2D } from '../../tensorflow.ts';
+import { asRank2, castTo, scoped, tf, type FloatDtype, type Tensor, type Tensor2D } from '../../tensorflow.ts';
 
 /** How many tokens belong to an image. */
 export interface TokenShape {
@@ -31,34 +31,56 @@ export interface Layer {
 export class Linear implements Layer {
   readonly #weight: Parameter;
   readonly #bias: Parameter | undefined;
-  #input: Tensor2D | undefined;
+  readonly #computeDtype: FloatDtype;
+  /** In the dtype of the computation. */
+  #input: Tensor | undefined;
 
-  /** @param weight `[out, in]`, as PyTorch has it. */
-  constructor(weight: Parameter, bias: Parameter | undefined) {
+  /**
+   * @param weight `[out, in]`, as PyTorch has it.
+   * @param computeDtype of the factors of each product, whose sums are float32, as in PyTorch's autocast.
+   */
+  constructor(weight: Parameter, bias: Parameter | undefined, computeDtype: FloatDtype) {
     this.#weight = weight;
     this.#bias = bias;
+    this.#computeDtype = computeDtype;
   }
 
   infer(tokens: Tensor2D): Tensor2D {
-    const product = multiplyMatrices(tokens, this.#weight.value, { transposeRight: true });
-    if (this.#bias === undefined) return product;
-    const sum = asRank2(tf.add(product, this.#bias.value));
-    product.dispose();
-    return sum;
+    const input = castTo(tokens, this.#computeDtype);
+    const output = this.#applied(input);
+    input.dispose();
+    return output;
   }
 
   forward(tokens: Tensor2D): Tensor2D {
     this.discard();
-    this.#input = tokens.clone();
-    return this.infer(tokens);
+    this.#input = castTo(tokens, this.#computeDtype);
+    return this.#applied(this.#input);
+  }
+
+  #applied(input: Tensor): Tensor2D {
+    return scoped(() => {
+      const weight = castTo(this.#weight.value, this.#computeDtype);
+      const product = castTo(multiplyMatrices(input, weight, { transposeRight: true }), 'float32');
+      return asRank2(this.#bias === undefined ? product : tf.add(product, this.#bias.value));
+    });
   }
 
   backward(outputGradient: Tensor2D): Tensor2D {
     const input = required(this.#input);
-    setGradient(this.#weight, multiplyMatrices(outputGradient, input, { transposeLeft: true }));
+    const gradient = castTo(outputGradient, this.#computeDtype);
+    setGradient(
+      this.#weight,
+      scoped(() => castTo(multiplyMatrices(gradient, input, { transposeLeft: true }), 'float32')),
+    );
     if (this.#bias !== undefined) setGradient(this.#bias, tf.sum(outputGradient, 0));
     this.discard();
-    return multiplyMatrices(outputGradient, this.#weight.value);
+    const inputGradient = scoped(() => {
+      const weight = castTo(this.#weight.value, this.#computeDtype);
+      return asRank2(castTo(multiplyMatrices(gradient, weight), 'float32'));
+    });
+    gradient.dispose();
+    return inputGradient;
   }
 
   discard(): void {

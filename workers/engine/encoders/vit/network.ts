@@ -8,7 +8,16 @@ import {
 import { checkTensors } from '../../../../src/formats/tensor-check.ts';
 import { createParameter, disposeParameter, fromDevice, type Parameter } from '../../models/parameter.ts';
 import type { NamedTensor } from '../../named-tensor.ts';
-import { asRank2, asRank3, scoped, tf, type Tensor, type Tensor2D, type Tensor4D } from '../../tensorflow.ts';
+import {
+  asRank2,
+  asRank3,
+  scoped,
+  tf,
+  type FloatDtype,
+  type Tensor,
+  type Tensor2D,
+  type Tensor4D,
+} from '../../tensorflow.ts';
 import type { RowNoise, TrainableEncoder } from '../encoder.ts';
 import { TokenEmbedding } from './embedding.ts';
 import { Activation, Attention, LayerNorm, LayerScale, Linear, type Layer, type TokenShape } from './layers.ts';
@@ -20,9 +29,11 @@ export interface VitTraining {
   readonly dropPathRate: number;
   /** Factor of each layer's learning rate relative to the layer after it. */
   readonly layerDecay: number;
+  /** The dtype of the factors of linear layers; everything else is float32. */
+  readonly computeDtype: FloatDtype;
 }
 
-const NOT_IN_TRAINING: VitTraining = { dropPathRate: 0, layerDecay: 1 };
+const NOT_IN_TRAINING: VitTraining = { dropPathRate: 0, layerDecay: 1, computeDtype: 'float32' };
 
 export class VisionTransformer implements TrainableEncoder {
   readonly embeddingDim: number;
@@ -45,7 +56,7 @@ export class VisionTransformer implements TrainableEncoder {
     specification: VitSpecification,
     tensors: readonly NamedTensor[],
     pooling: Pooling,
-    { dropPathRate, layerDecay }: VitTraining = NOT_IN_TRAINING,
+    { dropPathRate, layerDecay, computeDtype }: VitTraining = NOT_IN_TRAINING,
   ) {
     const specs = vitTensorSpecs(specification);
     const checked = checkTensors(
@@ -88,7 +99,8 @@ export class VisionTransformer implements TrainableEncoder {
       positions: parameter('pos_embed'),
     });
     this.#preNorm = specification.hasPreNorm ? norm('norm_pre') : undefined;
-    const linear = (name: string): Linear => new Linear(parameter(`${name}.weight`), optional(`${name}.bias`));
+    const linear = (name: string): Linear =>
+      new Linear(parameter(`${name}.weight`), optional(`${name}.bias`), computeDtype);
     /** x + scale(f(norm(x))), or x + scale(norm(f(x))). */
     const branch = (block: string, part: 1 | 2, layers: readonly Layer[]): ResidualBranch => {
       const own = norm(`${block}.norm${part}`);
