@@ -12,7 +12,7 @@ import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
 
-const STEPS = 4;
+const STEPS = 3;
 const IMAGE_SIZE_PX = 32;
 let database: TestDatabase;
 let registry: TestRegistry;
@@ -72,8 +72,8 @@ test('a vision transformer is trained, registered with its contract, and continu
   assert.deepEqual([dropPathRate, layerDecay, viewSizePx, optimizer.name], [0.2, 0.8, IMAGE_SIZE_PX, 'ADAMW']);
 
   const { id } = await checkpointOf(whole);
-  const checkpoint = await registry.models.checkpoint(ADMIN, id);
-  assert.ok(checkpoint !== null);
+  const checkpoint = await registry.models.getCheckpoint(ADMIN, id);
+  assert.ok(checkpoint !== undefined);
   assert.equal(checkpoint.encoder, 'VIT_TI16');
   assert.equal(encoderNameOf(describeEncoder(checkpoint.architecture)), 'VIT_TI16');
   assert.equal(checkpoint.embeddingDim, 192);
