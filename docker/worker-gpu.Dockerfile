@@ -1,10 +1,14 @@
-# A worker on NVIDIA GPUs: imports, trainings, evaluations. The machine brings the driver (525.60 or newer) and
-# NVIDIA's container toolkit; CUDA 12.5 and cuDNN 9.3 come with the engine.
-FROM node:24-bookworm-slim
+# A worker on NVIDIA GPUs: trainings, evaluations, exports. The machine brings the driver (525.60 or newer) and NVIDIA's
+# container toolkit; CUDA 12.5 and cuDNN 9.3 come with the engine.
+
+# Debian 12 with Node 24, npm, and the user "node" (uid 1000). "npm run images" can make one where no registry of
+# images is reachable.
+ARG BASE=node:24-bookworm-slim
+FROM ${BASE}
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip g++ libjpeg62-turbo-dev libpng-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
-RUN npm ci --omit=dev
+RUN npm ci --omit=dev && rm -rf /root/.npm
 COPY . .
 ENV PARAFFIN_ENGINE_CACHE_DIR=/engine
 # The build is given explicitly, because no NVIDIA driver is available while an image is built.
@@ -12,5 +16,6 @@ RUN node scripts/generate.mjs && node scripts/run.mjs src/cli/main.ts engine --b
 USER node
 # The toolkit gives the container the devices, CUDA's driver library, and nvidia-smi, with which the worker lists its slots.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-ENV PARAFFIN_DATA_DIR=/data
+# All that it writes is below /data, so that the rest may be read-only.
+ENV PARAFFIN_DATA_DIR=/data TMPDIR=/data
 CMD ["node", "scripts/run.mjs", "workers/main.ts"]

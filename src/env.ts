@@ -390,13 +390,22 @@ export function environmentOf(file: string | undefined): Environment {
 
 function settingsIn(file: string): Record<string, string | undefined> {
   try {
-    if ((statSync(file).mode & 0o077) !== 0)
+    if (!isPrivateFile(statSync(file), process.geteuid?.()))
       throw new EnvironmentError([`${file}: other users may read it; run "chmod 600 ${file}"`]);
     return parseEnv(readFileSync(file, 'utf8'));
   } catch (error) {
     if (error instanceof EnvironmentError) throw error;
     throw new EnvironmentError([`${file}: cannot be read (${error instanceof Error ? error.message : String(error)})`]);
   }
+}
+
+/**
+ * Whether a file with secrets is closed to others: to everyone but its owner; a file of root may be readable to a group,
+ * because so Kubernetes mounts a Secret for a user who is not root. PostgreSQL has the same rule for its keys.
+ * @param user the effective user of this process.
+ */
+export function isPrivateFile({ mode, uid }: { readonly mode: number; readonly uid: number }, user?: number): boolean {
+  return (mode & (uid === 0 && user !== 0 ? 0o037 : 0o077)) === 0;
 }
 
 /** What `paraffin worker` needs of the configuration, wherever it is started. */

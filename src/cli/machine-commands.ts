@@ -6,7 +6,7 @@ import { ENGINE_BUILD_NAMES } from '../platform/engine/builds.ts';
 import { childEnvironment, readEnvironment } from '../env.ts';
 import type { LauncherOptions } from '../protocol/launcher-options.ts';
 import { listSlidesCommand } from './client/slides.ts';
-import { command, group, listOf, oneOf, wholeNumberFrom } from './command.ts';
+import { command, group, listOf, numberFrom, oneOf, wholeNumberFrom } from './command.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
@@ -76,21 +76,37 @@ const KINDS: Readonly<Record<LauncherOptions['kinds'][number], true>> = {
 };
 
 export const launcherCommand = command('launcher', {
-  summary: 'place waiting runs on a Slurm cluster',
+  summary: 'place waiting runs on a Slurm or Kubernetes cluster',
   details:
-    'Submits a job for each waiting run, which starts "paraffin worker --once" on a node, and looks after the jobs until it is stopped; the jobs go on without it. Run it on a login node, or anywhere with --ssh. It needs the address of the server in --url or PARAFFIN_URL and the key of an OPERATOR in PARAFFIN_API_KEY, and hands its own PARAFFIN_* settings over to the workers in the file worker.env of --folder. It checks the template by "sbatch --test-only" before it begins.',
+    'Submits a job for each waiting run, which starts "paraffin worker --once" on the cluster, and looks after the jobs until it is stopped; the jobs go on without it. It needs the address of the server in --url or PARAFFIN_URL and the key of an OPERATOR in PARAFFIN_API_KEY or --key-file. With --slurm, run it on a login node, or anywhere with --ssh; it hands its own PARAFFIN_* settings over to the workers in the file worker.env of --folder. With --kubernetes, run it in the cluster (docker/kubernetes has the manifests), or anywhere beside "kubectl proxy"; it hands them over in a Secret. Before it begins it asks the cluster whether it would take a job: "sbatch --test-only", or a dry run.',
   examples: [
     'launcher --slurm --folder ~/paraffin-jobs --template site.sbatch --check',
     'launcher --slurm --folder ~/paraffin-jobs --template site.sbatch',
     'launcher --slurm --folder /home/me/paraffin-jobs --ssh me@login.cluster.example --ssh-control-path ~/.ssh/cm-%C',
+    'launcher --kubernetes --image registry.example/paraffin-worker-gpu --gpus 1 --queue lab   # in a pod',
+    'launcher --kubernetes --image registry.example/paraffin-worker --api http://127.0.0.1:8001 --namespace lab --check',
   ],
 })
-  .requiredOption('--slurm', 'place runs by sbatch, squeue, sacct and scancel')
-  .requiredOption('--folder <folder>', 'for settings and logs of jobs; the nodes must see it')
-  .option('--template <file>', 'lines such as "#SBATCH --partition=gpu", then commands such as "module load"')
-  .option('--paraffin <command>', 'the paraffin command on the nodes', path.join(PROJECT_ROOT, 'bin', 'paraffin.mjs'))
-  .option('--settings <file>', 'settings of the workers on the nodes (default: written into --folder)')
-  .option('--name <name>', 'name of this launcher; each launcher of a registry has its own', 'slurm')
+  .addOption(new Option('--slurm', 'place runs by sbatch, squeue, sacct and scancel').conflicts('kubernetes'))
+  .addOption(new Option('--kubernetes', 'place runs as Jobs').conflicts('slurm'))
+  .option('--folder <folder>', 'Slurm: for settings and logs of jobs; the nodes must see it')
+  .option(
+    '--template <file>',
+    'what your site adds: for Slurm lines such as "#SBATCH --partition=gpu", then commands; for Kubernetes JSON such as {"nodeSelector": {"pool": "gpu"}}',
+  )
+  .option(
+    '--paraffin <command>',
+    'Slurm: the paraffin command on the nodes',
+    path.join(PROJECT_ROOT, 'bin', 'paraffin.mjs'),
+  )
+  .option(
+    '--settings <name>',
+    'Slurm: file of the workers on the nodes (default: written into --folder); Kubernetes: Secret with an entry worker.env (default: written by the launcher)',
+  )
+  .option(
+    '--name <name>',
+    'name of this launcher; each launcher of a registry has its own (default: slurm or kubernetes)',
+  )
   .option('--kinds <kinds>', 'kinds of runs that it places (default: pretraining, evaluation)', listOf(oneOf(KINDS)))
   .option('--jobs <count>', 'jobs that may be open at the same time', wholeNumberFrom(1), 20)
   .option('--every <seconds>', 'pause between two rounds', wholeNumberFrom(1), 15)
@@ -101,39 +117,83 @@ export const launcherCommand = command('launcher', {
     120,
   )
   .option('--url <url>', 'the server (default: PARAFFIN_URL)')
-  .option(
-    '--ssh <user@host>',
-    'run the commands of Slurm on this login node, through a connection that is open already',
-  )
+  .option('--key-file <file>', 'file with the key (default: PARAFFIN_API_KEY)')
+  .option('--ssh <user@host>', 'Slurm: run its commands on this login node, through a connection that is open already')
   .option('--ssh-control-path <path>', 'ControlPath of that connection (default: that of your ssh configuration)')
+  .option('--image <name>', 'Kubernetes: image of the workers (docker/worker.Dockerfile)')
+  .option('--namespace <name>', 'Kubernetes: where the Jobs belong (default: that of the launcher)')
+  .option('--api <url>', 'Kubernetes: address of "kubectl proxy" (default: the cluster in which the launcher runs)')
+  .option('--queue <name>', 'Kubernetes: LocalQueue of Kueue (default: none)')
+  .option('--cpus <count>', 'Kubernetes: processors of each job', numberFrom(0.1), 2)
+  .option('--memory <gib>', 'Kubernetes: memory of each job, in GiB', wholeNumberFrom(1), 8)
+  .option('--disk <gib>', 'Kubernetes: volume of each job, in GiB', wholeNumberFrom(1), 50)
+  .option('--gpus <count>', 'Kubernetes: GPUs of each job', wholeNumberFrom(0), 0)
+  .option('--gpu-resource <name>', 'Kubernetes: what its device plugin calls them', 'nvidia.com/gpu')
+  .option('--limit <hours>', 'Kubernetes: time limit of each job, in which waiting counts', numberFrom(0.1), 24)
   .option('--check', 'only check the template, the way to the cluster and the way to the server')
   .action(async (options) => {
     const env = readEnvironment();
     const url = options.url ?? env.url;
-    if (url === undefined || env.apiKey === undefined)
+    if (url === undefined || (env.apiKey === undefined && options.keyFile === undefined))
       throw new CommandFailure({
         exitCode: EXIT.INVALID_ARGUMENTS,
         message: 'A launcher needs the address of the server and a key.',
         hint: 'Set PARAFFIN_URL, and PARAFFIN_API_KEY to a key with the role OPERATOR (paraffin keys create).',
       });
+    const cluster = clusterOf(options);
     const handed: LauncherOptions = {
-      name: options.name,
+      name: options.name ?? cluster.kind.toLowerCase(),
       url: url.replace(/\/+$/, ''),
+      keyFile: options.keyFile,
       kinds: [...(options.kinds ?? (['PRETRAINING', 'EVALUATION'] as const))],
       jobsMax: options.jobs,
       everySeconds: options.every,
-      folder: options.ssh === undefined ? path.resolve(options.folder) : options.folder,
       template: options.template,
-      paraffin: options.paraffin.split(' ').filter((word) => word !== ''),
-      settings: options.settings,
       warnSeconds: options.warn,
-      sshHost: options.ssh,
-      sshControlPath: options.sshControlPath,
       checkOnly: options.check === true,
+      cluster,
     };
     const code = await runProgram(LAUNCHER_PROGRAM, [JSON.stringify(handed)]);
     if (code !== 0) process.exitCode = code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE;
   });
+
+/** @throws CommandFailure if what this kind of cluster needs is missing. */
+function clusterOf(options: ReturnType<typeof launcherCommand.opts>): LauncherOptions['cluster'] {
+  if (options.slurm === true && options.folder !== undefined)
+    return {
+      kind: 'SLURM',
+      folder: options.ssh === undefined ? path.resolve(options.folder) : options.folder,
+      paraffin: options.paraffin.split(' ').filter((word) => word !== ''),
+      settings: options.settings,
+      sshHost: options.ssh,
+      sshControlPath: options.sshControlPath,
+    };
+  if (options.kubernetes === true && options.image !== undefined)
+    return {
+      kind: 'KUBERNETES',
+      image: options.image,
+      namespace: options.namespace,
+      apiUrl: options.api,
+      settings: options.settings,
+      queue: options.queue,
+      cpus: options.cpus,
+      memoryGib: options.memory,
+      diskGib: options.disk,
+      gpus: options.gpus,
+      gpuResource: options.gpuResource,
+      limitSeconds: Math.round(options.limit * 3_600),
+    };
+  throw new CommandFailure({
+    exitCode: EXIT.INVALID_ARGUMENTS,
+    message:
+      options.slurm === true
+        ? '--slurm needs --folder, which the nodes must see.'
+        : options.kubernetes === true
+          ? '--kubernetes needs --image, the image of the workers.'
+          : 'Say where runs are placed: --slurm or --kubernetes.',
+    hint: 'paraffin launcher --help has an example of each.',
+  });
+}
 
 /**
  * Runs one of the programs outside `src` and forwards signals to it.

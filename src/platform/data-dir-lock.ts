@@ -18,13 +18,16 @@ export interface DataDirLock {
 }
 
 /**
- * Creates the data directory with access for its owner only, and restricts an existing one in the same way.
+ * Creates the data directory with access for its owner only, and restricts an existing one in the same way. A volume
+ * that was mounted into a container may belong to another user: then only what is created in it is restricted.
  * @param folders names of folders to create in it.
  */
 export async function makeDataDir(dataDir: string, folders: readonly string[] = []): Promise<void> {
   for (const folder of [dataDir, ...folders.map((name) => path.join(dataDir, name))])
     await mkdir(folder, { recursive: true, mode: 0o700 });
-  const { mode } = await stat(dataDir);
+  const { mode, uid } = await stat(dataDir);
+  const user = process.geteuid?.();
+  if (user !== undefined && user !== 0 && user !== uid) return;
   // Group search permission is kept: a server that cannot pass on CAP_DAC_READ_SEARCH gives it to PostgreSQL's user.
   if ((mode & 0o777) !== 0o710) await chmod(dataDir, 0o700);
 }

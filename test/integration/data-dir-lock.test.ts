@@ -28,6 +28,22 @@ test('a second holder is refused until the first releases the lock', async (cont
   await (await lockDataDir(folder)).release();
 });
 
+test('a mounted volume that belongs to another user is used as it is', async () => {
+  // Such as a volume of Kubernetes, which belongs to root and is open to a group. This one is on every machine.
+  const volume = '/tmp';
+  const { mode, uid } = await stat(volume);
+  assert.equal(uid, 0);
+  const isRoot = process.geteuid?.() === 0;
+  const nobody = 65_534;
+  if (isRoot) process.seteuid?.(nobody);
+  try {
+    await makeDataDir(volume);
+  } finally {
+    if (isRoot) process.seteuid?.(0);
+  }
+  assert.equal((await stat(volume)).mode, mode);
+});
+
 test('the data directory is readable only by its owner, even if it was open to others before', async (context) => {
   const folder = path.join(await temporaryFolder(context), 'data');
   const modeOf = async (name: string): Promise<number> => (await stat(path.join(folder, name))).mode & 0o777;

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
-import { childEnvironment, EnvironmentError, readEnvironment } from '../../src/env.ts';
+import { childEnvironment, EnvironmentError, isPrivateFile, readEnvironment } from '../../src/env.ts';
 import { CONFIGURATION_PAGE, configurationPage } from '../../scripts/configuration-page.ts';
 
 describe('environment', () => {
@@ -156,6 +156,16 @@ describe('environment', () => {
 });
 
 describe('settings of a worker', () => {
+  test('are in a file that its owner alone may read, or in one of root for a group, as Kubernetes mounts a Secret', () => {
+    const [root, user] = [0, 1000];
+    for (const mode of [0o400, 0o600, 0o100600]) assert.ok(isPrivateFile({ mode, uid: user }, user));
+    for (const mode of [0o640, 0o440, 0o604]) assert.ok(!isPrivateFile({ mode, uid: user }, user));
+    for (const mode of [0o400, 0o440, 0o640]) assert.ok(isPrivateFile({ mode, uid: root }, user));
+    for (const mode of [0o444, 0o644, 0o660, 0o441]) assert.ok(!isPrivateFile({ mode, uid: root }, user));
+    // Root itself needs no group.
+    assert.ok(!isPrivateFile({ mode: 0o640, uid: root }, root));
+  });
+
   test('the kinds of runs are a list of names, in any case', () => {
     assert.deepEqual(readEnvironment({ PARAFFIN_WORKER_KINDS: 'import, Export' }).workerKinds, ['IMPORT', 'EXPORT']);
     assert.throws(

@@ -75,6 +75,12 @@ describe('the next job for a run', () => {
     assert.equal(nextPlacementAt([], 0), undefined);
     assert.equal(nextPlacementAt([ended(1, 10)], 1), undefined);
     assert.equal(nextPlacementAt([ended(1, 10, 'PREEMPTED'), ended(1, 5, 'NODE_FAIL')], 0), undefined);
+    assert.equal(
+      nextPlacementAt([ended(1, 10, 'DeletionByTaintManager'), ended(1, 5, 'PreemptionByScheduler')], 0),
+      undefined,
+    );
+    // A pod that outgrows its volume is the fault of the job.
+    assert.ok(nextPlacementAt([ended(1, 10, 'Evicted')], 0) instanceof Date);
   });
 
   test('waits twice as long with each job that ended before its worker took the run, and at most ten minutes', () => {

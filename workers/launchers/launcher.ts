@@ -43,3 +43,11 @@ export interface Launcher {
   /** Cancels this job; one that has ended or is unknown stays so. */
   cancel(name: string, externalId: string): Promise<void>;
 }
+
+/** Options, or a cluster, with which no job can be placed; its message says what to do. */
+export class LauncherFault extends Error {
+  constructor(message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'LauncherFault';
+  }
+}

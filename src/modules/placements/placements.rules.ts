@@ -67,8 +67,12 @@ export function sentenceOf(placement: Omit<PlacementRecord, 'run'>): string {
 const FIRST_PAUSE_MS = 15_000;
 const LONGEST_PAUSE_MS = 600_000;
 
-/** What schedulers call ends that are not the fault of the job. */
-const ENDS_FROM_OUTSIDE: ReadonlySet<string> = new Set(['NODE_FAIL', 'PREEMPTED', 'BOOT_FAIL', 'REVOKED']);
+/** What schedulers call ends that are not the fault of the job: Slurm's states, and the reasons of Kubernetes' pods. */
+const ENDS_FROM_OUTSIDE: ReadonlySet<string> = new Set([
+  ...['NODE_FAIL', 'PREEMPTED', 'BOOT_FAIL', 'REVOKED'],
+  ...['PreemptionByScheduler', 'EvictionByEvictionAPI', 'DeletionByTaintManager', 'DeletionByPodGC'],
+  ...['TerminationByKubelet', 'NodeLost', 'NodeShutdown', 'Shutdown', 'Terminated', 'Preempting'],
+]);
 
 /**
  * When the next job for a run may be placed, so that a worker that cannot start on the cluster is not started a
