@@ -1,7 +1,7 @@
 /**
- * The base image where no registry of images can be reached: Debian 12 from its mirror by debootstrap, the Node that the
- * project pins, npm, and the user "node", as in node:24-bookworm-slim. It trusts what this machine trusts, so that a
- * build behind a proxy with an authority of its own works.
+ * The base image where no registry of images can be reached: Debian 12 from its mirror by debootstrap, the Node that
+ * the project pins, npm, and the user "node", as in node:24-bookworm-slim. It trusts what this machine trusts, so that
+ * a build behind a proxy with an authority of its own works.
  */
 import { execFile } from 'node:child_process';
 import { copyFile, mkdir, mkdtemp, rm, symlink } from 'node:fs/promises';

@@ -400,8 +400,8 @@ function settingsIn(file: string): Record<string, string | undefined> {
 }
 
 /**
- * Whether a file with secrets is closed to others: to everyone but its owner; a file of root may be readable to a group,
- * because so Kubernetes mounts a Secret for a user who is not root. PostgreSQL has the same rule for its keys.
+ * Whether a file with secrets is closed to others: to everyone but its owner; a file of root may be readable to a
+ * group, because so Kubernetes mounts a Secret for a user who is not root. PostgreSQL has the same rule for its keys.
  * @param user the effective user of this process.
  */
 export function isPrivateFile({ mode, uid }: { readonly mode: number; readonly uid: number }, user?: number): boolean {

@@ -48,7 +48,7 @@ export interface StandIn {
   readonly secrets: Map<string, unknown>;
   /** Such as `POST /apis/batch/v1/namespaces/lab/jobs?fieldValidation=Strict`, with its authorization. */
   readonly requests: string[];
-  /** What the server makes of requests; undefined: it works. A number is a status; LOSE does the work and cuts the connection. */
+  /** What becomes of requests; undefined: they work. A number is a status; LOSE does the work and cuts the line. */
   trouble: 'AWAY' | 'LOSE' | 'HTML' | number | undefined;
   /** Requests whose method and resource are among these are answered 403, such as `POST jobs`. */
   readonly forbidden: Set<string>;
@@ -69,7 +69,7 @@ export async function startStandIn(): Promise<StandIn> {
   let created = 0;
   const http = createServer((request, response) => {
     answer(request, response).catch((error: unknown) => {
-      // A fault of the stand-in itself, such as an object of its own that the schema refuses, must not pass for trouble.
+      // A fault of the stand-in itself, such as an object that the schema refuses, must not pass for an answer.
       response.writeHead(599).end(String(error));
       process.exitCode = 1;
       throw error;

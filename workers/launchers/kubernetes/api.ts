@@ -1,7 +1,7 @@
 /**
- * The calls of the Kubernetes API that a launcher makes, each with what its answers mean. Five calls on three resources
- * do not need a client library: `@kubernetes/client-node` brings sixteen packages, most of them for kubeconfig, exec and
- * watch.
+ * The calls of the Kubernetes API that a launcher makes, each with what its answers mean. Six calls on three resources
+ * do not need a client library: `@kubernetes/client-node` brings sixteen packages, most of them for kubeconfig, exec
+ * and watch.
  */
 import { z } from 'zod';
 import type { ApiRequest, ApiResponse, Connection } from './connection.ts';

@@ -1,4 +1,4 @@
-/** The Job that carries a run, and the Secret with its worker's settings. Pure; tests hold both against the published schema. */
+/** The Job that carries a run, and the Secret with its worker's settings. Pure; both are held against the schema. */
 import { z } from 'zod';
 import type { Job } from '../launcher.ts';
 
