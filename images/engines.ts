@@ -212,7 +212,7 @@ function createBuildah(version: string): ContainerEngine {
         strayFiles: async () =>
           (
             await run('find', [
-              ...[root, '-xdev', '-type', 'f', '-newermt', startedAt.toISOString()],
+              ...[root, '-xdev', '-not', '-type', 'd', '-newermt', startedAt.toISOString()],
               // Written by the engine itself for each command that it starts.
               ...['-not', '-path', `${root}/etc/resolv.conf`, '-not', '-path', `${root}/etc/hosts`],
               ...['-not', '-path', `${root}/run/.containerenv`],

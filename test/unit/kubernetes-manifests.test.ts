@@ -14,7 +14,7 @@ import { faultsOfNames } from '../support/kubernetes-api.ts';
 import { faultsOfObject } from '../support/kubernetes-schema.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-const BASE = path.join(ROOT, 'docker/kubernetes');
+const MANIFESTS = path.join(ROOT, 'docker/kubernetes');
 
 const kustomizationSchema = z.strictObject({
   apiVersion: z.literal('kustomize.config.k8s.io/v1beta1'),
@@ -58,10 +58,10 @@ const podSchema = z.looseObject({
 });
 
 const read = async (...parts: readonly string[]): Promise<unknown> =>
-  parse(await readFile(path.join(BASE, ...parts), 'utf8'));
+  parse(await readFile(path.join(MANIFESTS, ...parts), 'utf8'));
 const kustomization = async (folder: string) => kustomizationSchema.parse(await read(folder, 'kustomization.yaml'));
 const objects = async () =>
-  Promise.all((await kustomization('.')).resources.map(async (file) => objectSchema.parse(await read(file))));
+  Promise.all((await kustomization('base')).resources.map(async (file) => objectSchema.parse(await read('base', file))));
 
 describe('the manifests', () => {
   test('are valid for Kubernetes, field by field', async () => {
@@ -117,12 +117,16 @@ describe('the manifests', () => {
     const names = new Set<string>();
     for (const pod of (await objects()).flatMap((object) => at(object, 'spec.template.spec') ?? []))
       for (const { image } of podSchema.parse(pod).containers) names.add(image);
-    for (const folder of ['.', 'example']) {
+    for (const folder of ['base', 'example']) {
       const { resources, configMapGenerator, images } = await kustomization(folder);
-      for (const file of resources) assert.ok(existsSync(path.join(BASE, folder, file)), file);
+      for (const file of resources) {
+        assert.ok(existsSync(path.join(MANIFESTS, folder, file)), file);
+        // kustomize refuses a folder that contains the one that names it.
+        assert.ok(path.relative(path.join(MANIFESTS, folder, file), path.join(MANIFESTS, folder)).startsWith('..'), file);
+      }
       for (const { name } of images) assert.ok(names.has(name), name);
       for (const file of configMapGenerator.flatMap(({ files }) => files)) {
-        const text = await readFile(path.join(BASE, folder, file.split('=').at(-1) ?? ''), 'utf8');
+        const text = await readFile(path.join(MANIFESTS, folder, file.split('=').at(-1) ?? ''), 'utf8');
         assert.ok(siteSchema.safeParse(JSON.parse(text)).success, file);
       }
     }

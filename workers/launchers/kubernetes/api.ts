@@ -173,6 +173,6 @@ function reasonOf(status: number, message: string): string {
   const said = message.trim().slice(0, REASON_CHARACTERS_MAX);
   if (status === 401) return `401: ${said}; the token of the launcher is not valid, or has expired`;
   if (status === 403 && !/quota|admission/i.test(said))
-    return `403: ${said}; the launcher's role lacks this right (docker/kubernetes/launcher/role.yaml has all of them)`;
+    return `403: ${said}; the launcher's role lacks this right (docker/kubernetes/base/launcher/role.yaml has them)`;
   return `${status}: ${said}`;
 }
