@@ -61,7 +61,9 @@ const read = async (...parts: readonly string[]): Promise<unknown> =>
   parse(await readFile(path.join(MANIFESTS, ...parts), 'utf8'));
 const kustomization = async (folder: string) => kustomizationSchema.parse(await read(folder, 'kustomization.yaml'));
 const objects = async () =>
-  Promise.all((await kustomization('base')).resources.map(async (file) => objectSchema.parse(await read('base', file))));
+  Promise.all(
+    (await kustomization('base')).resources.map(async (file) => objectSchema.parse(await read('base', file))),
+  );
 
 describe('the manifests', () => {
   test('are valid for Kubernetes, field by field', async () => {
@@ -122,7 +124,10 @@ describe('the manifests', () => {
       for (const file of resources) {
         assert.ok(existsSync(path.join(MANIFESTS, folder, file)), file);
         // kustomize refuses a folder that contains the one that names it.
-        assert.ok(path.relative(path.join(MANIFESTS, folder, file), path.join(MANIFESTS, folder)).startsWith('..'), file);
+        assert.ok(
+          path.relative(path.join(MANIFESTS, folder, file), path.join(MANIFESTS, folder)).startsWith('..'),
+          file,
+        );
       }
       for (const { name } of images) assert.ok(names.has(name), name);
       for (const file of configMapGenerator.flatMap(({ files }) => files)) {
