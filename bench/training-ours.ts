@@ -4,6 +4,7 @@
  *
  * Arguments: architecture, side of the views in px, side of the images in px, images, steps, float32 or bfloat16.
  */
+import { z } from 'zod';
 import { architectureNamed } from '../src/formats/encoders/index.ts';
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
 import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
@@ -11,9 +12,10 @@ import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, engineInfo, tf } from '../workers/engine/tensorflow.ts';
 import { UnsupportedPrecisionError } from '../workers/engine/kernels/compute-dtype.ts';
 import { createSimclrTrainer, type SimclrTrainer } from '../workers/engine/train/simclr.ts';
+import { TRAINED_ENCODERS } from './trained-encoders.ts';
 
 const WARMUP_STEPS = 2;
-const architecture = process.argv[2] === 'RESNET50' ? 'RESNET50' : 'RESNET18';
+const architecture = z.enum(TRAINED_ENCODERS).parse(process.argv[2]);
 const [viewSidePx = 64, imageSidePx = 128, imageCount = 32, stepCount = 10] = process.argv.slice(3, 7).map(Number);
 const computeDtype = process.argv[7] === 'bfloat16' ? 'bfloat16' : 'float32';
 
@@ -55,8 +57,11 @@ function makeTrainer(): SimclrTrainer {
       temperature: 0.5,
       totalSteps,
       warmupSteps: 0,
-      peakLearningRate: 0.3,
-      optimizer: { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 },
+      peakLearningRate: architecture === 'VIT_S16' ? 1e-4 : 0.3,
+      optimizer:
+        architecture === 'VIT_S16'
+          ? { name: 'ADAMW', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0.1 }
+          : { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 },
       seedRandom: random.fork('weights'),
       computeDtype,
     });

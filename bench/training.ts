@@ -1,9 +1,11 @@
 /**
- * A whole SimCLR step (two views made on the device, encoder, head, NT-Xent, gradients, LARS; float32 and bfloat16)
- * compared with one written in PyTorch. Both take turns on the same cores, so that they run under the same conditions.
+ * A whole SimCLR step (two views made on the device, encoder, head, NT-Xent, gradients, LARS, or AdamW for a vision
+ * transformer; float32 and bfloat16) compared with one written in PyTorch. Both take turns on the same cores, so that
+ * they run under the same conditions.
  *
- * To run it alone: `node bench/training.ts --json [--rounds 5] [--grid] [--peer-dir DIR]`; `--grid` measures ResNet-50,
- * 128 px and large batches as well. The peer's virtual environment is made once in DIR by pip.
+ * To run it alone: `node bench/training.ts --json [--rounds 5] [--grid] [--only VIT_S16] [--peer-dir DIR]`; `--grid`
+ * measures ResNet-50, 128 px, large batches and ViT-S/16 as well, `--only` one encoder in all of its cases. The peer's
+ * virtual environment is made once in DIR by pip.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -13,13 +15,14 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
+import { TRAINED_ENCODERS, type TrainedEncoder } from './trained-encoders.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
 const PEER_REQUIREMENTS = ['torch==2.13.0+cpu', 'torch==2.13.0'] as const;
 
 interface Case {
-  readonly architecture: 'RESNET18' | 'RESNET50';
+  readonly architecture: TrainedEncoder;
   readonly viewSidePx: number;
   readonly imageSidePx: number;
   /** N; a step sees 2N views. */
@@ -117,6 +120,24 @@ const GRID: readonly Case[] = (['float32', 'bfloat16'] as const).flatMap((precis
     precision,
     targetRatio: null,
   },
+  {
+    architecture: 'VIT_S16',
+    viewSidePx: 96,
+    imageSidePx: 128,
+    batchSize: 32,
+    stepCount: 3,
+    precision,
+    targetRatio: null,
+  },
+  {
+    architecture: 'VIT_S16',
+    viewSidePx: 224,
+    imageSidePx: 224,
+    batchSize: 8,
+    stepCount: 2,
+    precision,
+    targetRatio: null,
+  },
 ]);
 
 export interface TrainingBenchOptions {
@@ -126,6 +147,8 @@ export interface TrainingBenchOptions {
   readonly rounds?: number;
   /** Whether to measure the cases without a target too [no]. */
   readonly grid?: boolean;
+  /** Measure the cases of this encoder alone [all]. */
+  readonly only?: TrainedEncoder | undefined;
   readonly onProgress?: (message: string) => void;
 }
 
@@ -179,7 +202,8 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
   const peer = await preparePeer(options.peerDir, coreCount, report);
   const cases: TrainingBenchCase[] = [];
   const leftOut: (Omit<Case, 'stepCount'> & { why: string })[] = [];
-  for (const measured of options.grid === true ? [...TARGETS, ...GRID] : TARGETS) {
+  const wanted = options.grid === true ? [...TARGETS, ...GRID] : TARGETS;
+  for (const measured of wanted.filter(({ architecture }) => architecture === (options.only ?? architecture))) {
     const { stepCount: _stepCount, ...named } = measured;
     const what = `SimCLR step, ${named.architecture}, ${named.viewSidePx} px, batch ${named.batchSize}, ${named.precision}`;
     report(`${what}: round 1`);
@@ -337,6 +361,7 @@ if (import.meta.main) {
       json: { type: 'boolean' },
       rounds: { type: 'string' },
       grid: { type: 'boolean' },
+      only: { type: 'string' },
       'peer-dir': { type: 'string' },
     },
   });
@@ -344,7 +369,8 @@ if (import.meta.main) {
   const result = await benchTraining({
     peerDir,
     rounds: Number(values.rounds ?? 5),
-    grid: values.grid === true,
+    grid: values.grid === true || values.only !== undefined,
+    only: values.only === undefined ? undefined : z.enum(TRAINED_ENCODERS).parse(values.only),
     onProgress: (message) => console.error(message),
   });
   console.log(

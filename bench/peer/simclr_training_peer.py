@@ -3,7 +3,8 @@
 Arguments: architecture, side of the views in px, side of the images in px, images, steps, float32 or bfloat16, threads.
 
 Written from the papers, with nothing of ours: two views of each image (crop, turn, mirror, colour jitter, grey, blur, each one op over the whole batch),
-torchvision's ResNet-18 or 50 written out so that the peer needs nothing but torch, channels-last, projection head, NT-Xent, and LARS by foreach ops.
+torchvision's ResNet-18 or 50, or timm's ViT-S/16, written out so that the peer needs nothing but torch, channels-last, projection head, NT-Xent, and LARS by
+foreach ops (PyTorch's fused AdamW for the ViT).
 bfloat16 is autocast over the encoder.
 """
 import json
@@ -69,7 +70,41 @@ def shortcut(inputs, outputs, stride):
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
 
 
+class Block(nn.Module):
+    def __init__(self, width, heads):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x):
+        n, tokens, width = x.shape
+        q, k, v = self.qkv(self.norm1(x)).reshape(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, tokens, width))
+        return x + self.mlp(self.norm2(x))
+
+
+class VisionTransformer(nn.Module):
+    """ViT-S/16. Position embeddings are those of the views' own grid; ours are resampled from 224 px."""
+
+    def __init__(self, width=384, depth=12, heads=6):
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 16, 16)
+        self.token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.randn(1, 1 + (side // 16) ** 2, width) * 0.02)
+        self.blocks = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.positions
+        return self.norm(self.blocks(x)[:, 0])
+
+
 def encoder():
+    if architecture == "VIT_S16":
+        return VisionTransformer().train(), 384
     block, depths = (BasicBlock, (2, 2, 2, 2)) if architecture == "RESNET18" else (Bottleneck, (3, 4, 6, 3))
     layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)]
     inputs = 64
@@ -166,6 +201,7 @@ head = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, 128))
 parameters = [*model.parameters(), *head.parameters()]
 weights, others = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
 velocities = [torch.zeros_like(p) for p in weights + others]
+adamw = torch.optim.AdamW([{"params": weights, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=1e-4, fused=True) if architecture == "VIT_S16" else None
 pixels = torch.randint(0, 256, (count, source_side, source_side, 3), dtype=torch.uint8)
 
 step_durations, view_durations = [], []
@@ -181,8 +217,11 @@ for step in range(WARMUP_STEPS + steps):
         embeddings = model(views)
     loss = nt_xent(head(embeddings.float()))
     loss.backward()
-    with torch.no_grad():
-        lars(weights, others, velocities, 0.3)
+    if adamw is not None:
+        adamw.step()
+    else:
+        with torch.no_grad():
+            lars(weights, others, velocities, 0.3)
     loss.item()
     if step >= WARMUP_STEPS:
         step_durations.append((time.perf_counter() - started) * 1000)

@@ -209,7 +209,9 @@ describe('a vision transformer with registers', () => {
   }
 
   test('cannot be fine-tuned, and the launch says so', async () => {
-    const { id } = await database.db.checkpoint.findFirstOrThrow({ where: { encoder: 'OTHER' } });
+    const { id } = await database.db.checkpoint.findFirstOrThrow({
+      where: { encoder: 'OTHER', sha256: { not: null } },
+    });
     const answer = await server.ask(
       'mutation ($input: LaunchEvaluationInput!) { launchEvaluation(input: $input) { run { id } userErrors { code field } } }',
       { input: { checkpointId: id, datasetVersionId: versionId, protocol: 'FINE_TUNE', folds: 3 } },

@@ -2,6 +2,7 @@
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { architectureNamed, describeEncoder, encoderNameOf } from '../../src/formats/encoders/index.ts';
+import { VIT } from '../../src/formats/encoders/vit/index.ts';
 import { vitSpecificationSchema } from '../../src/formats/encoders/vit/specification.ts';
 import { canComputeIn } from '../../workers/engine/kernels/compute-dtype.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
@@ -171,6 +172,11 @@ describe('the named vision transformers', () => {
       assert.equal(count, counts[name]);
       assert.equal(description.name, name);
       assert.equal(encoderNameOf(description), name);
+      // A file of timm's is the same network, so that a training may start from it.
+      const tensors = description.tensors.map((tensor) => ({ ...tensor, dtype: 'F32' }));
+      const { description: inFile } = VIT.names.recognise(tensors, 'TIMM', {});
+      assert.ok(inFile !== undefined);
+      assert.equal(encoderNameOf(inFile), name);
     }
   });
 

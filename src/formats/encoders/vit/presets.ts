@@ -17,7 +17,7 @@ const preset = (width: number): VitSpecification => ({
   mlp: 'GELU',
   hasClassToken: true,
   registerCount: 0,
-  positions: 'CLASS_AND_PATCHES',
+  positions: 'ALL',
   gridSize: 14,
   hasPatchBias: true,
   hasQkvBias: true,
