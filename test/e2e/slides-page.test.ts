@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, rename, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -267,6 +267,19 @@ test('a slide is looked at tile by tile, with its tissue and its patches, for as
     .getByRole('alert')
     .getByText(/no longer where it was imported from/)
     .waitFor();
+
+  // Back again, and longer by a byte.
+  await rename(path.join(server.folder, 'cohort/elsewhere.svs'), path.join(server.folder, 'cohort/S2.svs'));
+  await appendFile(path.join(server.folder, 'cohort/S2.svs'), 'x');
+  await eventually(
+    'the server finds another file',
+    async () => {
+      const response = await ask(`${String(at(version, 's2.tilesUrl'))}/11/0_0.jpg`);
+      const hasFound = response.status === 404 && /has changed since it was imported/.test(await response.text());
+      return hasFound ? true : undefined;
+    },
+    DEADLINE_MS,
+  );
 });
 
 test('500 slides are a sheet of a few, which fetches the others as one scrolls', async () => {
