@@ -17,8 +17,14 @@ import type { Logger } from './logger.ts';
 import { claimArtifactStore, startSweeper } from './modules/artifacts/index.ts';
 import { fillGroupCounts, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
-import { createHeardWorkers, createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
-import { createWorkerDesk } from './modules/workers/index.ts';
+import {
+  createHeardWorkers,
+  createLedger,
+  RUN_EVENTS_CHANNEL,
+  startReaper,
+  type RunLedger,
+} from './modules/runs/index.ts';
+import { createWorkerDesk, removeUploadsOfLostRuns } from './modules/workers/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store/index.ts';
 import { lockDataDir, makeDataDir } from './platform/data-dir-lock.ts';
@@ -45,7 +51,7 @@ export interface App {
 
 const PAGES_DIR = path.resolve(import.meta.dirname, '../web/dist');
 const DRAIN_MS = 5_000;
-const EXPIRE_UPLOADS_EVERY_MS = 3_600_000;
+const EXPIRE_UPLOADS_EVERY_MS = 600_000;
 
 /**
  * Starts everything in order; if a step fails, the parts started before it are stopped.
@@ -100,7 +106,6 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     await rm(downloadsDir, { recursive: true, force: true });
     await store.upkeep.removeUnfinished(writerOf(env));
     const uploads = await openUploadStore({ folder: path.join(env.dataDir, 'uploads'), maxBytes: env.maxUploadBytes });
-    closers.push(expireUploads(uploads, logger));
     const services = createServices({
       db,
       transact: transactionsOf(db),
@@ -128,13 +133,15 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const reaperDb = openDatabase(databaseUrl, { maxConnections: 2, statementTimeoutMs: env.requestTimeoutMs });
     closers.push(() => reaperDb.$disconnect());
     const heard = createHeardWorkers();
+    const reaperLedger = createLedger(reaperDb, transactionsOf(reaperDb));
     const reaper = startReaper({
-      ledger: createLedger(reaperDb, transactionsOf(reaperDb)),
+      ledger: reaperLedger,
       heard,
       onReaped: (expired) => logger.warn({ expired }, 'runs with expired leases were requeued'),
       onError: (error) => logger.warn({ error }, 'the check for expired leases failed'),
     });
     closers.push(reaper.stop);
+    closers.push(expireUploads(uploads, reaperLedger, logger));
     closers.push(
       startSweeper({
         db: reaperDb,
@@ -329,9 +336,12 @@ function lostWorkMessage(
 }
 
 /** Runs now and every hour. @returns a function that stops it. */
-function expireUploads(uploads: UploadStore, logger: Logger): () => Promise<void> {
-  const expire = (): void =>
-    void uploads.removeExpired().catch((error: unknown) => logger.warn({ error }, 'expired uploads'));
+function expireUploads(uploads: UploadStore, ledger: Pick<RunLedger, 'held'>, logger: Logger): () => Promise<void> {
+  const expire = (): void => {
+    Promise.all([uploads.removeExpired(), removeUploadsOfLostRuns(uploads, ledger)]).catch((error: unknown) =>
+      logger.warn({ error }, 'expired uploads'),
+    );
+  };
   expire();
   const timer = setInterval(expire, EXPIRE_UPLOADS_EVERY_MS);
   return async () => clearInterval(timer);

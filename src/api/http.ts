@@ -220,12 +220,20 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       createWorkerProtocol({
         ...options.workers,
         artifacts: options.artifacts,
+        uploads: options.uploads,
         redirects: options.redirectDownloads ?? false,
         reportDamage: (sha256) => options.services.artifacts.reportDamage(sha256),
         runAdmitted,
       }),
     );
-  app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
+  app.use(
+    createUploads({
+      uploads: options.uploads,
+      viewerOf: viewerOfRequest,
+      leaseOfToken: options.workers?.desk.leaseOfToken,
+      logger,
+    }),
+  );
   app.use(
     createCards({
       cards: options.services.cards,

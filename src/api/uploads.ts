@@ -1,29 +1,33 @@
 /**
  * Uploads by the tus protocol 1.0 (https://tus.io): `POST /uploads` begins one, `PATCH` sends bytes from an offset,
- * `HEAD` returns the offset at which to resume, `DELETE` aborts it. Only the key that began an upload may use it, and
- * an upload cannot be downloaded.
+ * `HEAD` returns the offset at which to resume, `DELETE` aborts it. Only the key that began an upload may use it, or
+ * the token of the run, and an upload cannot be downloaded.
  */
 import { ERRORS, EVENTS, Metadata, Server } from '@tus/server';
 import { Router, type Request, type RequestHandler } from 'express';
 import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
-import { authorise, type Viewer } from '../modules/access/index.ts';
+import { authorise, bearerKey, type Viewer } from '../modules/access/index.ts';
+import { isRunToken, uploadOwnerOf, type WorkerDesk } from '../modules/workers/index.ts';
 import type { UploadStore } from '../platform/upload-store.ts';
+import { UPLOADS_PATH } from '../protocol/tus.ts';
 import { httpFailure } from './format-error.ts';
 
 export interface UploadOptions {
   readonly uploads: UploadStore;
   readonly viewerOf: (request: Request) => Promise<Viewer>;
+  /** Undefined: no worker uploads anything here. */
+  readonly leaseOfToken: WorkerDesk['leaseOfToken'] | undefined;
   readonly logger: Logger;
 }
 
-const PATH = '/uploads';
+const PATH = UPLOADS_PATH;
 /** How long a new request for an upload waits for an earlier one that still hangs on a broken connection. */
 const TAKEOVER_MS = 500;
 
 interface Owner {
   readonly ownerKeyId: string;
-  /** The owner of the key. */
+  /** The owner of the key, or the run. */
   readonly person: string;
 }
 
@@ -32,15 +36,18 @@ interface CreationMetadata extends Owner {
   readonly sha256?: string;
 }
 
-/** The routes of `/uploads`. A key with the role CONTRIBUTOR is needed for all of them. */
-export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Router {
+/** The routes of `/uploads`. All of them need a key with the role CONTRIBUTOR, or the token of a claimed run. */
+export function createUploads({ uploads, viewerOf, leaseOfToken, logger }: UploadOptions): Router {
   const creationMetadata = new WeakMap<object, CreationMetadata>();
+  const ofRuns = new WeakSet<object>();
+  /** What a run makes has no limit but the disk. */
+  const maxBytesOf = (request: object): number => (ofRuns.has(request) ? Number.MAX_SAFE_INTEGER : uploads.maxBytes);
   /** Called when the file of an upload has been created. */
   const onCreated = new WeakMap<object, () => void>();
   const tus = new Server({
     path: PATH,
     datastore: uploads.files,
-    maxSize: uploads.maxBytes,
+    maxSize: (request) => maxBytesOf(nodeRequestOf(request)),
     relativeLocation: true,
     lockDrainTimeout: TAKEOVER_MS,
     allowedOrigins: () => false,
@@ -65,6 +72,12 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
   tus.on(EVENTS.POST_CREATE, (request) => onCreated.get(nodeRequestOf(request))?.());
 
   const ownerOf = async (request: Request): Promise<Owner> => {
+    const key = bearerKey(request.headers.authorization ?? '') ?? '';
+    if (leaseOfToken !== undefined && isRunToken(key)) {
+      const owner = uploadOwnerOf(await leaseOfToken(key));
+      ofRuns.add(request);
+      return { ownerKeyId: owner, person: owner };
+    }
     const viewer = await viewerOf(request);
     authorise(viewer, 'CONTRIBUTOR', 'IMPORT');
     if (viewer.kind === 'KEY') return { ownerKeyId: viewer.keyId, person: viewer.owner };
@@ -72,7 +85,7 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
   };
   const create: RequestHandler = async (request, response) => {
     const owner = await ownerOf(request);
-    const byteSize = lengthOf(request, uploads.maxBytes);
+    const byteSize = lengthOf(request, maxBytesOf(request));
     creationMetadata.set(request, { ...owner, ...readMetadata(request) });
     let answered: Promise<unknown> = Promise.resolve();
     await uploads.begin({ person: owner.person, byteSize }, async () => {

@@ -5,13 +5,17 @@
  *   POST /worker/claim, /worker/run, /worker/held
  *   POST /worker/runs/{id}/{call}                  the calls of src/protocol/run-calls.ts
  *   GET, HEAD, PUT /worker/runs/{id}/artifacts/{sha256}
+ *   POST /worker/runs/{id}/artifacts/{sha256}      stores what came by /uploads
  */
 import { timingSafeEqual } from 'node:crypto';
 import { json, Router, type Request, type RequestHandler, type Response } from 'express';
 import { DomainError } from '../errors.ts';
 import { authorise, bearerKey } from '../modules/access/index.ts';
-import type { WorkerDesk } from '../modules/workers/index.ts';
+import { parseInput } from '../input.ts';
+import { uploadOwnerOf, type WorkerDesk } from '../modules/workers/index.ts';
 import type { ArtifactStore } from '../platform/artifact-store/index.ts';
+import type { UploadStore } from '../platform/upload-store.ts';
+import { uploadedArtifactSchema, type StoredBytes } from '../protocol/artifacts.ts';
 import { isRunCall, RUN_CALLS } from '../protocol/run-calls.ts';
 import type { RunLease } from '../protocol/runs.ts';
 import { CALL_BYTES_MAX } from '../protocol/worker-calls.ts';
@@ -23,6 +27,7 @@ export interface WorkerProtocolOptions {
   /** A secret that only the server's own worker has, instead of a key; undefined: it has none. */
   readonly ownWorkerKey: string | undefined;
   readonly artifacts: Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'link'>;
+  readonly uploads: Pick<UploadStore, 'consume'>;
   /** True: a worker fetches large artifacts from the artifact store itself, if the store can make links. */
   readonly redirects: boolean;
   readonly reportDamage: DownloadSources['reportDamage'];
@@ -33,7 +38,7 @@ export interface WorkerProtocolOptions {
 const STALL_TIMEOUT_MS = 120_000;
 
 export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
-  const { desk, ownWorkerKey, artifacts, redirects, reportDamage, runAdmitted } = options;
+  const { desk, ownWorkerKey, artifacts, uploads, redirects, reportDamage, runAdmitted } = options;
   const router = Router();
   const parseBody = json({ limit: CALL_BYTES_MAX, strict: false });
   const body: RequestHandler = (request, response, next) =>
@@ -103,22 +108,22 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
       request.resume();
       throw error;
     });
-    if (stored === undefined) return;
-    // What was stored under its own digest belongs to nothing, and is collected as garbage.
-    if (stored.sha256 !== sha256)
-      throw new DomainError({
-        code: 'DIGEST_MISMATCH',
-        message: `The bytes have the sha256 ${stored.sha256}, not ${sha256}.`,
-        field: 'sha256',
-        hint: 'Send the bytes again.',
-      });
-    answer(response, stored);
+    if (stored !== undefined) answer(response, named(stored, sha256));
+  });
+  router.post(artifactPath, requireRun, body, async (request, response) => {
+    const sha256 = String(request.params['sha256']);
+    const { uploadId } = parseInput(uploadedArtifactSchema, request.body);
+    const owner = uploadOwnerOf(leaseOf(request));
+    answer(
+      response,
+      await uploads.consume(uploadId, owner, async ({ path }) => named(await artifacts.put({ file: path }), sha256)),
+    );
   });
   for (const [path, allowed] of [
     ['/worker/claim', 'POST'],
     ['/worker/run', 'POST'],
     ['/worker/held', 'POST'],
-    [artifactPath, 'GET, HEAD, PUT'],
+    [artifactPath, 'GET, HEAD, PUT, POST'],
     ['/worker/runs/:id/:call', 'POST'],
   ] as const)
     router.all(path, (_request, response) => {
@@ -146,6 +151,17 @@ async function* bytesOf(request: Request): AsyncGenerator<Buffer> {
     const bytes: Buffer = chunk;
     yield bytes;
   }
+}
+
+/** What was stored under its own digest belongs to nothing, and is collected as garbage. */
+function named(stored: StoredBytes, sha256: string): StoredBytes {
+  if (stored.sha256 === sha256) return stored;
+  throw new DomainError({
+    code: 'DIGEST_MISMATCH',
+    message: `The bytes have the sha256 ${stored.sha256}, not ${sha256}.`,
+    field: 'sha256',
+    hint: 'Send the bytes again.',
+  });
 }
 
 function badBody(cause: unknown): DomainError {

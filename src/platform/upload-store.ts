@@ -44,6 +44,10 @@ export interface UploadStore {
    * `work`.
    */
   consume<Result>(id: string, ownerKeyId: string, work: (upload: FinishedUpload) => Promise<Result>): Promise<Result>;
+  /** Everybody who has uploads. */
+  owners(): Promise<string[]>;
+  /** Removes the uploads of an owner that are not in use. @returns the number of removed uploads. */
+  removeOf(ownerKeyId: string): Promise<number>;
   /** Removes expired uploads, finished or not. @returns the number of removed uploads. */
   removeExpired(): Promise<number>;
 }
@@ -102,6 +106,12 @@ export async function openUploadStore({
   };
   const ids = async (): Promise<string[]> =>
     (await readdir(folder)).flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -'.json'.length)] : []));
+
+  const isInUse = async (id: string): Promise<boolean> => (await byteSizeOf(path.join(consumedDir, id))) !== undefined;
+  const remove = async (id: string): Promise<void> => {
+    await rm(path.join(folder, id), { force: true });
+    await rm(factsPath(id), { force: true });
+  };
 
   return {
     files,
@@ -168,6 +178,19 @@ export async function openUploadStore({
         throw error;
       }
     },
+    owners: async () => {
+      const facts = await Promise.all((await ids()).map(factsOf));
+      return [...new Set(facts.flatMap((each) => each?.metadata.ownerKeyId ?? []))];
+    },
+    removeOf: async (ownerKeyId) => {
+      let removed = 0;
+      for (const id of await ids()) {
+        if ((await factsOf(id))?.metadata.ownerKeyId !== ownerKeyId || (await isInUse(id))) continue;
+        await remove(id);
+        removed += 1;
+      }
+      return removed;
+    },
     removeExpired: async () => {
       let removed = 0;
       for (const id of await ids()) {
@@ -176,10 +199,8 @@ export async function openUploadStore({
           ({ mtimeMs }) => mtimeMs,
           () => undefined,
         );
-        const isInUse = (await byteSizeOf(path.join(consumedDir, id))) !== undefined;
-        if (startedMs === undefined || isInUse || Date.now() - startedMs < expiryMs) continue;
-        await rm(path.join(folder, id), { force: true });
-        await rm(factsPath(id), { force: true });
+        if (startedMs === undefined || (await isInUse(id)) || Date.now() - startedMs < expiryMs) continue;
+        await remove(id);
         removed += 1;
       }
       return removed;

@@ -1,7 +1,9 @@
 /** The door of the workers alone, over a test database and the artifacts of a data folder. */
 import { createServer } from 'node:http';
+import path from 'node:path';
 import express, { type ErrorRequestHandler } from 'express';
 import { httpFailure } from '../../src/api/format-error.ts';
+import { createUploads } from '../../src/api/uploads.ts';
 import { createWorkerProtocol } from '../../src/api/worker-protocol.ts';
 import { DomainError } from '../../src/errors.ts';
 import { RUN_JOBS } from '../../src/jobs/index.ts';
@@ -12,6 +14,7 @@ import { createWorkerDesk } from '../../src/modules/workers/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store/index.ts';
 import { openDatabase, transactionsOf } from '../../src/platform/db.ts';
 import { openQueue } from '../../src/platform/queue.ts';
+import { openUploadStore } from '../../src/platform/upload-store.ts';
 import { artifactPlaceOf } from './artifact-place.ts';
 
 export interface WorkerDoor {
@@ -39,6 +42,8 @@ export async function openWorkerDoor(
     onReaped: () => undefined,
     onError: () => undefined,
   });
+  // The limit is for people.
+  const uploads = await openUploadStore({ folder: path.join(dataDir, 'uploads-at-door'), maxBytes: 1 });
   const key = 'the-key-of-the-test-worker';
   const app = express();
   app.use(
@@ -46,9 +51,18 @@ export async function openWorkerDoor(
       desk,
       ownWorkerKey: key,
       artifacts: store,
+      uploads,
       redirects: true,
       reportDamage: (sha256) => createArtifactService({ db, store }).reportDamage(sha256),
       runAdmitted: () => Promise.reject(new DomainError({ code: 'UNAUTHENTICATED', message: 'The key is wrong.' })),
+    }),
+  );
+  app.use(
+    createUploads({
+      uploads,
+      viewerOf: () => Promise.reject(new Error('No person uploads anything here.')),
+      leaseOfToken: desk.leaseOfToken,
+      logger,
     }),
   );
   const answerFailure: ErrorRequestHandler = (error: unknown, _request, response, _next) => {

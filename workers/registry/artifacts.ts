@@ -17,6 +17,7 @@ import {
   type StoredBytes,
 } from '../../src/platform/artifact-store/index.ts';
 import { storedBytesSchema } from '../../src/protocol/artifacts.ts';
+import { bytesHeaders, creationHeaders, OFFSET_HEADERS, offsetOf, UPLOADS_PATH } from '../../src/protocol/tus.ts';
 import { request, unreachable, type Door } from './http.ts';
 import { beforeRetry, isRegistryFault, untilRegistryAnswers, type Patience } from './patience.ts';
 
@@ -38,10 +39,22 @@ const BREAKS_MAX = 5;
 /** An artifact that the registry does not have, or only as damaged bytes that may be stored again. */
 const ABSENT: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'ARTIFACT_NOT_FOUND', 'ARTIFACT_CORRUPT']);
 
+/** Smaller artifacts go in one request, which costs less than to find out where an upload ended. */
+const RESUMED_FROM_BYTES = 4 * 1024 * 1024;
+
 /** Bytes as they can be sent more than once. */
 interface Outgoing extends StoredBytes {
-  body(): ReadableStream | Uint8Array<ArrayBuffer>;
+  /** From this byte on. */
+  body(first: number): ReadableStream | Uint8Array<ArrayBuffer>;
   remove(): Promise<void>;
+}
+
+/** One artifact on its way to the registry. */
+interface Upload {
+  /** May be called again after it failed. */
+  send(): Promise<StoredBytes>;
+  /** What the registry already had when `send` was last called. */
+  reachedBytes(): number;
 }
 
 export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArtifactsOptions): WorkerArtifacts {
@@ -112,17 +125,70 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
     return Readable.from(prepended(begun, bytes), { objectMode: false });
   };
 
-  const send = async (outgoing: Outgoing): Promise<StoredBytes> => {
-    const response = await request(door, pathOf(outgoing.sha256), {
-      method: 'PUT',
-      headers: { 'content-length': String(outgoing.byteSize), 'content-type': 'application/octet-stream' },
-      body: outgoing.body(),
-      duplex: 'half',
-    });
+  const storedIn = async (response: Response): Promise<StoredBytes> => {
     const answer: unknown = await response.json().catch((error: unknown) => {
       throw unreachable(door.url, error);
     });
     return storedBytesSchema.parse(answer);
+  };
+
+  const sendWhole = async (outgoing: Outgoing): Promise<StoredBytes> =>
+    storedIn(
+      await request(door, pathOf(outgoing.sha256), {
+        method: 'PUT',
+        headers: { 'content-length': String(outgoing.byteSize), 'content-type': 'application/octet-stream' },
+        body: outgoing.body(0),
+        duplex: 'half',
+      }),
+    );
+
+  /** The registry has a part of the bytes when a connection breaks: the next call goes on behind it. */
+  const resumedUpload = (outgoing: Outgoing): Upload => {
+    const { sha256, byteSize } = outgoing;
+    let at: string | undefined;
+    let reached = 0;
+    const begin = async (): Promise<string> => {
+      const { headers } = await request(door, UPLOADS_PATH, {
+        method: 'POST',
+        headers: creationHeaders(byteSize, { sha256 }),
+      });
+      const location = headers.get('location');
+      if (location === null) throw new Error('The registry did not say where the upload is.');
+      return location;
+    };
+    /** Undefined: the registry has removed the upload. */
+    const offsetAt = async (path: string): Promise<number | undefined> => {
+      try {
+        return offsetOf(await request(door, path, { method: 'HEAD', headers: OFFSET_HEADERS })) ?? 0;
+      } catch (error) {
+        if (isAbsent(error)) return undefined;
+        throw error;
+      }
+    };
+    return {
+      reachedBytes: () => reached,
+      send: async () => {
+        const offset = at === undefined ? undefined : await offsetAt(at);
+        reached = offset ?? 0;
+        if (offset === undefined) at = await begin();
+        const upload = at ?? '';
+        if (reached < byteSize)
+          await request(door, upload, {
+            method: 'PATCH',
+            headers: { ...bytesHeaders(reached), 'content-length': String(byteSize - reached) },
+            body: outgoing.body(reached),
+            duplex: 'half',
+          });
+        const uploadId = upload.slice(upload.lastIndexOf('/') + 1);
+        return storedIn(
+          await request(door, pathOf(sha256), {
+            method: 'POST',
+            headers: { 'content-type': 'application/json' },
+            body: JSON.stringify({ uploadId }),
+          }),
+        );
+      },
+    };
   };
 
   const brokenOff = (what: string, cause: unknown): DomainError =>
@@ -138,14 +204,22 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
     put: async (source) => {
       const outgoing = await outgoingOf(source, workDir);
       const { sha256, byteSize } = outgoing;
+      const upload: Upload =
+        byteSize < RESUMED_FROM_BYTES
+          ? { send: () => sendWhole(outgoing), reachedBytes: () => 0 }
+          : resumedUpload(outgoing);
       try {
+        let reachedBefore = 0;
         for (let breakCount = 1; ; breakCount += 1) {
           // Waits while the registry is away, and finds the bytes whose answer was lost.
           if ((await stat(sha256))?.byteSize === byteSize) return { sha256, byteSize };
           try {
-            return await send(outgoing);
+            return await upload.send();
           } catch (error) {
-            if (!isRegistryFault(error)) throw error;
+            if (!isRegistryFault(error) && !isUnexplained(error)) throw error;
+            if (upload.reachedBytes() > reachedBefore) breakCount = 1;
+            reachedBefore = upload.reachedBytes();
+            if (breakCount === BREAKS_MAX && isUnexplained(error)) throw error;
             if (breakCount === BREAKS_MAX)
               throw brokenOff(`The upload of artifact ${sha256} (${byteSize} bytes) breaks off`, error);
             await beforeRetry(error, patience.onWait);
@@ -173,7 +247,7 @@ async function outgoingOf(source: ByteSource, workDir: string): Promise<Outgoing
 function fromMemory(bytes: Uint8Array): Outgoing {
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   const body = new Uint8Array(bytes);
-  return { sha256, byteSize: bytes.length, body: () => body, remove: async () => undefined };
+  return { sha256, byteSize: bytes.length, body: (first) => body.subarray(first), remove: async () => undefined };
 }
 
 /** Nobody writes to it meanwhile, so it is read twice: for its name, and to be sent. */
@@ -185,8 +259,12 @@ async function fromFile(file: string): Promise<Outgoing> {
     hash.update(bytes);
     byteSize += bytes.length;
   }
-  const body = (): ReadableStream => Readable.toWeb(createReadStream(file));
-  return { sha256: hash.digest('hex'), byteSize, body, remove: async () => undefined };
+  return {
+    sha256: hash.digest('hex'),
+    byteSize,
+    body: (first) => streamFrom(file, first),
+    remove: async () => undefined,
+  };
 }
 
 /** Written to the disk first: what is sent has a known digest and size, and can be sent again. */
@@ -207,11 +285,20 @@ async function spooled(source: Exclude<ByteSource, Uint8Array | FileSource>, wor
     await remove();
     throw error;
   }
-  return { sha256: hash.digest('hex'), byteSize, body: () => Readable.toWeb(createReadStream(file)), remove };
+  return { sha256: hash.digest('hex'), byteSize, body: (first) => streamFrom(file, first), remove };
+}
+
+function streamFrom(file: string, first: number): ReadableStream {
+  return Readable.toWeb(createReadStream(file, { start: first }));
 }
 
 function isAbsent(error: unknown): boolean {
   return error instanceof DomainError && ABSENT.has(error.code);
+}
+
+/** Also the end of a request that the registry still had when the next one for the same upload came. */
+function isUnexplained(error: unknown): boolean {
+  return error instanceof DomainError && error.code === 'INTERNAL';
 }
 
 /** Any error of a body that had begun: the connection broke, or the registry found the bytes damaged at their end. */

@@ -13,6 +13,8 @@ import { createRunDesk, type RunDesk } from './run-calls.service.ts';
 import { createWorkerService, type WorkerService } from './workers.service.ts';
 import { createWorkerStore } from './workers.store.ts';
 
+export { removeUploadsOfLostRuns, uploadOwnerOf } from './run-uploads.ts';
+export { isRunToken } from './tokens.rules.ts';
 export type { WorkerRecord } from './workers.records.ts';
 export type { WorkerService } from './workers.service.ts';
 

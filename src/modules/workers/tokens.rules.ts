@@ -19,6 +19,10 @@ export interface TokenParts {
   readonly secret: string;
 }
 
+export function isRunToken(text: string): boolean {
+  return TOKEN_PATTERN.test(text);
+}
+
 /** @returns undefined for a text that is not a token. */
 export function readToken(text: string): TokenParts | undefined {
   const [, hex, epoch, secret] = TOKEN_PATTERN.exec(text) ?? [];
