@@ -7,6 +7,7 @@ import { execFile, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/env.ts';
 import type { RunKind } from '../../src/protocol/runs.ts';
@@ -14,7 +15,7 @@ import { createHeardWorkers } from '../../src/modules/runs/index.ts';
 import { createWorkerDesk } from '../../src/modules/workers/index.ts';
 import { isDatabaseFault } from '../../src/platform/database-fault.ts';
 import { openDatabase, transactionsOf } from '../../src/platform/db.ts';
-import { PROTOCOL_VERSION, type Claim, type ClaimedRun } from '../../src/protocol/worker-calls.ts';
+import { CALL_BYTES_MAX, PROTOCOL_VERSION, type Claim, type ClaimedRun } from '../../src/protocol/worker-calls.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { createHttpArtifacts } from '../../workers/registry/artifacts.ts';
 import { createRunRegistry, createWorkerRegistry } from '../../workers/registry/http.ts';
@@ -106,6 +107,15 @@ const claimOf = (changes: Partial<Claim> = {}): Claim => ({
 
 const claim = (token: string, changes: Partial<Claim> = {}): Promise<ClaimedRun | undefined> =>
   createWorkerRegistry({ url: server.url, token }).claim(claimOf(changes), AbortSignal.timeout(60_000));
+
+/** A call whose body may be anything. */
+function postText(runId: string, token: string, call: string, body: string): Promise<Response> {
+  return fetch(`${server.url}/worker/runs/${runId}/${call}`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
+    body,
+  });
+}
 
 async function claimed(runId: string, kinds: RunKind[] = ['IMPORT']): Promise<ClaimedRun> {
   const found = await claim(workKey, { runId, kinds });
@@ -212,11 +222,7 @@ test('a call that does not exist and a body that is not JSON are refused with wh
   const runId = await launchImport({ dryRun: true });
   const found = await claimed(runId);
   const post = async (call: string, body: string): Promise<unknown> => {
-    const response = await fetch(`${server.url}/worker/runs/${runId}/${call}`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${found.token}` },
-      body,
-    });
+    const response = await postText(runId, found.token, call, body);
     const failure: unknown = await response.json();
     return [response.status, at(failure, 'code'), at(failure, 'message')];
   };
@@ -348,7 +354,9 @@ test('a worker whose calls arrive keeps its run although the database does not a
 describe('a report', () => {
   test('is accepted once and in order; NaN and too many points are refused whole', async () => {
     const { id } = await launchPretraining();
-    const calls = callsOf(await claimed(id, ['PRETRAINING']));
+    const found = await claimed(id, ['PRETRAINING']);
+    const { token } = found;
+    const calls = callsOf(found);
     const report = (sequence: number, step: number, loss: number) =>
       calls.report({ sequence, progress: 0.1, points: [{ step, metrics: { loss } }] });
     await report(1, 0, 5);
@@ -360,6 +368,11 @@ describe('a report', () => {
       code: 'BAD_INPUT',
       message: /at most 1000 steps/,
     });
+    const million = Array.from({ length: 1_000_000 }, () => '{"step":1,"metrics":{"loss":1}}').join();
+    const flood = await postText(id, token, 'report', `{"sequence":2,"progress":0.1,"points":[${million}]}`);
+    assert.deepEqual([flood.status, at(await flood.json(), 'code')], [400, 'BAD_INPUT']);
+    const flooded = await postText(id, token, 'report', `{"sequence":2,"progress":${'1'.repeat(CALL_BYTES_MAX)}}`);
+    assert.deepEqual(at(await flooded.json(), 'message'), `The body is larger than ${CALL_BYTES_MAX} bytes.`);
     await report(2, 1, 4);
     const [series] = await server.services.runs.metrics(ADMIN, id, ['loss']);
     assert.deepEqual(
@@ -416,7 +429,7 @@ describe('an outcome', () => {
   });
 });
 
-test('a worker with nothing but HTTP carries a training across a server that is gone for longer than a lease', async (context) => {
+test('a worker with nothing but HTTP carries a training across a server that is gone for longer than a lease, with a clock that is an hour ahead', async (context) => {
   const door = await openWorkerDoor({ databaseUrl: database.url, dataDir: server.folder });
   const worker = fork(path.resolve(import.meta.dirname, '../../workers/main.ts'), [], {
     env: childEnvironment({
@@ -424,6 +437,7 @@ test('a worker with nothing but HTTP carries a training across a server that is 
       PARAFFIN_API_KEY: door.key,
       PARAFFIN_DATA_DIR: await temporaryFolder(context),
       PARAFFIN_WORKER_NAME: 'far-away',
+      NODE_OPTIONS: `--import ${pathToFileURL(path.resolve(import.meta.dirname, '../support/clock-ahead.ts')).href}`,
       PARAFFIN_LOG_LEVEL: 'fatal',
     }),
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
