@@ -1,7 +1,8 @@
 /**
  * `npm run load`: checks whether a registry as large as a big lab's after years still answers quickly.
  *
- *   npm run load                         the whole proof: 100,000 runs, 50 requests a second for ten minutes
+ *   npm run load                         the whole proof: 100,000 runs, 50 requests a second and 100 workers for ten
+ *                                        minutes
  *   npm run load -- --minutes 1          the same, shorter
  *   npm run load -- --json               one JSON document on standard output, progress on standard error
  *   npm run load -- --runs 5000          a small registry, for a quick look
@@ -15,6 +16,7 @@ import { startPostgres } from '../src/platform/postgres.ts';
 import { measureConstantArrival, measureSaturation } from './arrival.ts';
 import { createLoadClient } from './client.ts';
 import { measureCosts } from './costs.ts';
+import { startFleet, watchConnections } from './fleet.ts';
 import { watchMemory } from './memory.ts';
 import { operationsFor } from './operations.ts';
 import { sendOverLimits } from './over-limits.ts';
@@ -25,22 +27,26 @@ import { withLoadedServer } from './server.ts';
 
 const RELIABILITY_PAGE = path.resolve(import.meta.dirname, '../docs/reliability.md');
 
-const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --runs 100000] [-- --json] [-- --report]
+const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --workers 100] [-- --runs 100000] [-- --json] [-- --report]
 
 Fills a separate database with runs, a million metric points and 5,000 datasets, starts the real server, and sends it
 every list and detail query of the contract over HTTP: first one at a time, to read the plan that PostgreSQL chooses and
-the processor time of server and database, then mixed at a constant rate with requests over the limits between them, then
-as fast as it can. Everything is deleted afterwards.
+the processor time of server and database, then mixed at a constant rate with requests over the limits between them and
+simulated workers beside them that claim runs, renew their leases and report a step every second, then as fast as it can. Everything is deleted afterwards.
 
   --report  puts the figures into docs/load.json and the table into docs/reliability.md
 
 exit code: 0 every promise was kept; 1 broken promises, which are printed.
 `;
 
+/** The seeded queue has 200 runs, and a claim is to find one. */
+const WORKERS_MAX = 150;
+
 const { values } = parseArgs({
   options: {
     minutes: { type: 'string', default: '10' },
     rate: { type: 'string', default: '50' },
+    workers: { type: 'string', default: '100' },
     runs: { type: 'string', default: '100000' },
     'plans-only': { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
@@ -59,7 +65,11 @@ if (values.report && values['plans-only']) {
 const minutes = Number(values.minutes);
 const requestsPerSecond = Number(values.rate);
 const runCount = Number(values.runs);
-if (!(minutes > 0 && minutes <= 120 && requestsPerSecond > 0 && runCount >= 1000)) {
+const workerCount = Number(values.workers);
+if (
+  !(minutes > 0 && minutes <= 120 && requestsPerSecond > 0 && runCount >= 1000) ||
+  !(Number.isInteger(workerCount) && workerCount >= 1 && workerCount <= WORKERS_MAX)
+) {
   process.stderr.write(HELP);
   process.exit(2);
 }
@@ -72,6 +82,8 @@ const size = {
 const report = (message: string): void => void process.stderr.write(`${message}\n`);
 
 const P95_MAX_MS = 100;
+const CLAIM_P95_MAX_MS = 200;
+const CONNECTIONS_MAX = 20;
 const SATURATION_SECONDS = 20;
 const SATURATION_CONNECTIONS = 16;
 const WARM_UP_SECONDS = 15;
@@ -114,18 +126,23 @@ try {
           (await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1)[0],
         );
         const costs = await measureCosts(client, operations, pid, databasePid);
+        const fleet = startFleet({ url, key, workerCount });
         report(`warming up for ${WARM_UP_SECONDS} s`);
         await measureConstantArrival({ client, operations, requestsPerSecond, seconds: WARM_UP_SECONDS });
-        report(`${requestsPerSecond} requests a second for ${minutes} minutes, with one over the limits every second`);
+        report(
+          `${requestsPerSecond} requests a second for ${minutes} minutes beside ${workerCount} workers, with one over the limits every second`,
+        );
         const loadBefore = os.loadavg();
         let isOver = false;
-        const [arrival, overLimits, memory] = await Promise.all([
+        const [arrival, overLimits, memory, connections] = await Promise.all([
           measureConstantArrival({ client, operations, requestsPerSecond, seconds: minutes * 60 }).finally(() => {
             isOver = true;
           }),
           sendOverLimits(client, 1000, () => isOver),
           watchMemory({ pid, collect, everyMs: (minutes * 60_000) / MEMORY_SAMPLES, isOver: () => isOver }),
+          watchConnections(postgres.url, () => isOver),
         ]);
+        const workers = await fleet.stop();
         const loadAfter = os.loadavg();
         report(`as fast as it can for ${SATURATION_SECONDS} s`);
         const saturation = await measureSaturation({
@@ -142,6 +159,8 @@ try {
           arrival,
           overLimits,
           memory,
+          workers,
+          connections,
           saturation,
           loadAverage: { before: loadBefore, after: loadAfter },
         };
@@ -190,7 +209,8 @@ try {
       '',
     ];
     if (measured !== undefined) {
-      const { costs, repeatedCount, arrival, overLimits, memory, saturation, loadAverage } = measured;
+      const { costs, repeatedCount, arrival, overLimits, memory, workers, connections, saturation, loadAverage } =
+        measured;
       const costRow = (name: string, each: typeof costs.mean): string[] => [
         name,
         String(each.serverMs),
@@ -224,6 +244,15 @@ try {
         '',
       );
       lines.push(
+        table(head, [
+          row(`claims of ${workers.workerCount} workers`, workers.claims),
+          row('renewals', workers.renewals),
+          row('reports', workers.reports),
+        ]),
+        `calls of workers that failed: ${workers.errorCount}, sent again: ${workers.repeatedCount}; connections to the database: ${connections.lowest} to ${connections.highest}`,
+        '',
+      );
+      lines.push(
         `saturation: ${saturation.requestsPerSecond} requests a second over ${saturation.connectionCount} connections, p95 ${saturation.p95Ms} ms`,
       );
       lines.push(
@@ -241,7 +270,8 @@ try {
     return lines.join('\n');
   }
 
-  function brokenPromises({ arrival, overLimits, memory }: NonNullable<typeof measured>): string[] {
+  function brokenPromises(found: NonNullable<typeof measured>): string[] {
+    const { arrival, overLimits, memory, workers, connections } = found;
     return [
       ...(arrival.all.p95Ms < P95_MAX_MS
         ? []
@@ -254,6 +284,15 @@ try {
         : [`${arrival.all.errorCount} answers were errors, such as ${arrival.errors.join(' | ')}`]),
       ...overLimits.wrong.map((answer) => `A request over the limits got an unexpected answer: ${answer}`),
       ...(overLimits.all.p95Ms < P95_MAX_MS ? [] : [`p95 of refusals is ${overLimits.all.p95Ms} ms.`]),
+      ...(workers.claims.p95Ms < CLAIM_P95_MAX_MS
+        ? []
+        : [`p95 of claims is ${workers.claims.p95Ms} ms, not under ${CLAIM_P95_MAX_MS} ms.`]),
+      ...(workers.errorCount === 0
+        ? []
+        : [`${workers.errorCount} calls of workers failed, such as ${workers.errors.join(' | ')}`]),
+      ...(connections.highest <= CONNECTIONS_MAX
+        ? []
+        : [`The server has ${connections.highest} connections to the database, more than ${CONNECTIONS_MAX}.`]),
       ...(memory.liveSlopePerMinute < GROWTH_MAX_PER_MINUTE
         ? []
         : [`Memory grows: live memory after a collection by ${memory.liveSlopePerMinute} MB a minute.`]),

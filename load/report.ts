@@ -4,6 +4,7 @@ import path from 'node:path';
 import { markdownTable, writeMarked } from '../test/support/marked-page.ts';
 import type { ArrivalResult, SaturationResult } from './arrival.ts';
 import type { CostResult } from './costs.ts';
+import type { ConnectionCounts, FleetResult } from './fleet.ts';
 import type { MemoryResult } from './memory.ts';
 import type { OverLimitsResult } from './over-limits.ts';
 import type { OperationPlans } from './plans.ts';
@@ -26,6 +27,8 @@ export interface LoadReport {
   readonly arrival: ArrivalResult;
   readonly overLimits: OverLimitsResult;
   readonly memory: MemoryResult;
+  readonly workers: FleetResult;
+  readonly connections: ConnectionCounts;
   readonly saturation: SaturationResult;
   readonly loadAverage: { readonly before: readonly number[]; readonly after: readonly number[] };
   /** Broken promises, in sentences. */
@@ -40,7 +43,7 @@ export async function writeReport(page: string, report: LoadReport): Promise<voi
 
 function asMarkdown(report: LoadReport): string {
   const { startedAt, machine, size, requestsPerSecond, minutes, loadAverage, broken } = report;
-  const { costs, repeatedCount, arrival, overLimits, memory, saturation } = report;
+  const { costs, repeatedCount, arrival, overLimits, memory, workers, connections, saturation } = report;
   const [before = 0] = loadAverage.before;
   const [after = 0] = loadAverage.after;
   const queries = Object.entries(arrival.byOperation).toSorted(([, a], [, b]) => b.p95Ms - a.p95Ms);
@@ -69,6 +72,11 @@ function asMarkdown(report: LoadReport): string {
           'requests over the limits meanwhile are refused as they should be',
           `${overLimits.all.count} requests, ${overLimits.wrong.length} answered otherwise, p95 ${overLimits.all.p95Ms} ms; ${repeatedCount} sent again`,
         ],
+        [
+          `${workers.workerCount} workers beside them, each renewing and reporting every second: p95 of claims under 200 ms`,
+          `${workers.claims.count} claims, p50 ${workers.claims.p50Ms} ms, p95 ${workers.claims.p95Ms} ms, worst ${workers.claims.maxMs} ms; ${workers.renewals.count} renewals, p95 ${workers.renewals.p95Ms} ms; ${workers.reports.count} reports, p95 ${workers.reports.p95Ms} ms; ${workers.errorCount} failed, ${workers.repeatedCount} sent again`,
+        ],
+        ['at most 20 connections to the database', `${connections.lowest} to ${connections.highest}`],
         [
           'no memory growth',
           `after forced collections ${firstSample?.liveMegabytes} MB at first and ${lastSample?.liveMegabytes} MB at last, slope ${memory.liveSlopePerMinute} MB a minute; resident at most ${memory.residentPeaksMegabytes[0]} MB in the second third and ${memory.residentPeaksMegabytes[1]} MB in the last`,

@@ -49,6 +49,11 @@ const LOAD: LoadReport = {
     samples: [{ atSeconds: 0, residentMegabytes: 300, liveMegabytes: 71 }],
     ...{ liveSlopePerMinute: 0.1, residentPeaksMegabytes: [400, 401] },
   },
+  workers: {
+    ...{ workerCount: 100, claims: { ...LATENCIES, p95Ms: 123 }, renewals: LATENCIES, reports: LATENCIES },
+    ...{ repeatedCount: 0, errorCount: 0, errors: [] },
+  },
+  connections: { lowest: 17, highest: 19 },
   saturation: { connectionCount: 16, requestsPerSecond: 160, p95Ms: 170 },
   broken: [],
 };
@@ -91,6 +96,8 @@ test('a broken promise of the load is in the table, and a page without markers i
   await writeLoad(page, { ...LOAD, broken: ['p95 of runs is 177 ms, not under 100 ms.'] });
   const text = await readFile(page, 'utf8');
   assert.match(text, /- \*\*Broken\*\*: p95 of runs is 177 ms/);
+  assert.match(text, /100 workers beside them.*p95 123 ms/);
+  assert.match(text, /connections to the database \| 17 to 19 \|/);
   await writeFile(page, 'nothing');
   await assert.rejects(writeLoad(page, LOAD), /no markers/);
 });
