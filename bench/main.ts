@@ -14,13 +14,14 @@ import { benchCatalogue } from './catalogue.ts';
 import { benchDownload } from './download.ts';
 import { benchImport } from './import.ts';
 import { benchMixing } from './mixing.ts';
+import { benchProtocol } from './protocol.ts';
 import { benchReading } from './reading.ts';
 import { benchS3 } from './s3.ts';
 import { measureServerMemory, withServer } from './server.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights] [-- --s3-endpoint URL] [-- --json] [-- --rounds 5] [-- --grid]
+const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,protocol] [-- --s3-endpoint URL] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
@@ -32,9 +33,20 @@ Each suite measures our implementation and a peer in turn and prints medians, ra
   download   a 45 MB checkpoint, against plain Node streaming
   s3         uploads to and downloads from the store of --s3-endpoint, 1 GB, against curl
   weights    importing a Lightning checkpoint, loading safetensors, embedding, against PyTorch, safetensors and ONNX Runtime in Python
+  protocol   a training step that is reported to a server over HTTP, against one that is not
 `;
 
-const SUITES = ['training', 'input', 'reading', 'import', 'catalogue', 'download', 's3', 'weights'] as const;
+const SUITES = [
+  'training',
+  'input',
+  'reading',
+  'import',
+  'catalogue',
+  'download',
+  's3',
+  'weights',
+  'protocol',
+] as const;
 type Suite = (typeof SUITES)[number];
 
 const { values } = parseArgs({
@@ -69,7 +81,7 @@ const results: Record<string, unknown> = {
     node: process.version,
   },
 };
-if (isWanted('training') || isWanted('input') || isWanted('weights')) await installEngine();
+if (['training', 'input', 'weights', 'protocol'].some((suite) => wanted.includes(suite))) await installEngine();
 if (isWanted('training')) {
   report('training: ours and PyTorch, in turn');
   results['training'] = await benchTraining({
@@ -126,6 +138,11 @@ if (isWanted('weights')) {
     rounds,
     onProgress: report,
   });
+}
+
+if (isWanted('protocol')) {
+  report('protocol: steps with and without reports, in turn');
+  results['protocol'] = await withServer((server) => benchProtocol(server, rounds));
 }
 
 process.stdout.write(values.json === true ? `${JSON.stringify(results, null, 2)}\n` : `${asText(results)}\n`);
