@@ -78,7 +78,9 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       );
     });
     if (applied.length > 0) logger.info({ applied }, 'migrations applied');
-    const db = openDatabase(databaseUrl, { maxConnections: 12, statementTimeoutMs: env.requestTimeoutMs });
+    // With those of the queue (3), announcements (1), the reaper (2), the workers (4) and the sweeper (1) these are at
+    // most 20 connections, which `npm run load` counts.
+    const db = openDatabase(databaseUrl, { maxConnections: 9, statementTimeoutMs: env.requestTimeoutMs });
     closers.push(() => db.$disconnect());
     logger.debug({ seeded: await seedCatalogue(db, await loadCatalogue()) }, 'catalogue');
     logger.debug(

@@ -30,7 +30,8 @@ export interface QueueOptions {
 
 /** Opens the queue, creating its tables on first use. */
 export async function openQueue(options: QueueOptions): Promise<Queue> {
-  const boss = new PgBoss({ connectionString: options.url, max: 4, schema: 'queue', useListenNotify: true });
+  // For polling alone: a message is sent in the transaction of its sender. Listening takes a third connection.
+  const boss = new PgBoss({ connectionString: options.url, max: 2, schema: 'queue', useListenNotify: true });
   boss.on('error', options.onError);
   await boss.start();
   for (const job of options.jobs)
