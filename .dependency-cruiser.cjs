@@ -108,10 +108,10 @@ module.exports = {
       to: { path: '^src/modules/(runs|evaluations|exports)/' },
     },
     {
-      name: 'runs-before-evaluations-and-exports',
+      name: 'runs-before-embeddings-evaluations-and-exports',
       severity: 'error',
       from: path('^src/modules/runs/'),
-      to: path('^src/modules/(evaluations|exports)/'),
+      to: path('^src/modules/(embeddings|evaluations|exports)/'),
     },
     {
       name: 'exports-and-evaluations-apart',
@@ -126,10 +126,10 @@ module.exports = {
       to: path('^src/modules/embeddings/'),
     },
     {
-      name: 'embeddings-before-runs',
+      name: 'embeddings-before-evaluations-and-exports',
       severity: 'error',
       from: path('^src/modules/embeddings/'),
-      to: path('^src/modules/(runs|evaluations|exports)/'),
+      to: path('^src/modules/(evaluations|exports)/'),
     },
     // Decoders and TensorFlow process untrusted bytes: they may crash the child process of a run, never the server.
     {
@@ -149,11 +149,11 @@ module.exports = {
       severity: 'error',
       from: path('^src/cli/client/'),
       // socket-owner asks the kernel to whom a port belongs: before the server is asked anything. The digest of a
-      // version is computed by the formats, which are pure, from what the API sent.
+      // version is computed, and features are written, by the formats, which are pure, from what the API sent.
       to: {
         path: '^(src|workers)/',
         pathNot:
-          '^src/cli/|^src/env\\.ts$|^src/generated/schema\\.d\\.ts$|^src/formats/(manifest/|random-access\\.ts$)|^src/platform/socket-owner\\.ts$',
+          '^src/cli/|^src/env\\.ts$|^src/generated/schema\\.d\\.ts$|^src/formats/(manifest/|(hdf5|npy|random-access)\\.ts$)|^src/platform/socket-owner\\.ts$',
       },
     },
     { name: 'programs-know-nothing-of-the-pages', severity: 'error', from: path('^(src|workers)/'), to: path('^web/') },

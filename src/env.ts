@@ -5,8 +5,8 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
-import { isBucketUrl, parseArtifactPlace, type ArtifactPlace, type S3Access } from './platform/artifact-store/place.ts';
 import { RUN_KINDS, type RunKind } from './protocol/runs.ts';
+import { isBucketUrl, parseArtifactPlace, type ArtifactPlace, type S3Access } from './platform/artifact-store/place.ts';
 
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '..');
 
@@ -22,7 +22,9 @@ const countSchema = z
 const kindsSchema = z
   .string()
   .transform((text) => text.split(',').map((kind) => kind.trim().toUpperCase()))
-  .pipe(z.array(z.enum(RUN_KINDS, 'must be among import, pretraining, evaluation and export, joined by commas')));
+  .pipe(
+    z.array(z.enum(RUN_KINDS, 'must be among import, pretraining, evaluation, embedding and export, joined by commas')),
+  );
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
 /** One year; browsers keep a cookie for at most 400 days. */

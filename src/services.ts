@@ -86,7 +86,7 @@ export function createServices(parts: ServiceParts): Services {
       folderOfImport: (runId) => runs.folderOfImport(runId),
     }),
     models,
-    embeddings: createEmbeddingService({ db }),
+    embeddings: createEmbeddingService(db, { runs, datasets, models }),
     checkpointImports: createCheckpointImports({
       db,
       transact,

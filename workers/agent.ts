@@ -353,9 +353,11 @@ function isLost(error: unknown): boolean {
   return error instanceof DomainError && error.code === 'LEASE_LOST';
 }
 
-/** Trainings and evaluations share the devices; imports and exports are small enough to run beside them. */
+const DEVICE_KINDS: readonly RunKind[] = ['PRETRAINING', 'EVALUATION', 'EMBEDDING'];
+
+/** These share the devices; imports and exports are small enough to run beside them. */
 function needsDevice(kinds: readonly RunKind[]): boolean {
-  return kinds.includes('PRETRAINING') || kinds.includes('EVALUATION');
+  return DEVICE_KINDS.some((kind) => kinds.includes(kind));
 }
 
 function notTaken(reason: string): NotTaken {

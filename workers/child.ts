@@ -64,6 +64,8 @@ async function taskFor(kind: RunKind): Promise<Task> {
       return (await import('./tasks/pretrain.ts')).pretrainTask;
     case 'EVALUATION':
       return (await import('./tasks/evaluate.ts')).evaluateTask;
+    case 'EMBEDDING':
+      return (await import('./tasks/embed.ts')).embedTask;
     case 'EXPORT':
       return (await import('./tasks/export.ts')).exportTask;
     default:

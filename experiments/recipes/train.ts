@@ -64,6 +64,8 @@ export async function trainAndEmbed(training: Training): Promise<Embedded> {
       colourJitterProbability: 0.8,
       greyProbability: recipe.greyProbability,
       blurProbability: recipe.blurProbability,
+      stainJitterStrength: 0,
+      stainJitterProbability: 1,
     },
     recipe.viewSizePx,
   );

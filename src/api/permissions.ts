@@ -80,6 +80,11 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
     action: 'LAUNCH',
     touches: { checkpoint: ['input.checkpointId'] },
   },
+  'Mutation.launchEmbedding': {
+    role: 'CONTRIBUTOR',
+    action: 'LAUNCH',
+    touches: { checkpoint: ['input.checkpointId'] },
+  },
   'Mutation.exportCheckpoint': {
     role: 'CONTRIBUTOR',
     action: 'LAUNCH',

@@ -73,6 +73,7 @@ const KINDS: Readonly<Record<LauncherOptions['kinds'][number], true>> = {
   PRETRAINING: true,
   EVALUATION: true,
   EXPORT: true,
+  EMBEDDING: true,
 };
 
 export const launcherCommand = command('launcher', {
@@ -145,7 +146,7 @@ export const launcherCommand = command('launcher', {
       name: options.name ?? cluster.kind.toLowerCase(),
       url: url.replace(/\/+$/, ''),
       keyFile: options.keyFile,
-      kinds: [...(options.kinds ?? (['PRETRAINING', 'EVALUATION'] as const))],
+      kinds: [...(options.kinds ?? (['PRETRAINING', 'EVALUATION', 'EMBEDDING'] as const))],
       jobsMax: options.jobs,
       everySeconds: options.every,
       template: options.template,

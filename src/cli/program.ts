@@ -1,6 +1,7 @@
 /** The tree of commands. A command's code is loaded when it runs, so that help appears at once. */
 import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { datasetCommands } from './client/datasets.ts';
+import { embedCommand } from './client/embed.ts';
 import { compareCommand, evaluateCommand, leaderboardCommand } from './client/evaluate.ts';
 import { keyCommands } from './client/keys.ts';
 import { modelCommands } from './client/models.ts';
@@ -63,7 +64,7 @@ export function createProgram(version: string): CommandUnknownOpts {
       ],
     ],
     ['Datasets and models:', [datasetCommands(), modelCommands(), downloadCommand, verifyCommand]],
-    ['Work:', [pretrainCommand, evaluateCommand, compareCommand, leaderboardCommand, runCommands()]],
+    ['Work:', [pretrainCommand, evaluateCommand, embedCommand, compareCommand, leaderboardCommand, runCommands()]],
     [
       'Operating a registry:',
       [

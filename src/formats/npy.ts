@@ -31,7 +31,7 @@ export function writeNpy({ shape, data }: NpyArray): Buffer {
 }
 
 /** The bytes before the data of an array in C order, for a file that is written piece by piece. */
-export function npyHeader(shape: readonly number[], type: '<f4' | '|u1'): Buffer {
+export function npyHeader(shape: readonly number[], type: '<f4' | '<i8' | '|u1'): Buffer {
   const sides = shape.length === 1 ? `${shape.join('')},` : shape.join(', ');
   const dictionary = `{'descr': '${type}', 'fortran_order': False, 'shape': (${sides}), }`;
   // NumPy pads the header so that the first dimension can grow in place to 21 digits, then adds spaces and a newline up

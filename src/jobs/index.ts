@@ -7,6 +7,7 @@ export const RUN_JOBS: Readonly<Record<RunKind, Job<RunJobPayload>>> = {
   PRETRAINING: defineJob('pretrain', runJobPayload),
   EVALUATION: defineJob('evaluate', runJobPayload),
   EXPORT: defineJob('export', runJobPayload),
+  EMBEDDING: defineJob('embed', runJobPayload),
 };
 
 export type { Job, RunJobPayload };

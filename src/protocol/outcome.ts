@@ -1,6 +1,7 @@
 /** What a run of each kind ends with when it succeeds: plain data plus the digests of artifacts. */
 import { z } from 'zod';
 import { trainedEncoderSchema } from './checkpoint.ts';
+import { embeddingOutcomeSchema } from './embedding.ts';
 import { evaluationOutcomeSchema } from './evaluation.ts';
 import { exportOutcomeSchema } from './export.ts';
 import { importOutcomeSchema } from './import.ts';
@@ -16,5 +17,6 @@ export const runOutcomeSchema = z.discriminatedUnion('kind', [
   pretrainingOutcomeSchema,
   evaluationOutcomeSchema,
   exportOutcomeSchema,
+  embeddingOutcomeSchema,
 ]);
 export type RunOutcome = Readonly<z.infer<typeof runOutcomeSchema>>;

@@ -1,7 +1,7 @@
 /** What workers and the registry say about runs: their kinds, leases, telemetry, failures. */
 import { z } from 'zod';
 
-export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
+export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT', 'EMBEDDING'] as const;
 export const runKindSchema = z.enum(RUN_KINDS);
 export type RunKind = z.infer<typeof runKindSchema>;
 
@@ -11,7 +11,11 @@ export type RunStatus = (typeof RUN_STATUSES)[number];
 /**
  * A worker executes one run per lane at a time, so that a long training delays neither a small import nor a download.
  */
-export const RUN_LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT'], ['EXPORT']];
+export const RUN_LANES: readonly (readonly RunKind[])[] = [
+  ['PRETRAINING', 'EVALUATION', 'EMBEDDING'],
+  ['IMPORT'],
+  ['EXPORT'],
+];
 
 /**
  * A worker that has not renewed for this long is presumed dead. With the interval of the checks, that takes less than

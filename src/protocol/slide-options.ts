@@ -3,6 +3,22 @@ import { z } from 'zod';
 
 const share = z.number().min(0).max(1);
 
+/** MACENKO (2009) and REINHARD (2001): patches as if their slide were stained as a fixed reference. */
+export const STAIN_NORMALISATIONS = ['NONE', 'MACENKO', 'REINHARD'] as const;
+export type StainNormalisation = (typeof STAIN_NORMALISATIONS)[number];
+
+export const annotationOptionsSchema = z.strictObject({
+  /** Share of a patch that regions of a class must cover for its label. */
+  shareMin: z.number().gt(0).max(1),
+  /** Label of patches of which this share lies in no region; null: they have none. */
+  otherLabel: z.string().min(1).max(200).nullable(),
+  /** Classes that are used; null: all. */
+  classes: z.array(z.string().min(1).max(200)).min(1).max(1000).nullable(),
+});
+export type AnnotationOptions = z.infer<typeof annotationOptionsSchema>;
+
+export const ANNOTATION_SHARE_DEFAULT = 0.5;
+
 export const slideOptionsSchema = z.strictObject({
   /** Resolution of the patches. */
   micronsPerPixel: z.number().min(0.05).max(20),
@@ -21,6 +37,10 @@ export const slideOptionsSchema = z.strictObject({
    * 0 switches the check off.
    */
   sharpnessMin: z.number().min(0).max(255),
+  /** The checks for pen and focus look at the patch as it was scanned. Older imports lack this field. */
+  stainNormalisation: z.enum(STAIN_NORMALISATIONS).default('NONE'),
+  /** Labels from the annotations beside each slide; null: they are not read. Older imports lack this field. */
+  annotations: annotationOptionsSchema.nullable().default(null),
 });
 export type SlideOptions = z.infer<typeof slideOptionsSchema>;
 
@@ -32,4 +52,6 @@ export const SLIDE_OPTION_DEFAULTS: SlideOptions = {
   tissueShareMin: 0.5,
   penShareMax: 0.05,
   sharpnessMin: 2,
+  stainNormalisation: 'NONE',
+  annotations: null,
 };

@@ -116,6 +116,7 @@ describe('views equal torchvision', () => {
       colour: whole.colour,
       grey: whole.grey,
       blurSigmaPx: whole.sigmaPx,
+      stain: null,
     }));
     const first = parameters.slice(0, 2);
     // Both views of a pair get the same parameters here, so that the second half must repeat the first.

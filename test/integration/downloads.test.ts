@@ -8,6 +8,7 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { createEmbeddingCache } from '../../src/modules/embeddings/index.ts';
 import { promisify } from 'node:util';
 import { nameOf } from '../support/artifact-stage.ts';
 import { openArtifactStore, type LocalArtifactStore } from '../../src/platform/artifact-store/index.ts';
@@ -303,9 +304,10 @@ describe('embeddings', () => {
       ids,
       engine: { library: 'test' },
     } as const;
-    await database.transact((tx) => server.services.embeddings.register(tx, set));
+    const embeddingCache = createEmbeddingCache(database.db);
+    await database.transact((tx) => embeddingCache.register(tx, set));
     // Another worker with the same key: the set of the first one is kept.
-    await database.transact((tx) => server.services.embeddings.register(tx, { ...set, rows: ids }));
+    await database.transact((tx) => embeddingCache.register(tx, { ...set, rows: ids }));
     return (await database.db.embeddingSet.findFirstOrThrow({ where: key })).id;
   }
 

@@ -239,6 +239,105 @@ describe('a folder of slides', () => {
   });
 });
 
+/** Two stains after Lambert and Beer: cells of the first on a ground of the second; `strength` makes slides differ. */
+function stainedSlide(strength: number): DrawnSlide {
+  return {
+    ...slideOf(0, '0.5'),
+    paint: (x, y) => {
+      if (x >= 1500) return GLASS;
+      const isCell = (x % 23) ** 2 + (y % 29) ** 2 < 60 + x / 10;
+      const first = strength * (isCell ? 0.8 + ((x * 5 + y) % 11) / 30 : 0.2);
+      const second = strength * (0.35 + ((x * 7 + y * 3) % 17) / 40);
+      const channel = (a: number, b: number): number => Math.round(240 * Math.exp(-first * a - second * b));
+      return [channel(0.65, 0.25), channel(0.7, 0.9), channel(0.29, 0.45)];
+    },
+  };
+}
+
+test('patches are normalised to one stain, and a slide without a stain is left out', async () => {
+  const flat: DrawnSlide = { ...slideOf(0, '0.5'), paint: (x) => (x >= 1500 ? GLASS : [200, 60, 140]) };
+  const folder = await drawFolder('stained', {
+    ...{ 'S1.svs': stainedSlide(1), 'S2.svs': stainedSlide(1.5), 'flat.svs': flat },
+  });
+  /** Mean red of all patches of each slide. */
+  const redOf = async (stainNormalisation: 'NONE' | 'MACENKO' | 'REINHARD') => {
+    const slides = { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: 12, sharpnessMin: 0, stainNormalisation };
+    const imported = await importFolder(folder, { slides });
+    const { rows, shards } = await versionOf(imported);
+    const means = new Map<string, number[]>();
+    for (const row of rows) {
+      const shard = await runner.store.read(shards[row.shard] ?? '');
+      const png = shard.subarray(row.byteOffset, row.byteOffset + row.byteLength);
+      const { channels } = await sharp(png).stats();
+      means.set(row.slide ?? '', [...(means.get(row.slide ?? '') ?? []), channels[0]?.mean ?? 0]);
+    }
+    const mean = (slide: string): number => {
+      const values = means.get(slide) ?? [];
+      return values.reduce((sum, value) => sum + value, 0) / values.length;
+    };
+    return {
+      report: imported.report,
+      difference: Math.abs(mean('S1.svs') - mean('S2.svs')),
+      slides: [...means.keys()],
+    };
+  };
+  const scanned = await redOf('NONE');
+  // Patches of one colour are blank, so that no pixel says how their slide is stained.
+  assert.deepEqual(scanned.slides, ['S1.svs', 'S2.svs']);
+  for (const method of ['MACENKO', 'REINHARD'] as const) {
+    const normalised = await redOf(method);
+    assert.deepEqual(normalised.slides, ['S1.svs', 'S2.svs']);
+    assert.deepEqual(issuesOf(normalised.report)['STAIN_NOT_FOUND'], ['flat.svs']);
+    assert.ok(
+      normalised.difference < 0.25 * scanned.difference,
+      `${method}: ${normalised.difference} of ${scanned.difference}`,
+    );
+  }
+});
+
+test('patches are labelled by annotations beside their slide, and what is wrong in these is told', async () => {
+  const folder = await drawFolder('annotated', {
+    'S1.svs': slideOf(0, '0.5'),
+    'S2.svs': slideOf(20, '0.5'),
+    'S3.svs': slideOf(40, '0.5'),
+  });
+  const ring = (left: number, right: number) => [
+    [left, 0],
+    [right, 0],
+    [right, 1800],
+    [left, 1800],
+    [left, 0],
+  ];
+  const polygon = (name: string, left: number, right: number) => ({
+    ...{ type: 'Feature', properties: { classification: { name } } },
+    geometry: { type: 'Polygon', coordinates: [ring(left, right)] },
+  });
+  const features = [polygon('tumour', 0, 512), polygon('stroma', 5000, 6000)];
+  await writeFile(path.join(folder, 'S1.geojson'), JSON.stringify({ type: 'FeatureCollection', features }));
+  await writeFile(path.join(folder, 'S2.xml'), '<svg/>');
+  const csv = path.join(base, 'annotated.csv');
+  await writeFile(csv, 'slide,label\nS1,\nS2,\nS3,normal\n');
+  const annotations = { shareMin: 0.5, otherLabel: 'normal', classes: null };
+  const slides = { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: null, annotations };
+  const accept = ['NOT_EVALUABLE'];
+  const imported = await importFolder(folder, { slides, labelsCsvPath: csv, accept });
+  const { rows } = await versionOf(imported);
+  const counts = new Map<string, number>();
+  for (const { slide, label } of rows)
+    counts.set(`${slide ?? ''} ${label ?? 'none'}`, (counts.get(`${slide ?? ''} ${label ?? 'none'}`) ?? 0) + 1);
+  // 512 px are four of the twelve columns of 14 patches.
+  assert.deepEqual(Object.fromEntries(counts), {
+    ...{ 'S1.svs normal': 8 * 14, 'S1.svs tumour': 4 * 14 },
+    ...{ 'S2.svs none': 12 * 14, 'S3.svs normal': 12 * 14 },
+  });
+  for (const { slide, label, x } of rows)
+    if (slide === 'S1.svs') assert.equal(label, (x ?? 0) < 512 ? 'tumour' : 'normal');
+  const { NOT_EVALUABLE: _, ...doubts } = issuesOf(imported.report);
+  assert.deepEqual(doubts, {
+    ...{ LABEL_MISSING: ['S2.svs'], ANNOTATIONS_UNREADABLE: ['S2.svs'], ANNOTATION_LEFT_OUT: ['S1.svs'] },
+  });
+});
+
 test('an interrupted import of slides continues behind its last shard, with the same version', async () => {
   const folder = await drawFolder('interrupted', { 'S1.svs': slideOf(0, '0.5'), 'S2.svs': slideOf(20, '0.5') });
   const slides = { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: 90 };

@@ -8,7 +8,7 @@ import {
   TRAINING_STATE_MEDIA_TYPE,
   type GarbageReport,
 } from '../../src/modules/artifacts/index.ts';
-import { dropSetsWithoutOwner } from '../../src/modules/embeddings/index.ts';
+import { createEmbeddingCache, dropSetsWithoutOwner } from '../../src/modules/embeddings/index.ts';
 import { dropSupersededStates } from '../../src/modules/runs/index.ts';
 import { withStoredBytesLock } from '../../src/platform/advisory-lock.ts';
 import { artifactPlaceOf } from '../support/artifact-place.ts';
@@ -199,7 +199,7 @@ describe('embedding sets', () => {
     const rows = await recorded(`rows of ${source} ${encoderDigest} ${datasetDigest}`);
     const ids = await recorded(`ids of ${datasetDigest}`);
     await transact((tx) =>
-      registry.embeddings.register(tx, {
+      createEmbeddingCache(database.db).register(tx, {
         source,
         encoderDigest,
         datasetDigest,

@@ -16,6 +16,8 @@ const QUIET: AugmentationConfig = {
   colourJitterProbability: 0,
   greyProbability: 0,
   blurProbability: 0,
+  stainJitterStrength: 0,
+  stainJitterProbability: 1,
 };
 
 function noise(count: number, sizePx: number): Tensor4D {
@@ -137,6 +139,26 @@ describe('drawView', () => {
       assert.ok(Math.abs(share(views.map((view) => view.geometry.quarterTurnCount === turns)) - 0.25) < 0.04);
   });
 
+  test('jitters stains around 1 and 0, and draws nothing where it does not', () => {
+    const jittered = drawn({ ...DEFAULT_AUGMENTATION, stainJitterStrength: 0.2, stainJitterProbability: 0.5 });
+    const stains = jittered.flatMap(({ stain }) => stain ?? []);
+    assert.ok(Math.abs(stains.length / jittered.length - 0.5) < 0.05);
+    const factors = stains.flatMap(({ factors: each }) => each);
+    const shifts = stains.flatMap(({ shifts: each }) => each);
+    for (const [values, centre] of [
+      [factors, 1],
+      [shifts, 0],
+    ] as const) {
+      assert.ok(values.every((value) => Math.abs(value - centre) <= 0.2));
+      assert.ok(Math.max(...values) > centre + 0.19 && Math.min(...values) < centre - 0.19);
+    }
+    // Off, the views are those of a program without it: its probability is not even drawn.
+    const [off, without] = [{ stainJitterProbability: 0.5 }, {}].map((each) =>
+      drawn({ ...DEFAULT_AUGMENTATION, ...each }),
+    );
+    assert.deepEqual(off, without);
+  });
+
   test('a disabled augmentation is never applied', () => {
     for (const view of drawn(QUIET)) {
       assert.deepEqual(view, {
@@ -144,6 +166,7 @@ describe('drawView', () => {
         colour: { brightness: 1, contrast: 1, saturation: 1, hue: 0 },
         grey: false,
         blurSigmaPx: 0,
+        stain: null,
       });
     }
   });

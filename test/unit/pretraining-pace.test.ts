@@ -30,6 +30,8 @@ function planned(): PretrainingConfig {
       colourJitterProbability: 0.8,
       greyProbability: 0.2,
       blurProbability: 0.5,
+      stainJitterStrength: 0,
+      stainJitterProbability: 1,
     },
     seed: 1,
     steps: null,

@@ -1,6 +1,7 @@
 /** Launching a pretraining: the defaults of each recipe, the steps that a budget allows, and refused input. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { augmentationSchema } from '../../src/protocol/pretraining/augmentation.ts';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { parseInput } from '../../src/input.ts';
 import {
@@ -148,6 +149,15 @@ describe('defaults of a pretraining', () => {
     assert.equal(frozen().seed, 7);
   });
 
+  test('stains are not jittered by default, nor by runs from before they could be', () => {
+    for (const recipe of ['DEFAULT', 'PAPER'] as const) {
+      const { augmentation } = frozen({ recipe });
+      assert.equal(augmentation.stainJitterStrength, 0);
+      const { stainJitterStrength: _, stainJitterProbability: __, ...older } = augmentation;
+      assert.deepEqual(augmentationSchema.parse(older), augmentation);
+    }
+  });
+
   test('an augmentation gives only the values that differ from the recipe', () => {
     const config = frozen({ recipe: 'PAPER', augmentation: { blurProbability: 0 } });
     assert.equal(config.augmentation.blurProbability, 0);
@@ -161,6 +171,7 @@ describe('defaults of a pretraining', () => {
     ['NaN', { greyProbability: Number.NaN }, 'greyProbability'],
     ['a probability above 1', { colourJitterProbability: 1.1 }, 'colourJitterProbability'],
     ['a negative strength', { colourJitterStrength: -0.1 }, 'colourJitterStrength'],
+    ['a stain jitter above 1', { stainJitterStrength: 1.1 }, 'stainJitterStrength'],
     ['a crop of nothing', { cropScaleMin: 0 }, 'cropScaleMin'],
   ];
   for (const [what, augmentation, field] of refusedAugmentations) {

@@ -20,12 +20,18 @@ describe('slides among files', () => {
     const slides = slideFilesAmong(
       [
         ...['a.svs', 'b.mrxs', 'b/Data0000.dat', 'b/Slidedat.ini', 'c/scan.vms', 'c/scan_map.jpg', 'd/photo.jpg'],
+        ...['d/features.H5', 'd/bag.pt'],
         ...['dicom/1.dcm', 'dicom/2.dcm', 'e.NDPI'],
       ],
+      false,
       issues,
     );
     assert.deepEqual(slides, ['a.svs', 'b.mrxs', 'c/scan.vms', 'dicom/1.dcm', 'e.NDPI']);
-    assert.deepEqual(issues.found, ['NOT_A_SLIDE d/photo.jpg']);
+    assert.deepEqual(issues.found, [
+      'NOT_A_SLIDE d/photo.jpg',
+      'FEATURES_FILE d/features.H5',
+      'FEATURES_FILE d/bag.pt',
+    ]);
   });
 });
 

@@ -95,6 +95,11 @@ export const ISSUE_KINDS = {
     meaning:
       'Not a whole slide that OpenSlide reads: another format, a slide without its companion files, or a damaged file.',
   },
+  FEATURES_FILE: {
+    kept: false,
+    meaning:
+      'Coordinates or features of another tool, such as CLAM or TRIDENT. They state pixels of a level or a magnification but no um/px, so they are not used: patches are cut anew from the slides.',
+  },
   SLIDE_UNREADABLE: {
     kept: false,
     meaning: 'A slide that cannot be read: truncated, damaged, or without the coarser levels of a pyramid.',
@@ -115,6 +120,27 @@ export const ISSUE_KINDS = {
   NO_TISSUE: {
     kept: false,
     meaning: 'A slide on which no patch has enough tissue. If it has, lower tissueShareMin, or look for pen marks.',
+  },
+  ANNOTATIONS_UNREADABLE: {
+    kept: true,
+    meaning: 'A file of annotations that cannot be read, so that the patches of its slide have no label.',
+  },
+  ANNOTATION_LEFT_OUT: {
+    kept: true,
+    meaning: 'An annotation that gives no patch a label: not a polygon, without a class, or outside of the slide.',
+  },
+  ANNOTATION_CROSSES_ITSELF: {
+    kept: true,
+    meaning:
+      'A polygon whose outline crosses itself. What it encloses twice counts as outside; correct it if that matters.',
+  },
+  ANNOTATIONS_DISAGREE: {
+    kept: false,
+    meaning: 'Patches of which annotations of two classes cover enough. Raise the share, or correct the annotations.',
+  },
+  STAIN_NOT_FOUND: {
+    kept: false,
+    meaning: 'A slide whose stain cannot be estimated. Import it without stain normalisation.',
   },
   SLIDE_NOT_FOUND: {
     kept: false,

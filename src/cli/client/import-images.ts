@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidArgumentError } from '@commander-js/extra-typings';
-import { listOf, namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.ts';
+import { listOf, namesOf, numberFrom, oneOf, texts, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { formatGroups, table } from '../terminal.ts';
 import { clientCommand, connect, granted, type ClientOptions } from './connection.ts';
@@ -45,6 +45,11 @@ const LAYOUTS: Readonly<Record<NonNullable<ImportInput['layout']>, true>> = {
   CSV: true,
   FLAT: true,
   SLIDES: true,
+};
+const STAINS: Readonly<Record<NonNullable<SlidesInput['stainNormalisation']>, true>> = {
+  NONE: true,
+  MACENKO: true,
+  REINHARD: true,
 };
 const QUESTIONS: Readonly<Record<NonNullable<ImportInput['accept']>[number], true>> = {
   MASKS_AMONG_IMAGES: true,
@@ -111,6 +116,11 @@ export const importCommand = clientCommand('import', {
   .option('--tissue-share <share>', 'of a patch that must be tissue (default: 0.5)', numberFrom(0, 1))
   .option('--pen-share <share>', 'of a patch that may be pen (default: 0.05); 1: unchecked', numberFrom(0, 1))
   .option('--sharpness <value>', 'least sharpness of a patch (default: 2); 0: unchecked', numberFrom(0, 255))
+  .option('--annotations', 'for slides: labels from the GeoJSON or XML beside each slide')
+  .option('--annotation-share <share>', 'of a patch that its class must cover (default: 0.5)', numberFrom(0, 1))
+  .option('--annotation-classes <names>', 'classes that are used (default: all)', texts)
+  .option('--other-label <label>', 'label of patches outside of all annotations (default: none)')
+  .option('--stain-normalisation <method>', `for slides: ${namesOf(STAINS).join(', ')} (default: none)`, oneOf(STAINS))
   .option('--sample-bits <n>', 'significant bits of 16-bit files that do not state it, 8 to 16', wholeNumberFrom(8))
   .option('--keep-conflicts', 'keep images that occur with two labels, splits or groups')
   .option(
@@ -139,6 +149,11 @@ export const importCommand = clientCommand('import', {
         tissueShare,
         penShare,
         sharpness,
+        stainNormalisation,
+        annotations,
+        annotationShare,
+        annotationClasses,
+        otherLabel,
         sampleBits,
         keepConflicts,
         accept,
@@ -155,6 +170,12 @@ export const importCommand = clientCommand('import', {
         ...(tissueShare === undefined ? {} : { tissueShareMin: tissueShare }),
         ...(penShare === undefined ? {} : { penShareMax: penShare }),
         ...(sharpness === undefined ? {} : { sharpnessMin: sharpness }),
+        ...(stainNormalisation === undefined ? {} : { stainNormalisation }),
+        ...annotationsInput(annotations === true, {
+          ...(annotationShare === undefined ? {} : { shareMin: annotationShare }),
+          ...(annotationClasses === undefined ? {} : { classes: [...annotationClasses] }),
+          ...(otherLabel === undefined ? {} : { otherLabel }),
+        }),
       });
       const registry = await connect(options);
       const { dataset } = await registry.ask(FIND, idOrSlug(reference));
@@ -207,6 +228,20 @@ function slidesInput(
     exitCode: EXIT.INVALID_ARGUMENTS,
     message: 'Options of slides need --layout slides and --microns-per-pixel.',
     hint: 'For instance: --layout slides --microns-per-pixel 0.5 --patch-size 256',
+  });
+}
+
+/** Nothing where annotations are not read. */
+function annotationsInput(
+  areRead: boolean,
+  input: NonNullable<SlidesInput['annotations']>,
+): Pick<SlidesInput, 'annotations'> {
+  if (areRead) return { annotations: input };
+  if (Object.keys(input).length === 0) return {};
+  throw new CommandFailure({
+    exitCode: EXIT.INVALID_ARGUMENTS,
+    message: 'Options of annotations need --annotations.',
+    hint: 'For instance: --annotations --annotation-share 0.75 --other-label normal',
   });
 }
 

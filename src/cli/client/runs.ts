@@ -154,6 +154,7 @@ const KINDS: Readonly<Record<NonNullable<RunFilter['kinds']>[number], true>> = {
   PRETRAINING: true,
   EVALUATION: true,
   EXPORT: true,
+  EMBEDDING: true,
 };
 const STATUSES: Readonly<Record<NonNullable<RunFilter['statuses']>[number], true>> = {
   QUEUED: true,

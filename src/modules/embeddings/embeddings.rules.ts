@@ -1,4 +1,7 @@
-/** The file formats of a set of embeddings, and the seed of the random encoder. Pure. */
+/** The launch of an embedding, the file formats of its set, and the seed of the random encoder. Pure. */
+import { z } from 'zod';
+import { idempotencyKeySchema } from '../../input.ts';
+import { maxDurationSchema } from '../runs/index.ts';
 
 export const NPY_MEDIA_TYPE = 'application/x-npy';
 export const IDS_MEDIA_TYPE = 'text/csv; charset=utf-8';
@@ -11,3 +14,16 @@ export type EmbeddingFileFormat = 'npy' | 'csv';
  * preparation on one version are computed once, and every checkpoint is compared with the same baseline.
  */
 export const RANDOM_ENCODER_SEED = 1;
+
+/** `LaunchEmbeddingInput`. */
+export const launchEmbeddingSchema = z.object({
+  checkpointId: z.string(),
+  datasetVersionId: z.string(),
+  maxDurationSeconds: maxDurationSchema.nullish(),
+  idempotencyKey: idempotencyKeySchema.nullish(),
+});
+
+/** @param checkpointName and versionName as `slug@version`. */
+export function titleOfEmbedding(checkpointName: string, versionName: string): string {
+  return `embedding of ${versionName} by ${checkpointName}`;
+}

@@ -1,8 +1,12 @@
 /** The cache of embeddings, which workers reuse and users can download. */
 import { DomainError } from '../../errors.ts';
+import { isId, parseInput } from '../../input.ts';
 import type { Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { EMBEDDING_BLOCK_MEDIA_TYPE, recordArtifacts } from '../artifacts/index.ts';
+import type { DatasetService } from '../datasets/index.ts';
+import type { ModelService } from '../models/index.ts';
+import type { RunRecord, RunService } from '../runs/index.ts';
 import type {
   EmbeddingBlockRecord,
   EmbeddingFileRecord,
@@ -10,34 +14,65 @@ import type {
   NewEmbeddingBlock,
   NewEmbeddingSet,
 } from './embeddings.records.ts';
-import { IDS_MEDIA_TYPE, NPY_MEDIA_TYPE, type EmbeddingFileFormat } from './embeddings.rules.ts';
+import {
+  IDS_MEDIA_TYPE,
+  launchEmbeddingSchema,
+  NPY_MEDIA_TYPE,
+  titleOfEmbedding,
+  type EmbeddingFileFormat,
+} from './embeddings.rules.ts';
 import type { EmbeddingStore } from './embeddings.store.ts';
-import type { EmbeddingKey } from '../../protocol/embeddings.ts';
+import type { EmbeddingConfig } from '../../protocol/embedding.ts';
+import { preparationDigestOf, type EmbeddingKey } from '../../protocol/embeddings.ts';
 
 export interface EmbeddingService {
   /** Every set of one encoder, by the sha256 of its weights; newest first. */
   ofEncoder(viewer: Viewer, encoderDigest: string): Promise<EmbeddingSetRecord[]>;
   /** Every set of a version's images, by the version's digest; newest first. */
   ofDataset(viewer: Viewer, datasetDigest: string): Promise<EmbeddingSetRecord[]>;
+  /**
+   * The set of a checkpoint, prepared as its input contract says, on a version; undefined if it was not made yet, or if
+   * either does not exist.
+   */
+  ofCheckpointOn(
+    viewer: Viewer,
+    checkpointId: string,
+    datasetVersionId: string,
+  ): Promise<EmbeddingSetRecord | undefined>;
+  /**
+   * Launches a run of kind EMBEDDING, which makes the set of a checkpoint on a version unless it is stored. Throws
+   * BAD_INPUT, CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, DATASET_VERSION_NOT_FOUND and its like.
+   */
+  launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
   /** The file behind `/embeddings/{id}.npy` or `.csv`. Throws EMBEDDINGS_NOT_FOUND. */
   file(viewer: Viewer, id: string, format: EmbeddingFileFormat): Promise<EmbeddingFileRecord>;
+}
 
-  /** For workers: a set that another run has already computed. */
+/** For workers: the cache that they read and fill. */
+export interface EmbeddingCache {
+  /** A set that another run has already computed. */
   findForUse(key: EmbeddingKey): Promise<EmbeddingSetRecord | undefined>;
-  /** For workers: registers a set and its artifacts; if another run registered it first, that set is kept. */
+  /** Registers a set and its artifacts; if another run registered it first, that set is kept. */
   register(tx: Transaction, set: NewEmbeddingSet): Promise<void>;
   /**
-   * For workers: the blocks of a set that a run has stored, from the first one on without a gap. Only those of the same
+   * The blocks of a set that a run has stored, from the first one on without a gap. Only those of the same
    * engine and device, because another one's numbers differ in their last bits.
    */
   blocks(runId: string, key: EmbeddingKey, engine: object): Promise<EmbeddingBlockRecord[]>;
-  /** For workers: registers a block and its artifact; it replaces one that another engine computed. */
+  /** Registers a block and its artifact; it replaces one that another engine computed. */
   keepBlock(tx: Transaction, block: NewEmbeddingBlock): Promise<void>;
-  /** For workers: called when the set is registered. */
+  /** Called when the set is registered. */
   dropBlocks(tx: Transaction, runId: string, key: EmbeddingKey): Promise<void>;
 }
 
-export function createEmbeddingService({ store }: { readonly store: EmbeddingStore }): EmbeddingService {
+export interface EmbeddingServiceParts {
+  readonly store: EmbeddingStore;
+  readonly runs: Pick<RunService, 'enqueue'>;
+  readonly datasets: DatasetService;
+  readonly models: ModelService;
+}
+
+export function createEmbeddingService({ store, runs, datasets, models }: EmbeddingServiceParts): EmbeddingService {
   return {
     ofEncoder: async (viewer, encoderDigest) => {
       authorise(viewer, 'READER');
@@ -46,6 +81,33 @@ export function createEmbeddingService({ store }: { readonly store: EmbeddingSto
     ofDataset: async (viewer, datasetDigest) => {
       authorise(viewer, 'READER');
       return store.ofDataset(datasetDigest);
+    },
+    ofCheckpointOn: async (viewer, checkpointId, datasetVersionId) => {
+      authorise(viewer, 'READER');
+      if (!isId(datasetVersionId)) return undefined;
+      const { sha256, inputContract } = await models.checkpointForUse(checkpointId, 'id');
+      const [version] = await datasets.requireSealedVersions([datasetVersionId], () => 'datasetVersionId');
+      if (version === undefined) return undefined;
+      const preparationDigest = preparationDigestOf(inputContract);
+      return store.findByKey({ encoderDigest: sha256, datasetDigest: version.digest, preparationDigest });
+    },
+    launch: async (viewer, raw) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      const input = parseInput(launchEmbeddingSchema, raw);
+      const checkpoint = await models.checkpointForUse(input.checkpointId, 'input.checkpointId');
+      const [version] = await datasets.requireSealedVersions([input.datasetVersionId], () => 'input.datasetVersionId');
+      if (version === undefined) throw new Error(`Dataset version ${input.datasetVersionId} is gone.`);
+      const config: EmbeddingConfig = {
+        ...{ checkpointId: checkpoint.id, checkpointSha256: checkpoint.sha256 },
+        ...{ datasetVersionId: version.id, datasetDigest: version.digest },
+      };
+      const [versionName = version.id] = await datasets.namesOf([version]);
+      return runs.enqueue({
+        ...{ kind: 'EMBEDDING', config, input, viewer },
+        title: titleOfEmbedding(await models.nameOf(checkpoint), versionName),
+        idempotencyKey: input.idempotencyKey ?? null,
+        maxDurationSeconds: input.maxDurationSeconds ?? null,
+      });
     },
     file: async (viewer, id, format) => {
       authorise(viewer, 'READER');
@@ -75,6 +137,11 @@ export function createEmbeddingService({ store }: { readonly store: EmbeddingSto
           };
       }
     },
+  };
+}
+
+export function createEmbeddingCache(store: EmbeddingStore): EmbeddingCache {
+  return {
     findForUse: (key) => store.findByKey(key),
     register: async (tx, set) => {
       await recordArtifacts(tx, [

@@ -1,6 +1,7 @@
 /** Embeddings in the API. */
 import path from 'node:path';
-import { enumType, extendType, objectType } from '../../api/nexus.ts';
+import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
+import { settle } from '../../api/payload.ts';
 import { EmbeddingSource as sources } from '../../generated/prisma/enums.ts';
 
 const records = path.join(import.meta.dirname, 'embeddings.records.ts');
@@ -16,7 +17,7 @@ export const EmbeddingSet = objectType({
   name: 'EmbeddingSet',
   sourceType: { module: records, export: 'EmbeddingSetRecord' },
   description:
-    'The embeddings of every image of a dataset version, made by the first evaluation that needed them. Immutable.',
+    'The embeddings of every image of a dataset version, made by launchEmbedding or by the first evaluation that needed them. Immutable.',
   definition(t) {
     t.nonNull.id('id');
     t.nonNull.field('source', { type: 'EmbeddingSource' });
@@ -46,11 +47,44 @@ export const CheckpointEmbeddings = extendType({
   definition(t) {
     t.nonNull.list.nonNull.field('embeddings', {
       type: 'EmbeddingSet',
-      description: 'Embeddings that evaluations computed, newest first.',
+      description: 'Embeddings that were computed with these weights, newest first.',
       resolve: async (checkpoint, _args, ctx) => {
         const { sha256 } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
         return sha256 === null ? [] : ctx.services.embeddings.ofEncoder(ctx.viewer, sha256);
       },
+    });
+    t.field('embeddingsOf', {
+      type: 'EmbeddingSet',
+      description:
+        'The embeddings of the images of a version, prepared as inputContract says. Null: not made yet; launchEmbedding makes them.',
+      args: { datasetVersionId: nonNull(idArg()) },
+      resolve: async ({ id }, { datasetVersionId }, ctx) =>
+        (await ctx.services.embeddings.ofCheckpointOn(ctx.viewer, id, datasetVersionId)) ?? null,
+    });
+  },
+});
+
+export const LaunchEmbeddingInput = inputObjectType({
+  name: 'LaunchEmbeddingInput',
+  definition(t) {
+    t.nonNull.id('checkpointId');
+    t.nonNull.id('datasetVersionId', { description: 'A sealed version; labels are not needed.' });
+    t.int('maxDurationSeconds', {
+      description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
+    });
+    t.string('idempotencyKey', { description: 'The same key with the same input returns the same run.' });
+  },
+});
+
+export const EmbeddingMutations = extendType({
+  type: 'Mutation',
+  definition(t) {
+    t.nonNull.field('launchEmbedding', {
+      type: 'RunPayload',
+      description:
+        'Embeds every image of a version and stores the set, which Checkpoint.embeddingsOf then returns. A set that is stored is not made again.',
+      args: { input: nonNull(arg({ type: 'LaunchEmbeddingInput' })) },
+      resolve: (_root, args, ctx) => settle('run', () => ctx.services.embeddings.launch(ctx.viewer, args.input)),
     });
   },
 });

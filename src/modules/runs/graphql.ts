@@ -18,13 +18,14 @@ import { payloadType, settle } from '../../api/payload.ts';
 import { configShownTo, METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
 import { explanationOf } from '../../protocol/pretraining/config.ts';
+import { RUN_KINDS } from '../../protocol/runs.ts';
 
 export * from './imports.graphql.ts';
 export * from './pretraining.graphql.ts';
 
 const records = path.join(import.meta.dirname, 'runs.records.ts');
 
-export const RunKind = enumType({ name: 'RunKind', members: ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] });
+export const RunKind = enumType({ name: 'RunKind', members: [...RUN_KINDS] });
 
 export const RunStatus = enumType({
   name: 'RunStatus',

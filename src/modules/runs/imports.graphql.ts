@@ -4,7 +4,7 @@ import { pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, inputObjectType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
 import { IMPORT_LAYOUTS, IMPORT_QUESTIONS } from '../../protocol/import.ts';
-import { SLIDE_OPTION_DEFAULTS } from '../../protocol/slide-options.ts';
+import { ANNOTATION_SHARE_DEFAULT, SLIDE_OPTION_DEFAULTS, STAIN_NORMALISATIONS } from '../../protocol/slide-options.ts';
 
 const rules = path.join(import.meta.dirname, '../../protocol/import.ts');
 
@@ -32,6 +32,28 @@ export const CsvColumnsInput = inputObjectType({
   },
 });
 
+export const StainNormalisation = enumType({
+  name: 'StainNormalisation',
+  description:
+    'Patches as if their slide were stained as a fixed reference. The stain of a slide is estimated once, from patches all over it. MACENKO: Macenko et al. 2009, by two directions of optical density. REINHARD: Reinhard et al. 2001, by mean and standard deviation of colour.',
+  members: [...STAIN_NORMALISATIONS],
+});
+
+export const AnnotationsInput = inputObjectType({
+  name: 'AnnotationsInput',
+  description:
+    'Annotations lie beside a slide with its name: GeoJSON of QuPath, XML of ASAP or Aperio. A slide without them has the label of the CSV.',
+  definition(t) {
+    t.float('shareMin', {
+      description: `Share of a patch that regions of a class must cover for its label. A patch with two such classes is left out, and told. Default: ${ANNOTATION_SHARE_DEFAULT}.`,
+    });
+    t.string('otherLabel', {
+      description: 'Label of patches of which shareMin lies in no region. Default: they have none.',
+    });
+    t.list.nonNull.string('classes', { description: 'Classes that are used. Default: all.' });
+  },
+});
+
 export const SlidesInput = inputObjectType({
   name: 'SlidesInput',
   description: 'How patches are cut from whole slides. Their side is patchSizePx.',
@@ -53,6 +75,14 @@ export const SlidesInput = inputObjectType({
     });
     t.float('sharpnessMin', {
       description: `A patch whose Laplacian has a smaller standard deviation is left out as out of focus; 0 switches it off. Default: ${SLIDE_OPTION_DEFAULTS.sharpnessMin}.`,
+    });
+    t.field('stainNormalisation', {
+      type: 'StainNormalisation',
+      description: 'Default: NONE.',
+    });
+    t.field('annotations', {
+      type: 'AnnotationsInput',
+      description: 'Labels patches by the annotations beside each slide. Default: annotations are not read.',
     });
   },
 });

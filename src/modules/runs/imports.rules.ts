@@ -3,7 +3,14 @@ import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
 import { csvColumnsSchema, IMPORT_LAYOUTS, IMPORT_QUESTIONS } from '../../protocol/import.ts';
-import { SLIDE_OPTION_DEFAULTS, slideOptionsSchema, type SlideOptions } from '../../protocol/slide-options.ts';
+import {
+  ANNOTATION_SHARE_DEFAULT,
+  annotationOptionsSchema,
+  SLIDE_OPTION_DEFAULTS,
+  slideOptionsSchema,
+  STAIN_NORMALISATIONS,
+  type SlideOptions,
+} from '../../protocol/slide-options.ts';
 import { maxDurationSchema } from './runs.rules.ts';
 
 /** @param importPath a file or folder; the title contains only its last part. */
@@ -24,6 +31,14 @@ const slidesInputSchema = z.strictObject({
   tissueShareMin: slideDefaults.tissueShareMin.nullish(),
   penShareMax: slideDefaults.penShareMax.nullish(),
   sharpnessMin: slideDefaults.sharpnessMin.nullish(),
+  stainNormalisation: z.enum(STAIN_NORMALISATIONS).nullish(),
+  annotations: z
+    .strictObject({
+      shareMin: annotationOptionsSchema.shape.shareMin.nullish(),
+      otherLabel: annotationOptionsSchema.shape.otherLabel.nullish(),
+      classes: annotationOptionsSchema.shape.classes.nullish(),
+    })
+    .nullish(),
 });
 
 /** All options of an import of slides; null for other layouts. */
@@ -38,6 +53,15 @@ export function slideOptionsOf({ slides }: Pick<ImportDatasetVersionInput, 'slid
     tissueShareMin: slides.tissueShareMin ?? defaults.tissueShareMin,
     penShareMax: slides.penShareMax ?? defaults.penShareMax,
     sharpnessMin: slides.sharpnessMin ?? defaults.sharpnessMin,
+    stainNormalisation: slides.stainNormalisation ?? defaults.stainNormalisation,
+    annotations:
+      slides.annotations == null
+        ? null
+        : {
+            shareMin: slides.annotations.shareMin ?? ANNOTATION_SHARE_DEFAULT,
+            otherLabel: slides.annotations.otherLabel ?? null,
+            classes: slides.annotations.classes ?? null,
+          },
   };
 }
 

@@ -138,7 +138,7 @@ export const LaunchPretrainingInput = inputObjectType({
     t.field('augmentation', {
       type: 'JSON',
       description:
-        'cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability. Defaults are those of the recipe.',
+        'cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability, stainJitterStrength (0: none), stainJitterProbability. Defaults are those of the recipe.',
     });
     t.int('seed');
     t.field('probe', {

@@ -3,7 +3,7 @@ import type { Database, Transact } from '../../platform/db.ts';
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import { createArtifactService } from '../artifacts/index.ts';
 import { createDatasetService } from '../datasets/index.ts';
-import { createEmbeddingService } from '../embeddings/index.ts';
+import { createEmbeddingCache } from '../embeddings/index.ts';
 import { createEvaluationRegister } from '../evaluations/index.ts';
 import { createExportRegister } from '../exports/index.ts';
 import { createModelService } from '../models/index.ts';
@@ -49,7 +49,7 @@ export function createCalls({ db, transact, store }: Pick<WorkerDeskParts, 'db' 
     store,
     datasets: createDatasetService({ db, transact }),
     models: createModelService({ db, transact }),
-    embeddings: createEmbeddingService({ db }),
+    embeddings: createEmbeddingCache(db),
     evaluations: createEvaluationRegister(db),
     exports: createExportRegister(db),
     artifacts: createArtifactService({ db, store }),

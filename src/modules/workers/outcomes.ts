@@ -41,6 +41,8 @@ export function artifactsOfOutcome(outcome: RunOutcome): StoredBytes[] {
       return [outcome.predictions];
     case 'EXPORT':
       return outcome.exports.filter((each) => each.status === 'AVAILABLE');
+    case 'EMBEDDING':
+      return [];
     default:
       throw new UnreachableCaseError(outcome);
   }
@@ -74,6 +76,8 @@ export async function registerOutcome(
       await parts.models.recordGolden(tx, checkpointId, outcome.golden);
       return parts.exports.register(tx, { checkpointId, runId: run.id, exports: outcome.exports });
     }
+    case 'EMBEDDING':
+      return;
     default:
       throw new UnreachableCaseError(outcome);
   }

@@ -7,7 +7,7 @@ import type { RunLease } from '../../protocol/runs.ts';
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Transaction } from '../../platform/db.ts';
 import { TRAINING_STATE_MEDIA_TYPE } from '../artifacts/index.ts';
-import type { EmbeddingService } from '../embeddings/index.ts';
+import type { EmbeddingCache } from '../embeddings/index.ts';
 import { CancelRequestedError, leaseLost, type RunLedger, type RunRecord } from '../runs/index.ts';
 import { requireSameLaunch } from './frozen-config.rules.ts';
 import { artifactsOfOutcome, registerEncoder, registerOutcome, type Registers } from './outcomes.ts';
@@ -17,7 +17,7 @@ import { requireStored } from './stored.ts';
 export interface RunDeskParts extends Registers {
   readonly ledger: RunLedger;
   readonly store: Pick<ArtifactStore, 'stat'>;
-  readonly embeddings: EmbeddingService;
+  readonly embeddings: EmbeddingCache;
 }
 
 /**

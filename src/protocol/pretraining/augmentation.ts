@@ -13,10 +13,16 @@ const FIELDS = {
   colourJitterProbability: z.number().min(0).max(1),
   greyProbability: z.number().min(0).max(1),
   blurProbability: z.number().min(0).max(1),
+  stainJitterStrength: z.number().min(0).max(1),
+  stainJitterProbability: z.number().min(0).max(1),
 };
 
-/** The form that is stored in a run. */
-export const augmentationSchema = z.object(FIELDS);
+/** The form that is stored in a run. Runs from before stain jitter existed have none. */
+export const augmentationSchema = z.object({
+  ...FIELDS,
+  stainJitterStrength: FIELDS.stainJitterStrength.default(0),
+  stainJitterProbability: FIELDS.stainJitterProbability.default(1),
+});
 export type Augmentation = z.infer<typeof augmentationSchema>;
 
 /** The form in a launch: omitted values are taken from the recipe. */

@@ -58,6 +58,8 @@ const PAPER_AUGMENTATION: Augmentation = {
   colourJitterProbability: 0.8,
   greyProbability: 0.2,
   blurProbability: 0.5,
+  stainJitterStrength: 0,
+  stainJitterProbability: 1,
 };
 
 /**

@@ -5,6 +5,7 @@ import { blurKernelSizePx, gaussianBlur } from './blur.ts';
 import { greyOut, jitterColours } from './colour.ts';
 import type { AugmentationConfig } from './config.ts';
 import { resampleViews } from './geometry.ts';
+import { jitterStains } from './stain.ts';
 import { COLOUR_OPS, drawView, type ColourOp, type ViewParameters } from './parameters.ts';
 
 export interface Augmenter {
@@ -75,8 +76,12 @@ export function renderViews(
       resampleViews(source, geometries.slice(0, imageCount), imageSizePx),
       resampleViews(source, geometries.slice(imageCount), imageSizePx),
     ]);
-    const jittered = jitterColours(
+    const stained = jitterStains(
       asRank4(tf.mul(cropped, 1 / 255)),
+      parameters.map((view) => view.stain),
+    );
+    const jittered = jitterColours(
+      stained,
       parameters.map((view) => view.colour),
       order,
     );

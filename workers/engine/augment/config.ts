@@ -17,6 +17,12 @@ export interface AugmentationConfig {
   readonly colourJitterProbability: number;
   readonly greyProbability: number;
   readonly blurProbability: number;
+  /**
+   * 0..1; 0: none. Each stain is multiplied by 1 +- this and its optical density shifted by +- this; Tellez et al. 2018
+   * and 2019 use 0.05 (light) and 0.2 (strong).
+   */
+  readonly stainJitterStrength: number;
+  readonly stainJitterProbability: number;
 }
 
 export const DEFAULT_AUGMENTATION: AugmentationConfig = {
@@ -28,4 +34,6 @@ export const DEFAULT_AUGMENTATION: AugmentationConfig = {
   colourJitterProbability: 0.8,
   greyProbability: 0.2,
   blurProbability: 0.5,
+  stainJitterStrength: 0,
+  stainJitterProbability: 1,
 };

@@ -4,6 +4,7 @@
  */
 import type { Random } from '../rng.ts';
 import type { AugmentationConfig } from './config.ts';
+import type { StainJitter, StainTriple } from './stain.ts';
 
 /** A rectangle of the source in pixels; its edges need not be integers. */
 export interface Crop {
@@ -35,6 +36,8 @@ export interface ViewParameters {
   readonly grey: boolean;
   /** 0 = not blurred. */
   readonly blurSigmaPx: number;
+  /** Null = not jittered. */
+  readonly stain: StainJitter | null;
 }
 
 export type ColourOp = keyof ViewColour;
@@ -68,6 +71,7 @@ export function drawView(
     blurSigmaPx: random.chance(config.blurProbability)
       ? (random.between(0.1, 2) * viewSizePx) / BLUR_REFERENCE_SIZE_PX
       : 0,
+    stain: drawStain(config, random),
   };
 }
 
@@ -102,4 +106,18 @@ function drawColour(strength: number, random: Random): ViewColour {
     saturation: factor(),
     hue: random.between(-0.2 * strength, 0.2 * strength),
   };
+}
+
+/** Draws nothing where there is no jitter, so that runs from before it existed go on to the same bits. */
+function drawStain(
+  { stainJitterStrength: strength, stainJitterProbability }: AugmentationConfig,
+  random: Random,
+): StainJitter | null {
+  if (strength === 0 || !random.chance(stainJitterProbability)) return null;
+  const triple = (centre: number): StainTriple => [
+    random.between(centre - strength, centre + strength),
+    random.between(centre - strength, centre + strength),
+    random.between(centre - strength, centre + strength),
+  ];
+  return { factors: triple(1), shifts: triple(0) };
 }

@@ -65,6 +65,8 @@ const AUGMENTATION: AugmentationConfig = {
   colourJitterProbability: 0.8,
   greyProbability: 0,
   blurProbability: 0,
+  stainJitterStrength: 0,
+  stainJitterProbability: 1,
 };
 /** Share of the steps in which the learning rate rises. */
 const WARMUP_SHARE = 0.1;

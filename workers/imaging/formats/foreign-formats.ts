@@ -26,7 +26,9 @@ export const FOREIGN_KINDS = {
   IS_XML: leftOut('An XML file. Import the images that it describes.'),
   IS_PDF: leftOut('A PDF. Extract its images as PNG or JPEG.'),
   IS_DICOM: leftOut('DICOM, which is not read. Convert it to TIFF or PNG first.'),
-  IS_HDF5: leftOut('HDF5, a file of arrays. Write its images as PNG files first.'),
+  IS_HDF5: leftOut(
+    'HDF5, a file of arrays. Write its images as PNG files first. Coordinates and features of CLAM or TRIDENT are not read: import their slides.',
+  ),
   IS_NUMPY: leftOut('A NumPy array. Write its images as PNG files first.'),
   IS_MATLAB: leftOut('A MATLAB file. Write its images as PNG files first.'),
   IS_NIFTI: leftOut('NIfTI, which is not read. Write its planes as PNG or TIFF first.'),

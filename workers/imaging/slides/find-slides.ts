@@ -16,6 +16,8 @@ export interface FoundSlide {
 }
 
 const SLIDE_NAME = /\.(svs|svslide|ndpi|mrxs|scn|vms|vmu|bif|tiff?|czi|avs|dcm)$/i;
+/** As CLAM, TRIDENT and others name coordinates and features. */
+const FEATURES_NAME = /\.(h5|hdf5|pt)$/i;
 /** Their other files lie beside them, as images. */
 const WITH_COMPANIONS = /\.(vms|vmu)$/i;
 
@@ -23,9 +25,10 @@ const WITH_COMPANIONS = /\.(vms|vmu)$/i;
  * A slide's own further files are left alone: the folder of an .mrxs, the images of a .vms, the other files of a DICOM
  * folder. Any other file is an issue.
  * @param files sorted, as `listFiles` gives them.
+ * @param readsAnnotations whether GeoJSON beside a slide is read; XML and JSON are passed over by the listing.
  * @returns sorted by path.
  */
-export function slideFilesAmong(files: readonly string[], issues: IssueSink): string[] {
+export function slideFilesAmong(files: readonly string[], readsAnnotations: boolean, issues: IssueSink): string[] {
   const slides = files.filter((file) => SLIDE_NAME.test(file));
   const companionFolders = new Set(
     slides.flatMap((file) => (/\.mrxs$/i.test(file) ? [file.slice(0, file.lastIndexOf('.'))] : [])),
@@ -36,7 +39,13 @@ export function slideFilesAmong(files: readonly string[], issues: IssueSink): st
     const folder = parentOf(file);
     if (companionFolders.has(folder)) return false;
     if (!SLIDE_NAME.test(file)) {
-      if (!foldersWithCompanions.has(folder))
+      if (/\.geojson$/i.test(file)) {
+        if (!readsAnnotations)
+          issues.add('NOT_A_SLIDE', file, { reason: 'It holds annotations, which were not asked for.' });
+        else if (!isBeside(file, slides))
+          issues.add('NOT_A_SLIDE', file, { reason: 'It holds annotations, and no slide of its name lies beside it.' });
+      } else if (FEATURES_NAME.test(file)) issues.add('FEATURES_FILE', file);
+      else if (!foldersWithCompanions.has(folder))
         issues.add('NOT_A_SLIDE', file, { reason: 'Its name is not that of a slide, such as .svs, .ndpi or .tiff.' });
       return false;
     }
@@ -45,6 +54,11 @@ export function slideFilesAmong(files: readonly string[], issues: IssueSink): st
     foldersOfDicom.add(folder);
     return true;
   });
+}
+
+function isBeside(annotations: string, slides: readonly string[]): boolean {
+  const name = annotations.replace(/\.[^.]+$/, '');
+  return slides.some((slide) => slide === name || slide.replace(SLIDE_NAME, '') === name);
 }
 
 /** @param rows of the CSV; null: there is none, and every slide is taken, without a label. */

@@ -12,6 +12,7 @@ import { listFiles, type PassedOver, type SourceImage } from '../listing.ts';
 import { describeSlides, slideFilesAmong, type FoundSlide } from './find-slides.ts';
 import { isFineEnough, level0SizeOf } from './geometry.ts';
 import { fileDigestOf, keptFactsOf, type PictureFolder, type PlannedSlide } from './imported-slides.ts';
+import { labelPatches } from './label-patches.ts';
 import type { SlideBatch } from './read-batch.ts';
 import { SlideReaderError, type SlideRefusal, type SlideSurvey } from './slide-process.ts';
 import { PLACES_MAX } from './slide-protocol.ts';
@@ -54,7 +55,7 @@ export async function planSlides(
 ): Promise<PlannedSlides> {
   const rows = slidesCsv === null ? null : await readSlidesCsv(slidesCsv);
   const listing = await listFiles(folder, issues);
-  const slideFiles = slideFilesAmong([...listing.files], issues);
+  const slideFiles = slideFilesAmong([...listing.files], options.annotations !== null, issues);
   if (slideFiles.length === 0)
     throw new DomainError({
       code: 'IMPORT_FOLDER_EMPTY',
@@ -63,7 +64,7 @@ export async function planSlides(
       hint: 'Put SVS, NDPI, MRXS, SCN, VMS, BIF, CZI, DICOM or pyramidal TIFF files there; for images use another layout.',
     });
   const slides = describeSlides(slideFiles, rows, issues);
-  const isLabelled = slides.some(({ label }) => label !== null);
+  const isLabelled = options.annotations !== null || slides.some(({ label }) => label !== null);
   const sources: SourceImage[] = [];
   const notes: string[] = [];
   const surveyed = new Map<string, PlannedSlide>();
@@ -88,14 +89,14 @@ export async function planSlides(
   )) {
     if (finding !== null) issues.add(finding.issue, slide.relativePath, reasonIn(finding));
     for (const notice of notices) issues.add(notice.issue, slide.relativePath, reasonIn(notice));
-    if (isLabelled && slide.label === null && batches.length > 0) issues.add('LABEL_MISSING', slide.relativePath);
-    const { relativePath, label, group, split } = slide;
-    for (const batch of batches) sources.push({ relativePath, label, group, split, slide: batch });
+    if (isLabelled && batches.some(({ label }) => label === null)) issues.add('LABEL_MISSING', slide.relativePath);
+    const { relativePath, group, split } = slide;
+    for (const { label, batch } of batches) sources.push({ relativePath, label, group, split, slide: batch });
     if (note !== null) notes.push(note);
     surveyed.set(relativePath, {
-      ...{ path: relativePath, label, group, split, file, facts, tissue },
+      ...{ path: relativePath, label: slide.label, group, split, file, facts, tissue },
       leftOut: finding === null ? null : { issueKind: finding.issue, reason: finding.reason ?? null },
-      plannedPatchCount: batches.reduce((sum, { places }) => sum + places.length, 0),
+      plannedPatchCount: batches.reduce((sum, { batch }) => sum + batch.places.length, 0),
     });
     done += 1;
     await onSlide(done, slides.length);
@@ -124,7 +125,7 @@ interface Surveyed {
   /** Why the slide gives no patches; null if it gives some. */
   readonly finding: Finding | null;
   readonly notices: readonly Finding[];
-  readonly batches: readonly SlideBatch[];
+  readonly batches: readonly { readonly label: string | null; readonly batch: SlideBatch }[];
   readonly note: string | null;
   /** Null for a slide that cannot be opened. */
   readonly facts: PlannedSlide['facts'];
@@ -138,7 +139,7 @@ function without(finding: Finding, facts: PlannedSlide['facts'], survey: SlideSu
 
 async function surveyOf(
   folder: OpenFolder,
-  { relativePath, givenMicronsPerPixel }: FoundSlide,
+  { relativePath, label, givenMicronsPerPixel }: FoundSlide,
   patchSizePx: number,
   options: SlideOptions,
   readers: SlideReaders,
@@ -172,28 +173,49 @@ async function surveyOf(
         kept,
         survey,
       );
+    const { stain } = survey;
+    if (stain === null && options.stainNormalisation !== 'NONE')
+      return without(
+        {
+          issue: 'STAIN_NOT_FOUND',
+          reason: `Its patches show too little for ${options.stainNormalisation}: too few pixels of tissue, or one colour.`,
+        },
+        kept,
+        survey,
+      );
     const size = level0SizeOf({ levels, micronsPerPixel }, { ...options, patchSizePx });
     const [level0] = levels;
-    const batches: SlideBatch[] = [];
+    const patch = { width: Math.round(size.width), height: Math.round(size.height) };
+    const whole = { width: level0?.width ?? 0, height: level0?.height ?? 0 };
+    const { byLabel, notices } = await labelPatches(
+      { folder, relativePath, label, places: survey.places, patch, slide: whole },
+      options.annotations,
+    );
+    const batches: Surveyed['batches'][number][] = [];
     const batchSize = Math.max(1, Math.min(PLACES_MAX, Math.floor(BATCH_BYTES_MAX / (patchSizePx * patchSizePx * 3))));
-    for (let first = 0; first < survey.places.length; first += batchSize)
-      batches.push({
-        givenMicronsPerPixel,
-        places: survey.places.slice(first, first + batchSize),
-        level0: { width: Math.round(size.width), height: Math.round(size.height) },
-        slide: { width: level0?.width ?? 0, height: level0?.height ?? 0 },
-      });
+    for (const [ofPatches, places] of byLabel)
+      for (let first = 0; first < places.length; first += batchSize)
+        batches.push({
+          label: ofPatches,
+          batch: {
+            ...{ givenMicronsPerPixel, stain, level0: patch, slide: whole },
+            places: places.slice(first, first + batchSize),
+          },
+        });
     const from = property ?? 'the CSV';
     return {
       finding: null,
-      notices: disagreesWithObjective
-        ? [
-            {
-              issue: 'OBJECTIVE_DISAGREES',
-              reason: `${rounded(x)} um/px from ${from}, objective ${facts.objective ?? 0}x.`,
-            },
-          ]
-        : [],
+      notices: [
+        ...notices,
+        ...(disagreesWithObjective
+          ? [
+              {
+                issue: 'OBJECTIVE_DISAGREES' as const,
+                reason: `${rounded(x)} um/px from ${from}, objective ${facts.objective ?? 0}x.`,
+              },
+            ]
+          : []),
+      ],
       ...{ batches, facts: kept, survey },
       note: `${relativePath}: ${survey.places.length} patches, ${percent(survey.tissueFraction)} tissue, ${rounded(x)} um/px${rounded(x) === rounded(y) ? '' : ` across and ${rounded(y)} down`} from ${from}.`,
     };

@@ -7,11 +7,14 @@ import type { Finding } from '../formats/image-header.ts';
 import type { PatchPlace } from './patch-grid.ts';
 import { SlideReaderError } from './slide-process.ts';
 import type { SlideReaders } from './slide-readers.ts';
+import type { Stain } from './stain.ts';
 
 /** Patches of a slide that are read at once: a unit of work and of memory. */
 export interface SlideBatch {
   readonly givenMicronsPerPixel: number | null;
   readonly places: readonly PatchPlace[];
+  /** Of the slide, if patches are normalised. */
+  readonly stain: Stain | null;
   /** Size of a patch, in pixels of level 0. */
   readonly level0: { readonly width: number; readonly height: number };
   /** Size of level 0. */
@@ -31,7 +34,7 @@ export async function readBatch(
   batch: SlideBatch,
   { readers, options, patchSizePx }: SlideReading,
 ): Promise<PreparedFile> {
-  const { givenMicronsPerPixel, places, slide } = batch;
+  const { givenMicronsPerPixel, places, slide, stain } = batch;
   const images: PreparedImage[] = [];
   const notes: Finding[] = [];
   let blankCount = 0;
@@ -41,6 +44,7 @@ export async function readBatch(
       places,
       patchSizePx,
       options,
+      stain,
     )) {
       const { x, y } = patch.place;
       const where = `The patch at ${x}, ${y} in pixels of level 0`;

@@ -19,6 +19,7 @@ import {
   type SlideReply,
   type SlideRequest,
 } from './slide-protocol.ts';
+import type { Stain } from './stain.ts';
 
 export interface SlideProcessOptions {
   /** The folder that the process sees; the slide and its companion files are below it. */
@@ -48,6 +49,8 @@ export interface SlideSurvey {
   /** Shares of the slide, 0..1. */
   readonly tissueFraction: number;
   readonly penFraction: number;
+  /** Null if patches are not normalised, or if it cannot be estimated. */
+  readonly stain: Stain | null;
   /** The patches to take, row by row. */
   readonly places: readonly PatchPlace[];
   readonly pictures: SlidePictures;
@@ -71,8 +74,13 @@ export interface SlideReader extends AsyncDisposable {
   readonly facts: SlideFacts;
   /** Finds tissue and the patches on it. Requires known microns per pixel. */
   survey(patchSizePx: number, options: SlideOptions): Promise<SlideSurvey>;
-  /** Reads at most PLACES_MAX patches, in their order. */
-  cut(places: readonly PatchPlace[], patchSizePx: number, options: SlideOptions): Promise<CutPatch[]>;
+  /** Reads at most PLACES_MAX patches, in their order. `stain` is the slide's, if its patches are normalised. */
+  cut(
+    places: readonly PatchPlace[],
+    patchSizePx: number,
+    options: SlideOptions,
+    stain?: Stain | null,
+  ): Promise<CutPatch[]>;
   /** A tile as JPEG, also of a slide whose microns per pixel are not known. It must lie on the slide. */
   tile(place: TilePlace): Promise<Buffer>;
 }
@@ -112,7 +120,8 @@ export async function openSlideReader(options: SlideProcessOptions): Promise<Sli
     return {
       facts: await asReader(() => openBy(reader, relativePath, micronsPerPixel)),
       survey: (patchSizePx, wanted) => asReader(() => surveyBy(reader, patchSizePx, wanted)),
-      cut: (places, patchSizePx, wanted) => asReader(() => cutBy(reader, places, patchSizePx, wanted)),
+      cut: (places, patchSizePx, wanted, stain = null) =>
+        asReader(() => cutBy(reader, { places, patchSizePx, options: wanted, stain })),
       tile: (place) => asReader(() => tileBy(reader, place)),
       [Symbol.asyncDispose]: () => reader.kill(),
     };
@@ -155,16 +164,14 @@ async function surveyBy(reader: Process, patchSizePx: number, options: SlideOpti
   }));
   if (places.some(({ x, y }) => x < 0 || y < 0)) throw new DecoderFailedError('The reader found a patch off the slide');
   const pictures = { thumbnail: body.subarray(placesEnd, maskAt), mask: body.subarray(maskAt) };
-  return { tissueFraction, penFraction, places, pictures };
+  return { tissueFraction, penFraction, stain: head.stain, places, pictures };
 }
 
-async function cutBy(
-  reader: Process,
-  places: readonly PatchPlace[],
-  patchSizePx: number,
-  options: SlideOptions,
-): Promise<CutPatch[]> {
-  await reader.ask({ kind: 'CUT', bodyByteSize: 0, patchSizePx, options, places });
+type Cut = Pick<Extract<SlideRequest, { kind: 'CUT' }>, 'places' | 'patchSizePx' | 'options' | 'stain'>;
+
+async function cutBy(reader: Process, cut: Cut): Promise<CutPatch[]> {
+  const { places, patchSizePx } = cut;
+  await reader.ask({ kind: 'CUT', bodyByteSize: 0, ...cut });
   const patches: CutPatch[] = [];
   // Of a PNG: the pixels with a filter byte for each row, and some overhead.
   const bytesMax = patchSizePx * (patchSizePx * 3 + 1) + 64 * 1024;

@@ -6,6 +6,7 @@ import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
 import { SLIDE_FAULTS } from './openslide.ts';
 import type { PatchPlace } from './patch-grid.ts';
 import { PATCH_FLAWS } from './patch-quality.ts';
+import { stainSchema, type Stain } from './stain.ts';
 
 export type SlideRequest = { readonly bodyByteSize: number } & (
   | {
@@ -23,6 +24,8 @@ export type SlideRequest = { readonly bodyByteSize: number } & (
       readonly patchSizePx: number;
       readonly options: SlideOptions;
       readonly places: readonly PatchPlace[];
+      /** Of the slide, from which patches are normalised; null: they stay as they are. */
+      readonly stain: Stain | null;
     }
   /** For a viewer. */
   | { readonly kind: 'TILE'; readonly place: TilePlace }
@@ -56,6 +59,7 @@ export const slideReplySchema = z.discriminatedUnion('kind', [
     kind: z.literal('SURVEYED'),
     ...{ bodyByteSize, tissueFraction: share, penFraction: share },
     ...{ thumbnailByteSize: pictureByteSize, maskByteSize: pictureByteSize },
+    stain: stainSchema.nullable(),
   }),
   /** A patch that is good; its body is a PNG. */
   z.strictObject({

@@ -14,6 +14,7 @@ import {
   type SlideReader,
   type SlideSurvey,
 } from './slide-process.ts';
+import type { Stain } from './stain.ts';
 
 export interface SlideReadersOptions extends Omit<SlideProcessOptions, 'relativePath' | 'micronsPerPixel' | 'folder'> {
   /** Default: one for each core. */
@@ -38,7 +39,13 @@ export interface SlideReaders extends AsyncDisposable {
     options: SlideOptions,
     isUsable: (facts: SlideFacts) => boolean,
   ): Promise<{ readonly facts: SlideFacts; readonly survey: SlideSurvey | null }>;
-  cut(slide: SlideFile, places: readonly PatchPlace[], patchSizePx: number, options: SlideOptions): Promise<CutPatch[]>;
+  cut(
+    slide: SlideFile,
+    places: readonly PatchPlace[],
+    patchSizePx: number,
+    options: SlideOptions,
+    stain: Stain | null,
+  ): Promise<CutPatch[]>;
 }
 
 /** A process may have been ended from outside, for which no slide is to blame. */
@@ -107,7 +114,8 @@ export function openSlideReaders(options: SlideReadersOptions): SlideReaders {
         const { facts } = reader;
         return { facts, survey: isUsable(facts) ? await reader.survey(patchSizePx, wanted) : null };
       }),
-    cut: (slide, places, patchSizePx, wanted) => withReader(slide, (reader) => reader.cut(places, patchSizePx, wanted)),
+    cut: (slide, places, patchSizePx, wanted, stain) =>
+      withReader(slide, (reader) => reader.cut(places, patchSizePx, wanted, stain)),
     [Symbol.asyncDispose]: async () => {
       await Promise.all([...idle, ...busy].map(({ reader }) => reader[Symbol.asyncDispose]()));
     },

@@ -6,6 +6,7 @@ import type { SlideFacts } from '../../../src/protocol/slide-facts.ts';
 import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
 import type { TilePlace } from '../../../src/protocol/slide-tiles.ts';
 import { encodePng } from '../decoder/decode.ts';
+import type { Pixels } from '../pixels.ts';
 import { createFrameReader, FramesEndedError, writeFrame } from '../decoder/frames.ts';
 import { perceptualHash } from '../perceptual-hash.ts';
 import { sourceRegionOf, type SlideGeometry } from './geometry.ts';
@@ -23,9 +24,16 @@ import { resample } from './resample.ts';
 import { readTile } from './tile.ts';
 import { picturesOf } from './pictures.ts';
 import { PLACE_BYTES, type SlideReply, type SlideRequest } from './slide-protocol.ts';
+import { estimateStain, normaliseStain, type Stain } from './stain.ts';
 import { findTissue } from './tissue.ts';
 
 const REASON_LENGTH_MAX = 300;
+/** Pixels from which a slide's stain is estimated: 32 patches of 256 px. */
+const STAIN_PIXELS = 2_097_152;
+
+function stainSamplesOf(patchSizePx: number): number {
+  return Math.max(1, Math.floor(STAIN_PIXELS / patchSizePx ** 2));
+}
 
 interface Opened {
   readonly file: string;
@@ -69,26 +77,54 @@ export async function serveSlide(
     const overview = readOverview(slide, geometry);
     const mask = findTissue(overview);
     const candidates = patchesOn(geometry, mask, patchSizePx, options);
-    const places = encodePlaces(drawEvenly(candidates, options.patchesPerSlideMax, options.seed, file));
+    const places = drawEvenly(candidates, options.patchesPerSlideMax, options.seed, file);
+    const stain = stainOn(places, patchSizePx, options);
     const { tissueFraction, penFraction } = mask;
     const pictures = await picturesOf(overview, mask);
-    const body = Buffer.concat([places, pictures.thumbnail, pictures.mask]);
+    const body = Buffer.concat([encodePlaces(places), pictures.thumbnail, pictures.mask]);
     await reply(
       {
-        ...{ kind: 'SURVEYED', bodyByteSize: body.length, tissueFraction, penFraction },
+        ...{ kind: 'SURVEYED', bodyByteSize: body.length, tissueFraction, penFraction, stain },
         ...{ thumbnailByteSize: pictures.thumbnail.length, maskByteSize: pictures.mask.length },
       },
       body,
     );
   };
 
-  const cut = async (place: number, { x, y }: PatchPlace, patchSizePx: number, options: SlideOptions) => {
+  const read = ({ x, y }: PatchPlace, patchSizePx: number, { micronsPerPixel }: SlideOptions): Pixels => {
     const { slide, geometry } = requireMeasured();
-    const region = sourceRegionOf(geometry, { micronsPerPixel: options.micronsPerPixel, patchSizePx }, x, y);
+    const region = sourceRegionOf(geometry, { micronsPerPixel, patchSizePx }, x, y);
     const source = slide.readRegion(region.level, region.x, region.y, region.width, region.height);
-    const patch = resample(source, region, patchSizePx, patchSizePx);
-    const flaw = flawOf(patch, options);
+    return resample(source, region, patchSizePx, patchSizePx);
+  };
+
+  /** From good patches all over the slide; null if they are not to be normalised, or show too little. */
+  const stainOn = (places: readonly PatchPlace[], patchSizePx: number, options: SlideOptions): Stain | null => {
+    const { stainNormalisation } = options;
+    if (stainNormalisation === 'NONE') return null;
+    const samples: Pixels[] = [];
+    for (const place of drawEvenly(places, stainSamplesOf(patchSizePx), options.seed, 'stain')) {
+      try {
+        const patch = read(place, patchSizePx, options);
+        if (flawOf(patch, options) === null) samples.push(patch);
+      } catch (error) {
+        if (!(error instanceof SlideFault)) throw error;
+        // Its region is reported when it is cut.
+        opened = reopen(openSlide, shownFolder, requireOpened());
+      }
+    }
+    return estimateStain(stainNormalisation, samples);
+  };
+
+  const cut = async (
+    place: number,
+    at: PatchPlace,
+    { patchSizePx, options, stain }: Extract<SlideRequest, { kind: 'CUT' }>,
+  ) => {
+    const scanned = read(at, patchSizePx, options);
+    const flaw = flawOf(scanned, options);
     if (flaw !== null) return reply({ kind: 'FLAWED', bodyByteSize: 0, place, flaw });
+    const patch = stain === null ? scanned : normaliseStain(scanned, stain);
     const png = await encodePng(patch);
     return reply(
       {
@@ -121,7 +157,7 @@ export async function serveSlide(
       case 'CUT':
         for (const [place, at] of request.places.entries()) {
           try {
-            await cut(place, at, request.patchSizePx, request.options);
+            await cut(place, at, request);
           } catch (error) {
             if (!(error instanceof SlideFault)) throw error;
             await reply({ kind: 'REGION_UNREADABLE', bodyByteSize: 0, place, reason: reasonOf(error, shownFolder) });

@@ -14,7 +14,7 @@ const runsRoute = getRouteApi('/runs');
 const POLL_EVERY_MS = 2_000;
 const ACTIVE_SHOWN = 20;
 const PAGE_SIZE = 50;
-const KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
+const KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EMBEDDING', 'EXPORT'] as const;
 const STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
 
 export function RunsPage() {
