@@ -4,13 +4,18 @@
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
-import { openS3Store, type ArtifactStore, type S3Place } from '../../src/platform/artifact-store/index.ts';
+import {
+  openLocalFiles,
+  openS3Store,
+  type ArtifactStore,
+  type S3Place,
+} from '../../src/platform/artifact-store/index.ts';
 import { nameOf, useS3 } from '../support/artifact-stage.ts';
 import type { Fault, SeenRequest } from '../support/s3-proxy.ts';
 import { getRaw, keysBelow, putRaw, unfinishedUploads } from '../support/s3-server.ts';
@@ -241,6 +246,49 @@ describe('a download', () => {
     });
   }
 
+  for (const fault of faults) {
+    test(`into the cache with ${fault.kind}${'afterBytes' in fault ? ` after ${fault.afterBytes} bytes` : ''} at any of its requests gives the right file`, async (context) => {
+      const { store } = await openProbed();
+      await store.put(LARGE);
+      const download = async (): Promise<void> => {
+        const folder = await temporaryFolder(context);
+        const files = openLocalFiles({ store, folder, maxBytes: 2 * LARGE.length });
+        try {
+          await using held = await files.hold(LARGE_SHA256);
+          assert.ok((await readFile(held.path)).equals(LARGE));
+        } finally {
+          await files.close();
+        }
+      };
+      const requestCount = (await requestsOf(download)).length;
+      assert.ok(requestCount >= 2);
+      for (let index = 0; index < requestCount; index += 1) {
+        faultAt(index, fault);
+        await download();
+      }
+    });
+  }
+
+  test('into the cache sends one request for the bytes, and continues it where the connection broke', async (context) => {
+    const { store } = await openProbed();
+    await store.put(LARGE);
+    const files = openLocalFiles({ store, folder: await temporaryFolder(context), maxBytes: 2 * LARGE.length });
+    context.after(() => files.close());
+    let isFirst = true;
+    const requests = await requestsOf(async () => {
+      s3().proxy.fault = ({ method }) => {
+        if (method !== 'GET' || !isFirst) return undefined;
+        isFirst = false;
+        return { kind: 'CUT_ANSWER', afterBytes: 3_000_000 };
+      };
+      await using held = await files.hold(LARGE_SHA256);
+      assert.ok((await readFile(held.path)).equals(LARGE));
+    });
+    const gets = requests.filter(({ method }) => method === 'GET');
+    assert.equal(gets.length, 2);
+    assert.match(String(gets[1]?.headers.range), /^bytes=[1-9]\d*-9000026$/);
+  });
+
   test('continues after each of several broken connections, and reads no byte twice', async () => {
     const { store } = await openProbed();
     await store.put(LARGE);
@@ -282,6 +330,13 @@ describe('a download', () => {
       return total;
     };
     await assert.rejects(reading(), { code: 'ARTIFACT_CORRUPT' });
+    requestCount = 0;
+    await putRaw(s3().server, `${place.prefix}/${nameOf(LARGE_SHA256)}`, LARGE);
+    // The first request of a scan asks for the size.
+    await assert.rejects(
+      store.scan(LARGE_SHA256, () => undefined),
+      { code: 'ARTIFACT_CORRUPT' },
+    );
   });
 
   test('a store that breaks every connection is given up after a bounded number of attempts', async () => {

@@ -36,9 +36,9 @@ async function newStage(context: TestContext): Promise<Stage> {
   let readCount = 0;
   const counted: LocalArtifactStore = {
     ...store,
-    open: (...parameters) => {
+    scan: (...parameters) => {
       readCount += 1;
-      return store.open(...parameters);
+      return store.scan(...parameters);
     },
   };
   return {

@@ -10,18 +10,20 @@ import { Readable } from 'node:stream';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import {
   isFileSource,
-  readVerified,
+  readWhole,
+  scanStream,
   type ArtifactStore,
   type ByteSource,
   type FileSource,
   type StoredBytes,
 } from '../../src/platform/artifact-store/index.ts';
+import { readBody, type TakeBlock } from '../../src/platform/http-body.ts';
 import { storedBytesSchema } from '../../src/protocol/artifacts.ts';
 import { bytesHeaders, creationHeaders, OFFSET_HEADERS, offsetOf, UPLOADS_PATH } from '../../src/protocol/tus.ts';
 import { request, unreachable, type Door } from './http.ts';
 import { beforeRetry, isRegistryFault, untilRegistryAnswers, type Patience } from './patience.ts';
 
-export type WorkerArtifacts = Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'read'>;
+export type WorkerArtifacts = Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'scan' | 'read'>;
 
 export interface HttpArtifactsOptions {
   readonly door: Door;
@@ -38,6 +40,10 @@ export interface HttpArtifactsOptions {
 const BREAKS_MAX = 5;
 /** An artifact that the registry does not have, or only as damaged bytes that may be stored again. */
 const ABSENT: ReadonlySet<ErrorCode> = new Set(['NOT_FOUND', 'ARTIFACT_NOT_FOUND', 'ARTIFACT_CORRUPT']);
+/** Below it, a connection of its own costs more than it saves. */
+const BLOCKWISE_BYTES_MIN = 4 * 1024 * 1024;
+/** A connection without any byte for this long is given up; the ordinary client goes on. */
+const STALL_TIMEOUT_MS = 30_000;
 
 /** Smaller artifacts go in one request, which costs less than to find out where an upload ended. */
 const RESUMED_FROM_BYTES = 4 * 1024 * 1024;
@@ -231,12 +237,32 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
     },
     stat,
     open: openBytes,
-    read: async (sha256) => {
-      const chunks: Buffer[] = [];
-      await readVerified({ open: openBytes }, sha256, (bytes) => chunks.push(bytes));
-      return Buffer.concat(chunks);
+    scan: async (sha256, take) => {
+      const byteSize = (await stat(sha256))?.byteSize ?? 0;
+      if (byteSize < BLOCKWISE_BYTES_MIN) return scanStream({ open: openBytes }, sha256, take);
+      let position = 0;
+      await scanOnce(door, pathOf(sha256), byteSize, (bytes) => {
+        position += bytes.length;
+        return take(bytes);
+      });
+      if (position === byteSize) return;
+      for await (const chunk of bytesOf(sha256, position, byteSize - 1))
+        await take(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength));
     },
+    read: (sha256) => readWhole({ open: openBytes }, sha256),
   };
+}
+
+/**
+ * Passes the bytes of an artifact on, or the beginning of them: all that one connection brought. The registry may send
+ * it to the store, which must not see the token.
+ */
+async function scanOnce({ url, token }: Door, path: string, byteSize: number, take: TakeBlock): Promise<void> {
+  const limits = { byteSize, stallTimeoutMs: STALL_TIMEOUT_MS, take };
+  const own = new URL(`${url}${path}`);
+  const { head } = await readBody({ url: own, headers: { authorization: `Bearer ${token}` }, ...limits });
+  const location = head?.status === 302 ? head.headers.get('location') : undefined;
+  if (location !== undefined) await readBody({ url: new URL(location, own), ...limits });
 }
 
 async function outgoingOf(source: ByteSource, workDir: string): Promise<Outgoing> {

@@ -84,8 +84,8 @@ export function createPredictionReader(labelNames: readonly string[] | null): Pr
         addLine(all.subarray(start, end));
         start = end + 1;
       }
-      // A copy, because the caller may use its bytes again.
-      rest = all.slice(start);
+      // A copy, because the caller uses its bytes again; the slice of a Buffer is none.
+      rest = new Uint8Array(all.subarray(start));
     },
     finish: () => {
       addLine(rest);

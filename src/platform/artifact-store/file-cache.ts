@@ -22,9 +22,10 @@ import { requireSpace } from '../free-space.ts';
 import type { LocalFile, LocalFiles } from './local-file.ts';
 import { artifactCorrupt, artifactMissing, requireSha256, type ArtifactStore } from './store.ts';
 import type { VerifiedMemory } from './verified-memory.ts';
+import { readVerified } from './verify.ts';
 
 export interface FileCacheOptions {
-  readonly store: Pick<ArtifactStore, 'stat' | 'open'>;
+  readonly store: Pick<ArtifactStore, 'stat' | 'open' | 'scan'>;
   readonly folder: string;
   readonly maxBytes: number;
   readonly memory: VerifiedMemory;
@@ -213,23 +214,20 @@ async function reserved(file: string, byteSize: number): Promise<FileHandle> {
 /** @throws DomainError ARTIFACT_CORRUPT for other bytes, and the errors of the store. */
 async function receiveInto(
   file: FileHandle,
-  store: Pick<ArtifactStore, 'open'>,
+  store: Pick<ArtifactStore, 'scan'>,
   sha256: string,
   byteSize: number,
 ): Promise<void> {
-  const hash = createHash('sha256');
   let position = 0;
-  for await (const chunk of await store.open(sha256)) {
-    const bytes: Buffer = chunk;
-    if (position + bytes.length > byteSize) throw artifactCorrupt(sha256);
-    hash.update(bytes);
+  await readVerified(store, sha256, async (bytes) => {
+    const first = position;
+    position += bytes.length;
+    if (position > byteSize) throw artifactCorrupt(sha256);
     for (let written = 0; written < bytes.length;) {
-      const { bytesWritten } = await file.write(bytes, written, bytes.length - written, position + written);
+      const { bytesWritten } = await file.write(bytes, written, bytes.length - written, first + written);
       written += bytesWritten;
     }
-    position += bytes.length;
-  }
-  if (hash.digest('hex') !== sha256) throw artifactCorrupt(sha256);
+  });
   // A power cut must not leave a file that is remembered as verified and has lost its bytes.
   await file.sync();
 }

@@ -12,7 +12,7 @@ export { openLocalFiles } from './local-files.ts';
 export { parseArtifactPlace, type ArtifactPlace, type S3Access } from './place.ts';
 export type { S3Place } from './s3-client.ts';
 export { openS3Store, type S3ArtifactStore } from './s3.ts';
-export { readVerified, verifyArtifact } from './verify.ts';
+export { readVerified, readWhole, scanStream, verifyArtifact } from './verify.ts';
 export {
   artifactCorrupt,
   isFileSource,

@@ -11,7 +11,7 @@ import { openVerifiedMemory } from './verified-memory.ts';
 import { verifyArtifact } from './verify.ts';
 
 export interface LocalFilesOptions {
-  readonly store: Pick<ArtifactStore, 'stat' | 'open'> | LocalArtifactStore;
+  readonly store: Pick<ArtifactStore, 'stat' | 'open' | 'scan'> | LocalArtifactStore;
   /** In which this machine keeps copies of remote artifacts, and remembers which files it has verified. */
   readonly folder: string;
   /** Limit of the copies of remote artifacts. */

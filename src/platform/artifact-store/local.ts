@@ -22,7 +22,7 @@ import {
   type StoredBytes,
   type StoredFile,
 } from './store.ts';
-import { readWhole, verifyArtifact } from './verify.ts';
+import { readWhole, scanStream, verifyArtifact } from './verify.ts';
 
 export interface LocalArtifactStore extends ArtifactStore {
   /** Path of the file, which may not exist. */
@@ -62,7 +62,10 @@ export function openLocalStore(rootDir: string, writer = ''): LocalArtifactStore
       throw (await exists(quarantinePathOf(sha256))) ? artifactCorrupt(sha256, cause) : artifactMissing(sha256, cause);
     }
   };
-  const self: Pick<ArtifactStore, 'open'> = { open: openBytes };
+  const self: Pick<ArtifactStore, 'open' | 'scan'> = {
+    open: openBytes,
+    scan: (sha256, take) => scanStream(self, sha256, take),
+  };
 
   return {
     location: rootDir,
@@ -83,7 +86,7 @@ export function openLocalStore(rootDir: string, writer = ''): LocalArtifactStore
         ({ size, mtime }) => ({ byteSize: size, writtenAt: mtime }),
         () => undefined,
       ),
-    open: openBytes,
+    ...self,
     read: (sha256) => readWhole(self, sha256),
     list: () => filesBelow(path.join(rootDir, 'sha256')),
     delete: async (sha256, unlessSince) => {

@@ -27,6 +27,7 @@ import {
 } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { DomainError } from '../../errors.ts';
+import { readBody, type TakeBlock } from '../http-body.ts';
 import { isAbsent, isConditionFailed, isRangeAfterEnd, isRefusal, storeError } from './s3-errors.ts';
 import type { ByteRange } from './store.ts';
 
@@ -90,6 +91,11 @@ export interface S3Requests {
    * and for another tag.
    */
   get(key: string, range?: ByteRange, etag?: string): Promise<OpenedObject | undefined>;
+  /**
+   * Passes the bytes of the object on that has these facts, or the beginning of them: all that came by one connection.
+   * @throws what `take` throws.
+   */
+  scan(key: string, facts: ObjectFacts, take: TakeBlock): Promise<void>;
   put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<void>;
   copy(from: string, to: string, byteSize: number): Promise<void>;
   delete(key: string): Promise<void>;
@@ -123,6 +129,8 @@ const CONNECTIONS = { keepAlive: true, maxSockets: 64 };
 /** Amazon copies at most 5 GB in one request. */
 const COPY_BYTES_MAX = 5_000_000_000;
 const COPY_PART_BYTES = 1024 ** 3;
+/** For an address that is used at once. */
+const OWN_LINK_SECONDS = 300;
 /** For a store that is not Amazon's, a region is only part of the signature. */
 const ANY_REGION = 'us-east-1';
 
@@ -219,6 +227,12 @@ export function createS3Requests(place: S3Place, { stallTimeoutMs = STALL_TIMEOU
         });
       }
       return { ...factsOf(found), body };
+    },
+    scan: async (key, { byteSize, etag }, take) => {
+      const command = new GetObjectCommand({ ...inBucket, Key: key });
+      const url = await reading(key, getSignedUrl(client, command, { expiresIn: OWN_LINK_SECONDS }));
+      const headers = { 'if-match': etag };
+      await readBody({ url: new URL(url), headers, byteSize, stallTimeoutMs, take });
     },
     put: async (key, bytes, { check = 'NONE', onlyIfAbsent = false, checksum } = {}) => {
       const command = new PutObjectCommand({

@@ -17,6 +17,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DomainError } from '../../errors.ts';
+import type { TakeBlock } from '../http-body.ts';
 import { streamOf } from './byte-source.ts';
 import {
   createS3Requests,
@@ -47,7 +48,7 @@ import {
   uploadParts,
   type Rereadable,
 } from './s3-upload.ts';
-import { readWhole, verifyArtifact } from './verify.ts';
+import { readWhole, scanStream, verifyArtifact } from './verify.ts';
 
 export interface S3Options {
   /** Names this process's unfinished uploads, so that they can be removed when it has ended. */
@@ -72,6 +73,8 @@ const WRITERS_LISTED_EVERY_MS = 300_000;
 const LINK_SECONDS = 900;
 /** Hides the consumer's pauses from the connection. */
 const READ_AHEAD_BYTES = 1024 * 1024;
+/** Below it, a connection of its own costs more than it saves. */
+const BLOCKWISE_BYTES_MIN = 4 * 1024 * 1024;
 
 export interface S3ArtifactStore extends ArtifactStore {
   /** What the store honours, found out by the first call. Throws if the bucket cannot be used. */
@@ -112,7 +115,16 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
       ? artifactMissing(sha256)
       : artifactCorrupt(sha256);
   };
-  const self: Pick<ArtifactStore, 'open'> = { open };
+  const self: Pick<ArtifactStore, 'open' | 'scan'> = {
+    open,
+    scan: async (sha256, take) => {
+      const key = keyOf(sha256);
+      const facts = await requests.head(key);
+      // Opening it finds out why there is nothing.
+      if (facts === undefined || facts.byteSize < BLOCKWISE_BYTES_MIN) await scanStream(self, sha256, take);
+      else await scanObject(requests, { key, sha256, facts }, take);
+    },
+  };
 
   /** Bytes may also change on the way: only the second wrong reading in a row is damage. */
   const twice = async <Result>(work: () => Promise<Result>): Promise<Result> => {
@@ -220,7 +232,7 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
       const found = await stat(sha256);
       return found === undefined ? undefined : { byteSize: found.byteSize, writtenAt: found.writtenAt };
     },
-    open,
+    ...self,
     read: (sha256) => twice(() => readWhole(self, sha256)),
     list: async function* () {
       for await (const { key, byteSize, writtenAt } of requests.list(`${root}sha256/`)) {
@@ -364,6 +376,27 @@ async function* resumed(requests: S3Requests, { key, sha256, found, range }: Rea
   } finally {
     body.destroy();
   }
+}
+
+/**
+ * Passes a whole object on in blocks. What a store does not send so, or what a broken connection leaves, is read as a
+ * stream.
+ */
+async function scanObject(
+  requests: S3Requests,
+  { key, sha256, facts }: { readonly key: string; readonly sha256: string; readonly facts: ObjectFacts },
+  take: TakeBlock,
+): Promise<void> {
+  let position = 0;
+  await requests.scan(key, facts, (bytes) => {
+    position += bytes.length;
+    return take(bytes);
+  });
+  if (position === facts.byteSize) return;
+  const range = { first: position, last: facts.byteSize - 1 };
+  const body = await reopened(requests, { key, sha256, etag: facts.etag, ...range });
+  const found = { ...facts, byteSize: facts.byteSize - position, body };
+  for await (const chunk of resumed(requests, { key, sha256, found, range })) await take(chunk);
 }
 
 async function reopened(

@@ -4,6 +4,7 @@
  */
 import type { Readable } from 'node:stream';
 import { DomainError } from '../../errors.ts';
+import type { TakeBlock } from '../http-body.ts';
 
 export interface StoredBytes {
   readonly sha256: string;
@@ -60,6 +61,12 @@ export interface ArtifactStore {
    * @throws DomainError ARTIFACT_NOT_FOUND, or ARTIFACT_CORRUPT for a file in quarantine, before the first byte.
    */
   open(sha256: string, range?: ByteRange): Promise<Readable>;
+  /**
+   * Passes the bytes of the whole file on in order, in memory that is used again: for a reader that verifies them
+   * itself, and much cheaper than `open` for a large file from a bucket.
+   * @throws as `open`, and what `take` throws.
+   */
+  scan(sha256: string, take: TakeBlock): Promise<void>;
   /** The whole content, verified against its digest. Throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
   read(sha256: string): Promise<Buffer>;
   /** Every stored file, in no order; artifacts that arrive meanwhile may be included. */
