@@ -69,6 +69,8 @@ export interface OutgoingPart {
   readonly bytes: Uint8Array;
   /** What `checksumOf` returned for the bytes when their sha256 was computed; default: that of the bytes now. */
   readonly checksum?: string | undefined;
+  /** Called once the bytes are no longer used. */
+  readonly release?: () => void;
 }
 
 export interface UploadedPart {

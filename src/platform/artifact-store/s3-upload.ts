@@ -9,6 +9,7 @@ import { open } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
+import { createSha256 } from '../digest-thread.ts';
 import { checksumOf, type OutgoingPart, type S3Requests, type UploadCheck, type UploadedPart } from './s3-client.ts';
 import { isFileSource, type ByteSource, type FileSource, type StoredBytes } from './store.ts';
 
@@ -25,6 +26,8 @@ export interface Rereadable extends AsyncDisposable {
   readonly byteSize: number;
   /** The bytes from a position on, at most PART_BYTES. @throws Error for a file that has become shorter. */
   part(first: number): Promise<Uint8Array>;
+  /** The bytes of a part are no longer used: those of another one may take their place. */
+  release(bytes: Uint8Array): void;
 }
 
 /** Undefined for a stream. */
@@ -33,6 +36,7 @@ export async function openRereadable(source: ByteSource): Promise<Rereadable | u
     return {
       byteSize: source.length,
       part: (first) => Promise.resolve(source.subarray(first, first + PART_BYTES)),
+      release: () => undefined,
       [Symbol.asyncDispose]: () => Promise.resolve(),
     };
   return isFileSource(source) ? openFile(source) : undefined;
@@ -41,10 +45,13 @@ export async function openRereadable(source: ByteSource): Promise<Rereadable | u
 async function openFile({ file }: FileSource): Promise<Rereadable> {
   const handle = await open(file, 'r');
   const { size: byteSize } = await handle.stat();
+  /** New memory for each part would keep the garbage collector as busy as the hashing. A thread hashes it: shared. */
+  const spare: Buffer[] = [];
   return {
     byteSize,
     part: async (first) => {
-      const bytes = Buffer.allocUnsafeSlow(Math.min(PART_BYTES, byteSize - first));
+      const whole = spare.pop() ?? Buffer.from(new SharedArrayBuffer(Math.min(PART_BYTES, byteSize)));
+      const bytes = whole.subarray(0, Math.min(PART_BYTES, byteSize - first));
       for (let filled = 0; filled < bytes.length;) {
         const { bytesRead } = await handle.read(bytes, filled, bytes.length - filled, first + filled);
         if (bytesRead === 0) throw new Error(`${file} has become shorter while it was stored.`);
@@ -52,6 +59,7 @@ async function openFile({ file }: FileSource): Promise<Rereadable> {
       }
       return bytes;
     },
+    release: ({ buffer }) => void spare.push(Buffer.from(buffer)),
     [Symbol.asyncDispose]: () => handle.close(),
   };
 }
@@ -64,19 +72,27 @@ export interface NamedParts extends StoredBytes {
 
 /** Reads the source once. */
 export async function namePartsOf(source: Rereadable, check: UploadCheck): Promise<NamedParts> {
-  const hash = createHash('sha256');
+  const digest = createSha256();
   const checksums: string[] = [];
+  /** Of the part before, while the next one is read. */
+  let hashing = Promise.resolve();
   for (let first = 0; first < source.byteSize; first += PART_BYTES) {
     const bytes = await source.part(first);
-    hash.update(bytes);
+    await hashing;
+    hashing = digest.update(bytes).then(() => source.release(bytes));
+    // A failure is thrown at its next turn; until then it must not count as an unhandled rejection.
+    hashing.catch(() => undefined);
     checksums.push(checksumOf(bytes, check));
   }
+  await hashing;
   return {
-    sha256: hash.digest('hex'),
+    sha256: await digest.digest(),
     byteSize: source.byteSize,
     parts: async function* () {
-      for (const [index, checksum] of checksums.entries())
-        yield { partNumber: index + 1, bytes: await source.part(index * PART_BYTES), checksum };
+      for (const [index, checksum] of checksums.entries()) {
+        const bytes = await source.part(index * PART_BYTES);
+        yield { partNumber: index + 1, bytes, checksum, release: () => source.release(bytes) };
+      }
     },
   };
 }
@@ -176,7 +192,10 @@ export async function uploadParts(requests: S3Requests, { key, parts, check, not
       },
     );
     inFlight.add(sending);
-    void sending.finally(() => inFlight.delete(sending));
+    void sending.finally(() => {
+      inFlight.delete(sending);
+      part.release?.();
+    });
     if (inFlight.size >= PARTS_AT_ONCE) await Promise.race(inFlight);
     if (failure !== undefined) throw failure.error;
   };
