@@ -31,7 +31,7 @@ Each suite measures our implementation and a peer in turn and prints medians, ra
   import     checking and packing JPEGs, against the decoder alone
   catalogue  50 rows over GraphQL, against a minimal Apollo server with hand-written SQL
   download   a 45 MB checkpoint, against plain Node streaming
-  s3         uploads to and downloads from the store of --s3-endpoint, 1 GB, against curl
+  s3         uploads to and downloads from the store of --s3-endpoint, 1 GB, against curl, and rclone and the AWS CLI where installed
   weights    importing a Lightning checkpoint, loading safetensors, embedding, against PyTorch, safetensors and ONNX Runtime in Python
   protocol   a training step that is reported to a server over HTTP, against one that is not
 `;

@@ -1,7 +1,8 @@
 /**
- * Measures uploads of a file to, and verified reading from, an S3-compatible store, compared with the fastest plain
- * client at hand: curl, one PUT and one GET with a presigned address, no check of the bytes. A second peer does our job
- * with plain programs: sha256sum before the upload, whose name is the digest, and behind the download.
+ * Measures uploads of a file to, and verified reading from, an S3-compatible store, in turn with plain clients: curl, which
+ * checks nothing, is the fastest; curl with sha256sum does our job (the name is the digest, and what is read is verified);
+ * rclone and the AWS CLI, where they are installed, are what people use, and write what they download into a file, as
+ * the cache of a worker does.
  *
  *   npm run bench -- --suite s3 --s3-endpoint http://127.0.0.1:7070
  */
@@ -13,7 +14,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { CreateBucketCommand, GetObjectCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
-import { openS3Store, verifyArtifact } from '../src/platform/artifact-store/index.ts';
+import { openLocalFiles, openS3Store, verifyArtifact } from '../src/platform/artifact-store/index.ts';
+import { ownAndEndedSeconds } from './processor-time.ts';
 
 export interface S3BenchOptions {
   readonly endpoint: string;
@@ -29,23 +31,42 @@ interface Ratio {
   readonly highest: number;
 }
 
+/** Medians of the rounds. */
+interface Speed {
+  /** 10^6 bytes. */
+  readonly megabytesPerSecond: number;
+  /** Of the client alone, for the whole object. */
+  readonly processorSeconds: number;
+}
+
+/** Our speed by that of another client. */
+interface Peer extends Speed {
+  readonly client: string;
+  readonly ratio: Ratio;
+  /** The other client's processor time by ours. */
+  readonly processorRatio: Ratio;
+}
+
 interface Comparison {
-  /** Medians of the rounds, 10^6 bytes per second. */
-  readonly megabytesPerSecond: { readonly paraffin: number; readonly curl: number; readonly curlAndSha256sum: number };
-  readonly toCurl: Ratio;
-  readonly toCurlAndSha256sum: Ratio;
+  readonly paraffin: Speed;
+  readonly peers: readonly Peer[];
 }
 
 export interface S3BenchResult {
   readonly byteSize: number;
   readonly rounds: number;
+  /** A file into the store. */
   readonly upload: Comparison;
+  /** Bytes that are verified, or not, and dropped. */
   readonly download: Comparison;
+  /** Bytes that are verified, or not, and in a file. Only with peers that do this. */
+  readonly downloadToFile: Comparison;
 }
 
 const BUCKET = 'paraffin-bench';
 const REGION = 'us-east-1';
 const CHUNK_BYTES = 1_000_000;
+const LINK_SECONDS = 6 * 3_600;
 const FAR_FUTURE = new Date('2100-01-01T00:00:00Z');
 
 /** Credentials come from the standard chain. @throws Error if curl fails or the store cannot be used. */
@@ -69,10 +90,19 @@ export async function benchS3({
   try {
     const sha256 = await writeRandom(file, byteSize);
     const plain = { Bucket: BUCKET, Key: `${prefix}/plain` };
-    const putUrl = await getSignedUrl(client, new PutObjectCommand(plain), { expiresIn: 3_600 });
-    const getUrl = await getSignedUrl(client, new GetObjectCommand(plain), { expiresIn: 3_600 });
-    const uploads: Times[] = [];
-    const downloads: Times[] = [];
+    const putUrl = await getSignedUrl(client, new PutObjectCommand(plain), { expiresIn: LINK_SECONDS });
+    const getUrl = await getSignedUrl(client, new GetObjectCommand(plain), { expiresIn: LINK_SECONDS });
+    const arrived = path.join(folder, 'arrived');
+    const tools = await toolsFor(endpoint, plain);
+    const verifyingIntoFile = async (): Promise<void> => {
+      const files = openLocalFiles({ store, folder: `${arrived}-cache`, maxBytes: 2 * byteSize });
+      await (await files.hold(sha256)).release();
+      await files.close();
+      await rm(`${arrived}-cache`, { recursive: true });
+    };
+    const uploads: Costs[] = [];
+    const downloads: Costs[] = [];
+    const downloadsToFile: Costs[] = [];
     for (let round = 0; round < rounds; round += 1) {
       uploads.push(
         await inTurn(round, {
@@ -81,15 +111,23 @@ export async function benchS3({
             if (stored.sha256 !== sha256) throw new Error('The upload stored other bytes.');
           },
           curl: () => bash('curl -sSf -o /dev/null --upload-file "$1" "$2"', file, putUrl),
-          curlAndSha256sum: () =>
+          'sha256sum, then curl': () =>
             bash('sha256sum "$1" > /dev/null && curl -sSf -o /dev/null --upload-file "$1" "$2"', file, putUrl),
+          ...worksOf(tools, ({ upload }) => bash(upload, file)),
         }),
       );
       downloads.push(
         await inTurn(round, {
           paraffin: () => verifyArtifact(store, sha256),
           curl: () => bash('curl -sSf -o /dev/null "$1"', getUrl),
-          curlAndSha256sum: () => bash('curl -sSf "$1" | sha256sum > /dev/null', getUrl),
+          'curl | sha256sum': () => bash('curl -sSf "$1" | sha256sum > /dev/null', getUrl),
+        }),
+      );
+      downloadsToFile.push(
+        await inTurn(round, {
+          paraffin: verifyingIntoFile,
+          curl: () => bash('curl -sSf -o "$1" "$2" && rm "$1"', arrived, getUrl),
+          ...worksOf(tools, ({ download }) => bash(`${download} && rm "$1"`, arrived)),
         }),
       );
     }
@@ -97,6 +135,7 @@ export async function benchS3({
       ...{ byteSize, rounds },
       upload: compared(uploads, byteSize),
       download: compared(downloads, byteSize),
+      downloadToFile: compared(downloadsToFile, byteSize),
     };
   } finally {
     for await (const { sha256 } of store.list()) if (sha256 !== undefined) await store.delete(sha256, FAR_FUTURE);
@@ -105,43 +144,90 @@ export async function benchS3({
   }
 }
 
-const CLIENTS = ['paraffin', 'curl', 'curlAndSha256sum'] as const;
-/** In milliseconds. */
-type Times = Readonly<Record<(typeof CLIENTS)[number], number>>;
+interface Tool {
+  readonly name: string;
+  /** Scripts; `$1` is the file. */
+  readonly upload: string;
+  readonly download: string;
+}
+
+/** Those of the clients people use that are installed, by the defaults that they have. */
+async function toolsFor(
+  endpoint: string,
+  { Bucket: bucket, Key: key }: { readonly Bucket: string; readonly Key: string },
+): Promise<Tool[]> {
+  const at = `RCLONE_CONFIG_S_TYPE=s3 RCLONE_CONFIG_S_PROVIDER=Other RCLONE_CONFIG_S_ENV_AUTH=true RCLONE_CONFIG_S_ENDPOINT=${endpoint} rclone copyto`;
+  const object = `s:${bucket}/${key}`;
+  const aws = `AWS_DEFAULT_REGION=${REGION} aws s3 cp --quiet --endpoint-url ${endpoint}`;
+  const known: readonly Tool[] = [
+    { name: 'rclone', upload: `${at} --ignore-times "$1" ${object}`, download: `${at} ${object} "$1"` },
+    {
+      ...{ name: 'aws s3 cp', upload: `${aws} "$1" s3://${bucket}/${key}` },
+      download: `${aws} s3://${bucket}/${key} "$1"`,
+    },
+  ];
+  const found = await Promise.all(
+    known.map(async (tool) => {
+      const program = tool.name.split(' ')[0] ?? tool.name;
+      return bash('"$1" --version > /dev/null 2>&1', program).then(
+        () => [tool],
+        () => [],
+      );
+    }),
+  );
+  return found.flat();
+}
+
+type Works = Readonly<Record<string, () => Promise<void>>> & { readonly paraffin: () => Promise<void> };
+
+function worksOf(tools: readonly Tool[], work: (tool: Tool) => Promise<void>): Record<string, () => Promise<void>> {
+  return Object.fromEntries(tools.map((tool) => [tool.name, () => work(tool)]));
+}
+
+interface Cost {
+  readonly milliseconds: number;
+  readonly processorSeconds: number;
+}
+type Costs = ReadonlyMap<string, Cost>;
 
 /** Each round begins with another one, so that none has the advantage of a place. */
-async function inTurn(
-  round: number,
-  works: Readonly<Record<(typeof CLIENTS)[number], () => Promise<void>>>,
-): Promise<Times> {
-  const times = { paraffin: 0, curl: 0, curlAndSha256sum: 0 };
-  for (const index of CLIENTS.keys()) {
-    const client = CLIENTS[(index + round) % CLIENTS.length] ?? 'paraffin';
-    times[client] = await timed(works[client]);
+async function inTurn(round: number, works: Works): Promise<Costs> {
+  const names = Object.keys(works);
+  const costs = new Map<string, Cost>();
+  for (const index of names.keys()) {
+    const name = names[(index + round) % names.length] ?? 'paraffin';
+    costs.set(name, await costOf(works[name] ?? works.paraffin));
   }
-  return times;
+  return costs;
 }
 
-async function timed(work: () => Promise<void>): Promise<number> {
+async function costOf(work: () => Promise<void>): Promise<Cost> {
   const startMs = performance.now();
+  const before = ownAndEndedSeconds();
   await work();
-  return performance.now() - startMs;
+  return { milliseconds: performance.now() - startMs, processorSeconds: ownAndEndedSeconds() - before };
 }
 
-function compared(times: readonly Times[], byteSize: number): Comparison {
-  const rate = (client: keyof Times): number => byteSize / 1_000 / median(times.map((each) => each[client]));
-  const ratioTo = (client: keyof Times): Ratio => {
-    const ratios = times.map((each) => each[client] / each.paraffin);
+function compared(rounds: readonly Costs[], byteSize: number): Comparison {
+  const costsOf = (client: string): Cost[] => rounds.flatMap((costs) => costs.get(client) ?? []);
+  const speedOf = (client: string): Speed => ({
+    megabytesPerSecond: byteSize / 1_000 / median(costsOf(client).map(({ milliseconds }) => milliseconds)),
+    processorSeconds: median(costsOf(client).map(({ processorSeconds }) => processorSeconds)),
+  });
+  const ours = costsOf('paraffin');
+  const ratioTo = (client: string, measure: (cost: Cost) => number): Ratio => {
+    const ratios = costsOf(client).map((cost, round) => measure(cost) / measure(ours[round] ?? cost));
     return { median: median(ratios), lowest: Math.min(...ratios), highest: Math.max(...ratios) };
   };
+  const peers = [...(rounds[0]?.keys() ?? [])].filter((client) => client !== 'paraffin').sort();
   return {
-    megabytesPerSecond: {
-      paraffin: rate('paraffin'),
-      curl: rate('curl'),
-      curlAndSha256sum: rate('curlAndSha256sum'),
-    },
-    toCurl: ratioTo('curl'),
-    toCurlAndSha256sum: ratioTo('curlAndSha256sum'),
+    paraffin: speedOf('paraffin'),
+    peers: peers.map((client) => ({
+      client,
+      ...speedOf(client),
+      ratio: ratioTo(client, ({ milliseconds }) => milliseconds),
+      processorRatio: ratioTo(client, ({ processorSeconds }) => processorSeconds),
+    })),
   };
 }
 
