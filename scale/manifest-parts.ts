@@ -17,7 +17,7 @@ import type { ColumnName, Manifest } from '../src/formats/manifest/index.ts';
 import { accessFile } from '../src/formats/random-access.ts';
 import { DEFAULT_SHUFFLE } from '../src/protocol/pretraining/shuffle.ts';
 import { openTrainingBatches } from '../workers/engine/data/batches.ts';
-import { createSampleOrder } from '../workers/engine/data/sampling.ts';
+import { createSampleOrder, type SampleOrderOptions } from '../workers/engine/data/sampling.ts';
 import { storedDecoders } from '../workers/imaging/decoder/stored-decoder.ts';
 import { openShardSources } from '../workers/tasks/shard-sources.ts';
 import { createDigestMatcher, findNearDuplicates } from '../workers/imaging/near-duplicates.ts';
@@ -175,8 +175,11 @@ function testedHashes({ imageCount, testImageCount, seed }: ManifestPartOptions)
 async function order({ imageCount, seed }: ManifestPartOptions): Promise<number> {
   const shardImageCounts = Array.from({ length: imageCount / IMAGES_PER_SHARD }, () => IMAGES_PER_SHARD);
   const { batchSize } = TRAINING;
-  const { windowShards } = DEFAULT_SHUFFLE;
-  const sampling = { datasets: [{ shardImageCounts }], sampling: 'EVEN', batchSize, seed, windowShards } as const;
+  const { windowShards, firstWindowShards } = DEFAULT_SHUFFLE;
+  const sampling: SampleOrderOptions = {
+    ...{ datasets: [{ shardImageCounts }], batchSize, seed, windowShards, firstWindowShards },
+    sampling: 'EVEN',
+  };
   for (const step of [0, Math.floor((9.5 * imageCount) / batchSize)]) {
     const images = new Set(
       createSampleOrder(sampling)
@@ -191,6 +194,7 @@ async function order({ imageCount, seed }: ManifestPartOptions): Promise<number>
 /** As a run starts; but shards are verified once for each shard and machine, which is not a part of this. */
 async function batch({ folder, imageCount, seed }: ManifestPartOptions): Promise<number> {
   const { batchSize, imageSizePx } = TRAINING;
+  const { windowShards, firstWindowShards } = DEFAULT_SHUFFLE;
   const manifestSha256 = 'manifest';
   const release = (): Promise<void> => Promise.resolve();
   const context = {
@@ -205,7 +209,7 @@ async function batch({ folder, imageCount, seed }: ManifestPartOptions): Promise
   const shards = Array.from({ length: imageCount / IMAGES_PER_SHARD }, () => shard);
   await using sources = openShardSources(context, { manifestSha256, imageHashesSha256: null, imageCount, shards });
   const batches = openTrainingBatches({
-    ...{ sampling: 'EVEN', batchSize, seed, windowShards: DEFAULT_SHUFFLE.windowShards },
+    ...{ sampling: 'EVEN', batchSize, seed, windowShards, firstWindowShards },
     datasets: [{ shards: sources.shards }],
     sourceSizePx: 2 * imageSizePx,
     openDecoder: storedDecoders({ hiddenFolder: folder, scratchFolder: folder }),

@@ -312,7 +312,7 @@ describe('saved states and registered checkpoints', () => {
     assert.ok(step > 0 && step < 4, `stopped at step ${step}`);
     const { config } = await database.db.run.findUniqueOrThrow({ where: { id: stopped.runId } });
     const { shuffle, ...earlier } = z.looseObject({ shuffle: z.unknown() }).parse(config);
-    assert.deepEqual(shuffle, { windowShards: 64, sinceStep: 0 });
+    assert.deepEqual(shuffle, { windowShards: 64, firstWindowShards: 16, sinceStep: 0 });
     const frozen = z.record(z.string(), z.json()).parse(earlier);
     await database.db.run.update({ where: { id: stopped.runId }, data: { status: 'QUEUED', config: frozen } });
 
@@ -320,7 +320,9 @@ describe('saved states and registered checkpoints', () => {
     await continued.execute();
     assert.ok(continued.events.some((event) => new RegExp(`From step ${step} its images follow`).test(event)));
     const ended = await database.db.run.findUniqueOrThrow({ where: { id: stopped.runId } });
-    assert.partialDeepStrictEqual(ended.config, { shuffle: { windowShards: 64, sinceStep: step } });
+    assert.partialDeepStrictEqual(ended.config, {
+      shuffle: { windowShards: 64, firstWindowShards: 16, sinceStep: step },
+    });
   });
 
   async function register(runId: string, step: number): Promise<unknown> {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
+import { DEFAULT_SHUFFLE, shuffleSchema, type ShuffleConfig } from '../../src/protocol/pretraining/shuffle.ts';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
 import { createPermutation } from '../../workers/engine/data/permutation.ts';
 import { createSampleOrder, type ImageChoice, type SampleOrderOptions } from '../../workers/engine/data/sampling.ts';
@@ -259,6 +259,44 @@ describe('the window', () => {
     for (const count of counts) assert.ok(Math.abs(count - mean) < 5 * deviation, `${count} of ${mean}`);
   });
 
+  test('is small at the start of the first epoch, and doubles until it has its size', () => {
+    const options = { ...large, firstWindowShards: 4 };
+    const order = createSampleOrder(options);
+    // 4 and 8 shards, then 188 in eleven windows of at least 16; a batch holds the images of two shards.
+    const needed = (steps: number): number =>
+      new Set(Array.from({ length: steps }, (_, step) => shardsOf(order.imagesOf(step))).flat()).size;
+    assert.ok(needed(1) <= 4);
+    assert.equal(needed(2), 4);
+    assert.equal(needed(6), 12);
+    assert.equal(needed(6 + 8), 12 + 17, 'the first of the eleven has 17 shards');
+    const epoch = Array.from({ length: SHARDS / 2 }, (_, step) => order.imagesOf(step)).flat();
+    assert.equal(new Set(epoch.map(nameOf)).size, SHARDS * 50, 'every image once');
+  });
+
+  test('has its full size in the second epoch, with the order that it has without a small start', () => {
+    const [without, small] = [large, { ...large, firstWindowShards: 4 }].map((options) => createSampleOrder(options));
+    const step = SHARDS / 2 + 5;
+    assert.deepEqual(small?.imagesOf(step), without?.imagesOf(step));
+    assert.notDeepEqual(small?.imagesOf(5), without?.imagesOf(5));
+  });
+
+  test('of a dataset with fewer than three times as many shards as its small start is not divided', () => {
+    const datasets = [{ shardImageCounts: Array.from({ length: 11 }, () => 50) }];
+    const taken = batches({ ...large, datasets }, 12);
+    assert.deepEqual(batches({ ...large, datasets, firstWindowShards: 4 }, 12), taken);
+    const one = [{ shardImageCounts: Array.from({ length: 12 }, () => 50) }];
+    const order = createSampleOrder({ ...large, datasets: one, firstWindowShards: 4 });
+    assert.equal(order.shardsAhead(0).length, 4);
+  });
+
+  test('of a new training of 48 shards or more starts with 16, and of one that was frozen before with all', () => {
+    const datasets = [{ shardImageCounts: Array.from({ length: 48 }, () => 100) }];
+    const aheadBy = ({ windowShards, firstWindowShards }: ShuffleConfig): number =>
+      createSampleOrder({ ...large, datasets, windowShards, firstWindowShards }).shardsAhead(0).length;
+    assert.equal(aheadBy(DEFAULT_SHUFFLE), 16);
+    assert.equal(aheadBy(shuffleSchema.parse({ windowShards: 64, sinceStep: 0 })), 48);
+  });
+
   test('of several datasets is divided by their shares of the batch', () => {
     const shardImageCounts = Array.from({ length: SHARDS }, () => 50);
     const order = createSampleOrder({
@@ -327,6 +365,7 @@ describe('createSampleOrder refuses', () => {
     ['batchSize 0', { batchSize: 0 }, 'BAD_OPTION', 'batchSize'],
     ['batchSize 2.5', { batchSize: 2.5 }, 'BAD_OPTION', 'batchSize'],
     ['windowShards 0', { windowShards: 0 }, 'BAD_OPTION', 'windowShards'],
+    ['firstWindowShards 0', { firstWindowShards: 0 }, 'BAD_OPTION', 'firstWindowShards'],
     ['a seed that is not an integer', { seed: 0.5 }, 'BAD_OPTION', 'seed'],
     ['no datasets', { datasets: [] }, 'BAD_OPTION', 'datasets'],
     ['no shards', { datasets: [{ shardImageCounts: [] }] }, 'BAD_OPTION', 'datasets.0.shardImageCounts'],

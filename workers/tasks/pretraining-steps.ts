@@ -78,6 +78,7 @@ export async function openTrainingSteps(
   const versions = await context.registry.sealedVersions({
     ids: config.datasets.map((dataset) => dataset.datasetVersionId),
   });
+  const { windowShards, firstWindowShards } = config.shuffle ?? DEFAULT_SHUFFLE;
   const fetched: FetchedShards = { pendingCount: 0, readyCount: 0 };
   await using opened = new AsyncDisposableStack();
   const datasets = versions.map((version, index) => ({
@@ -91,7 +92,7 @@ export async function openTrainingSteps(
     batchSize: config.batchSize,
     sourceSizePx: config.sourceSizePx,
     seed: config.seed,
-    windowShards: (config.shuffle ?? DEFAULT_SHUFFLE).windowShards,
+    ...{ windowShards, firstWindowShards },
     startStep: trainer.stepIndex,
     openDecoder: storedDecoderOf(context),
   });

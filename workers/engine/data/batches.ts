@@ -44,6 +44,8 @@ export interface TrainingBatchOptions {
   readonly seed: number;
   /** Shards whose images are mixed, see `SampleOrderOptions`. */
   readonly windowShards: number;
+  /** See `SampleOrderOptions`. */
+  readonly firstWindowShards?: number | null;
   /** The step whose batch the first next() returns; default 0. */
   readonly startStep?: number;
   /** Decoded pixels kept for later epochs; default 1 GiB. */
@@ -83,14 +85,23 @@ export interface EvaluationImages extends AsyncIterable<DecodedBatch> {
  * TOO_FEW_IMAGES here; next() throws the errors of the shards.
  */
 export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatches {
-  const { datasets, sampling, batchSize, sourceSizePx, seed, windowShards, openDecoder } = options;
+  const {
+    datasets,
+    sampling,
+    batchSize,
+    sourceSizePx,
+    seed,
+    windowShards,
+    firstWindowShards = null,
+    openDecoder,
+  } = options;
   const { startStep = 0, cacheByteLimit = CACHE_BYTE_LIMIT } = options;
   checkSizePx('sourceSizePx', sourceSizePx);
   if (!(cacheByteLimit >= 0)) throw badOption('cacheByteLimit', 'a number of bytes from 0');
   checkStartStep(startStep);
   const reader = openReader({
     sources: datasets.flatMap(({ shards }) => shards),
-    plan: trainingPlan({ datasets, sampling, batchSize, seed, windowShards, startStep }),
+    plan: trainingPlan({ datasets, sampling, batchSize, seed, windowShards, firstWindowShards, startStep }),
     datasetCount: datasets.length,
     batchSize,
     rule: {

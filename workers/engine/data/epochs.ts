@@ -1,7 +1,8 @@
 /**
  * The order in which a training goes through one dataset, as a pure function of the place: epoch after epoch, every
  * image once in each. The shards of an epoch are in random order and divided into windows of consecutive shards; the
- * images of a window are in random order. A dataset of one window is shuffled as a whole.
+ * images of a window are in random order. A dataset of one window is shuffled as a whole. The windows of the first epoch
+ * may begin small, because its shards may still have to arrive.
  */
 import type { Random } from '../rng.ts';
 import { createPermutation, type Permutation } from './permutation.ts';
@@ -14,6 +15,8 @@ export interface EpochOptions {
   readonly usableCount: number;
   /** Shards in a window, at least; fewer only where the dataset has fewer. A window has less than twice as many. */
   readonly windowShards: number;
+  /** Shards in the first window of the first epoch; see `windowSizes`. Null: as many as in any other. */
+  readonly firstWindowShards: number | null;
   readonly share: Share;
   readonly random: Random;
 }
@@ -139,16 +142,34 @@ function usableOf({ shardImageCounts, usableCount, random }: EpochOptions): Usab
   };
 }
 
-function windowsOf({ windowShards, random }: EpochOptions, { counts }: Usable, epoch: number): Window[] {
+/**
+ * How many shards each window of an epoch holds.
+ * @param firstWindowShards if given, windows of so many shards, twice as many and so on come first, for as long as they
+ * are smaller than the others and leave at least as many shards as the next one would take.
+ */
+function windowSizes(shardCount: number, windowShards: number, firstWindowShards: number | null): number[] {
+  const sizes: number[] = [];
+  let left = shardCount;
+  for (let size = firstWindowShards ?? windowShards; size < windowShards && left >= 3 * size; size *= 2) {
+    sizes.push(size);
+    left -= size;
+  }
+  const windowCount = Math.max(1, Math.floor(left / windowShards));
+  const endOf = (index: number): number => Math.floor((index * left) / windowCount);
+  return [...sizes, ...Array.from({ length: windowCount }, (_, index) => endOf(index + 1) - endOf(index))];
+}
+
+function windowsOf(
+  { windowShards, firstWindowShards, random }: EpochOptions,
+  { counts }: Usable,
+  epoch: number,
+): Window[] {
   const own = random.fork(`epoch ${epoch}`);
   const shards = own.shuffled([...counts.keys()].filter((shard) => (counts[shard] ?? 0) > 0));
-  const windowCount = Math.max(1, Math.floor(shards.length / windowShards));
+  const sizes = windowSizes(shards.length, windowShards, epoch === 0 ? firstWindowShards : null);
   let start = 0;
-  return Array.from({ length: windowCount }, (_, index): Window => {
-    const held = shards.slice(
-      Math.floor((index * shards.length) / windowCount),
-      Math.floor(((index + 1) * shards.length) / windowCount),
-    );
+  return sizes.map((size, index): Window => {
+    const held = shards.splice(0, size);
     const shardStarts = cumulative(held.map((shard) => counts[shard] ?? 0));
     const imageCount = shardStarts.at(-1) ?? 0;
     const permutation = createPermutation(imageCount, own.fork(`window ${index}`));

@@ -16,6 +16,8 @@ export interface SampleOrderOptions extends ShareOptions {
    * in a shuffle of all images.
    */
   readonly windowShards: number;
+  /** Likewise for the first window of the first epoch, after which the windows grow; default: as any other. */
+  readonly firstWindowShards?: number | null;
 }
 
 export interface ImageChoice {
@@ -47,17 +49,23 @@ export function createSampleOrder(options: SampleOrderOptions): SampleOrder {
   checkShareOptions(options);
   checkInteger('seed', options.seed, Number.MIN_SAFE_INTEGER);
   checkInteger('windowShards', options.windowShards, 1);
-  const { datasets, batchSize, windowShards } = options;
+  const { datasets, batchSize, windowShards, firstWindowShards = null } = options;
+  if (firstWindowShards !== null) checkInteger('firstWindowShards', firstWindowShards, 1);
   const root = createRandom(options.seed).fork('sampling');
   const shares = createShares(options);
   const orders = datasets.flatMap((dataset, index) => {
     const share = shares[index];
     if (share === undefined) return [];
-    const ownShards = Math.ceil((windowShards * share.meanPerBatch) / batchSize);
+    const partOf = (shardCount: number): number =>
+      Math.min(
+        shardCount,
+        Math.max(DATASET_WINDOW_SHARDS_MIN, Math.ceil((shardCount * share.meanPerBatch) / batchSize)),
+      );
     return createDatasetOrder({
       shardImageCounts: dataset.shardImageCounts,
       usableCount: usableCount(dataset),
-      windowShards: Math.min(windowShards, Math.max(DATASET_WINDOW_SHARDS_MIN, ownShards)),
+      windowShards: partOf(windowShards),
+      firstWindowShards: firstWindowShards === null ? null : partOf(firstWindowShards),
       share,
       random: root.fork(`dataset ${index}`),
     });
