@@ -101,7 +101,7 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
   });
   router.put(artifactPath, requireRun, async (request, response) => {
     const sha256 = String(request.params['sha256']);
-    const stored = await artifacts.put(bytesOf(request)).catch((error: unknown) => {
+    const stored = await artifacts.put(bytesOf(request), sha256).catch((error: unknown) => {
       // Nobody waits for an answer, and a network that broke off is not a fault of the server.
       if (request.destroyed && !request.complete) return undefined;
       // The rest of the body is discarded, because a client may read the answer only after it has sent everything.
@@ -116,7 +116,7 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
     const owner = uploadOwnerOf(leaseOf(request));
     answer(
       response,
-      await uploads.consume(uploadId, owner, async ({ path }) => named(await artifacts.put({ file: path }), sha256)),
+      await uploads.consume(uploadId, owner, async ({ path }) => named(await artifacts.put({ file: path }, sha256), sha256)),
     );
   });
   for (const [path, allowed] of [

@@ -320,12 +320,9 @@ export async function readBackup({
         rows.update(chunk);
         await load.write(tableOf.get(name) ?? name, chunk);
       } else if (kind === 'artifacts') {
-        const stored = await store.put(entry.bytes);
+        const stored = await store.put(entry.bytes, name);
         if (stored.sha256 === name) restored.add(name);
-        else {
-          mismatched.add(name);
-          await store.delete(stored.sha256, new Date(Date.now() + 60_000));
-        }
+        else mismatched.add(name);
         bytesDone += stored.byteSize;
         onProgress?.({ bytesDone, bytesTotal: head.artifacts.byteSize });
       } else if (kind === 'end.json') {
@@ -381,10 +378,8 @@ async function copyCitedArtifacts(
       missing.push(sha256);
       continue;
     }
-    const stored = await to.put(bytes);
-    if (stored.sha256 === sha256) continue;
-    await to.delete(stored.sha256, new Date(Date.now() + 60_000));
-    missing.push(sha256);
+    const stored = await to.put(bytes, sha256);
+    if (stored.sha256 !== sha256) missing.push(sha256);
   }
   return missing;
 }

@@ -81,10 +81,11 @@ describe('an upload', () => {
     { kind: 'LOST_ANSWER' },
     { kind: 'WRONG_REQUEST_BYTES' },
   ];
-  for (const [what, bytes, sourceOf, checksUploads] of [
+  for (const [what, bytes, sourceOf, checksUploads, named] of [
     ['of one part', SMALL, () => SMALL, true],
     ['of several parts', LARGE, () => LARGE, true],
     ['of a stream', LARGE, () => Readable.from([LARGE]), true],
+    ['of a stream whose name is known', LARGE, () => Readable.from([LARGE]), true, LARGE_SHA256],
     ['of one part to a store that checks nothing', SMALL, () => SMALL, false],
     ['of several parts to a store that checks nothing', LARGE, () => LARGE, false],
   ] as const) {
@@ -92,11 +93,11 @@ describe('an upload', () => {
       test(`${what} with ${fault.kind} at any of its requests stores what was sent or nothing`, async () => {
         s3().proxy.checksUploads = checksUploads;
         const { store, place } = await openProbed();
-        const requestCount = (await requestsOf(() => store.put(sourceOf()))).length;
+        const requestCount = (await requestsOf(() => store.put(sourceOf(), named))).length;
         await store.delete(sha256Of(bytes), FAR_FUTURE);
         for (let index = 0; index < requestCount; index += 1) {
           faultAt(index, fault);
-          const stored = await store.put(sourceOf()).catch((error: unknown) => {
+          const stored = await store.put(sourceOf(), named).catch((error: unknown) => {
             assert.ok(isStoreError(error), `at request ${index}: ${String(error)}`);
             return undefined;
           });
@@ -195,6 +196,31 @@ describe('an upload', () => {
       assert.deepEqual(await keysBelow(s3().server, place.prefix), [], 'nothing is left');
     }
   });
+
+  test('of a stream whose name is known is sent once, and not copied', async () => {
+    const { store } = await openProbed();
+    const requests = await requestsOf(() => store.put(Readable.from([LARGE]), LARGE_SHA256));
+    const sent = requests.filter(({ method }) => method === 'PUT');
+    assert.equal(sent.filter(({ query }) => query.has('partNumber')).length, 2);
+    assert.ok(sent.every(({ headers }) => headers['x-amz-copy-source'] === undefined));
+  });
+
+  for (const checksUploads of [true, false])
+    for (const [what, bytes] of [
+      ['a stream', LARGE],
+      ['a short stream', SMALL],
+    ] as const)
+      test(`of ${what} under the name of other bytes leaves nothing, ${checksUploads ? 'and' : 'also if the store checks nothing, and'} says which bytes they are`, async () => {
+        s3().proxy.checksUploads = checksUploads;
+        const { store, place } = await openProbed();
+        for (const sourceOf of [() => Readable.from([bytes]), () => bytes])
+          for (const name of [sha256Of(Buffer.from('others')), 'no digest']) {
+            const stored = await store.put(sourceOf(), name);
+            assert.deepEqual(stored, { sha256: sha256Of(bytes), byteSize: bytes.length });
+          }
+        assert.deepEqual(await keysBelow(s3().server, place.prefix), []);
+        assert.equal((await unfinishedUploads(s3().server, place.prefix)) ?? 0, 0);
+      });
 
   test('that was killed is found by its note, although the store does not list it', async () => {
     const { store, place } = await openProbed();

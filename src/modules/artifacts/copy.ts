@@ -25,8 +25,6 @@ export interface CopyReport {
 const PAGE_SIZE = 500;
 /** Hides the round trips of a bucket; each holds a few parts in memory. */
 const COPIES_AT_ONCE = 4;
-/** A store dates its objects by its own clock. */
-const CLOCK_TOLERANCE_MS = 3_600_000;
 
 /**
  * Copies every artifact that has a row, verified on the way, and then gives the destination the registry's identity. A
@@ -78,10 +76,8 @@ async function sourceOf(from: ArtifactStore | LocalArtifactStore, sha256: string
 /** @returns false for an artifact that is missing or damaged in the source. */
 async function copyVerified(from: ArtifactStore, to: ArtifactStore, sha256: string): Promise<boolean> {
   try {
-    const stored = await to.put(await sourceOf(from, sha256));
-    if (stored.sha256 === sha256) return true;
-    await to.delete(stored.sha256, new Date(Date.now() + CLOCK_TOLERANCE_MS));
-    return false;
+    const stored = await to.put(await sourceOf(from, sha256), sha256);
+    return stored.sha256 === sha256;
   } catch (error) {
     if (error instanceof DomainError && (error.code === 'ARTIFACT_NOT_FOUND' || error.code === 'ARTIFACT_CORRUPT'))
       return false;

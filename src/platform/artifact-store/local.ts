@@ -16,6 +16,7 @@ import {
   artifactCorrupt,
   artifactMissing,
   isSha256,
+  isWanted,
   requireSha256,
   type ArtifactStore,
   type ByteSource,
@@ -70,12 +71,12 @@ export function openLocalStore(rootDir: string, writer = ''): LocalArtifactStore
   return {
     location: rootDir,
     pathOf,
-    put: async (source) => {
+    put: async (source, named) => {
       await mkdir(temporaryDir, { recursive: true, mode: 0o700 });
       const temporaryPath = path.join(temporaryDir, randomUUID());
       try {
         const stored = await writeSynced(source, temporaryPath);
-        await moveIntoPlace(temporaryPath, pathOf(stored.sha256));
+        if (isWanted(stored, named)) await moveIntoPlace(temporaryPath, pathOf(stored.sha256));
         return stored;
       } finally {
         await rm(temporaryPath, { force: true });

@@ -1,8 +1,8 @@
 /**
  * Uploads to an S3-compatible store. Bytes that can be read twice (a buffer, a file) are hashed first and sent straight
  * to their name; the checksums that the store checks are computed together with the sha256, so that a file that changes
- * between the two readings is refused. The name of a stream is known only at its end: it goes to a temporary key, from
- * which the store copies it, and so every byte is written twice more.
+ * between the two readings is refused. So is a stream whose name the caller knows. Otherwise it is known only at its end:
+ * the stream goes to a temporary key, from which the store copies it, and so every byte is written twice more.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { open } from 'node:fs/promises';
@@ -168,10 +168,15 @@ export interface Upload {
   readonly check: UploadCheck;
   /** Below it, the upload leaves a note for as long as it is unfinished. */
   readonly notesPrefix: string;
+  /** Called when all parts were sent; if it throws, the upload is aborted, and nothing appears. */
+  readonly beforeCompletion?: () => void;
 }
 
 /** Uploads all parts, several at once. Nothing is left behind when it fails. */
-export async function uploadParts(requests: S3Requests, { key, parts, check, notesPrefix }: Upload): Promise<void> {
+export async function uploadParts(
+  requests: S3Requests,
+  { key, parts, check, notesPrefix, beforeCompletion }: Upload,
+): Promise<void> {
   const uploadId = await requests.createUpload(key);
   // An unfinished upload is not an object, few stores list it, and its key does not say whose it is.
   const noteKey = `${notesPrefix}${randomUUID()}${NOTE_SUFFIX}`;
@@ -204,6 +209,7 @@ export async function uploadParts(requests: S3Requests, { key, parts, check, not
     for await (const part of parts) await send(part);
     await Promise.all(inFlight);
     if (failure !== undefined) throw failure.error;
+    beforeCompletion?.();
     await requests.completeUpload(
       key,
       uploadId,

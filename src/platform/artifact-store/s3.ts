@@ -9,7 +9,7 @@
  *   restoring              a restore was begun and has not ended
  *
  * Under its name there is never anything unfinished: a buffer or a file is sent to it by one request, or by a multipart
- * upload, which appears as a whole; a stream is sent to a temporary key, compared with what was sent, and copied to its
+ * upload, which appears as a whole; a stream without a known name is sent to a temporary key, compared with what was sent, and copied to its
  * name by the store itself. Storing the same bytes again overwrites equal bytes by equal bytes, deliberately without a
  * condition: it renews the time that garbage collection looks at, and it repairs a damaged object.
  */
@@ -33,6 +33,7 @@ import {
   artifactCorrupt,
   artifactMissing,
   isSha256,
+  isWanted,
   requireSha256,
   type ArtifactStore,
   type ByteRange,
@@ -47,6 +48,7 @@ import {
   PART_BYTES,
   uploadParts,
   type Rereadable,
+  type StreamParts,
 } from './s3-upload.ts';
 import { readWhole, scanStream, verifyArtifact } from './verify.ts';
 
@@ -141,12 +143,13 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
    * deletion marks the name first, looks at the time, deletes, and unmarks: so it has either seen the new time, or its
    * mark is still there, or the object is already gone, and each of them is visible here in this order.
    */
-  const publish = async (sha256: string, byteSize: number, write: () => Promise<void>): Promise<void> => {
+  const publish = async (sha256: string, byteSizeOf: () => number, write: () => Promise<void>): Promise<void> => {
     const key = keyOf(sha256);
     for (let attempt = 1; attempt <= PUBLICATIONS_MAX; attempt += 1) {
       await write();
       await deletionEnded(requests, doomedKeyOf(sha256));
       const found = await requests.head(key);
+      const byteSize = byteSizeOf();
       if (found?.byteSize === byteSize) return;
       if (found === undefined) continue;
       await requests.delete(key);
@@ -163,34 +166,82 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
   const ownPrefix = `${unfinishedPrefix}${writer === '' ? UNNAMED_WRITER : writer}/`;
 
   /** One request, checked by the store: the object appears whole or not at all. */
-  const putSmall = async (bytes: Uint8Array, check: UploadCheck): Promise<StoredBytes> => {
+  const putSmall = async (bytes: Uint8Array, { check, named }: Putting): Promise<StoredBytes> => {
     const sha256 = createHash('sha256').update(bytes).digest('hex');
-    await publish(sha256, bytes.length, () => requests.put(keyOf(sha256), bytes, { check }));
-    return { sha256, byteSize: bytes.length };
+    const small = { sha256, byteSize: bytes.length };
+    if (isWanted(small, named))
+      await publish(
+        sha256,
+        () => bytes.length,
+        () => requests.put(keyOf(sha256), bytes, { check }),
+      );
+    return small;
   };
 
-  const putNamed = async (source: Rereadable, check: UploadCheck): Promise<StoredBytes> => {
-    if (source.byteSize <= PART_BYTES) return putSmall(await source.part(0), check);
+  const putRereadable = async (source: Rereadable, putting: Putting): Promise<StoredBytes> => {
+    const { check, named } = putting;
+    if (source.byteSize <= PART_BYTES) return putSmall(await source.part(0), putting);
     const { sha256, byteSize, parts } = await namePartsOf(source, check);
-    await publish(sha256, byteSize, () =>
-      uploadParts(requests, { key: keyOf(sha256), parts: parts(), check, notesPrefix: ownPrefix }),
+    if (!isWanted({ sha256, byteSize }, named)) return { sha256, byteSize };
+    await publish(
+      sha256,
+      () => byteSize,
+      () => uploadParts(requests, { key: keyOf(sha256), parts: parts(), check, notesPrefix: ownPrefix }),
     );
     return { sha256, byteSize };
   };
 
+  /** Straight to its name, where it appears only if the store checks the parts and their digest is the name. */
+  const putNamedParts = async (
+    { parts, stored }: StreamParts,
+    { check, named }: Putting & { readonly named: string },
+  ): Promise<StoredBytes> => {
+    const key = keyOf(named);
+    const requireName = (): void => {
+      if (!isWanted(stored(), named)) throw new OtherBytesError();
+    };
+    let isSent = false;
+    const send = async (): Promise<void> => {
+      // A stream comes once. Deleted in this very moment, its artifact must be stored again by whoever has the bytes.
+      if (isSent) throw brokenUpload(key, 'no bytes');
+      isSent = true;
+      await uploadParts(requests, {
+        key,
+        parts: parts(),
+        check,
+        notesPrefix: ownPrefix,
+        beforeCompletion: requireName,
+      });
+    };
+    try {
+      await publish(named, () => stored().byteSize, send);
+    } catch (error) {
+      if (!(error instanceof OtherBytesError)) throw error;
+    }
+    return stored();
+  };
+
   const putStream = async (
     source: NodeJS.ReadableStream | AsyncIterable<Uint8Array>,
-    check: UploadCheck,
+    putting: Putting,
   ): Promise<StoredBytes> => {
-    const { first, isWhole, parts, stored } = await openStreamParts(source);
-    if (isWhole && check !== 'NONE') return putSmall(first, check);
+    const { check, named } = putting;
+    const opened = await openStreamParts(source);
+    const { first, isWhole, parts, stored } = opened;
+    if (isWhole && check !== 'NONE') return putSmall(first, putting);
+    if (named !== undefined && isSha256(named) && check !== 'NONE') return putNamedParts(opened, { check, named });
     const temporaryKey = `${ownPrefix}${randomUUID()}`;
     try {
       if (isWhole) await requests.put(temporaryKey, first);
       else await uploadParts(requests, { key: temporaryKey, parts: parts(), check, notesPrefix: ownPrefix });
       const { sha256, byteSize } = stored();
+      if (!isWanted({ sha256, byteSize }, named)) return { sha256, byteSize };
       await requireUploaded(requests, temporaryKey, { sha256, byteSize }, check === 'NONE');
-      await publish(sha256, byteSize, () => requests.copy(temporaryKey, keyOf(sha256), byteSize));
+      await publish(
+        sha256,
+        () => byteSize,
+        () => requests.copy(temporaryKey, keyOf(sha256), byteSize),
+      );
       return { sha256, byteSize };
     } finally {
       // What stays after a failure here is removed when the writer's process has ended.
@@ -198,14 +249,15 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
     }
   };
 
-  const put = async (source: ByteSource): Promise<StoredBytes> => {
+  const put = async (source: ByteSource, named?: string): Promise<StoredBytes> => {
     const { uploadCheck } = await abilities();
+    const putting = { check: uploadCheck, named };
     // What a store does not check is read back before it gets its name.
-    if (uploadCheck === 'NONE') return putStream(streamOf(source), uploadCheck);
+    if (uploadCheck === 'NONE') return putStream(streamOf(source), putting);
     await using rereadable = await openRereadable(source);
-    if (rereadable === undefined) return putStream(streamOf(source), uploadCheck);
+    if (rereadable === undefined) return putStream(streamOf(source), putting);
     // Awaited here, because the file is closed at the end of this block.
-    return await putNamed(rereadable, uploadCheck);
+    return await putRereadable(rereadable, putting);
   };
 
   const stat = async (sha256: string): Promise<ObjectFacts | undefined> => requests.head(keyOf(sha256));
@@ -330,6 +382,17 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
       },
     },
   };
+}
+
+interface Putting {
+  readonly check: UploadCheck;
+  /** See `ArtifactStore.put`. */
+  readonly named: string | undefined;
+}
+
+/** A stream had another digest than its name. */
+class OtherBytesError extends Error {
+  override readonly name = 'OtherBytesError';
 }
 
 function isCorrupt(error: unknown): boolean {

@@ -50,9 +50,11 @@ export interface ArtifactStore {
   /**
    * Stores the bytes of a buffer, file or stream; equal bytes are stored once. Nothing is left behind when the source
    * fails.
+   * @param named the sha256 that the bytes should have: other bytes are not stored, and the result says which they are.
+   * A bucket stores a stream whose name is known without copying it once more.
    * @throws DomainError STORAGE_FULL before the reserve of a disk is touched.
    */
-  put(source: ByteSource): Promise<StoredBytes>;
+  put(source: ByteSource, named?: string): Promise<StoredBytes>;
   /** Undefined for an artifact that is absent, or in quarantine. */
   stat(sha256: string): Promise<StoredFacts | undefined>;
   /**
@@ -133,6 +135,11 @@ export function requireSha256(text: string): string {
     field: 'sha256',
     hint: 'Use a sha256 from an answer of the API.',
   });
+}
+
+/** Whether bytes shall be stored. @param named the sha256 that they should have. */
+export function isWanted({ sha256 }: StoredBytes, named: string | undefined): boolean {
+  return named === undefined || sha256 === named;
 }
 
 export function artifactMissing(sha256: string, cause?: unknown): DomainError {
