@@ -1,8 +1,8 @@
 /**
- * Measures uploads of a file to, and verified reading from, an S3-compatible store, in turn with plain clients: curl, which
- * checks nothing, is the fastest; curl with sha256sum does our job (the name is the digest, and what is read is verified);
- * rclone and the AWS CLI, where they are installed, are what people use, and write what they download into a file, as
- * the cache of a worker does.
+ * Measures uploads of a file to, and verified reading from, an S3-compatible store, in turn with plain clients: curl,
+ * which checks nothing, is the fastest; curl with sha256sum does our job (the name is the digest, and what is read is
+ * verified); rclone and the AWS CLI, where they are installed, are what people use, and write what they download into a
+ * file, as the cache of a worker does.
  *
  *   npm run bench -- --suite s3 --s3-endpoint http://127.0.0.1:7070
  */

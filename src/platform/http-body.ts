@@ -35,8 +35,8 @@ export interface BodyAnswer {
   /** Undefined if there was no answer in HTTP. */
   readonly head: AnswerHead | undefined;
   /**
-   * Whether the answer was a 200 or 206 with a body of `byteSize` bytes, and all of them were taken. Otherwise the bytes
-   * that were taken are the beginning of that body.
+   * Whether the answer was a 200 or 206 with a body of `byteSize` bytes, and all of them were taken. Otherwise the
+   * bytes that were taken are the beginning of that body.
    */
   readonly isComplete: boolean;
 }

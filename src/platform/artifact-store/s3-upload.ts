@@ -1,8 +1,9 @@
 /**
  * Uploads to an S3-compatible store. Bytes that can be read twice (a buffer, a file) are hashed first and sent straight
  * to their name; the checksums that the store checks are computed together with the sha256, so that a file that changes
- * between the two readings is refused. So is a stream whose name the caller knows. Otherwise it is known only at its end:
- * the stream goes to a temporary key, from which the store copies it, and so every byte is written twice more.
+ * between the two readings is refused. A stream whose name the caller knows goes there too, and appears only if its
+ * digest is the name. The name of any other stream is known only at its end: it goes to a temporary key, from which the
+ * store copies it, and so every byte is written twice more.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { open } from 'node:fs/promises';

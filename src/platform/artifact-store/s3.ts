@@ -8,10 +8,11 @@
  *   store-id               the identity of the registry
  *   restoring              a restore was begun and has not ended
  *
- * Under its name there is never anything unfinished: a buffer or a file is sent to it by one request, or by a multipart
- * upload, which appears as a whole; a stream without a known name is sent to a temporary key, compared with what was sent, and copied to its
- * name by the store itself. Storing the same bytes again overwrites equal bytes by equal bytes, deliberately without a
- * condition: it renews the time that garbage collection looks at, and it repairs a damaged object.
+ * Under its name there is never anything unfinished: a buffer, a file, or a stream whose name is known is sent to it by
+ * one request, or by a multipart upload, which appears as a whole; any other stream is sent to a temporary key,
+ * compared with what was sent, and copied to its name by the store itself. Storing the same bytes again overwrites
+ * equal bytes by equal bytes, deliberately without a condition: it renews the time that garbage collection looks at,
+ * and it repairs a damaged object.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { Readable } from 'node:stream';

@@ -21,7 +21,7 @@ export async function verifyArtifact(store: Pick<ArtifactStore, 'scan'>, sha256:
   await readVerified(store, sha256, () => undefined);
 }
 
-/** The whole content, which keeps the chunks of the stream. @throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
+/** The whole content. @throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
 export async function readWhole(store: Pick<ArtifactStore, 'open'>, sha256: string): Promise<Buffer> {
   const hash = createHash('sha256');
   const chunks: Buffer[] = [];

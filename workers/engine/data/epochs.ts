@@ -1,8 +1,8 @@
 /**
  * The order in which a training goes through one dataset, as a pure function of the place: epoch after epoch, every
  * image once in each. The shards of an epoch are in random order and divided into windows of consecutive shards; the
- * images of a window are in random order. A dataset of one window is shuffled as a whole. The windows of the first epoch
- * may begin small, because its shards may still have to arrive.
+ * images of a window are in random order. A dataset of one window is shuffled as a whole. The windows of the first
+ * epoch may begin small, because its shards may still have to arrive.
  */
 import type { Random } from '../rng.ts';
 import { createPermutation, type Permutation } from './permutation.ts';
