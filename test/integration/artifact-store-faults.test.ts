@@ -289,7 +289,13 @@ describe('a download', () => {
       const requestCount = (await requestsOf(download)).length;
       assert.ok(requestCount >= 2);
       for (let index = 0; index < requestCount; index += 1) {
-        faultAt(index, fault);
+        let count = 0;
+        s3().proxy.fault = ({ method }) => {
+          count += 1;
+          // An answer to HEAD has no body that could be cut short.
+          const isPossible = method === 'GET' || fault.kind !== 'TRUNCATED_ANSWER';
+          return count - 1 === index && isPossible ? fault : undefined;
+        };
         await download();
       }
     });
