@@ -20,21 +20,7 @@ except RuntimeError:
             pass
     import torchvision
 
-
-def fnv1a(text):
-    value = 0x811C9DC5
-    for character in text:
-        value = ((value ^ ord(character)) * 0x01000193) & 0xFFFFFFFF
-    return value
-
-
-def noise(name, count):
-    """Numbers in [-0.5, 0.5), a hash of the name and of the position; the same as formula.ts beside."""
-    mixed = (np.arange(count, dtype=np.uint64) * 0x9E3779B9 + fnv1a(name)).astype(np.uint32)
-    mixed = ((mixed ^ (mixed >> 16)) * np.uint32(0x21F0AAAD)).astype(np.uint32)
-    mixed = ((mixed ^ (mixed >> 15)) * np.uint32(0x735A2D97)).astype(np.uint32)
-    mixed = mixed ^ (mixed >> 15)
-    return (mixed.astype(np.float64) / 2**32 - 0.5).astype(np.float32)
+from formula import formula_images, noise
 
 
 def formula_state(model):
@@ -63,8 +49,7 @@ def build(architecture):
 
 
 def images(count, height, width):
-    nhwc = noise(f"images {height}x{width}", count * height * width * 3).reshape(count, height, width, 3) * np.float32(4)
-    return torch.from_numpy(nhwc).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(formula_images(count, height, width)))
 
 
 def summary(values):

@@ -1,6 +1,6 @@
 /**
- * Weights and images from one small formula, the same as `noise` and `formula_state` of encoder_oracle.py: nothing
- * large need be committed.
+ * Weights and images from one small formula, the same as in formula.py and as `formula_state` of encoder_oracle.py:
+ * nothing large need be committed.
  */
 import { encoderTensorSpecs } from '../../workers/engine/encoders/resnet/architecture.ts';
 import type { EncoderArchitecture } from '../../workers/engine/encoders/resnet/architecture.ts';

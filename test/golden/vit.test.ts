@@ -27,6 +27,7 @@ const expected = z
         pooling: z.enum(POOLINGS),
         imageSizePx: z.int(),
         specification: z.record(z.string(), z.json()),
+        normEpsilon: z.number(),
         tensors: z.array(z.tuple([z.string(), z.array(z.int())])),
         embeddings: z.array(z.array(z.number())),
       }),
@@ -62,6 +63,8 @@ describe(`vision transformers as ${expected.oracle} computes them`, () => {
       const { description, weights } = mapped(each);
       const { family, specification } = description.architecture;
       assert.equal(family, 'VIT');
+      // Embeddings of these weights are too much alike to tell one epsilon from another.
+      assert.equal(specification['normEpsilon'], each.normEpsilon);
       assert.equal(description.embeddingDim(each.pooling), each.embeddings[0]?.length);
       const before = liveTensorCount();
       const encoder = openEncoder({ family, specification }, weights, each.pooling);
@@ -151,6 +154,17 @@ describe('a vision transformer is refused', () => {
   });
   test('about which something is stated that the tensors tell', () => {
     assert.match(refusal(tensors, { headCount: 4, depth: 3 }).fault ?? '', /depth/);
+  });
+  test('whose blocks are named otherwise, which nobody can state', () => {
+    const chunked = tensors.map((each) => ({ ...each, name: each.name.replace(/^blocks\./, 'blocks.0.') }));
+    const { reason, network, unexpected } = refusal(chunked);
+    assert.deepEqual([reason, unexpected.length], ['MISMATCH', tensors.length]);
+    assert.match(network ?? '', /other names or sizes than are known \(depth, mlpWidth\)/);
+  });
+  test("without one of its tensors, named as in DINOv2's own file", () => {
+    const masked = [...tensors, formulaVitTensor(['mask_token', [1, 24]])];
+    const { missing } = refusal(masked.filter(({ name }) => name !== 'blocks.1.mlp.fc2.bias'));
+    assert.deepEqual(missing, ['blocks.1.mlp.fc2.bias']);
   });
   test('whose positions form no square', () => {
     const others = tensors.filter(({ name }) => name !== 'pos_embed');

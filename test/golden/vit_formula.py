@@ -1,7 +1,7 @@
 """Weights and images of the vision transformers from one small formula, the same as formula.ts beside: nothing large need be committed."""
 import numpy as np
 import torch
-from encoder_oracle import noise
+from formula import formula_images, noise
 
 
 def formula_state(tensors):
@@ -20,5 +20,4 @@ def formula_state(tensors):
 
 
 def images(count, side):
-    nhwc = noise(f"images {side}x{side}", count * side * side * 3).reshape(count, side, side, 3) * np.float32(4)
-    return torch.from_numpy(nhwc).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(np.ascontiguousarray(formula_images(count, side, side)))

@@ -2,6 +2,7 @@
 
 Run in an environment with torch, timm, transformers and numpy: python test/golden/vit_oracle.py
 """
+import functools
 import json
 import pathlib
 import tempfile
@@ -10,7 +11,7 @@ import timm
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from timm.layers import SwiGLUPacked
+from timm.layers import LayerNorm, SwiGLUPacked
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from vit_formula import formula_state, images
 
@@ -28,6 +29,7 @@ def case(name, model, state, pooling, embed, side, specification):
         "pooling": pooling,
         "imageSizePx": side,
         "specification": specification,
+        "normEpsilon": next(module.eps for module in model.modules() if isinstance(module, torch.nn.LayerNorm)),
         "tensors": [[key, list(value.shape)] for key, value in state.items()],
         "embeddings": [[float(f"{value:.9g}") for value in row] for row in embeddings.tolist()],
     }
@@ -75,7 +77,7 @@ cases = [
     of_timm("packed SwiGLU, eight registers", "CLS", reg_tokens=8, no_embed_class=True, mlp_ratio=5.33334, mlp_layer=SwiGLUPacked, act_layer=torch.nn.SiLU),
     of_timm("registers with position", "MEAN", reg_tokens=4),
     of_timm("mean without class token, norm after pooling", "MEAN", class_token=False, global_pool="avg"),
-    of_timm("norm before the blocks, no bias of queries", "CLS", pre_norm=True, qkv_bias=False),
+    of_timm("norm before the blocks, no bias of queries", "CLS", pre_norm=True, qkv_bias=False, norm_layer=functools.partial(LayerNorm, eps=1e-5)),
     of_timm("norm after attention and MLP", "CLS", block_fn=ResPostBlock, init_values=1.0, stated={"blockNorm": "POST"}),
     of_timm("larger images than the positions'", "CLS_AND_MEAN", side=56),
     of_timm("smaller images than the positions'", "MEAN", side=24, reg_tokens=4, no_embed_class=True),

@@ -3,12 +3,12 @@
  *
  * TIMM: timm, and the original files of DINO and iBOT. DINOV2: the original files of DINOv2. HF_VIT and HF_DINOV2:
  * Hugging Face transformers (`ViTModel`; `Dinov2Model`, `Dinov2WithRegistersModel`), which store queries, keys and
- * values apart.
+ * values apart. DINOv2 names the layers of a SwiGLU otherwise than those of a GELU.
  */
 import type { JoinTensors, MappableTensor, NetworkInFile, NetworkPlace } from '../family.ts';
 import { statedFactsSchema, vitSpecificationSchema, type VitSpecification } from './specification.ts';
 
-type VitNaming = 'TIMM' | 'DINOV2' | 'HF_VIT' | 'HF_DINOV2';
+type VitNaming = 'TIMM' | 'DINOV2' | 'DINOV2_SWIGLU' | 'HF_VIT' | 'HF_DINOV2' | 'HF_DINOV2_SWIGLU';
 
 /** A module or parameter in the file, and in timm's state dict; # stands for the number of a block. */
 type NamePair = readonly [inFile: string, own: string];
@@ -22,11 +22,20 @@ const HF_COMMON: readonly NamePair[] = [
   ['encoder.layer.#.attention.output.dense', 'blocks.#.attn.proj'],
   ['layernorm', 'norm'],
 ];
+const DINOV2: readonly NamePair[] = [['register_tokens', 'reg_token']];
+const HF_DINOV2: readonly NamePair[] = [
+  ...HF_COMMON,
+  ['encoder.layer.#.norm1', 'blocks.#.norm1'],
+  ['encoder.layer.#.norm2', 'blocks.#.norm2'],
+  ['encoder.layer.#.layer_scale1.lambda1', 'blocks.#.ls1.gamma'],
+  ['encoder.layer.#.layer_scale2.lambda1', 'blocks.#.ls2.gamma'],
+];
 /** Names that a scheme shares with timm are not listed. */
 const PAIRS: Readonly<Record<VitNaming, readonly NamePair[]>> = {
   TIMM: [],
-  DINOV2: [
-    ['register_tokens', 'reg_token'],
+  DINOV2,
+  DINOV2_SWIGLU: [
+    ...DINOV2,
     ['blocks.#.mlp.w12', 'blocks.#.mlp.fc1'],
     ['blocks.#.mlp.w3', 'blocks.#.mlp.fc2'],
   ],
@@ -38,13 +47,12 @@ const PAIRS: Readonly<Record<VitNaming, readonly NamePair[]>> = {
     ['encoder.layer.#.output.dense', 'blocks.#.mlp.fc2'],
   ],
   HF_DINOV2: [
-    ...HF_COMMON,
-    ['encoder.layer.#.norm1', 'blocks.#.norm1'],
-    ['encoder.layer.#.norm2', 'blocks.#.norm2'],
-    ['encoder.layer.#.layer_scale1.lambda1', 'blocks.#.ls1.gamma'],
-    ['encoder.layer.#.layer_scale2.lambda1', 'blocks.#.ls2.gamma'],
+    ...HF_DINOV2,
     ['encoder.layer.#.mlp.fc1', 'blocks.#.mlp.fc1'],
     ['encoder.layer.#.mlp.fc2', 'blocks.#.mlp.fc2'],
+  ],
+  HF_DINOV2_SWIGLU: [
+    ...HF_DINOV2,
     ['encoder.layer.#.mlp.weights_in', 'blocks.#.mlp.fc1'],
     ['encoder.layer.#.mlp.weights_out', 'blocks.#.mlp.fc2'],
   ],
@@ -78,7 +86,11 @@ export function nameInFile(name: string, { prefix, naming }: NetworkPlace): stri
 }
 
 function pairsOf(naming: string): readonly NamePair[] {
-  return Object.entries(PAIRS).find(([name]) => name === naming)?.[1] ?? [];
+  return isVitNaming(naming) ? PAIRS[naming] : [];
+}
+
+function isVitNaming(naming: string): naming is VitNaming {
+  return Object.hasOwn(PAIRS, naming);
 }
 
 /** The name with its beginning `from` replaced by `to`, if it begins so. */
@@ -121,8 +133,12 @@ function ownNameOf(name: string, { prefix, naming }: NetworkPlace): string[] {
 }
 
 function namingOf(has: (name: string) => boolean, isHuggingFace: boolean): VitNaming {
-  if (isHuggingFace) return has('encoder.layer.0.norm1.weight') ? 'HF_DINOV2' : 'HF_VIT';
-  return has('mask_token') || has('register_tokens') || has('blocks.0.mlp.w12.weight') ? 'DINOV2' : 'TIMM';
+  if (isHuggingFace) {
+    if (!has('encoder.layer.0.norm1.weight')) return 'HF_VIT';
+    return has('encoder.layer.0.mlp.weights_in.weight') ? 'HF_DINOV2_SWIGLU' : 'HF_DINOV2';
+  }
+  if (has('blocks.0.mlp.w12.weight')) return 'DINOV2_SWIGLU';
+  return has('mask_token') || has('register_tokens') ? 'DINOV2' : 'TIMM';
 }
 
 const describeJoined: JoinTensors<MappableTensor> = (name, parts) => {
@@ -166,8 +182,12 @@ const HEAD_COUNTS: ReadonlyMap<number, number> = new Map([
   [1536, 24],
   [1664, 16],
 ]);
-/** Added to the variance in the layer norms of each scheme's own models. */
-const EPSILONS: Readonly<Record<VitNaming, number>> = { TIMM: 1e-6, DINOV2: 1e-6, HF_VIT: 1e-12, HF_DINOV2: 1e-6 };
+/** What the networks of the field add to the variance in their layer norms. */
+function usualEpsilon(naming: VitNaming, hasPreNorm: boolean): number {
+  // timm has a norm before the first block in CLIP's networks only, all of which have this epsilon.
+  if (hasPreNorm) return 1e-5;
+  return naming === 'HF_VIT' ? 1e-12 : 1e-6;
+}
 
 export type RecognisedVit =
   | { readonly specification: VitSpecification }
@@ -187,8 +207,8 @@ export function recognisedVit(
   naming: string,
   stated: Readonly<Record<string, unknown>>,
 ): RecognisedVit {
-  const facts = statedFactsSchema.safeParse(stated);
-  if (!facts.success) return { fault: facts.error.issues.map(issueInWords).join('; ') };
+  const known = statedFactsSchema.safeParse(stated);
+  if (!known.success) return { fault: known.error.issues.map(issueInWords).join('; ') };
   const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
   const sizeOf = (name: string, axis: number): number => shapes.get(name)?.[axis] ?? 0;
   const width = sizeOf('patch_embed.proj.weight', 0);
@@ -199,13 +219,14 @@ export function recognisedVit(
   while (shapes.has(`blocks.${depth}.norm1.weight`)) depth += 1;
   const hasClassToken = shapes.has('cls_token');
   const registerCount = sizeOf('reg_token', 1);
+  const hasPreNorm = shapes.has('norm_pre.weight');
   const mlpWidth = sizeOf('blocks.0.mlp.fc2.weight', 1);
   const grid = gridOf(sizeOf('pos_embed', 1), hasClassToken, registerCount);
   if (grid === undefined)
     return { inWords: `a vision transformer with ${sizeOf('pos_embed', 1)} position embeddings, which form no square` };
-  const headCount = facts.data.headCount ?? HEAD_COUNTS.get(width);
+  const headCount = known.data.headCount ?? HEAD_COUNTS.get(width);
   if (headCount === undefined) return { fault: `headCount is unknown for a width of ${width}` };
-  const scheme: VitNaming = naming === 'DINOV2' || naming === 'HF_VIT' || naming === 'HF_DINOV2' ? naming : 'TIMM';
+  const scheme = isVitNaming(naming) ? naming : 'TIMM';
   const parsed = vitSpecificationSchema.safeParse({
     patchSizePx,
     width,
@@ -218,15 +239,21 @@ export function recognisedVit(
     hasPatchBias: shapes.has('patch_embed.proj.bias'),
     hasQkvBias: shapes.has('blocks.0.attn.qkv.bias'),
     hasLayerScale: shapes.has('blocks.0.ls1.gamma'),
-    hasPreNorm: shapes.has('norm_pre.weight'),
+    hasPreNorm,
     finalNorm: shapes.has('fc_norm.weight') && !shapes.has('norm.weight') ? 'AFTER_POOLING' : 'BEFORE_POOLING',
     headCount,
-    normEpsilon: EPSILONS[scheme],
+    normEpsilon: usualEpsilon(scheme, hasPreNorm),
     blockNorm: 'PRE',
     positionResampling: scheme === 'TIMM' || registerCount > 0 ? 'ANTIALIASED' : 'PLAIN',
-    ...facts.data,
+    ...known.data,
   });
-  return parsed.success ? { specification: parsed.data } : { fault: parsed.error.issues.map(issueInWords).join('; ') };
+  if (parsed.success) return { specification: parsed.data };
+  const { issues } = parsed.error;
+  // Nobody can state the other facts, which are read from the tensors: a depth of 0 if the blocks have unknown names.
+  const ofStatement = issues.filter(({ path }) => Object.hasOwn(statedFactsSchema.shape, String(path[0])));
+  if (ofStatement.length > 0) return { fault: ofStatement.map(issueInWords).join('; ') };
+  const facts = issues.map(({ path }) => path.map(String).join('.')).join(', ');
+  return { inWords: `a vision transformer whose blocks have other names or sizes than are known (${facts})` };
 }
 
 function issueInWords({ path, message }: { readonly path: readonly PropertyKey[]; readonly message: string }): string {
