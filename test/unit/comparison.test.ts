@@ -100,3 +100,24 @@ test('classifications are compared by their probabilities, and a last line may l
     /probabilities/,
   );
 });
+
+test('of damaged predictions the reading says so, not the line that cannot be read', async () => {
+  const lines = linesOf((file) => ({ group: file }), 0.1);
+  const damaged: ReadPredictions = async (take) => {
+    await readingOf(Buffer.from(lines.toString('utf8').replace('"target"', '"t@rget"').replace('{', '[')))(take);
+    throw new Error('The digest is wrong.');
+  };
+  await assert.rejects(comparePredictions(evaluation, readingOf(lines), evaluation, damaged), /The digest is wrong/);
+});
+
+test('chunks may lie in one buffer that the reading uses again', async () => {
+  const grouped = (file: string): object => ({ group: file });
+  const lines = linesOf(grouped, 0.1);
+  const reused: ReadPredictions = async (take) => {
+    const buffer = Buffer.alloc(7);
+    for (let start = 0; start < lines.length; start += buffer.length)
+      take(buffer.subarray(0, lines.copy(buffer, 0, start, start + buffer.length)));
+  };
+  const { metrics } = await comparePredictions(evaluation, reused, evaluation, readingOf(linesOf(grouped, 0.3)));
+  assert.deepEqual(metrics, (await compare(grouped, grouped)).metrics);
+});

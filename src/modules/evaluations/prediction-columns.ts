@@ -33,8 +33,9 @@ export interface PredictionColumns {
 }
 
 export interface PredictionReader {
-  /** The next bytes of the stored JSON lines, divided anywhere. @throws ZodError for a line of another kind. */
+  /** The next bytes of the stored JSON lines, divided anywhere. Throws nothing, so that the bytes are read to the end. */
   take(bytes: Uint8Array): void;
+  /** @throws SyntaxError or ZodError for the first line that is not a prediction of the evaluation's kind. */
   finish(): PredictionColumns;
 }
 
@@ -48,7 +49,8 @@ export function createPredictionReader(labelNames: readonly string[] | null): Pr
   const groups = new Set<string>();
   const truth = createColumn();
   const predicted = createColumn();
-  let rest: Uint8Array = new Uint8Array(0);
+  let rest = new Uint8Array(0);
+  let fault: { readonly error: unknown } | undefined;
 
   const add = (line: string): void => {
     const parsed: unknown = JSON.parse(line);
@@ -74,7 +76,13 @@ export function createPredictionReader(labelNames: readonly string[] | null): Pr
     if (group !== null) groups.add(group);
   };
   const addLine = (bytes: Uint8Array): void => {
-    if (bytes.length > 0) add(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
+    if (bytes.length === 0 || fault !== undefined) return;
+    try {
+      add(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
+    } catch (error) {
+      // Kept until the end: where the bytes are damaged, the reading itself says so when it has compared their digest.
+      fault = { error };
+    }
   };
   return {
     take: (bytes) => {
@@ -89,6 +97,7 @@ export function createPredictionReader(labelNames: readonly string[] | null): Pr
     },
     finish: () => {
       addLine(rest);
+      if (fault !== undefined) throw fault.error;
       return {
         imageCount: units.length,
         keysDigest: keys.digest('hex'),
