@@ -101,6 +101,6 @@ export interface EncoderFamily {
   /** For error messages: `ResNet-18, 34, 50 and 101 with the names of torchvision`. */
   readonly importable: string;
   readonly names: EncoderNames;
-  /** @throws ZodError for a specification that is not one of the family's. */
+  /** @throws ZodError or RangeError for a specification that is not one of the family's. */
   describe(specification: unknown): EncoderDescription;
 }

@@ -13,7 +13,8 @@ export type { EncoderDescription, EncoderFamily } from './family.ts';
 /**
  * The network that an architecture specifies.
  *
- * @throws RangeError for an unknown family, and ZodError for a specification that the family does not understand.
+ * @throws RangeError for an unknown family, and ZodError or RangeError for a specification that is not one of the
+ * family's.
  */
 export function describeEncoder({ family, specification }: Architecture): EncoderDescription {
   const found = ENCODER_FAMILIES.find((each) => each.family === family);

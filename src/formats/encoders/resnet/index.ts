@@ -5,10 +5,10 @@ import { nameInFile, networksIn, resnetInWords, torchvisionName } from './networ
 import {
   detectArchitecture,
   embeddingDimOf,
+  MIN_IMAGE_SIDE_PX,
   RESNET_ARCHITECTURES,
   resnetArchitecture,
-  resnetNameOf,
-  resnetPlanSchema,
+  resnetSpecified,
   resnetTensorSpecs,
   type ResnetArchitecture,
 } from './specification.ts';
@@ -19,8 +19,6 @@ import {
  * take minutes on ONNX Runtime's single thread.
  */
 const CHECK_SIZES_PX = { min: 64, max: 512 } as const;
-/** The smallest image side for which the last stage has a pixel that is not padding. */
-const MIN_IMAGE_SIDE_PX = 32;
 
 function described(name: ResnetArchitecture): EncoderDescription {
   return {
@@ -75,9 +73,5 @@ export const RESNET: EncoderFamily = {
   family: 'RESNET',
   importable: 'ResNet-18, 34, 50 and 101 with the names of torchvision or timm',
   names,
-  describe: (specification) => {
-    const name = resnetNameOf(resnetPlanSchema.parse(specification));
-    if (name === undefined) throw new RangeError(`${JSON.stringify(specification)} is not one of torchvision's.`);
-    return described(name);
-  },
+  describe: (specification) => described(resnetSpecified(specification)),
 };

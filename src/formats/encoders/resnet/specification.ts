@@ -31,6 +31,20 @@ export function resnetArchitecture(name: ResnetArchitecture): Architecture {
   return { family: 'RESNET', specification: { ...RESNET_PLANS[name] } };
 }
 
+/** The smallest side of an image, in px, for which the last stage has a pixel that is not padding. */
+export const MIN_IMAGE_SIDE_PX = 32;
+
+/**
+ * The network of an architecture's specification.
+ *
+ * @throws ZodError for anything that is not a plan; RangeError for a plan that is not one of torchvision's.
+ */
+export function resnetSpecified(specification: unknown): ResnetArchitecture {
+  const name = resnetNameOf(resnetPlanSchema.parse(specification));
+  if (name === undefined) throw new RangeError(`${JSON.stringify(specification)} is not one of torchvision's ResNets.`);
+  return name;
+}
+
 /** The name of a structure; undefined if it is none of the four. */
 export function resnetNameOf({ block, depths }: ResnetPlan): ResnetArchitecture | undefined {
   return RESNET_ARCHITECTURES.find(

@@ -8,6 +8,7 @@ import {
 } from '../../kernels/pooling.ts';
 import type { MaxPoolTrace } from '../../kernels/pooling.ts';
 import type { Statistics } from '../../kernels/normalised-convolution.ts';
+import { MIN_IMAGE_SIDE_PX } from '../../../../src/formats/encoders/resnet/specification.ts';
 import type { NamedTensor } from '../../named-tensor.ts';
 import type { Random } from '../../rng.ts';
 import { asRank4, castTo, tf } from '../../tensorflow.ts';
@@ -23,9 +24,6 @@ import { checkEncoderWeights, randomEncoderWeights } from './weights.ts';
 export { embeddingDimOf } from './architecture.ts';
 export { RESNET_ARCHITECTURES as ENCODER_ARCHITECTURES } from '../../../../src/formats/encoders/resnet/specification.ts';
 export type { EncoderArchitecture } from './architecture.ts';
-
-/** The smallest image side, in px, for which the last stage has a pixel that is not padding. */
-export const MIN_IMAGE_SIDE_PX = 32;
 
 interface Trace {
   /** In the dtype of the computation. */

@@ -21,13 +21,14 @@ export const VIT_NETWORK: EncoderNetwork = {
   untrainedWeights,
 };
 
-/** Standard deviation of new weights, and the value of new layer scales (timm's and DINOv2's defaults). */
+/** Of timm's linear layers and position embeddings, which it truncates at two units. */
 const DEVIATION = 0.02;
+/** timm's and DINOv2's. */
 const LAYER_SCALE = 1e-5;
 
 /**
- * New weights as timm draws them: layers, tokens and positions normal with a standard deviation of 0.02, not truncated;
- * layer norms at the identity, biases zero.
+ * New weights: layers, tokens and positions normal with a standard deviation of 0.02, layer norms at the identity,
+ * biases zero. Close to timm's, which draws the filter of the patches uniformly and starts tokens near zero.
  */
 function untrainedWeights(specification: unknown, random: Random): NamedTensor[] {
   return vitTensorSpecs(vitSpecificationSchema.parse(specification)).map(({ name, shape }) => {

@@ -2,6 +2,7 @@
 import type { Pooling } from '../../../../src/formats/encoders/architecture.ts';
 import {
   prefixCountOf,
+  vitName,
   vitTensorSpecs,
   type VitSpecification,
 } from '../../../../src/formats/encoders/vit/specification.ts';
@@ -60,7 +61,7 @@ export class VisionTransformer implements TrainableEncoder {
   ) {
     const specs = vitTensorSpecs(specification);
     const checked = checkTensors(
-      'the vision transformer',
+      vitName(specification),
       tensors,
       specs.map(({ name, shape, required }) => ({ name, dtype: 'F32', shape, required })),
     );
