@@ -137,8 +137,17 @@ async function classifyEmbeddings(
 async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TUNE'>): Promise<Outcome> {
   const { context, config, request } = subject;
   const { checkpoint, version } = request;
+  const { inputContract, sha256 } = checkpoint;
+  const encoder = FINE_TUNABLE_ENCODERS.find((each) => each === checkpoint.encoder);
+  // The launch refuses it too; here before any image is decoded.
+  if (encoder === undefined)
+    throw new DomainError({
+      code: 'CHECKPOINT_INCOMPATIBLE',
+      message: "Only torchvision's ResNets can be fine-tuned; this checkpoint is another network.",
+      hint: 'Use LINEAR_PROBE or KNN, which embed the images without training the encoder.',
+    });
   const pixels = await openPixels(context, {
-    inputContract: checkpoint.inputContract,
+    inputContract,
     version,
     images: subject.images,
     onProgress: progressOf(subject, 0, DECODING_SHARE),
@@ -150,14 +159,6 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
       onProgress: progressOf(subject, DECODING_SHARE, 2 * DECODING_SHARE),
     });
     const input = classificationInputOf(subject);
-    const { inputContract, sha256 } = checkpoint;
-    const encoder = FINE_TUNABLE_ENCODERS.find((each) => each === checkpoint.encoder);
-    if (encoder === undefined)
-      throw new DomainError({
-        code: 'CHECKPOINT_INCOMPATIBLE',
-        message: "Only torchvision's ResNets can be fine-tuned; this checkpoint is another network.",
-        hint: 'Use LINEAR_PROBE or KNN, which embed the images without training the encoder.',
-      });
     const tuned = (initialWeights: readonly NamedTensor[]) =>
       fineTuned({
         architecture: encoder,
