@@ -25,7 +25,9 @@ const CHOICES = graphql(`
       nodes {
         id
         version
-        encoder
+        architecture {
+          name
+        }
         sha256
         model {
           slug
@@ -299,7 +301,7 @@ function Picker({ name, label, attributes, change }: PickerProps) {
             .filter((checkpoint) => checkpoint.sha256 !== null)
             .map((checkpoint) => ({
               id: checkpoint.id,
-              label: `${checkpoint.model.slug} v${checkpoint.version} (${checkpoint.encoder})`,
+              label: `${checkpoint.model.slug} v${checkpoint.version} (${checkpoint.architecture.name})`,
             }));
   return (
     <select {...attributes} onChange={(event) => change(event.target.value)}>
