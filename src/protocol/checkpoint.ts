@@ -32,7 +32,7 @@ export const inputContractSchema = z
     channelMean: perChannel(finite),
     /** Divisor per channel, applied after the mean was subtracted. */
     channelStd: perChannel(z.number().gt(0)),
-    /** Name of the layer whose output is the embedding, in the encoder's own library, e.g. avgpool. */
+    /** Name of the layer from which the embedding comes, in the encoder's own library: avgpool, norm. */
     embeddingLayer: z.string().min(1).max(100),
     /** How the output of the network becomes one embedding. */
     pooling: z.enum(POOLINGS).default('AVGPOOL'),

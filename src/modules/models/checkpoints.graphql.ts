@@ -81,7 +81,7 @@ export const InputContract = objectType({
     t.nonNull.list.nonNull.float('channelStd');
     t.nonNull.string('embeddingLayer', {
       description:
-        "Name of the layer whose output is pooled: torchvision's of a ResNet, timm's of a vision transformer.",
+        "Name of the layer from which the embedding comes: avgpool of torchvision's ResNets, whose output it is; norm of timm's vision transformers, whose output is pooled.",
     });
     t.nonNull.field('pooling', { type: 'Pooling' });
     t.float('micronsPerPixelMin', {

@@ -65,11 +65,11 @@ export interface EvaluationImageOptions {
   /** In the order of the batches, which is that of the manifest where every shard is to be opened once. */
   readonly images: Iterable<EvaluationImage>;
   readonly batchSize: number;
-  /** The input contract's size; images are resized to it by an antialiased bilinear filter. */
+  /** The input contract's size, to which images are resized, always antialiased. */
   readonly imageSizePx: number;
   /** Default SHORT_SIDE_THEN_CENTRE_CROP. */
   readonly resizeRule?: ResizeRule | undefined;
-  /** [BILINEAR] */
+  /** Default BILINEAR. */
   readonly interpolation?: Interpolation | undefined;
   readonly openDecoder: OpenStoredDecoder;
 }

@@ -1,7 +1,7 @@
 /** Digests that identify data, the engine's only use of hashing. */
 import { createHash } from 'node:crypto';
 
-/** Few calls of the hash, and no string of millions of lines, which would not fit into one. */
+/** Lines are hashed in pieces: a call for each line is slow, and millions of lines do not fit into one string. */
 const PIECE_CHARACTERS = 64 * 1024;
 
 /** sha256 of the lines' UTF-8 bytes with a newline between each two, lower-case hex. */

@@ -26,7 +26,7 @@ export interface SquareRule {
   readonly sizePx: number;
   readonly quality: DecodeQuality;
   readonly resizeRule: ResizeRule;
-  /** [BILINEAR] */
+  /** Default BILINEAR. */
   readonly interpolation?: Interpolation | undefined;
 }
 

@@ -1,7 +1,8 @@
 /**
  * Multinomial logistic regression with an L2 penalty, the same model as scikit-learn's LogisticRegression: it minimises
- * C x sum of cross-entropies + |weights|^2 / 2, intercepts free. The two products with many embeddings run in
- * TensorFlow as float32, all else in float64. A few long rows are fitted in the space that they span.
+ * C x sum of cross-entropies + |weights|^2 / 2, intercepts free. With many embeddings the two products and the
+ * preconditioner run in TensorFlow as float32, all else in float64. A few long rows are fitted in the space that they
+ * span.
  */
 import { minimise, type LbfgsResult } from './lbfgs.ts';
 import { probeMatrix, type ProbeMatrix } from './probe-matrix.ts';

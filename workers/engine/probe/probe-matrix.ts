@@ -10,7 +10,7 @@ export interface ProbeMatrix {
   times(right: Float64Array, columnCount: number): Float64Array | Float32Array;
   /** The product of this matrix, transposed, and `right`, `[N, K]`: `[D + 1, K]`. */
   transposedTimes(right: Float64Array, columnCount: number): Float64Array | Float32Array;
-  /** Null for a matrix so small that its products cost less than an estimate saves. Dispose it when done. */
+  /** Null for a matrix so small that an estimate costs more than it saves. Dispose it when done. */
   inverseHessian(curvature: Curvature): InverseHessian | null;
   dispose(): void;
 }
