@@ -11,7 +11,7 @@ import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, engineInfo, tf } from '../workers/engine/tensorflow.ts';
 import { UnsupportedPrecisionError } from '../workers/engine/kernels/compute-dtype.ts';
-import { createSimclrTrainer, type SimclrTrainer } from '../workers/engine/train/simclr.ts';
+import { createTrainer, type Trainer } from '../workers/engine/train/trainer.ts';
 import { TRAINED_ENCODERS } from './trained-encoders.ts';
 
 const WARMUP_STEPS = 2;
@@ -49,12 +49,11 @@ console.log(
   }),
 );
 
-function makeTrainer(): SimclrTrainer {
+function makeTrainer(): Trainer {
   try {
-    return createSimclrTrainer({
+    return createTrainer({
       architecture: architectureNamed(architecture),
-      projectionDim: 128,
-      temperature: 0.5,
+      method: { name: 'SIMCLR', projectionDim: 128, temperature: 0.5 },
       totalSteps,
       warmupSteps: 0,
       peakLearningRate: architecture === 'VIT_S16' ? 1e-4 : 0.3,

@@ -3,7 +3,7 @@
  * the views in px, batch size, precision, optimizer. Prints
  * JSON.
  *
- * It takes the trainer's step apart (workers/engine/train/simclr.ts), phase by phase. For each phase and each op it
+ * It takes the trainer's step apart (workers/engine/train/trainer.ts), phase by phase. For each phase and each op it
  * reports the fastest of twenty steps, to exclude other work on the machine. TensorFlow's CPU ops block, so the time of
  * an op is that of its call; on a GPU it is only the time to launch it.
  */

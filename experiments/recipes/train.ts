@@ -5,7 +5,7 @@ import { embedPixels, HALF_NORMALISATION, normaliseImages } from '../../workers/
 import { createEncoder, encoderFromWeights, type Encoder } from '../../workers/engine/encoders/resnet/network.ts';
 import { createRandom, type Random } from '../../workers/engine/rng.ts';
 import { asRank4, tf, type Tensor4D } from '../../workers/engine/tensorflow.ts';
-import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { createTrainer } from '../../workers/engine/train/trainer.ts';
 import sharp from 'sharp';
 import { optimizerConfigOf } from './optimizer.ts';
 import { stepsOf, type Recipe } from './recipe.ts';
@@ -43,10 +43,9 @@ export async function trainAndEmbed(training: Training): Promise<Embedded> {
     const encoder = createEncoder('RESNET18', random.fork('weights').fork('encoder'));
     return { embeddings: await embedAll(encoder, training), lastLoss: null, imagesPerSecond: null };
   }
-  const trainer = createSimclrTrainer({
+  const trainer = createTrainer({
     architecture: architectureNamed('RESNET18'),
-    projectionDim: recipe.projectionDim,
-    temperature: recipe.temperature,
+    method: { name: 'SIMCLR', projectionDim: recipe.projectionDim, temperature: recipe.temperature },
     totalSteps: steps,
     warmupSteps: Math.round(recipe.warmupShare * steps),
     peakLearningRate: recipe.learningRate,

@@ -10,7 +10,7 @@ import type { Encoder } from '../../workers/engine/encoders/resnet/network.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank2, floatDtypeOf, liveTensorCount, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import type { FloatDtype } from '../../workers/engine/tensorflow.ts';
-import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { createTrainer } from '../../workers/engine/train/trainer.ts';
 import { formulaHead, formulaImages, formulaViews, formulaWeights, noise } from './formula.ts';
 
 /** Half the distance between adjacent numbers with eight significant bits. */
@@ -131,10 +131,9 @@ describeSupported(`an encoder that computes in bfloat16, beside ${expected.oracl
   test("trains SimCLR with losses as near to float32's as autocast's are", async () => {
     const { training, count } = expected;
     const lossesIn = async (computeDtype: FloatDtype): Promise<number[]> => {
-      const trainer = createSimclrTrainer({
+      const trainer = createTrainer({
         architecture: architectureNamed('RESNET18'),
-        projectionDim: training.projectionDim,
-        temperature: training.temperature,
+        method: { name: 'SIMCLR', projectionDim: training.projectionDim, temperature: training.temperature },
         // So long that the learning rate stays as it is.
         totalSteps: 10_000_000,
         warmupSteps: 0,

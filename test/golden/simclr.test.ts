@@ -15,7 +15,7 @@ import { embeddingDimOf } from '../../workers/engine/encoders/resnet/architectur
 import { learningRateAt } from '../../workers/engine/optim/schedule.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { readFloats, tf } from '../../workers/engine/tensorflow.ts';
-import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { createTrainer } from '../../workers/engine/train/trainer.ts';
 import { formulaHead, formulaViews, formulaWeights } from './formula.ts';
 import { assertNear, boundOf, floats, movedBetween, only, RELATIVE_BOUND, sketchedTensors } from './sketch.ts';
 
@@ -86,8 +86,9 @@ describe(`SimCLR against ${expected.oracle}, float64`, () => {
     // seconds.
     if (architecture === 'RESNET18')
       test(`${where}: ${losses.length === 1 ? 'running statistics after a step' : `losses, running statistics and weights over ${losses.length} steps`}`, async () => {
-        const trainer = createSimclrTrainer({
+        const trainer = createTrainer({
           ...expected,
+          method: { name: 'SIMCLR', projectionDim: expected.projectionDim, temperature: expected.temperature },
           optimizer: { name: 'LARS', momentum: expected.momentum, weightDecay: expected.weightDecay },
           architecture: architectureNamed(architecture),
           seedRandom: createRandom(1),

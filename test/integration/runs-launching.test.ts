@@ -37,7 +37,7 @@ describe('launching', () => {
     assert.deepEqual([run.kind, run.status, run.attempt, run.progress], ['PRETRAINING', 'QUEUED', 0, 0]);
     const config = JSON.parse(JSON.stringify(run.config));
     assert.deepEqual(
-      [config.recipe, config.projectionDim, config.datasets[0].digest, config.datasets[0].weight],
+      [config.recipe, config.method.projectionDim, config.datasets[0].digest, config.datasets[0].weight],
       ['DEFAULT', 128, sha256('digest'), 1],
     );
     assert.ok(Number.isInteger(config.seed));

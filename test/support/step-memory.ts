@@ -2,13 +2,12 @@
 import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, tf } from '../../workers/engine/tensorflow.ts';
-import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { createTrainer } from '../../workers/engine/train/trainer.ts';
 
 const [imageCount = 0, microBatchSize = 0] = process.argv.slice(2).map(Number);
-const trainer = createSimclrTrainer({
+const trainer = createTrainer({
   architecture: architectureNamed('RESNET18'),
-  projectionDim: 128,
-  temperature: 0.5,
+  method: { name: 'SIMCLR', projectionDim: 128, temperature: 0.5 },
   totalSteps: 2,
   warmupSteps: 0,
   peakLearningRate: 0.1,

@@ -14,8 +14,8 @@ import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, castTo, floatDtypeOf, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import type { FloatDtype, Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
 import { UnsupportedPrecisionError } from '../../workers/engine/kernels/compute-dtype.ts';
-import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
-import type { SimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { createTrainer } from '../../workers/engine/train/trainer.ts';
+import type { Trainer } from '../../workers/engine/train/trainer.ts';
 
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
 /** Half the distance between adjacent numbers with eight significant bits. */
@@ -31,11 +31,10 @@ function relativeDifference(actual: Float32Array, wanted: Float32Array): number 
   return Math.sqrt(difference / size);
 }
 
-function trainer(computeDtype: FloatDtype, microBatchSize?: number): SimclrTrainer {
-  return createSimclrTrainer({
+function trainer(computeDtype: FloatDtype, microBatchSize?: number): Trainer {
+  return createTrainer({
     architecture: architectureNamed('RESNET18'),
-    projectionDim: 16,
-    temperature: 0.5,
+    method: { name: 'SIMCLR', projectionDim: 16, temperature: 0.5 },
     totalSteps: 20,
     warmupSteps: 0,
     peakLearningRate: 1,
@@ -56,7 +55,7 @@ function views(): Tensor4D {
   });
 }
 
-async function lossesOf(training: SimclrTrainer, stepCount: number): Promise<number[]> {
+async function lossesOf(training: Trainer, stepCount: number): Promise<number[]> {
   const batch = views();
   const losses: number[] = [];
   for (let step = 0; step < stepCount; step += 1) losses.push((await training.step(batch)).loss);
@@ -64,7 +63,7 @@ async function lossesOf(training: SimclrTrainer, stepCount: number): Promise<num
   return losses;
 }
 
-function digestOf(training: SimclrTrainer): string {
+function digestOf(training: Trainer): string {
   const hash = createHash('sha256');
   for (const { name, data } of training.saveState())
     hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));

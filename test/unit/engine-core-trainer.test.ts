@@ -7,13 +7,13 @@ import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, liveTensorCount, tf } from '../../workers/engine/tensorflow.ts';
 import type { Tensor4D } from '../../workers/engine/tensorflow.ts';
-import { createSimclrTrainer, NonFiniteLossError } from '../../workers/engine/train/simclr.ts';
-import type { SimclrTrainer, SimclrTrainerOptions } from '../../workers/engine/train/simclr.ts';
+import { createTrainer, NonFiniteLossError } from '../../workers/engine/train/trainer.ts';
+import type { Trainer, TrainerOptions } from '../../workers/engine/train/trainer.ts';
 
+const SIMCLR = { name: 'SIMCLR', projectionDim: 16, temperature: 0.5 } as const;
 const OPTIONS = {
   architecture: architectureNamed('RESNET18'),
-  projectionDim: 16,
-  temperature: 0.5,
+  method: SIMCLR,
   totalSteps: 20,
   warmupSteps: 2,
   peakLearningRate: 1,
@@ -25,8 +25,8 @@ const ADAMW = { name: 'ADAMW', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDe
 /** Drawn only once, because eleven million numbers take a while. */
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
 
-function trainer(change: Partial<SimclrTrainerOptions> = {}): SimclrTrainer {
-  return createSimclrTrainer({ ...OPTIONS, seedRandom: createRandom(11), initialWeights: WEIGHTS, ...change });
+function trainer(change: Partial<TrainerOptions> = {}): Trainer {
+  return createTrainer({ ...OPTIONS, seedRandom: createRandom(11), initialWeights: WEIGHTS, ...change });
 }
 
 /** Two noisy views each of four images. */
@@ -51,7 +51,9 @@ describe('SimCLR trainer', () => {
       const metrics = await training.step(batch);
       losses.push(metrics.loss);
       assert.ok(
-        metrics.learningRate > 0 && metrics.embeddingStd > 0 && Math.abs(metrics.positiveSimilarity) <= 1.000001,
+        metrics.learningRate > 0 &&
+          metrics.embeddingStd > 0 &&
+          Math.abs(metrics.series['positiveSimilarity'] ?? 2) <= 1.000001,
       );
       if (step === 0) tensors = liveTensorCount();
       assert.equal(liveTensorCount(), tensors);
@@ -155,7 +157,7 @@ describe('SimCLR trainer', () => {
       .slice(WEIGHTS.length, WEIGHTS.length + 5);
     assert.deepEqual(beyond, ['fc.1.weight', 'fc.1.bias', 'fc.3.weight', 'fc.3.bias', 'optimizer.conv1.weight']);
     training.dispose();
-    const fresh = createSimclrTrainer({ ...OPTIONS, seedRandom: createRandom(11) });
+    const fresh = createTrainer({ ...OPTIONS, seedRandom: createRandom(11) });
     const wanted = randomEncoderWeights('RESNET18', createRandom(11).fork('encoder'));
     fresh.encoderWeights().forEach((tensor, index) => assert.ok(sameData(tensor, wanted[index]), tensor.name));
     fresh.dispose();
@@ -171,7 +173,7 @@ describe('SimCLR trainer', () => {
     refused(state.filter(({ name }) => name !== 'optimizer.fc.3.bias'));
     refused([...state, { name: 'optimizer.unknown', dtype: 'F32', shape: [1], data: new Float32Array(1) }]);
     refused(training.encoderWeights());
-    const narrow = trainer({ projectionDim: 8 });
+    const narrow = trainer({ method: { ...SIMCLR, projectionDim: 8 } });
     refused(narrow.saveState());
     training.saveState().forEach((tensor, index) => assert.ok(sameData(tensor, state[index]), tensor.name));
     narrow.dispose();
@@ -180,12 +182,12 @@ describe('SimCLR trainer', () => {
 
   test('options out of range', () => {
     const before = liveTensorCount();
-    const bad: readonly Partial<SimclrTrainerOptions>[] = [
-      { temperature: 0 },
-      { temperature: -1 },
-      { temperature: Number.NaN },
-      { projectionDim: 0 },
-      { projectionDim: 1.5 },
+    const bad: readonly Partial<TrainerOptions>[] = [
+      ...[{ temperature: 0 }, { temperature: -1 }, { temperature: Number.NaN }].map((wrong) => ({
+        method: { ...SIMCLR, ...wrong },
+      })),
+      { method: { ...SIMCLR, projectionDim: 0 } },
+      { method: { ...SIMCLR, projectionDim: 1.5 } },
       { optimizer: { name: 'LARS', momentum: 1, weightDecay: 0 } },
       { optimizer: { name: 'LARS', momentum: 0.9, weightDecay: -1 } },
       { optimizer: { name: 'SGD', momentum: -0.1, nesterov: false, weightDecay: 0 } },

@@ -22,25 +22,24 @@ import { ENGINE_PROCESS_ENV } from '../../workers/engine/process-env.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank2, asRank4, liveTensorCount, readFloat, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import type { Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
-import { createSimclrTrainer, NonFiniteLossError } from '../../workers/engine/train/simclr.ts';
-import type { SimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { createTrainer, NonFiniteLossError } from '../../workers/engine/train/trainer.ts';
+import type { Trainer } from '../../workers/engine/train/trainer.ts';
 import { viewsFrom } from '../../workers/engine/train/step-views.ts';
 
 const IMAGE_COUNT = 6;
 const OPTIONS = {
   architecture: architectureNamed('RESNET18'),
-  projectionDim: 16,
-  temperature: 0.5,
+  method: { name: 'SIMCLR', projectionDim: 16, temperature: 0.5 },
   totalSteps: 20,
   warmupSteps: 0,
   peakLearningRate: 1,
   optimizer: { name: 'LARS', momentum: 0.9, weightDecay: 1e-4 },
 } as const;
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
-const HEAD = randomProjectionHead(512, OPTIONS.projectionDim, createRandom(11).fork('projection head'));
+const HEAD = randomProjectionHead(512, OPTIONS.method.projectionDim, createRandom(11).fork('projection head'));
 
-function trainer(microBatchSize?: number): SimclrTrainer {
-  return createSimclrTrainer({
+function trainer(microBatchSize?: number): Trainer {
+  return createTrainer({
     ...OPTIONS,
     seedRandom: createRandom(11),
     initialWeights: WEIGHTS,
@@ -77,8 +76,8 @@ function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map
         0,
       ),
     );
-    const head = new ProjectionHead(512, OPTIONS.projectionDim, HEAD);
-    const { loss, gradient } = ntXent(head.forward(embeddings), OPTIONS.temperature);
+    const head = new ProjectionHead(512, OPTIONS.method.projectionDim, HEAD);
+    const { loss, gradient } = ntXent(head.forward(embeddings), OPTIONS.method.temperature);
     const embeddingGradient = head.backward(gradient);
     encoders.forEach((encoder, index) => encoder.backward(asRank2(rowsOf(embeddingGradient, starts[index] ?? 0))));
     encoders.forEach((encoder) => encoder.commitStatistics());
@@ -111,7 +110,7 @@ function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map
   }
 }
 
-function digestOf(training: SimclrTrainer): string {
+function digestOf(training: Trainer): string {
   const hash = createHash('sha256');
   for (const { name, data } of training.saveState())
     hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));

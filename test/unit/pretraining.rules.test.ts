@@ -90,22 +90,23 @@ describe('defaults of a pretraining', () => {
     const config = frozen({ recipe: 'PAPER', batchSize: 64 });
     assert.equal(config.learningRate, (0.3 * 64) / 256);
     assert.deepEqual(config.optimizer, { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 });
-    assert.equal(config.projectionDim, 128);
+    assert.deepEqual(config.method, { name: 'SIMCLR', temperature: 0.5, projectionDim: 128 });
     assert.deepEqual(config.augmentation, DEFAULT_AUGMENTATION);
     const left = frozen({ ...OPEN, recipe: 'PAPER' });
     assert.deepEqual(
-      [left.imageSizePx, left.sourceSizePx, left.batchSize, left.temperature, left.precision],
-      [224, 256, 256, 0.5, 'FLOAT32'],
+      [left.imageSizePx, left.sourceSizePx, left.batchSize, left.method, left.precision],
+      [224, 256, 256, config.method, 'FLOAT32'],
     );
   });
 
   test('a run from before recipes were introduced is read as PAPER with LARS', () => {
-    const { recipe, optimizer, viewSizePx, earlierPlans, budget, named, explanation, ...older } = frozen({
+    const { recipe, optimizer, method, viewSizePx, earlierPlans, budget, named, explanation, ...older } = frozen({
       recipe: 'PAPER',
     });
     assert.ok(optimizer.name === 'LARS' && recipe === 'PAPER');
     const { name, ...parameters } = optimizer;
-    const read = pretrainingConfigSchema.parse({ ...older, ...parameters });
+    const read = pretrainingConfigSchema.parse({ ...older, ...parameters, temperature: 0.5, projectionDim: 128 });
+    assert.deepEqual(read.method, method);
     assert.deepEqual(
       [read.recipe, read.optimizer, read.viewSizePx, read.earlierPlans, read.budget, read.explanation],
       ['PAPER', { name, ...parameters }, viewSizePx, earlierPlans, budget, []],

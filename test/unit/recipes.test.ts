@@ -30,14 +30,13 @@ for (const wanted of CASES) {
       }
     });
 
-    test('has parameters for every optimizer, an augmentation and a temperature that a launch accepts', () => {
+    test('has parameters for every optimizer, and an augmentation that a launch accepts', () => {
       for (const optimizer of OPTIMIZER_NAMES)
         assert.deepEqual(optimizerSchema.parse(recipe.optimizer(optimizer)), recipe.optimizer(optimizer));
       for (const imageSizePx of [undefined, 32, 64, 224]) {
         const { cropScaleMin, cropScaleMax } = augmentationSchema.parse(recipe.augmentation(imageSizePx));
         assert.ok(cropScaleMin <= cropScaleMax);
       }
-      assert.ok(recipe.temperature >= 0.05 && recipe.temperature <= 1);
     });
 
     test('warms up over some of the steps, and never over most of them', () => {

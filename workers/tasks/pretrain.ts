@@ -1,4 +1,4 @@
-/** Pretraining by SimCLR: trains an encoder on sealed versions and registers it as a checkpoint. */
+/** Pretraining: trains an encoder on sealed versions and registers it as a checkpoint. */
 import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { encoderFileOf, encoderTensorsOf } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
@@ -9,7 +9,7 @@ import { openEncoder, openTrainableEncoder, untrainedWeights } from '../engine/e
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
-import type { SimclrTrainer } from '../engine/train/simclr.ts';
+import type { Trainer } from '../engine/train/trainer.ts';
 import { goldenOf } from './golden.ts';
 import { planWithinBudget, watchPace, type ElapsedSeconds } from './pretraining-budget.ts';
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
@@ -80,7 +80,7 @@ async function withPresentShuffle<Config extends FrozenPretraining>(
 async function trainAndRegister(
   context: TaskContext,
   planned: PretrainingConfig,
-  trainer: SimclrTrainer,
+  trainer: Trainer,
   elapsed: ElapsedSeconds,
 ): Promise<TaskResult> {
   const probe = await openRunProbe(context, planned, trainer.stepIndex / planned.steps);
@@ -117,7 +117,7 @@ interface Trained {
 async function train(
   context: TaskContext,
   planned: PretrainingConfig,
-  trainer: SimclrTrainer,
+  trainer: Trainer,
   { elapsed, probe }: { readonly elapsed: ElapsedSeconds; readonly probe: RunProbe | undefined },
 ): Promise<Trained> {
   let config = planned;
@@ -158,7 +158,7 @@ async function train(
 async function visit(
   context: TaskContext,
   config: PretrainingConfig,
-  trainer: SimclrTrainer,
+  trainer: Trainer,
   { probe, firstStep }: { readonly probe: RunProbe | undefined; readonly firstStep: number },
 ): Promise<CheckpointProbeRecord | undefined> {
   const step = trainer.stepIndex;
@@ -220,7 +220,7 @@ function describeProbeCost(probe: RunProbe | undefined, elapsedSeconds: number):
 async function changePlan(
   context: TaskContext,
   config: PretrainingConfig,
-  trainer: SimclrTrainer,
+  trainer: Trainer,
 ): Promise<PretrainingConfig> {
   await context.registry.freezeConfig({ config });
   await context.progress(trainer.stepIndex / config.steps, config.explanation.at(-1));
@@ -252,7 +252,7 @@ function createSpeedometer(batchSize: number) {
 async function keepState(
   context: TaskContext,
   config: PretrainingConfig,
-  trainer: SimclrTrainer,
+  trainer: Trainer,
   probe: CheckpointProbeRecord | null,
 ): Promise<void> {
   await context.flush();
@@ -265,11 +265,7 @@ async function keepState(
   await context.keepTrainingState({ step: trainer.stepIndex, sha256: stored.sha256, probe }, stored);
 }
 
-async function resumeFromLastState(
-  context: TaskContext,
-  config: PretrainingConfig,
-  trainer: SimclrTrainer,
-): Promise<void> {
+async function resumeFromLastState(context: TaskContext, config: PretrainingConfig, trainer: Trainer): Promise<void> {
   const state = await context.registry.latestTrainingState({});
   if (state === null) return;
   trainer.restoreState(readSafetensors(await context.artifacts.read(state.sha256)).tensors);

@@ -8,7 +8,7 @@ import { UnsupportedPrecisionError } from '../engine/kernels/compute-dtype.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { tf, type Tensor4D } from '../engine/tensorflow.ts';
-import { createSimclrTrainer, NonFiniteLossError, type SimclrTrainer } from '../engine/train/simclr.ts';
+import { createTrainer, NonFiniteLossError, type Trainer } from '../engine/train/trainer.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
 import { openShardSources, type FetchedShards } from './shard-sources.ts';
 import { storedDecoderOf } from './stored-decoder.ts';
@@ -27,12 +27,11 @@ export function makeTrainer(
   config: PretrainingConfig,
   microBatchSize: number | null,
   initialWeights: readonly NamedTensor[] | undefined,
-): SimclrTrainer {
+): Trainer {
   try {
-    return createSimclrTrainer({
+    return createTrainer({
       architecture: architectureNamed(config.encoder),
-      projectionDim: config.projectionDim,
-      temperature: config.temperature,
+      method: config.method,
       totalSteps: config.steps,
       earlierPlans: config.earlierPlans,
       warmupSteps: config.warmupSteps,
@@ -73,7 +72,7 @@ export interface TrainingSteps {
 export async function openTrainingSteps(
   context: TaskContext,
   config: PretrainingConfig,
-  trainer: SimclrTrainer,
+  trainer: Trainer,
 ): Promise<TrainingSteps> {
   const versions = await context.registry.sealedVersions({
     ids: config.datasets.map((dataset) => dataset.datasetVersionId),
@@ -154,9 +153,10 @@ function imagesOnDevice(images: Uint8Array, sizePx: number, start: number, count
   );
 }
 
-async function takeStep(trainer: SimclrTrainer, views: StepViews): Promise<Record<string, number>> {
+async function takeStep(trainer: Trainer, views: StepViews): Promise<Record<string, number>> {
   try {
-    return { ...(await trainer.step(views)) };
+    const { series, ...metrics } = await trainer.step(views);
+    return { ...metrics, ...series };
   } catch (error) {
     if (!(error instanceof NonFiniteLossError)) throw error;
     throw new DomainError({

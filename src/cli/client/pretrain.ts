@@ -1,4 +1,5 @@
 /** `paraffin pretrain`: pretrains an encoder by self-supervision and shows its progress. */
+import { z } from 'zod';
 import { listOf, namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { formatByteSize } from '../terminal.ts';
@@ -38,6 +39,7 @@ const ENCODERS: Readonly<Record<Exclude<Input['encoder'] & string, 'OTHER'>, tru
   VIT_S16: true,
   VIT_B16: true,
 };
+const METHODS: Readonly<Record<Input['method'] & string, true>> = { SIMCLR: true };
 const SAMPLINGS: Readonly<Record<Input['sampling'] & string, true>> = { EVEN: true, PROPORTIONAL: true };
 const PRECISIONS: Readonly<Record<Input['precision'] & string, true>> = { FLOAT32: true, BFLOAT16: true };
 const RECIPES: Readonly<Record<Input['recipe'] & string, true>> = { DEFAULT: true, PAPER: true };
@@ -56,9 +58,9 @@ const parseDatasets = listOf((text): DatasetChoice => {
 });
 
 export const pretrainCommand = clientCommand('pretrain', {
-  summary: 'pretrain an encoder by self-supervision (SimCLR)',
+  summary: 'pretrain an encoder by self-supervision',
   details:
-    'Pretrains an encoder by self-supervision (SimCLR) and shows loss, images/s and the time left. With --budget the worker measures its device and chooses precision, size and steps, and explains its choices. The run continues after Ctrl-C. Exit code 4 if the run fails.',
+    'Pretrains an encoder by self-supervision and shows loss, images/s and the time left. With --budget the worker measures its device and chooses precision, size and steps, and explains its choices. The run continues after Ctrl-C. Exit code 4 if the run fails.',
   examples: [
     'pretrain --model colon --data colon-biopsies --budget 1h',
     'pretrain --model colon --data colon-biopsies --epochs 100 --optimizer sgd --momentum 0.95 --learning-rate 0.05',
@@ -76,6 +78,8 @@ export const pretrainCommand = clientCommand('pretrain', {
     parseDatasets,
   )
   .option('--encoder <name>', namesOf(ENCODERS).join(', '), oneOf(ENCODERS))
+  .option('--method <name>', `${namesOf(METHODS).join(', ')} (default: simclr)`, oneOf(METHODS))
+  .option('--method-options <json>', "the method's own settings, such as '{\"projectionDim\": 256}'", parseOptions)
   .option('--budget <duration>', 'time for the training: 45m, 1h, 1h30m, 2d; or give --epochs or --steps')
   .option('--epochs <count>', 'number of passes over the images; or give --budget or --steps', numberFrom(0))
   .option('--steps <count>', 'number of batches; or give --budget or --epochs', wholeNumberFrom(0))
@@ -126,6 +130,8 @@ export const pretrainCommand = clientCommand('pretrain', {
       model,
       data,
       encoder,
+      method,
+      methodOptions,
       budget,
       epochs,
       steps,
@@ -187,6 +193,8 @@ export const pretrainCommand = clientCommand('pretrain', {
           modelSlug: model,
           datasets,
           ...given('encoder', encoder),
+          ...given('method', method),
+          ...given('methodOptions', methodOptions),
           ...given('budget', budget),
           ...given('epochs', epochs),
           ...given('steps', steps),
@@ -244,6 +252,15 @@ export const pretrainCommand = clientCommand('pretrain', {
       });
     },
   );
+
+/** @throws Error with a message for the user. */
+function parseOptions(text: string): Readonly<Record<string, unknown>> {
+  try {
+    return z.record(z.string(), z.json()).parse(JSON.parse(text));
+  } catch {
+    throw new Error('must be a JSON object, such as {"projectionDim": 256}');
+  }
+}
 
 /** @throws Error with a message for the user. */
 function stateFrom(text: string): 'best' | number {

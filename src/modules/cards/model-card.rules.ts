@@ -7,6 +7,7 @@ import { type CheckpointRecord, type ModelRecord } from '../models/index.ts';
 import type { RunRecord } from '../runs/index.ts';
 import type { EvaluationMetricRecord, LeakageRecord, LearningCurvePointRecord } from '../../protocol/evaluation.ts';
 import { probeAdvice, probeOverlapSentence, probeSentence } from '../../protocol/checkpoint-probe.ts';
+import { describeMethod, methodNameIn } from '../../protocol/pretraining/methods/index.ts';
 import type { GoldenRecord } from '../../protocol/checkpoint.ts';
 
 export const MODEL_CARD_MEDIA_TYPE = 'text/markdown; charset=utf-8';
@@ -110,7 +111,7 @@ function frontMatterOf({
       [
         'histopathology',
         describeEncoder(checkpoint.architecture).name.toLowerCase(),
-        ...(run === undefined ? [] : ['self-supervised', 'simclr']),
+        ...(run === undefined ? [] : ['self-supervised', methodNameIn(run.config).toLowerCase().replaceAll('_', '-')]),
       ],
     ],
     ...(datasets.length === 0 ? [] : [['datasets', datasets] as const]),
@@ -186,8 +187,9 @@ function trainingDataLines({ trainedOn, isTrainingComplete }: ModelCardFacts): s
 
 function procedureLines({ run, checkpoint, serverUrl }: ModelCardFacts): string[] {
   if (run !== undefined) {
+    const { title, paper } = describeMethod(methodNameIn(run.config));
     return [
-      `Self-supervised by contrastive learning (SimCLR), run \`${run.id}\`${checkpoint.epoch === null ? '' : `, ${Number(checkpoint.epoch.toFixed(2))} epochs`}${checkpoint.step === null ? '' : `, ${checkpoint.step} steps`}. Its frozen configuration, seed included:`,
+      `Self-supervised by ${title} (${paper}), run \`${run.id}\`${checkpoint.epoch === null ? '' : `, ${Number(checkpoint.epoch.toFixed(2))} epochs`}${checkpoint.step === null ? '' : `, ${checkpoint.step} steps`}. Its frozen configuration, seed included:`,
       '',
       '```json',
       JSON.stringify(run.config, null, 2),

@@ -10,6 +10,13 @@ import {
   secondsOfDuration,
 } from '../../protocol/pretraining/budget.ts';
 import {
+  describeMethod,
+  hasTemperature,
+  METHOD_NAMES,
+  methodConfigOf,
+  type MethodConfig,
+} from '../../protocol/pretraining/methods/index.ts';
+import {
   inapplicableParameter,
   optimizerChoiceSchema,
   optimizersWith,
@@ -60,6 +67,8 @@ export const launchPretrainingSchema = z.object({
     .min(1, 'must name at least one dataset version')
     .max(1000),
   encoder: z.enum(ENCODER_ARCHITECTURES),
+  method: z.enum(METHOD_NAMES).default('SIMCLR'),
+  methodOptions: z.record(z.string(), z.unknown()).nullish(),
   imageSizePx: z
     .number()
     .int()
@@ -69,7 +78,7 @@ export const launchPretrainingSchema = z.object({
   batchSize: z
     .number()
     .int()
-    .min(2, 'must be at least 2: a batch of one has no negatives')
+    .min(2, 'must be at least 2: a method compares images')
     .max(8192, 'must be at most 8192')
     .nullish(),
   microBatchSize: z
@@ -105,6 +114,7 @@ export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
   checkExtent(input);
   checkOptimizer(input);
   checkEncoder(input);
+  methodOf(input);
   if (typeof input.microBatchSize === 'number' && typeof input.batchSize === 'number')
     checkMicroBatch(input.microBatchSize, input.batchSize);
   const { cropScaleMin, cropScaleMax } = augmentationOf(recipeFor(input), input);
@@ -151,6 +161,31 @@ export function secondsOfBudget(budget: string): number {
       'An hour is a good first budget.',
     );
   return seconds;
+}
+
+/** SimCLR's, when a launch leaves `temperature` out; null asks for the recipe's. */
+const TEMPERATURE_LEFT_OUT = 0.5;
+
+/** The settings of the launch's method. @throws DomainError BAD_INPUT. */
+export function methodOf({ method, methodOptions, temperature, recipe }: LaunchPretrainingInput): MethodConfig {
+  const { title, recipes, help } = describeMethod(method);
+  if (!recipes.includes(recipe))
+    throw badInput(
+      'recipe',
+      `The recipe ${recipe} has no values for ${title}.`,
+      `Use the recipe ${recipes.join(' or ')}, or method SIMCLR.`,
+    );
+  if (temperature != null && !hasTemperature(method))
+    throw badInput('temperature', `The loss of ${title} has no temperature.`, 'Leave it out, or set it to null.');
+  const leftOut = method === 'SIMCLR' ? TEMPERATURE_LEFT_OUT : null;
+  try {
+    return methodConfigOf(method, recipe, methodOptions ?? {}, temperature === undefined ? leftOut : temperature);
+  } catch (error) {
+    if (!(error instanceof z.ZodError)) throw error;
+    const [issue] = error.issues;
+    const path = ['methodOptions', ...(issue?.path ?? [])].join('.');
+    throw badInput(path, `${title}: ${issue?.message ?? 'a wrong option'}.`, `Its options are: ${help}.`);
+  }
 }
 
 function checkOptimizer(input: LaunchPretrainingInput): void {

@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { arg, enumType, extendType, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
+import { describeMethod, METHOD_NAMES } from '../../protocol/pretraining/methods/index.ts';
 import { OPTIMIZER_NAMES } from '../../protocol/pretraining/optimizer.ts';
 import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
 
@@ -18,8 +19,17 @@ export const Precision = enumType({ name: 'Precision', members: ['FLOAT32', 'BFL
 export const PretrainingRecipe = enumType({
   name: 'PretrainingRecipe',
   description:
-    'DEFAULT: tuned for trainings of hours. PAPER: SimCLR as published, with LARS and linear scaling of the learning rate.',
+    'DEFAULT: tuned for trainings of hours. PAPER, for SIMCLR only: as published, with LARS and linear scaling of the learning rate.',
   members: [...RECIPE_NAMES],
+});
+
+export const PretrainingMethod = enumType({
+  name: 'PretrainingMethod',
+  description: 'How an encoder learns from images without labels.',
+  members: METHOD_NAMES.map((name) => {
+    const { title, paper, help } = describeMethod(name);
+    return { name, value: name, description: `${title} (${paper}). Options: ${help}.` };
+  }),
 });
 
 export const OptimizerName = enumType({ name: 'OptimizerName', members: [...OPTIMIZER_NAMES] });
@@ -90,6 +100,12 @@ export const LaunchPretrainingInput = inputObjectType({
     t.nonNull.string('modelSlug', { description: 'Slug of the model, which is created if it does not exist.' });
     t.nonNull.list.nonNull.field('datasets', { type: 'PretrainingDatasetInput' });
     t.nonNull.field('encoder', { type: 'EncoderArchitecture', default: 'RESNET18' });
+    t.nonNull.field('method', { type: 'PretrainingMethod', default: 'SIMCLR' });
+    t.field('methodOptions', {
+      type: 'JSON',
+      description:
+        "The method's own settings, see PretrainingMethod; options of other methods are refused. Defaults are those of the recipe.",
+    });
     t.int('imageSizePx', {
       default: 224,
       description:
@@ -126,7 +142,10 @@ export const LaunchPretrainingInput = inputObjectType({
       description:
         'Vision transformers: factor between the learning rates of a layer and the one after it, up to 1. Default: 1, the same rate for all.',
     });
-    t.float('temperature', { default: 0.5, description: 'Temperature of the loss. null: chosen by the recipe.' });
+    t.float('temperature', {
+      description:
+        'Temperature of the loss, for methods that have one. null: chosen by the recipe. Left out: 0.5 for SIMCLR, for other methods as null.',
+    });
     t.nonNull.field('sampling', { type: 'SamplingStrategy', default: 'EVEN' });
     t.field('precision', {
       type: 'Precision',

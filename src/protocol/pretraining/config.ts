@@ -4,6 +4,7 @@ import { architectureNamed, describeEncoder, usualPooling } from '../../formats/
 import { embeddingLayerOf, encoderArchitectureSchema, type InputContract } from '../checkpoint.ts';
 import { augmentationSchema } from './augmentation.ts';
 import { formatDuration } from './budget.ts';
+import { describeMethod, methodConfigSchema } from './methods/index.ts';
 import { optimizerSchema } from './optimizer.ts';
 import { RECIPE_NAMES } from './recipes.ts';
 import { shuffleSchema } from './shuffle.ts';
@@ -48,8 +49,7 @@ const COMMON = {
   dropPathRate: dropPathRateSchema.default(0),
   layerDecay: layerDecaySchema.default(1),
   learningRate: z.number(),
-  temperature: z.number(),
-  projectionDim: z.number().int(),
+  method: methodConfigSchema,
   sampling: z.enum(['EVEN', 'PROPORTIONAL']),
   /** Null in runs from before images were read in windows of shards: their order of images is no longer made. */
   shuffle: shuffleSchema.nullable().default(null),
@@ -108,15 +108,18 @@ export type PretrainingConfig = z.infer<typeof pretrainingConfigSchema>;
  * A pretraining with a budget whose worker has not measured its device yet: fields that depend on the speed may be
  * null.
  */
-export const unplannedPretrainingSchema = z.object({
-  ...COMMON,
-  steps: z.null(),
-  imageSizePx: z.number().int().nullable(),
-  precision: precisionSchema.nullable(),
-  checkpointEverySteps: z.number().int().nullable(),
-  budget: z.object({ seconds: z.number() }),
-  named: namedSchema,
-});
+export const unplannedPretrainingSchema = z.preprocess(
+  withLaterFields,
+  z.object({
+    ...COMMON,
+    steps: z.null(),
+    imageSizePx: z.number().int().nullable(),
+    precision: precisionSchema.nullable(),
+    checkpointEverySteps: z.number().int().nullable(),
+    budget: z.object({ seconds: z.number() }),
+    named: namedSchema,
+  }),
+);
 
 export type UnplannedPretraining = z.infer<typeof unplannedPretrainingSchema>;
 
@@ -125,13 +128,19 @@ export const frozenPretrainingSchema = z.union([unplannedPretrainingSchema, pret
 export type FrozenPretraining = z.infer<typeof frozenPretrainingSchema>;
 
 /**
- * Fills in the fields that older configs lack. When LARS was the only optimizer, its parameters were top-level fields,
- * and a view had the size of the encoder's input.
+ * Fills in the fields that older configs lack. When LARS was the only optimizer and SimCLR the only method, their
+ * parameters were top-level fields, and a view had the size of the encoder's input.
  */
 function withLaterFields(config: unknown): unknown {
   if (typeof config !== 'object' || config === null) return config;
+  const withMethod =
+    'method' in config || !('temperature' in config) || !('projectionDim' in config)
+      ? config
+      : { ...config, method: { name: 'SIMCLR', temperature: config.temperature, projectionDim: config.projectionDim } };
   const sized =
-    'viewSizePx' in config || !('imageSizePx' in config) ? config : { ...config, viewSizePx: config.imageSizePx };
+    'viewSizePx' in withMethod || !('imageSizePx' in withMethod)
+      ? withMethod
+      : { ...withMethod, viewSizePx: withMethod.imageSizePx };
   if ('optimizer' in sized || !('momentum' in sized) || !('weightDecay' in sized)) return sized;
   const { momentum, weightDecay, ...others } = sized;
   return { ...others, optimizer: { name: 'LARS', momentum, weightDecay } };
@@ -153,13 +162,14 @@ export function titleOfPretraining(
   config: PretrainingConfig | UnplannedPretraining,
   versionNames: readonly string[],
 ): string {
-  const { modelSlug, steps } = config;
+  const { modelSlug, steps, method } = config;
   const encoderName = config.encoder.toLowerCase();
   if (steps === 0) return `${modelSlug}: ${encoderName}, random weights`;
   const named = versionNames.slice(0, VERSIONS_IN_TITLE).join(', ');
   const more = versionNames.length - VERSIONS_IN_TITLE;
   const extent = config.steps === null ? formatDuration(config.budget.seconds) : `${config.steps} steps`;
-  return `${modelSlug}: ${encoderName} on ${named}${more > 0 ? ` and ${more} more` : ''}, ${extent}`;
+  const by = method.name === 'SIMCLR' ? '' : ` by ${describeMethod(method.name).title}`;
+  return `${modelSlug}: ${encoderName}${by} on ${named}${more > 0 ? ` and ${more} more` : ''}, ${extent}`;
 }
 
 /** The input contract of encoders from this pretraining. */

@@ -1,5 +1,6 @@
 /** Explains the settings of a pretraining in sentences for the user who launched it. */
 import { formatDuration, reserveSeconds } from './budget.ts';
+import { methodInWords, type MethodConfig } from './methods/index.ts';
 import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
 import type { RecipeName } from './recipes.ts';
 
@@ -34,6 +35,7 @@ export interface ExplainedPretraining {
   readonly learningRate: number;
   readonly precision: Precision;
   readonly optimizer: OptimizerConfig;
+  readonly method: MethodConfig;
   readonly named: Named;
   readonly budget: {
     readonly seconds: number;
@@ -54,10 +56,10 @@ const count = (value: number): string => Math.round(value).toLocaleString('en');
 /** A number rounded to three significant digits, without an exponent: 1,234.5 as `1230`. */
 export const shortNumber = (value: number): string => String(Number(value.toPrecision(3)));
 
-/** @returns two to four sentences; none for a run without training steps. */
+/** @returns three to five sentences; none for a run without training steps. */
 export function explainPretraining(run: ExplainedPretraining): string[] {
   if (run.steps === 0) return [];
-  return [sentenceOfSteps(run), ...sentencesOfSpeed(run), sentenceOfOptimizer(run)];
+  return [sentenceOfSteps(run), ...sentencesOfSpeed(run), sentenceOfOptimizer(run), methodInWords(run.method)];
 }
 
 function sentenceOfSteps({ budget, steps, batchSize, imageSizePx, viewSizePx, ...run }: ExplainedPretraining) {

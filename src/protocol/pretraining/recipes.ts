@@ -1,8 +1,9 @@
 /**
- * The defaults of a pretraining: every setting of SimCLR that a launch leaves out, as pure functions of the training
+ * The defaults of a pretraining: every setting that a launch leaves out, as pure functions of the training
  * data. The server uses them when a run is launched; a worker uses them after it has measured the speed of its device.
  *
- * All numbers of the recipe DEFAULT are in this file, each with its reason. docs/pretraining.md documents them for
+ * All numbers of the recipe DEFAULT are in this file, each with its reason; those of a method's own settings are in
+ * its file in `methods`. docs/pretraining.md documents them for
  * users.
  */
 import { architectureNamed, type NamedEncoder } from '../../formats/encoders/index.ts';
@@ -38,11 +39,8 @@ export interface Recipe {
   viewSizePx(imageSizePx: number): number;
   /** Side in pixels of the decoded square that views are cut from. */
   sourceSizePx(imageSizePx: number): number;
-  readonly temperature: number;
   /** @param imageSizePx undefined if it is chosen from a budget. */
   augmentation(imageSizePx: number | undefined): Augmentation;
-  /** Length of a projection. */
-  readonly projectionDim: number;
 }
 
 /**
@@ -172,8 +170,6 @@ const RESNET_RECIPES: Readonly<Record<RecipeName, Recipe>> = {
       (IMAGE_SIZES.findLast(({ epochs }) => epochsAt64Px >= epochs) ?? IMAGE_SIZES[0]).sizePx,
     viewSizePx: viewSidePx,
     sourceSizePx: doubleSize,
-    // A run of few epochs must learn to distinguish near neighbours early on.
-    temperature: 0.2,
     // Strong colour jitter and greyscale teach an encoder to ignore the stain, but the stain distinguishes tissues.
     // With a fifth of the jitter and no greyscale, the encoder keeps colour information. This choice rests on one seed
     // on histology-mini; on pcam-mini, encoders trained for four epochs with stronger jitter scored slightly higher.
@@ -183,7 +179,6 @@ const RESNET_RECIPES: Readonly<Record<RecipeName, Recipe>> = {
       colourJitterStrength: 0.2,
       greyProbability: 0,
     }),
-    projectionDim: 128,
   },
   /** Chen et al. 2020, section 2.2 and appendix A; the settings of all runs from before recipes existed. */
   PAPER: {
@@ -195,9 +190,7 @@ const RESNET_RECIPES: Readonly<Record<RecipeName, Recipe>> = {
     imageSizePx: () => 224,
     viewSizePx: (imageSizePx) => imageSizePx,
     sourceSizePx: doubleSize,
-    temperature: 0.5,
     augmentation: () => PAPER_AUGMENTATION,
-    projectionDim: 128,
   },
 };
 

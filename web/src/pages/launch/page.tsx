@@ -37,13 +37,14 @@ const LAUNCH_FORMS: Readonly<Record<LaunchName, Launch>> = {
   launchPretraining: {
     title: 'Pretrain',
     input: 'LaunchPretrainingInput',
-    meaning: 'Train an encoder on images without labels (SimCLR).',
+    meaning: 'Train an encoder on images without labels.',
     resultField: 'run',
     fields: RUN_FIELDS,
     first: [
       'modelSlug',
       'datasets',
       'encoder',
+      'method',
       'budget',
       'epochs',
       'steps',

@@ -4,7 +4,7 @@ import type { RunDetail } from './queries.ts';
 
 /** The series that show how a pretraining goes. */
 const CHARTS = [
-  { name: 'loss', title: 'Loss', meaning: 'NT-Xent, mean over both views: lower is better.' },
+  { name: 'loss', title: 'Loss', meaning: "The method's own, mean over the batch: lower is better." },
   { name: 'learningRate', title: 'Learning rate', meaning: 'Warm-up, then cosine decay.' },
   { name: 'imagesPerSecond', title: 'Images per second', meaning: 'Mean over the last ten steps.' },
   {

@@ -1,16 +1,14 @@
 /**
- * SimCLR (Chen et al. 2020, arXiv:2002.05709): a trainer that takes one step at a time on views that the caller makes.
+ * A trainer that takes one step of a pretraining method at a time, on views that the caller makes.
  *
  * With `microBatchSize` a step goes through the encoder in parts (gradient caching, Gao et al. 2021, arXiv:2101.06983):
- * it computes the embeddings of all parts, keeping nothing else; then NT-Xent and its gradient over the whole batch;
+ * it computes the embeddings of all parts, keeping nothing else; then the loss and its gradient over the whole batch;
  * then it passes each part through the encoder again, with its share of that gradient. Loss and gradients equal those
  * of the whole batch up to rounding, except for batch norm, which normalises each part by its own statistics. The
  * running statistics are updated once a step, to the mean of the updates that each part alone would have made.
  */
 import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
 import { canComputeIn, UnsupportedPrecisionError } from '../kernels/compute-dtype.ts';
-import { ntXent } from '../losses/nt-xent.ts';
-import type { NtXent } from '../losses/nt-xent.ts';
 import {
   describeEncoder,
   usualPooling,
@@ -20,8 +18,8 @@ import {
 } from '../../../src/formats/encoders/index.ts';
 import { openTrainableEncoder, untrainedWeights } from '../encoders/index.ts';
 import type { RowNoise, TrainableEncoder, TrainingOptions } from '../encoders/index.ts';
+import { methodOf, type Learned, type Learner, type Method, type MethodConfig } from '../methods/index.ts';
 import { dropGradient } from '../models/parameter.ts';
-import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../models/projection-head.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { createOptimizer, NonFiniteGradientError, optimizerExpectations } from '../optim/index.ts';
 import type { Optimizer, OptimizerConfig, OptimizerStep } from '../optim/index.ts';
@@ -31,18 +29,13 @@ import type { Random } from '../rng.ts';
 import { scoped, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { BatchInParts, WholeBatch } from './encoder-pass.ts';
-import type { EncoderPass } from './encoder-pass.ts';
 import { viewsFrom } from './step-views.ts';
 import type { StepViews } from './step-views.ts';
 
-/** The hyperparameters of a run. The caller sets the defaults; the paper's values are in brackets. */
-export interface SimclrTrainerOptions extends Schedule, TrainingOptions {
+/** The hyperparameters of a run. The caller sets the defaults. */
+export interface TrainerOptions extends Schedule, TrainingOptions {
   readonly architecture: Architecture;
-  /** P, the length of a projection [128]. */
-  readonly projectionDim: number;
-  /** Temperature of NT-Xent [0.5]. */
-  readonly temperature: number;
-  /** [LARS, momentum 0.9, weight decay 1e-6] */
+  readonly method: MethodConfig;
   readonly optimizer: OptimizerConfig;
   /** Draws the new weights and each step's noise; its state must not change after the trainer is created. */
   readonly seedRandom: Random;
@@ -51,22 +44,22 @@ export interface SimclrTrainerOptions extends Schedule, TrainingOptions {
    * them. A step in parts takes the memory of one part and about a third more time, for the second forward pass.
    */
   readonly microBatchSize?: number;
-  /** An encoder to start from, under the names of its state dict; the projection head is always new. */
+  /** An encoder to start from, under the names of its state dict; what the method learns beside it is always new. */
   readonly initialWeights?: readonly NamedTensor[];
 }
 
 export interface StepMetrics {
-  /** NT-Xent, mean over 2N. */
+  /** The method's own; mean over the batch. */
   readonly loss: number;
   /** The learning rate of this step. */
   readonly learningRate: number;
-  /** Mean cosine similarity of the two views' projections, in -1..1. */
-  readonly positiveSimilarity: number;
   /**
    * Mean over dimensions of the standard deviation of the unit-length embeddings, times sqrt(D): 0 means collapse, 1 a
    * uniform distribution on the sphere.
    */
   readonly embeddingStd: number;
+  /** What else the method watches, by name. */
+  readonly series: Readonly<Record<string, number>>;
 }
 
 /**
@@ -93,11 +86,11 @@ export class NonFiniteLossError extends Error {
   }
 }
 
-export interface SimclrTrainer {
+export interface Trainer {
   /** Steps taken so far. */
   readonly stepIndex: number;
   /**
-   * One step of both views through encoder and head, loss, gradients and optimizer.
+   * One step of both views through the encoder, loss, gradients and optimizer.
    *
    * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the
    * same images. The caller disposes them. Alternatively a function that makes such views, which the trainer disposes.
@@ -114,8 +107,8 @@ export interface SimclrTrainer {
   /** The encoder alone, under torchvision's names and layouts. */
   encoderWeights(): NamedTensor[];
   /**
-   * The state from which `restoreState` continues as if never interrupted: encoder, head (`fc.1`, `fc.3`), state of
-   * the optimizer (`optimizer.*`), step (`step`).
+   * The state from which `restoreState` continues as if never interrupted: encoder, what the method
+   * learns and keeps beside it, state of the optimizer (`optimizer.*`), step (`step`).
    */
   saveState(): NamedTensor[];
   /**
@@ -131,46 +124,41 @@ export interface SimclrTrainer {
  * @throws RangeError for options out of range, UnsupportedPrecisionError, WeightsMismatchError for initial weights that
  * do not fit.
  */
-export function createSimclrTrainer(options: SimclrTrainerOptions): SimclrTrainer {
+export function createTrainer(options: TrainerOptions): Trainer {
   checkOptions(options);
-  return new Trainer(options);
+  return new PretrainingTrainer(options);
 }
 
-function checkOptions(options: SimclrTrainerOptions): void {
-  const { projectionDim, temperature, microBatchSize = 1, computeDtype = 'float32' } = options;
+function checkOptions(options: TrainerOptions): void {
+  const { microBatchSize = 1, computeDtype = 'float32' } = options;
   checkSchedule(options);
   if (!canComputeIn(computeDtype)) throw new UnsupportedPrecisionError(computeDtype);
-  if (!Number.isSafeInteger(projectionDim) || projectionDim < 1)
-    throw new RangeError(`projectionDim must be a whole number of at least 1, not ${projectionDim}.`);
   if (!Number.isSafeInteger(microBatchSize) || microBatchSize < 1)
     throw new RangeError(`microBatchSize must be a whole number of at least 1, not ${microBatchSize}.`);
-  if (!(temperature > 0 && Number.isFinite(temperature)))
-    throw new RangeError(`temperature must be positive, not ${temperature}.`);
   // This one is created only for its checks, before anything large is allocated.
   createOptimizer([], options.optimizer).dispose();
 }
 
 const STEP_EXPECTATION: TensorExpectation = { name: 'step', dtype: 'I64', shape: [], required: true };
 
-class Trainer implements SimclrTrainer {
-  readonly #options: SimclrTrainerOptions;
+class PretrainingTrainer implements Trainer {
+  readonly #options: TrainerOptions;
+  readonly #method: Method;
   #schedule: Schedule;
   #encoder: TrainableEncoder;
-  #head: ProjectionHead;
+  #learner: Learner;
   #optimizer: Optimizer;
   #stepIndex = 0;
 
-  constructor(options: SimclrTrainerOptions) {
-    const { architecture, projectionDim, seedRandom, initialWeights } = options;
+  constructor(options: TrainerOptions) {
+    const { architecture, seedRandom, initialWeights, method } = options;
+    const embeddingDim = describeEncoder(architecture).embeddingDim(poolingOf(architecture));
     this.#options = options;
+    this.#method = methodOf(method, { architecture, embeddingDim });
     this.#schedule = options;
-    this.#encoder = this.#openEncoder(initialWeights ?? untrainedWeights(architecture, seedRandom.fork('encoder')));
-    const { embeddingDim } = this.#encoder;
-    this.#head = new ProjectionHead(
-      embeddingDim,
-      projectionDim,
-      randomProjectionHead(embeddingDim, projectionDim, seedRandom.fork('projection head')),
-    );
+    const weights = initialWeights ?? untrainedWeights(architecture, seedRandom.fork('encoder'));
+    this.#encoder = this.#openEncoder(weights);
+    this.#learner = this.#method.open(this.#method.initialState(seedRandom, weights));
     this.#optimizer = this.#newOptimizer();
   }
 
@@ -180,7 +168,7 @@ class Trainer implements SimclrTrainer {
   }
 
   #newOptimizer(): Optimizer {
-    return createOptimizer([...this.#encoder.parameters, ...this.#head.parameters], this.#options.optimizer);
+    return createOptimizer([...this.#encoder.parameters, ...this.#learner.parameters], this.#options.optimizer);
   }
 
   get stepIndex(): number {
@@ -190,30 +178,33 @@ class Trainer implements SimclrTrainer {
   async step(views: Tensor4D | StepViews): Promise<StepMetrics> {
     const learningRate = learningRateAt(this.#schedule, this.#stepIndex);
     const source = views instanceof tf.Tensor ? viewsFrom(views) : views;
-    const { microBatchSize = source.imageCount } = this.#options;
-    if (source.imageCount % microBatchSize !== 0)
-      throw new RangeError(`microBatchSize ${microBatchSize} does not divide ${source.imageCount} images.`);
+    const { microBatchSize: partSize = source.imageCount } = this.#options;
+    if (source.imageCount % partSize !== 0)
+      throw new RangeError(`microBatchSize ${partSize} does not divide ${source.imageCount} images.`);
+    const noise = this.#noise();
     const pass =
-      source.imageCount === microBatchSize
-        ? new WholeBatch(this.#encoder, source, this.#noise())
-        : new BatchInParts(this.#encoder, source, microBatchSize, this.#noise());
+      source.imageCount === partSize
+        ? new WholeBatch(this.#encoder, source, noise)
+        : new BatchInParts(this.#encoder, source, partSize, noise);
     try {
       const embeddings = pass.forward();
-      const { loss, gradient, positiveSimilarity } = this.#contrast(embeddings);
-      const monitored = [loss, positiveSimilarity, embeddingStdOf(embeddings)] as const;
+      const learned = this.#learner.learn({ embeddings, views: source, partSize, noise });
+      const embeddingStd = embeddingStdOf(embeddings);
       try {
-        this.#backward(pass, gradient);
-        const metrics = await this.#update(learningRate, monitored);
+        pass.backward(learned.embeddingGradient);
+        const metrics = await this.#update(learningRate, learned, embeddingStd);
         pass.commitStatistics();
+        const { totalSteps } = this.#schedule;
+        this.#learner.commit({ encoder: this.#encoder, stepIndex: this.#stepIndex, totalSteps });
         this.#stepIndex += 1;
         return metrics;
       } finally {
-        tf.dispose([gradient, ...monitored]);
+        tf.dispose([learned.loss, learned.embeddingGradient, embeddingStd, ...Object.values(learned.series)]);
       }
     } finally {
-      this.#head.discard();
+      this.#learner.discard();
       pass.dispose();
-      [...this.#encoder.parameters, ...this.#head.parameters].forEach(dropGradient);
+      [...this.#encoder.parameters, ...this.#learner.parameters].forEach(dropGradient);
     }
   }
 
@@ -223,39 +214,23 @@ class Trainer implements SimclrTrainer {
     return (row) => random.fork(`row ${row}`);
   }
 
-  #contrast(embeddings: Tensor2D): NtXent {
-    const projections = this.#head.forward(embeddings);
-    try {
-      return ntXent(projections, this.#options.temperature);
-    } finally {
-      projections.dispose();
-    }
-  }
-
-  #backward(pass: EncoderPass, projectionGradient: Tensor2D): void {
-    const embeddingGradient = this.#head.backward(projectionGradient);
-    try {
-      pass.backward(embeddingGradient);
-    } finally {
-      embeddingGradient.dispose();
-    }
-  }
-
   /**
    * Applies the optimizer's update after the only read of a step: the host reads all values at once, when the device
    * has computed everything except the update.
    */
-  async #update(
-    learningRate: number,
-    monitored: readonly [loss: Tensor, positiveSimilarity: Tensor, embeddingStd: Tensor],
-  ): Promise<StepMetrics> {
+  async #update(learningRate: number, learned: Learned, deviceEmbeddingStd: Tensor): Promise<StepMetrics> {
     const step = this.#optimizer.prepare();
     try {
-      const [loss = Number.NaN, positiveSimilarity = Number.NaN, embeddingStd = Number.NaN, ...norms] =
-        await readAtOnce(monitored, step.halfSquaredNorms);
+      const names = Object.keys(learned.series);
+      const monitored = [learned.loss, deviceEmbeddingStd, ...Object.values(learned.series)];
+      const [loss = Number.NaN, embeddingStd = Number.NaN, ...others] = await readAtOnce(
+        monitored,
+        step.halfSquaredNorms,
+      );
       if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
-      this.#applyStep(step, learningRate, Float32Array.from(norms), loss);
-      return { loss, learningRate, positiveSimilarity, embeddingStd };
+      this.#applyStep(step, learningRate, Float32Array.from(others.slice(names.length)), loss);
+      const series = Object.fromEntries(names.map((name, index) => [name, others[index] ?? Number.NaN]));
+      return { loss, learningRate, embeddingStd, series };
     } finally {
       step.dispose();
     }
@@ -292,20 +267,20 @@ class Trainer implements SimclrTrainer {
       shape: [],
       data: BigInt64Array.of(BigInt(this.#stepIndex)),
     };
-    return [...this.#encoder.weights(), ...this.#head.weights(), ...this.#optimizer.state(), step];
+    return [...this.#encoder.weights(), ...this.#learner.state(), ...this.#optimizer.state(), step];
   }
 
   restoreState(tensors: readonly NamedTensor[]): void {
-    const { architecture, projectionDim, optimizer } = this.#options;
+    const { architecture, optimizer } = this.#options;
     const description = describeEncoder(architecture);
-    const embeddingDim = description.embeddingDim(poolingOf(architecture));
-    const headExpectations = projectionHeadExpectations(embeddingDim, projectionDim);
+    const { trained, kept } = this.#method;
     const encoderExpectations = expectationsOf(description.tensors);
-    const trained = expectationsOf(description.tensors.filter(({ kind }) => kind === 'WEIGHT'));
+    const trainedOfEncoder = expectationsOf(description.tensors.filter(({ kind }) => kind === 'WEIGHT'));
     const expectations = [
       ...encoderExpectations,
-      ...headExpectations,
-      ...optimizerExpectations(optimizer, [...trained, ...headExpectations]),
+      ...trained,
+      ...kept,
+      ...optimizerExpectations(optimizer, [...trainedOfEncoder, ...trained]),
       STEP_EXPECTATION,
     ];
     const found = checkTensors(`a ${description.name} trainer`, tensors, expectations);
@@ -314,7 +289,7 @@ class Trainer implements SimclrTrainer {
     const step = found.get(STEP_EXPECTATION.name);
     this.dispose();
     this.#encoder = this.#openEncoder(pick(encoderExpectations));
-    this.#head = new ProjectionHead(embeddingDim, projectionDim, pick(headExpectations));
+    this.#learner = this.#method.open(pick([...trained, ...kept]));
     this.#optimizer = this.#newOptimizer();
     this.#optimizer.restore(found);
     this.#stepIndex = step?.dtype === 'I64' ? Number(step.data[0] ?? 0n) : 0;
@@ -322,7 +297,7 @@ class Trainer implements SimclrTrainer {
 
   dispose(): void {
     this.#encoder.dispose();
-    this.#head.dispose();
+    this.#learner.dispose();
     this.#optimizer.dispose();
   }
 }

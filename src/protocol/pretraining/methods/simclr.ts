@@ -1,0 +1,22 @@
+import { z } from 'zod';
+import type { MethodDescription } from './description.ts';
+
+const OPTIONS = {
+  /** Length of a projection. */
+  projectionDim: z.number().int().min(1, 'must be at least 1').max(8192, 'must be at most 8192'),
+};
+
+export const SIMCLR = {
+  title: 'SimCLR',
+  paper: 'Chen et al. 2020, arXiv:2002.05709',
+  help: 'projectionDim (128)',
+  config: z.object({ name: z.literal('SIMCLR'), temperature: z.number(), ...OPTIONS }),
+  options: z.strictObject(OPTIONS).partial(),
+  recipes: ['DEFAULT', 'PAPER'],
+  defaults: (recipe) => ({
+    // The paper's is 0.5; a run of few epochs must learn to distinguish near neighbours early on.
+    temperature: recipe === 'PAPER' ? 0.5 : 0.2,
+    // Chen et al. 2020, section 4.2.
+    projectionDim: 128,
+  }),
+} satisfies MethodDescription;

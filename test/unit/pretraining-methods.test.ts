@@ -1,0 +1,146 @@
+/** The pretraining methods: their settings at a launch, and SimCLR's trainings from before there were others. */
+import { createHash } from 'node:crypto';
+import { describe, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { DomainError } from '../../src/errors.ts';
+import { architectureNamed } from '../../src/formats/encoders/index.ts';
+import { parseInput } from '../../src/input.ts';
+import {
+  checkPretrainingChoice,
+  launchPretrainingSchema,
+  methodOf,
+} from '../../src/modules/runs/pretraining-input.rules.ts';
+import { pretrainingConfigSchema, unplannedPretrainingSchema } from '../../src/protocol/pretraining/config.ts';
+import {
+  describeMethod,
+  METHOD_NAMES,
+  methodInWords,
+  methodNameIn,
+} from '../../src/protocol/pretraining/methods/index.ts';
+import { createEncoder } from '../../workers/engine/encoders/resnet/network.ts';
+import { ntXent } from '../../workers/engine/losses/nt-xent.ts';
+import { ProjectionHead, randomProjectionHead } from '../../workers/engine/models/projection-head.ts';
+import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
+import { createOptimizer } from '../../workers/engine/optim/index.ts';
+import { learningRateAt } from '../../workers/engine/optim/schedule.ts';
+import { createRandom } from '../../workers/engine/rng.ts';
+import { readFloat, readFloats, tf } from '../../workers/engine/tensorflow.ts';
+import { createTrainer } from '../../workers/engine/train/trainer.ts';
+import { formulaViews } from '../golden/formula.ts';
+
+const launch = (changes: Record<string, unknown>) =>
+  parseInput(launchPretrainingSchema, {
+    modelSlug: 'tissue',
+    datasets: [{ datasetVersionId: '00000000-0000-4000-8000-000000000001' }],
+    encoder: 'RESNET18',
+    steps: 100,
+    sampling: 'EVEN',
+    ...changes,
+  });
+
+function refused(changes: Record<string, unknown>, field: string, message: RegExp): void {
+  assert.throws(
+    () => checkPretrainingChoice(launch(changes)),
+    (error) =>
+      error instanceof DomainError &&
+      error.code === 'BAD_INPUT' &&
+      error.field === field &&
+      message.test(error.message),
+  );
+}
+
+describe('the method of a launch', () => {
+  test('is SimCLR if none is named, at a temperature of 0.5 unless null asks for the recipe', () => {
+    assert.deepEqual(methodOf(launch({})), { name: 'SIMCLR', temperature: 0.5, projectionDim: 128 });
+    assert.deepEqual(methodOf(launch({ temperature: null })), { name: 'SIMCLR', temperature: 0.2, projectionDim: 128 });
+  });
+
+  for (const name of METHOD_NAMES)
+    test(`${name}: its defaults are a config of its own, which its sentence tells; an unknown option is refused`, () => {
+      const config = methodOf(launch({ method: name, temperature: null }));
+      assert.equal(config.name, name);
+      assert.equal(methodNameIn({ method: config }), name);
+      const sentence = methodInWords(config);
+      assert.ok(sentence.startsWith(describeMethod(name).title));
+      for (const setting of Object.keys(config)) assert.ok(setting === 'name' || sentence.includes(setting), setting);
+      refused({ method: name, methodOptions: { momentun: 0.9 } }, 'input.methodOptions', /momentun/);
+    });
+
+  test('takes the options that are named, each within its range', () => {
+    assert.deepEqual(methodOf(launch({ methodOptions: { projectionDim: 64 } })), {
+      name: 'SIMCLR',
+      temperature: 0.5,
+      projectionDim: 64,
+    });
+    refused({ methodOptions: { projectionDim: 0 } }, 'input.methodOptions.projectionDim', /at least 1/);
+  });
+});
+
+/** Recorded before methods were folders, when temperature and projectionDim were fields of a run's config. */
+const OLDER = { temperature: 0.2, projectionDim: 16 } as const;
+const OLDER_START_SHA256 = '75ec6d7e01a97e658f81698880307467d2ddc6bfe68c34a4e2be87a1c864298b';
+
+describe('a SimCLR run from before methods were folders', () => {
+  test('has a config that reads as the same settings', () => {
+    for (const schema of [pretrainingConfigSchema, unplannedPretrainingSchema]) {
+      const issues = schema.safeParse(OLDER).error?.issues.map(({ path }) => String(path[0])) ?? [];
+      assert.ok(issues.length > 0 && !issues.includes('method'), issues.join(' '));
+    }
+    assert.equal(methodNameIn(OLDER), 'SIMCLR');
+  });
+
+  test('starts from the same bits, and takes its steps to the same bits as before', async () => {
+    const schedule = { peakLearningRate: 0.001, warmupSteps: 2, totalSteps: 20 };
+    const config = { name: 'ADAMW', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 1e-4 } as const;
+    const random = createRandom(11).fork('weights');
+    const trainer = createTrainer({
+      ...schedule,
+      architecture: architectureNamed('RESNET18'),
+      method: { name: 'SIMCLR', ...OLDER },
+      optimizer: config,
+      seedRandom: random,
+    });
+    assert.equal(digestOf(trainer.saveState()), OLDER_START_SHA256);
+
+    // The step as it was written before: its parts, in its order.
+    const encoder = createEncoder('RESNET18', random.fork('encoder'));
+    const head = new ProjectionHead(512, 16, randomProjectionHead(512, 16, random.fork('projection head')));
+    const optimizer = createOptimizer([...encoder.parameters, ...head.parameters], config);
+    for (let stepIndex = 0; stepIndex < 3; stepIndex += 1) {
+      const views = formulaViews(stepIndex, 4, 32, 32);
+      const { loss, series } = await trainer.step(views);
+      const embeddings = encoder.forward(views);
+      const projections = head.forward(embeddings);
+      const expected = ntXent(projections, OLDER.temperature);
+      const embeddingGradient = head.backward(expected.gradient);
+      encoder.backward(embeddingGradient);
+      const update = optimizer.prepare();
+      update.apply(
+        { stepIndex, learningRate: learningRateAt(schedule, stepIndex) },
+        readFloats(update.halfSquaredNorms),
+      );
+      update.dispose();
+      encoder.commitStatistics();
+      assert.deepEqual(
+        [loss, series['positiveSimilarity']],
+        [readFloat(expected.loss), readFloat(expected.positiveSimilarity)],
+      );
+      tf.dispose([views, embeddings, projections, embeddingGradient, ...Object.values(expected)]);
+    }
+    const state = trainer.saveState().filter(({ name }) => name !== 'step');
+    assert.equal(digestOf(state), digestOf([...encoder.weights(), ...head.weights(), ...optimizer.state()]));
+    trainer.dispose();
+    encoder.dispose();
+    head.dispose();
+    optimizer.dispose();
+  });
+});
+
+function digestOf(tensors: readonly NamedTensor[]): string {
+  const digest = createHash('sha256');
+  for (const { name, dtype, shape, data } of tensors) {
+    digest.update(`${name} ${dtype} ${shape.join(',')}\n`);
+    digest.update(Buffer.from(data.buffer, data.byteOffset, data.byteLength));
+  }
+  return digest.digest('hex');
+}
