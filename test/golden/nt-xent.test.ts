@@ -31,7 +31,7 @@ function run(
   maxBlockCells?: number,
 ): { loss: number; similarity: number; gradient: Float32Array } {
   const projections = asRank2(tf.tensor2d(rows.map((row) => [...row])));
-  const { loss, gradient, positiveSimilarity } = ntXent(projections, temperature, maxBlockCells);
+  const { loss, gradient, positiveSimilarity } = ntXent(projections, temperature, { maxBlockCells });
   const result = { loss: readFloat(loss), similarity: readFloat(positiveSimilarity), gradient: readFloats(gradient) };
   tf.dispose([projections, loss, gradient, positiveSimilarity]);
   return result;
@@ -151,7 +151,7 @@ describe('NT-Xent', () => {
   test('no matrix of a large batch is larger than a block of it, whatever its size', async () => {
     const projections = asRank2(tf.randomNormal([512, 8], 0, 1, 'float32', 1));
     const maxBlockCells = 16 * 512;
-    const { kernels } = await tf.profile(() => Object.values(ntXent(projections, 0.5, maxBlockCells)));
+    const { kernels } = await tf.profile(() => Object.values(ntXent(projections, 0.5, { maxBlockCells })));
     const cellCounts = kernels.flatMap(({ outputShapes }) =>
       outputShapes.map((shape) => shape.reduce((product, side) => product * side, 1)),
     );
@@ -163,7 +163,7 @@ describe('NT-Xent', () => {
     const projections = asRank2(tf.tensor2d(randomRows(6, 4, 'leak')));
     for (const maxBlockCells of [undefined, 12]) {
       const before = liveTensorCount();
-      const outputs = ntXent(projections, 0.5, maxBlockCells);
+      const outputs = ntXent(projections, 0.5, { maxBlockCells });
       assert.equal(liveTensorCount(), before + 3);
       tf.dispose([outputs.loss, outputs.gradient, outputs.positiveSimilarity]);
     }

@@ -18,15 +18,18 @@ import {
   methodNameIn,
 } from '../../src/protocol/pretraining/methods/index.ts';
 import { createEncoder } from '../../workers/engine/encoders/resnet/network.ts';
+import { barlowTwinsLoss } from '../../workers/engine/methods/barlow-twins/loss.ts';
+import type { MethodConfig } from '../../workers/engine/methods/index.ts';
+import { vicregLoss } from '../../workers/engine/methods/vicreg/loss.ts';
 import { ntXent } from '../../workers/engine/losses/nt-xent.ts';
 import { ProjectionHead, randomProjectionHead } from '../../workers/engine/models/projection-head.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { createOptimizer } from '../../workers/engine/optim/index.ts';
 import { learningRateAt } from '../../workers/engine/optim/schedule.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
-import { readFloat, readFloats, tf } from '../../workers/engine/tensorflow.ts';
+import { asRank2, asRank4, liveTensorCount, readFloat, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import { createTrainer } from '../../workers/engine/train/trainer.ts';
-import { formulaViews } from '../golden/formula.ts';
+import { formulaViews, formulaWeights } from '../golden/formula.ts';
 
 const launch = (changes: Record<string, unknown>) =>
   parseInput(launchPretrainingSchema, {
@@ -51,8 +54,13 @@ function refused(changes: Record<string, unknown>, field: string, message: RegEx
 
 describe('the method of a launch', () => {
   test('is SimCLR if none is named, at a temperature of 0.5 unless null asks for the recipe', () => {
-    assert.deepEqual(methodOf(launch({})), { name: 'SIMCLR', temperature: 0.5, projectionDim: 128 });
-    assert.deepEqual(methodOf(launch({ temperature: null })), { name: 'SIMCLR', temperature: 0.2, projectionDim: 128 });
+    assert.deepEqual(methodOf(launch({})), { name: 'SIMCLR', temperature: 0.5, projectionDim: 128, decoupled: false });
+    assert.deepEqual(methodOf(launch({ temperature: null })), {
+      name: 'SIMCLR',
+      temperature: 0.2,
+      projectionDim: 128,
+      decoupled: false,
+    });
   });
 
   for (const name of METHOD_NAMES)
@@ -71,8 +79,21 @@ describe('the method of a launch', () => {
       name: 'SIMCLR',
       temperature: 0.5,
       projectionDim: 64,
+      decoupled: false,
+    });
+    assert.deepEqual(methodOf(launch({ method: 'VICREG', methodOptions: { varianceWeight: 10 } })), {
+      name: 'VICREG',
+      projectionDim: 2048,
+      invarianceWeight: 25,
+      varianceWeight: 10,
+      covarianceWeight: 1,
     });
     refused({ methodOptions: { projectionDim: 0 } }, 'input.methodOptions.projectionDim', /at least 1/);
+  });
+
+  test('is refused with a temperature that its loss does not have, and with a recipe that has no values for it', () => {
+    refused({ method: 'BARLOW_TWINS', temperature: 0.2 }, 'input.temperature', /Barlow Twins has no temperature/);
+    refused({ method: 'VICREG', recipe: 'PAPER' }, 'input.recipe', /PAPER has no values for VICReg/);
   });
 });
 
@@ -144,3 +165,62 @@ function digestOf(tensors: readonly NamedTensor[]): string {
   }
   return digest.digest('hex');
 }
+
+/** Drawn only once, because eleven million numbers take a while. */
+const WEIGHTS = formulaWeights('RESNET18');
+
+describe('a trainer of each method', () => {
+  const options = (method: MethodConfig, microBatchSize?: number) => ({
+    architecture: architectureNamed('RESNET18'),
+    method,
+    peakLearningRate: 0.001,
+    warmupSteps: 0,
+    totalSteps: 10,
+    optimizer: { name: 'ADAMW', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 1e-4 } as const,
+    seedRandom: createRandom(3),
+    initialWeights: WEIGHTS,
+    ...(microBatchSize === undefined ? {} : { microBatchSize }),
+  });
+  const small: readonly MethodConfig[] = [
+    { name: 'SIMCLR', temperature: 0.2, projectionDim: 16, decoupled: true },
+    { name: 'BARLOW_TWINS', projectionDim: 16, redundancyWeight: 0.0051 },
+    { name: 'VICREG', projectionDim: 16, invarianceWeight: 25, varianceWeight: 25, covarianceWeight: 1 },
+  ];
+
+  test('is tested for every method', () => {
+    assert.deepEqual(small.map(({ name }) => name).sort(), [...METHOD_NAMES].sort());
+  });
+
+  for (const method of small)
+    test(`${method.name}: continues bit for bit from its saved state, in parts too, and frees every tensor`, async () => {
+      const before = liveTensorCount();
+      const through = createTrainer(options(method, 2));
+      const resumed = createTrainer({ ...options(method, 2), seedRandom: createRandom(4) });
+      const [first, second] = [formulaViews(0, 4, 32, 32), formulaViews(1, 4, 32, 32)];
+      await through.step(first);
+      resumed.restoreState(through.saveState());
+      assert.deepEqual(await resumed.step(second), await through.step(second));
+      assert.equal(digestOf(resumed.saveState()), digestOf(through.saveState()));
+      const single = asRank4(tf.zeros([2, 32, 32, 3]));
+      const whole = createTrainer(options(method));
+      await assert.rejects(whole.step(single), RangeError);
+      tf.dispose([first, second, single]);
+      for (const trainer of [through, resumed, whole]) trainer.dispose();
+      assert.equal(liveTensorCount(), before);
+    });
+
+  test('shows a collapse: projections on a line are redundant, equal ones have the full hinge', () => {
+    const line = tf.tensor2d([1, 2, 3, 4, 2, 4, 6, 8, -1, -2, -3, -4, 0, 0, 0, 0], [4, 4]);
+    const equal = asRank2(tf.ones([4, 4]));
+    const ofEqual = vicregLoss(equal, { invarianceWeight: 25, varianceWeight: 25, covarianceWeight: 1 });
+    const ofLine = barlowTwinsLoss(line, 0.0051);
+    // The root of the epsilon is what equal projections have of a standard deviation.
+    assert.ok(Math.abs(readFloat(ofEqual.series['varianceHinge'] ?? equal) - 0.99) < 1e-6);
+    assert.ok(Math.abs(readFloat(ofLine.series['redundancy'] ?? line) - 1) < 1e-3);
+    for (const { loss, gradient, series } of [ofEqual, ofLine]) {
+      assert.ok([...readFloats(gradient)].every(Number.isFinite));
+      tf.dispose([loss, gradient, ...Object.values(series)]);
+    }
+    tf.dispose([line, equal]);
+  });
+});

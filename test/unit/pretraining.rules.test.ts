@@ -90,7 +90,7 @@ describe('defaults of a pretraining', () => {
     const config = frozen({ recipe: 'PAPER', batchSize: 64 });
     assert.equal(config.learningRate, (0.3 * 64) / 256);
     assert.deepEqual(config.optimizer, { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 });
-    assert.deepEqual(config.method, { name: 'SIMCLR', temperature: 0.5, projectionDim: 128 });
+    assert.deepEqual(config.method, { name: 'SIMCLR', temperature: 0.5, projectionDim: 128, decoupled: false });
     assert.deepEqual(config.augmentation, DEFAULT_AUGMENTATION);
     const left = frozen({ ...OPEN, recipe: 'PAPER' });
     assert.deepEqual(

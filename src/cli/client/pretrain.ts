@@ -39,7 +39,11 @@ const ENCODERS: Readonly<Record<Exclude<Input['encoder'] & string, 'OTHER'>, tru
   VIT_S16: true,
   VIT_B16: true,
 };
-const METHODS: Readonly<Record<Input['method'] & string, true>> = { SIMCLR: true };
+const METHODS: Readonly<Record<Input['method'] & string, true>> = {
+  SIMCLR: true,
+  BARLOW_TWINS: true,
+  VICREG: true,
+};
 const SAMPLINGS: Readonly<Record<Input['sampling'] & string, true>> = { EVEN: true, PROPORTIONAL: true };
 const PRECISIONS: Readonly<Record<Input['precision'] & string, true>> = { FLOAT32: true, BFLOAT16: true };
 const RECIPES: Readonly<Record<Input['recipe'] & string, true>> = { DEFAULT: true, PAPER: true };
@@ -64,6 +68,8 @@ export const pretrainCommand = clientCommand('pretrain', {
   examples: [
     'pretrain --model colon --data colon-biopsies --budget 1h',
     'pretrain --model colon --data colon-biopsies --epochs 100 --optimizer sgd --momentum 0.95 --learning-rate 0.05',
+    'pretrain --model colon --data colon-biopsies --budget 1h --method vicreg',
+    `pretrain --model colon --data colon-biopsies --budget 1h --batch-size 32 --method-options '{"decoupled": true}'`,
     'pretrain --model paper --data colon-biopsies --epochs 100 --recipe paper',
     'pretrain --model mixed --data bach:5000,kather-texture-2016@1 --encoder resnet50 --batch-size 512 --precision bfloat16 --steps 20000',
     'pretrain --model colon-vit --data colon-biopsies --encoder vit_s16 --image-size 224 --epochs 300 --drop-path 0.1',
@@ -79,7 +85,7 @@ export const pretrainCommand = clientCommand('pretrain', {
   )
   .option('--encoder <name>', namesOf(ENCODERS).join(', '), oneOf(ENCODERS))
   .option('--method <name>', `${namesOf(METHODS).join(', ')} (default: simclr)`, oneOf(METHODS))
-  .option('--method-options <json>', "the method's own settings, such as '{\"projectionDim\": 256}'", parseOptions)
+  .option('--method-options <json>', "the method's own settings, such as '{\"decoupled\": true}'", parseOptions)
   .option('--budget <duration>', 'time for the training: 45m, 1h, 1h30m, 2d; or give --epochs or --steps')
   .option('--epochs <count>', 'number of passes over the images; or give --budget or --steps', numberFrom(0))
   .option('--steps <count>', 'number of batches; or give --budget or --epochs', wholeNumberFrom(0))
@@ -258,7 +264,7 @@ function parseOptions(text: string): Readonly<Record<string, unknown>> {
   try {
     return z.record(z.string(), z.json()).parse(JSON.parse(text));
   } catch {
-    throw new Error('must be a JSON object, such as {"projectionDim": 256}');
+    throw new Error('must be a JSON object, such as {"decoupled": true}');
   }
 }
 

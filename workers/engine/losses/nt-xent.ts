@@ -2,7 +2,8 @@
  * NT-Xent, the normalised temperature-scaled cross entropy of SimCLR (Chen et al. 2020, arXiv:2002.05709, equation 1).
  *
  * Each of the 2N projections must identify its partner (the other view of its image) among the other 2N - 1 by cosine
- * similarity.
+ * similarity. The decoupled form (DCL, Yeh et al. 2022, arXiv:2110.06848, equation 6) leaves the partner out of the
+ * denominator, so that an image whose views already agree still learns from its negatives, also in small batches.
  */
 import { asRank2, scoped, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D } from '../tensorflow.ts';
@@ -21,7 +22,7 @@ const EXCLUDED = -1e30;
 export interface NtXent {
   /**
    * Scalar: the mean over all 2N rows. It is log(2N - 1) when all projections are equal, and half of the reference
-   * code's sum over two directions.
+   * code's sum over two directions. Decoupled, it is log(2N - 2) then, and may be negative.
    */
   readonly loss: Tensor;
   /** [2N, P], the gradient of the loss with respect to the projections. */
@@ -36,6 +37,13 @@ export interface NtXent {
  */
 const MAX_BLOCK_CELLS = 2 ** 24;
 
+export interface NtXentOptions {
+  /** Whether the partner is left out of the denominator [false]. */
+  readonly decoupled?: boolean | undefined;
+  /** Similarities of one block, at least one row of them; the result depends on it only through rounding. */
+  readonly maxBlockCells?: number | undefined;
+}
+
 /**
  * The matrix of similarities is worked through in blocks of rows, so that memory grows with the batch and not with its
  * square.
@@ -43,12 +51,14 @@ const MAX_BLOCK_CELLS = 2 ** 24;
  * @param projections [2N, P]; rows 0..N-1 are the first views, rows N..2N-1 the second views of the same images. They
  * need not have unit length.
  * @param temperature above 0; smaller is sharper.
- * @param maxBlockCells similarities of one block, at least one row of them; the result depends on it only through
- * rounding.
  * @throws RangeError for an odd number of rows, fewer than 4 (one image has no negatives), or a temperature that is not
  * positive.
  */
-export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells = MAX_BLOCK_CELLS): NtXent {
+export function ntXent(
+  projections: Tensor2D,
+  temperature: number,
+  { decoupled = false, maxBlockCells = MAX_BLOCK_CELLS }: NtXentOptions = {},
+): NtXent {
   const [viewCount] = projections.shape;
   if (viewCount % 2 !== 0 || viewCount < 4)
     throw new RangeError(`NT-Xent takes two views of at least 2 images, not ${viewCount} rows.`);
@@ -65,7 +75,7 @@ export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells
     const rowGradients: Tensor[] = [];
     let columnGradients: Tensor | undefined;
     for (let start = 0; start < viewCount; start += blockRows) {
-      const block = gradientsOfRows(units, start, Math.min(blockRows, viewCount - start), temperature);
+      const block = gradientsOfRows(units, start, Math.min(blockRows, viewCount - start), temperature, decoupled);
       logSums.push(block.logSums);
       rowGradients.push(block.rowGradients);
       const before = columnGradients;
@@ -89,7 +99,7 @@ export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells
 }
 
 interface BlockGradients {
-  /** [rows, 1]: the log of the sum of exponentials of each row's logits, without the row's similarity to itself. */
+  /** [rows, 1]: the log of the sum of exponentials of each row's logits, without those that are excluded. */
   readonly logSums: Tensor;
   /**
    * [rows, P]: softmax times unit vectors, the contribution of all other rows to the gradient of each of these rows.
@@ -100,12 +110,23 @@ interface BlockGradients {
 }
 
 /** Compares one block of rows with all rows; its matrices are freed before the next block begins. */
-function gradientsOfRows(units: Tensor, start: number, rowCount: number, temperature: number): BlockGradients {
+function gradientsOfRows(
+  units: Tensor,
+  start: number,
+  rowCount: number,
+  temperature: number,
+  decoupled: boolean,
+): BlockGradients {
   const [viewCount = 0, width = 0] = units.shape;
   return scoped(() => {
     const rows = tf.slice(units, [start, 0], [rowCount, width]);
-    const own = tf.oneHot(tf.range(start, start + rowCount, 1, 'int32'), viewCount, EXCLUDED, 0, 'float32');
-    const logits = tf.add(tf.div(multiplyMatrices(rows, units, { transposeRight: true }), temperature), own);
+    const numbers = tf.range(start, start + rowCount, 1, 'int32');
+    const excluding = (logits: Tensor, columns: Tensor): Tensor =>
+      tf.add(logits, tf.oneHot(columns, viewCount, EXCLUDED, 0, 'float32'));
+    const others = excluding(tf.div(multiplyMatrices(rows, units, { transposeRight: true }), temperature), numbers);
+    const partners = (): Tensor =>
+      tf.mod(tf.add(numbers, tf.scalar(viewCount / 2, 'int32')), tf.scalar(viewCount, 'int32'));
+    const logits = decoupled ? excluding(others, partners()) : others;
     const largest = tf.max(logits, 1, true);
     const exponentials = tf.exp(tf.sub(logits, largest));
     const sums = tf.sum(exponentials, 1, true);

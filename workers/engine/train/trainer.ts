@@ -8,6 +8,7 @@
  * running statistics are updated once a step, to the mean of the updates that each part alone would have made.
  */
 import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
+import { multiplyMatrices } from '../kernels/elementwise.ts';
 import { canComputeIn, UnsupportedPrecisionError } from '../kernels/compute-dtype.ts';
 import {
   describeEncoder,
@@ -58,6 +59,11 @@ export interface StepMetrics {
    * uniform distribution on the sphere.
    */
   readonly embeddingStd: number;
+  /**
+   * The number of dimensions in which the embeddings vary, in 0..D: the squared trace of their covariance over its
+   * squared Frobenius norm (the participation ratio). Near 1 they lie on a line (dimensional collapse).
+   */
+  readonly effectiveRank: number;
   /** What else the method watches, by name. */
   readonly series: Readonly<Record<string, number>>;
 }
@@ -189,17 +195,17 @@ class PretrainingTrainer implements Trainer {
     try {
       const embeddings = pass.forward();
       const learned = this.#learner.learn({ embeddings, views: source, partSize, noise });
-      const embeddingStd = embeddingStdOf(embeddings);
+      const spread = [embeddingStdOf(embeddings), effectiveRankOf(embeddings)] as const;
       try {
         pass.backward(learned.embeddingGradient);
-        const metrics = await this.#update(learningRate, learned, embeddingStd);
+        const metrics = await this.#update(learningRate, learned, spread);
         pass.commitStatistics();
         const { totalSteps } = this.#schedule;
         this.#learner.commit({ encoder: this.#encoder, stepIndex: this.#stepIndex, totalSteps });
         this.#stepIndex += 1;
         return metrics;
       } finally {
-        tf.dispose([learned.loss, learned.embeddingGradient, embeddingStd, ...Object.values(learned.series)]);
+        tf.dispose([learned.loss, learned.embeddingGradient, ...spread, ...Object.values(learned.series)]);
       }
     } finally {
       this.#learner.discard();
@@ -218,19 +224,23 @@ class PretrainingTrainer implements Trainer {
    * Applies the optimizer's update after the only read of a step: the host reads all values at once, when the device
    * has computed everything except the update.
    */
-  async #update(learningRate: number, learned: Learned, deviceEmbeddingStd: Tensor): Promise<StepMetrics> {
+  async #update(
+    learningRate: number,
+    learned: Learned,
+    spread: readonly [embeddingStd: Tensor, effectiveRank: Tensor],
+  ): Promise<StepMetrics> {
     const step = this.#optimizer.prepare();
     try {
       const names = Object.keys(learned.series);
-      const monitored = [learned.loss, deviceEmbeddingStd, ...Object.values(learned.series)];
-      const [loss = Number.NaN, embeddingStd = Number.NaN, ...others] = await readAtOnce(
+      const monitored = [learned.loss, ...spread, ...Object.values(learned.series)];
+      const [loss = Number.NaN, embeddingStd = Number.NaN, effectiveRank = Number.NaN, ...others] = await readAtOnce(
         monitored,
         step.halfSquaredNorms,
       );
       if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
       this.#applyStep(step, learningRate, Float32Array.from(others.slice(names.length)), loss);
       const series = Object.fromEntries(names.map((name, index) => [name, others[index] ?? Number.NaN]));
-      return { loss, learningRate, embeddingStd, series };
+      return { loss, learningRate, embeddingStd, effectiveRank, series };
     } finally {
       step.dispose();
     }
@@ -322,6 +332,18 @@ function embeddingStdOf(embeddings: Tensor2D): Tensor {
     const units = tf.div(embeddings, tf.maximum(tf.norm(embeddings, 2, 1, true), 1e-12));
     const { variance } = tf.moments(units, 0);
     return tf.mul(tf.mean(tf.sqrt(variance)), Math.sqrt(embeddings.shape[1]));
+  });
+}
+
+/** The scalar `effectiveRank` of StepMetrics for embeddings [2N, D]. */
+function effectiveRankOf(embeddings: Tensor2D): Tensor {
+  return scoped(() => {
+    const centred = tf.sub(embeddings, tf.mean(embeddings, 0, true));
+    // The products of rows and of columns have the same trace and norm; the smaller matrix is computed.
+    const [rowCount, width] = embeddings.shape;
+    const side = rowCount < width ? { transposeRight: true } : { transposeLeft: true };
+    const products = multiplyMatrices(centred, centred, side);
+    return tf.div(tf.square(tf.sum(tf.square(centred))), tf.maximum(tf.sum(tf.square(products)), 1e-30));
   });
 }
 

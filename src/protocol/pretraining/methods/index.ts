@@ -4,16 +4,18 @@
  */
 import { z } from 'zod';
 import type { RecipeName } from '../recipes.ts';
+import { BARLOW_TWINS } from './barlow-twins.ts';
 import type { MethodDescription } from './description.ts';
 import { SIMCLR } from './simclr.ts';
+import { VICREG } from './vicreg.ts';
 
-const METHODS = { SIMCLR } as const satisfies Readonly<Record<string, MethodDescription>>;
+const METHODS = { SIMCLR, BARLOW_TWINS, VICREG } as const satisfies Readonly<Record<string, MethodDescription>>;
 
-export const methodConfigSchema = z.discriminatedUnion('name', [SIMCLR.config]);
+export const methodConfigSchema = z.discriminatedUnion('name', [SIMCLR.config, BARLOW_TWINS.config, VICREG.config]);
 export type MethodConfig = z.infer<typeof methodConfigSchema>;
 export type MethodName = MethodConfig['name'];
 
-export const METHOD_NAMES = ['SIMCLR'] as const satisfies readonly MethodName[];
+export const METHOD_NAMES = ['SIMCLR', 'BARLOW_TWINS', 'VICREG'] as const satisfies readonly MethodName[];
 
 export function describeMethod(name: MethodName): MethodDescription {
   return METHODS[name];

@@ -4,13 +4,20 @@ import type { MethodDescription } from './description.ts';
 const OPTIONS = {
   /** Length of a projection. */
   projectionDim: z.number().int().min(1, 'must be at least 1').max(8192, 'must be at most 8192'),
+  /** Whether NT-Xent leaves the positive pair out of its denominator (DCL, Yeh et al. 2022, arXiv:2110.06848). */
+  decoupled: z.boolean(),
 };
 
 export const SIMCLR = {
   title: 'SimCLR',
   paper: 'Chen et al. 2020, arXiv:2002.05709',
-  help: 'projectionDim (128)',
-  config: z.object({ name: z.literal('SIMCLR'), temperature: z.number(), ...OPTIONS }),
+  help: 'projectionDim (128), decoupled (false; true is DCL, for small batches)',
+  config: z.object({
+    name: z.literal('SIMCLR'),
+    temperature: z.number(),
+    ...OPTIONS,
+    decoupled: OPTIONS.decoupled.default(false),
+  }),
   options: z.strictObject(OPTIONS).partial(),
   recipes: ['DEFAULT', 'PAPER'],
   defaults: (recipe) => ({
@@ -18,5 +25,6 @@ export const SIMCLR = {
     temperature: recipe === 'PAPER' ? 0.5 : 0.2,
     // Chen et al. 2020, section 4.2.
     projectionDim: 128,
+    decoupled: false,
   }),
 } satisfies MethodDescription;

@@ -18,6 +18,35 @@ const CHARTS = [
     meaning: 'Standard deviation of the embeddings: near 0, all images have the same embedding (collapse).',
     levels: [{ value: 0, label: 'collapsed' }],
   },
+  {
+    name: 'effectiveRank',
+    title: 'Effective rank',
+    meaning: 'Dimensions in which the embeddings vary: near 1, they lie on a line (dimensional collapse).',
+    levels: [{ value: 1, label: 'a line' }],
+  },
+  {
+    name: 'matchingCorrelation',
+    title: 'Matching correlation',
+    meaning: 'Barlow Twins: correlation of the two views in each dimension; should rise to 1.',
+  },
+  {
+    name: 'redundancy',
+    title: 'Redundancy',
+    meaning: 'Barlow Twins: correlation of different dimensions; near 1, all say the same (collapse).',
+    levels: [{ value: 1, label: 'collapsed' }],
+  },
+  { name: 'invariance', title: 'Invariance', meaning: 'VICReg: mean squared difference of the two views.' },
+  {
+    name: 'varianceHinge',
+    title: 'Variance hinge',
+    meaning: 'VICReg: how far the standard deviations of the dimensions fall short of 1.',
+    levels: [{ value: 1, label: 'collapsed' }],
+  },
+  {
+    name: 'covariance',
+    title: 'Covariance',
+    meaning: 'VICReg: squared covariances of different dimensions, over their number; should fall.',
+  },
 ] as const;
 
 /** The run's own probe, with the baselines that it has to beat. */

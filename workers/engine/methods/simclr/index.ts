@@ -1,13 +1,12 @@
 /**
  * SimCLR (Chen et al. 2020, arXiv:2002.05709): a two-layer projection head, and NT-Xent over the projections of the
- * whole batch.
+ * whole batch; decoupled, it is DCL (Yeh et al. 2022, arXiv:2110.06848).
  */
 import type { TensorExpectation } from '../../../../src/formats/tensor-check.ts';
 import { ntXent } from '../../losses/nt-xent.ts';
 import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../../models/projection-head.ts';
-import type { NamedTensor } from '../../named-tensor.ts';
-import { tf } from '../../tensorflow.ts';
-import type { EmbeddedBatch, Learned, Learner, Method, MethodSetting } from '../method.ts';
+import { HeadLearner } from '../head-learner.ts';
+import type { Method, MethodSetting } from '../method.ts';
 
 /** The paper's values are in brackets. */
 export interface SimclrConfig {
@@ -16,10 +15,15 @@ export interface SimclrConfig {
   readonly projectionDim: number;
   /** Temperature of NT-Xent [0.5]. */
   readonly temperature: number;
+  /** Whether NT-Xent leaves the positive pair out of its denominator [false]. */
+  readonly decoupled?: boolean | undefined;
 }
 
 /** @throws RangeError for a value out of range. */
-export function simclr({ projectionDim, temperature }: SimclrConfig, { embeddingDim }: MethodSetting): Method {
+export function simclr(
+  { projectionDim, temperature, decoupled }: SimclrConfig,
+  { embeddingDim }: MethodSetting,
+): Method {
   if (!Number.isSafeInteger(projectionDim) || projectionDim < 1)
     throw new RangeError(`projectionDim must be a whole number of at least 1, not ${projectionDim}.`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
@@ -29,48 +33,10 @@ export function simclr({ projectionDim, temperature }: SimclrConfig, { embedding
     trained,
     kept: [],
     initialState: (random) => randomProjectionHead(embeddingDim, projectionDim, random.fork('projection head')),
-    open: (tensors) => new SimclrLearner(new ProjectionHead(embeddingDim, projectionDim, tensors), temperature),
+    open: (tensors) =>
+      new HeadLearner(new ProjectionHead(embeddingDim, projectionDim, tensors), (projections) => {
+        const { loss, gradient, positiveSimilarity } = ntXent(projections, temperature, { decoupled });
+        return { loss, gradient, series: { positiveSimilarity } };
+      }),
   };
-}
-
-class SimclrLearner implements Learner {
-  readonly #head: ProjectionHead;
-  readonly #temperature: number;
-
-  constructor(head: ProjectionHead, temperature: number) {
-    this.#head = head;
-    this.#temperature = temperature;
-  }
-
-  get parameters() {
-    return this.#head.parameters;
-  }
-
-  learn({ embeddings }: EmbeddedBatch): Learned {
-    const projections = this.#head.forward(embeddings);
-    try {
-      const { loss, gradient, positiveSimilarity } = ntXent(projections, this.#temperature);
-      const embeddingGradient = this.#head.backward(gradient);
-      gradient.dispose();
-      return { loss, embeddingGradient, series: { positiveSimilarity } };
-    } finally {
-      tf.dispose(projections);
-    }
-  }
-
-  commit(): void {
-    // Nothing beside the head is kept.
-  }
-
-  discard(): void {
-    this.#head.discard();
-  }
-
-  state(): NamedTensor[] {
-    return this.#head.weights();
-  }
-
-  dispose(): void {
-    this.#head.dispose();
-  }
 }
