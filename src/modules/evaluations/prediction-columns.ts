@@ -33,7 +33,7 @@ export interface PredictionColumns {
 }
 
 export interface PredictionReader {
-  /** The next bytes of the stored JSON lines, divided anywhere. Throws nothing, so that the bytes are read to the end. */
+  /** The next bytes of the stored JSON lines, divided anywhere. Throws nothing: the bytes are read to their end. */
   take(bytes: Uint8Array): void;
   /** @throws SyntaxError or ZodError for the first line that is not a prediction of the evaluation's kind. */
   finish(): PredictionColumns;

@@ -106,7 +106,10 @@ export class Mlp {
     this.#last = at(parameters.length - 1);
   }
 
-  /** [2N, D] to [2N, P], each view normalised apart; the caller owns the projections. Keep the embeddings until `backward`. */
+  /**
+   * [2N, D] to [2N, P], each view normalised apart; the caller owns the projections. The embeddings must live until
+   * `backward`.
+   */
   forward(embeddings: Tensor2D): Tensor2D {
     this.discard();
     let input = embeddings;

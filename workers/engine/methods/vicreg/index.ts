@@ -1,6 +1,6 @@
 /**
- * VICReg (Bardes et al. 2022, arXiv:2105.04906): a projector of three layers, which the paper calls expander, and a loss
- * that keeps the variance of each dimension of the projections. It needs no negatives.
+ * VICReg (Bardes et al. 2022, arXiv:2105.04906): a projector of three layers (the paper's expander), and a loss that
+ * keeps the variance of each dimension of the projections. It needs no negatives.
  */
 import { Mlp, mlpExpectations, randomMlp } from '../../models/mlp.ts';
 import { HeadLearner } from '../head-learner.ts';
