@@ -13,10 +13,10 @@ from torch import nn
 from vit_formula import formula_state
 
 torch.set_num_threads(1)
-COUNT, SIDE, STEPS, DIM = 8, 32, 10, 24
+COUNT, SIDE, STEPS, DIM = 4, 48, 10, 24
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
 # So low that ten steps do not yet amplify float32's rounding.
-PEAKS = {"SIMCLR": 1e-4, "BARLOW_TWINS": 1e-6, "VICREG": 1e-6}
+PEAKS = {"SIMCLR": 5e-5, "BARLOW_TWINS": 1e-6, "VICREG": 1e-6}
 
 
 class SimclrHead(nn.Sequential):

@@ -8,11 +8,7 @@ import { canComputeIn } from '../../workers/engine/kernels/compute-dtype.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, liveTensorCount, tf, type Tensor4D } from '../../workers/engine/tensorflow.ts';
-import {
-  createSimclrTrainer,
-  type SimclrTrainer,
-  type SimclrTrainerOptions,
-} from '../../workers/engine/train/simclr.ts';
+import { createTrainer, type Trainer, type TrainerOptions } from '../../workers/engine/train/trainer.ts';
 
 const IMAGE_COUNT = 8;
 const SMALL = vitSpecificationSchema.parse({
@@ -24,10 +20,9 @@ const SMALL = vitSpecificationSchema.parse({
   mlpWidth: 96,
   gridSize: 4,
 });
-const OPTIONS: SimclrTrainerOptions = {
+const OPTIONS: TrainerOptions = {
   architecture: { family: 'VIT', specification: SMALL },
-  projectionDim: 16,
-  temperature: 0.2,
+  method: { name: 'SIMCLR', projectionDim: 16, temperature: 0.2 },
   totalSteps: 40,
   warmupSteps: 4,
   peakLearningRate: 2e-3,
@@ -36,8 +31,7 @@ const OPTIONS: SimclrTrainerOptions = {
   dropPathRate: 0.3,
 };
 
-const trainerWith = (changes: Partial<SimclrTrainerOptions> = {}): SimclrTrainer =>
-  createSimclrTrainer({ ...OPTIONS, ...changes });
+const trainerWith = (changes: Partial<TrainerOptions> = {}): Trainer => createTrainer({ ...OPTIONS, ...changes });
 
 /** Images that differ in colour and texture, each in two noisy views. */
 function views(seed: number): Tensor4D {
@@ -49,7 +43,7 @@ function views(seed: number): Tensor4D {
   });
 }
 
-async function step(trainer: SimclrTrainer, seed: number): Promise<number> {
+async function step(trainer: Trainer, seed: number): Promise<number> {
   const batch = views(seed);
   try {
     return (await trainer.step(batch)).loss;
@@ -137,7 +131,7 @@ describe('SimCLR with a vision transformer', () => {
     const begin = plain.encoderWeights();
     await step(plain, 0);
     await step(decayed, 0);
-    const moved = (trainer: SimclrTrainer, name: string): number =>
+    const moved = (trainer: Trainer, name: string): number =>
       largestDifference(
         trainer.encoderWeights().filter((tensor) => tensor.name === name),
         begin,
@@ -155,7 +149,7 @@ describe('SimCLR with a vision transformer', () => {
 });
 
 /** The first moments of a trainer's optimizer, which after one step are a tenth of the gradients. */
-function momentsOf(trainer: SimclrTrainer): NamedTensor[] {
+function momentsOf(trainer: Trainer): NamedTensor[] {
   return trainer.saveState().filter(({ name }) => name.startsWith('optimizer.firstMoment.'));
 }
 

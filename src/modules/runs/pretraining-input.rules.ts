@@ -163,11 +163,16 @@ export function secondsOfBudget(budget: string): number {
   return seconds;
 }
 
-/** SimCLR's, when a launch leaves `temperature` out; null asks for the recipe's. */
+/** The API's default, which cannot be told from a launch that leaves `temperature` out; null asks for the recipe's. */
 const TEMPERATURE_LEFT_OUT = 0.5;
 
 /** The settings of the launch's method. @throws DomainError BAD_INPUT. */
-export function methodOf({ method, methodOptions, temperature, recipe }: LaunchPretrainingInput): MethodConfig {
+export function methodOf({
+  method,
+  methodOptions,
+  temperature = TEMPERATURE_LEFT_OUT,
+  recipe,
+}: LaunchPretrainingInput): MethodConfig {
   const { title, recipes, help } = describeMethod(method);
   if (!recipes.includes(recipe))
     throw badInput(
@@ -175,11 +180,10 @@ export function methodOf({ method, methodOptions, temperature, recipe }: LaunchP
       `The recipe ${recipe} has no values for ${title}.`,
       `Use the recipe ${recipes.join(' or ')}, or method SIMCLR.`,
     );
-  if (temperature != null && !hasTemperature(method))
+  if (!hasTemperature(method) && temperature !== null && temperature !== TEMPERATURE_LEFT_OUT)
     throw badInput('temperature', `The loss of ${title} has no temperature.`, 'Leave it out, or set it to null.');
-  const leftOut = method === 'SIMCLR' ? TEMPERATURE_LEFT_OUT : null;
   try {
-    return methodConfigOf(method, recipe, methodOptions ?? {}, temperature === undefined ? leftOut : temperature);
+    return methodConfigOf(method, recipe, methodOptions ?? {}, temperature);
   } catch (error) {
     if (!(error instanceof z.ZodError)) throw error;
     const [issue] = error.issues;

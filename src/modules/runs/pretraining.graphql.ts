@@ -143,8 +143,8 @@ export const LaunchPretrainingInput = inputObjectType({
         'Vision transformers: factor between the learning rates of a layer and the one after it, up to 1. Default: 1, the same rate for all.',
     });
     t.float('temperature', {
-      description:
-        'Temperature of the loss, for methods that have one. null: chosen by the recipe. Left out: 0.5 for SIMCLR, for other methods as null.',
+      default: 0.5,
+      description: 'Temperature of the loss, for methods that have one. null: chosen by the recipe.',
     });
     t.nonNull.field('sampling', { type: 'SamplingStrategy', default: 'EVEN' });
     t.field('precision', {

@@ -37,7 +37,7 @@ export function methodConfigOf(
   return methodConfigSchema.parse({
     name,
     ...defaults(recipe),
-    ...(temperature === null ? {} : { temperature }),
+    ...(temperature === null || !hasTemperature(name) ? {} : { temperature }),
     ...schema.parse(options),
   });
 }
