@@ -34,11 +34,7 @@ const HF_DINOV2: readonly NamePair[] = [
 const PAIRS: Readonly<Record<VitNaming, readonly NamePair[]>> = {
   TIMM: [],
   DINOV2,
-  DINOV2_SWIGLU: [
-    ...DINOV2,
-    ['blocks.#.mlp.w12', 'blocks.#.mlp.fc1'],
-    ['blocks.#.mlp.w3', 'blocks.#.mlp.fc2'],
-  ],
+  DINOV2_SWIGLU: [...DINOV2, ['blocks.#.mlp.w12', 'blocks.#.mlp.fc1'], ['blocks.#.mlp.w3', 'blocks.#.mlp.fc2']],
   HF_VIT: [
     ...HF_COMMON,
     ['encoder.layer.#.layernorm_before', 'blocks.#.norm1'],
