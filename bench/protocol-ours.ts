@@ -9,7 +9,7 @@ import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
 import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, tf } from '../workers/engine/tensorflow.ts';
-import { createSimclrTrainer } from '../workers/engine/train/simclr.ts';
+import { createTrainer } from '../workers/engine/train/trainer.ts';
 import { createProgressReporter } from '../workers/progress-reporter.ts';
 import { createRunRegistry } from '../workers/registry/http.ts';
 import type { ProtocolRound, SteppedHalf } from './protocol.ts';
@@ -26,8 +26,10 @@ const reporter = createProgressReporter(async (report) => void (await registry.r
 const totalSteps = WARMUP_STEPS + 2 * roundCount * stepCount;
 const random = createRandom(1);
 const augmenter = createAugmenter(DEFAULT_AUGMENTATION, VIEW_SIDE_PX);
-const trainer = createSimclrTrainer({
-  ...{ architecture: architectureNamed('RESNET18'), projectionDim: 128, temperature: 0.5, totalSteps, warmupSteps: 0 },
+const trainer = createTrainer({
+  architecture: architectureNamed('RESNET18'),
+  method: { name: 'SIMCLR', projectionDim: 128, temperature: 0.5 },
+  ...{ totalSteps, warmupSteps: 0 },
   ...{ peakLearningRate: 0.3, optimizer: { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 } },
   ...{ seedRandom: random.fork('weights'), computeDtype: 'float32' },
 });
@@ -37,12 +39,12 @@ let step = 0;
 async function takeStep(isReported: boolean, inCalls: (ms: number) => void): Promise<void> {
   const images = asRank4(tf.tensor(pixels, [IMAGE_COUNT, 2 * VIEW_SIDE_PX, 2 * VIEW_SIDE_PX, 3], 'int32'));
   const views = augmenter.views(images, random);
-  const metrics = await trainer.step(views);
+  const { series, ...metrics } = await trainer.step(views);
   tf.dispose([images, views]);
   step += 1;
   if (!isReported) return;
   const startedMs = performance.now();
-  await reporter.recordMetrics(step / totalSteps, { step, metrics: { ...metrics, imagesPerSecond: 1 } });
+  await reporter.recordMetrics(step / totalSteps, { step, metrics: { ...metrics, ...series, imagesPerSecond: 1 } });
   inCalls(performance.now() - startedMs);
 }
 
