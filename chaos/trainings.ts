@@ -12,6 +12,7 @@ import { openDisk } from './disk.ts';
 import { backUpMidway, continueFromBackup } from './restored-backup.ts';
 import { cancelTwice, ENDED, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
 import type { ChaosPromise, ChaosReport } from './report.ts';
+import { importImages, launchTraining } from './small-trainings.ts';
 import { startSystem, SLOTS, type SystemUnderTest } from './system-under-test.ts';
 import { transferOverBadNetwork } from './transfers.ts';
 import { createWaiting, type Waiting } from './waiting.ts';
@@ -72,7 +73,12 @@ export async function runTrainings(options: TrainingsOptions): Promise<ChaosRepo
     });
     const clock = await openClock(home);
     system = await startSystem(home, { waiting, clock, disk });
-    const versionId = await importImages(system, path.join(home, 'imports', 'images'));
+    const versionId = await importImages(system.client(), {
+      name: 'Chaos',
+      folder: path.join(home, 'imports', 'images'),
+      waiting,
+      deadlineMs: STUCK_MS,
+    });
     const testRun: TestRun = { ...options, system, waiting, random, startedMs, versionId, report };
     const undisturbed = await trainUndisturbed(testRun);
     const promises = [
@@ -118,9 +124,12 @@ export async function runTrainings(options: TrainingsOptions): Promise<ChaosRepo
       undisturbedSeconds: undisturbed.seconds,
       faults,
       remarks: [
-        clock === undefined
-          ? 'The clock was not set back: libfaketime is not installed (Debian: apt-get install libfaketime).'
-          : `The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in total (libfaketime).`,
+        ...(clock === undefined
+          ? ['The clock was not set back: libfaketime is not installed (Debian: apt-get install libfaketime).']
+          : []),
+        ...(clock === undefined || faults['set clock back'] === undefined
+          ? []
+          : [`The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in total (libfaketime).`]),
         ...(faults['fill disk'] === undefined
           ? []
           : [
@@ -305,64 +314,12 @@ async function endedCount(system: SystemUnderTest, runIds: readonly string[]): P
   );
 }
 
-async function importImages(system: SystemUnderTest, images: string): Promise<string> {
-  const client = system.client();
-  const made = z.object({ createDataset: z.object({ dataset: z.object({ id: z.string() }) }) });
-  const { createDataset } = await client.request(
-    made,
-    'mutation { createDataset(input: { name: "Chaos", imageKind: PATCH, synthetic: true, organs: [], stains: ["HE"], tasks: [CLASSIFICATION] }) { dataset { id } } }',
-  );
-  const launched = z.object({ importDatasetVersion: z.object({ run: z.object({ id: z.string() }) }) });
-  const { importDatasetVersion } = await client.request(
-    launched,
-    'mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } } }',
-    {
-      input: {
-        datasetId: createDataset.dataset.id,
-        path: images,
-        layout: 'FOLDER_PER_LABEL',
-        idempotencyKey: 'chaos import',
-      },
-    },
-  );
-  await system.waiting.until(
-    'an import',
-    async () => ENDED.includes(await statusOf(system, importDatasetVersion.run.id)),
-    STUCK_MS,
-  );
-  const version = z.object({ run: z.object({ datasetVersion: z.object({ id: z.string() }) }) });
-  return (
-    await client.request(version, 'query ($id: ID!) { run(id: $id) { datasetVersion { id } } }', {
-      id: importDatasetVersion.run.id,
-    })
-  ).run.datasetVersion.id;
-}
-
 async function launchSome({ system, versionId }: TestRun, count: number): Promise<string[]> {
   const ids: string[] = [];
   while (ids.length < count) ids.push(await launch(system.client(), versionId));
   return ids;
 }
 
-async function launch(client: RegistryClient, versionId: string): Promise<string> {
-  const launched = z.object({ launchPretraining: z.object({ run: z.object({ id: z.string() }) }) });
-  const input = {
-    modelSlug: 'chaos',
-    datasets: [{ datasetVersionId: versionId }],
-    encoder: 'RESNET18',
-    imageSizePx: 32,
-    batchSize: 2,
-    steps: STEPS,
-    checkpointEverySteps: KEEP_EVERY,
-    // Trainings of a few steps would spend most of their time probing, but faults should occur during training steps.
-    probe: { enabled: false },
-    seed: 1,
-  };
-  return (
-    await client.request(
-      launched,
-      'mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }',
-      { input },
-    )
-  ).launchPretraining.run.id;
+function launch(client: RegistryClient, versionId: string): Promise<string> {
+  return launchTraining(client, { modelSlug: 'chaos', versionId, steps: STEPS, checkpointEverySteps: KEEP_EVERY });
 }

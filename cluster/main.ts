@@ -80,10 +80,14 @@ function asTable(report: TrialReport): string {
     jobEnds,
     promises,
   } = report;
+  const left = FAULT_NAMES.filter((name) => !faults.includes(name));
   return [
     `${count} trainings through ${slurm} in ${Math.round(durationSeconds)} s (an undisturbed one: ${undisturbedSeconds.toFixed(1)} s).`,
     `${machine}; load average ${loadAverage.map((load) => load.toFixed(1)).join(' ')}.`,
     `Faults, each once: ${faults.join(', ')}.`,
+    ...(left.length === 0
+      ? []
+      : [`Not injected, because time ran out or no training was early enough: ${left.join(', ')}.`]),
     `Jobs ended as: ${Object.entries(jobEnds)
       .map(([state, jobs]) => `${state} ${jobs}`)
       .join(', ')}.`,

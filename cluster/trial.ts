@@ -5,13 +5,13 @@ import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
-import { z } from 'zod';
 import { connectToRegistry, type RegistryClient } from '../src/cli/demo/client.ts';
 import { openDatabase, type Database } from '../src/platform/db.ts';
 import { findRunningPostgres } from '../src/platform/postgres.ts';
 import { drawTissue } from '../src/synthetic/tissue.ts';
 import { outcomeOf } from '../chaos/checks.ts';
 import type { ChaosPromise } from '../chaos/report.ts';
+import { importImages, launchTraining } from '../chaos/small-trainings.ts';
 import { createWaiting, type Waiting } from '../chaos/waiting.ts';
 import { startTcpProxy } from '../test/support/tcp-proxy.ts';
 import { CONTROLLER_ADDRESS, startSlurm, type NodeName, type SlurmCluster } from './slurm.ts';
@@ -75,10 +75,10 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     await slurm.startController();
   },
   'time limit': async ({ slurm }, job) => {
-    const elapsed = Number(
-      (await slurm.run('squeue', '--noheader', `--jobs=${job.id}`, '--Format=TimeUsed:20')).trim().split(':').at(-1),
-    );
-    await slurm.run('scontrol', 'update', `JobId=${job.id}`, `TimeLimit=${Math.ceil((elapsed + 35) / 60)}`);
+    // Such as 1:05 or 1:02:03.
+    const used = (await slurm.run('squeue', '--noheader', `--jobs=${job.id}`, '--Format=TimeUsed:20')).trim();
+    const elapsedSeconds = used.split(':').reduce((sum, part) => sum * 60 + Number(part), 0);
+    await slurm.run('scontrol', 'update', `JobId=${job.id}`, `TimeLimit=${Math.ceil((elapsedSeconds + 35) / 60)}`);
   },
   'node killed': async ({ slurm, waiting }, job) => {
     await slurm.killNode(job.node);
@@ -145,7 +145,12 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
     closers.push(proxy.close);
     const loseAnswerFile = path.join(folder, 'lose-answer');
     const trial: Trial = { slurm, db, client, waiting, loseAnswerFile };
-    const versionId = await importImages(client, path.join(home, 'imports', 'images'), waiting, db);
+    const versionId = await importImages(client, {
+      name: 'Cluster',
+      folder: path.join(home, 'imports', 'images'),
+      waiting,
+      deadlineMs: STUCK_MS,
+    });
 
     const launcher = await startLauncher(trial, { folder, key, port: proxy.port });
     closers.push(launcher.stop);
@@ -381,41 +386,6 @@ async function checkAtEnd(
   ];
 }
 
-async function importImages(client: RegistryClient, images: string, waiting: Waiting, db: Database): Promise<string> {
-  const made = z.object({ createDataset: z.object({ dataset: z.object({ id: z.string() }) }) });
-  const { createDataset } = await client.request(
-    made,
-    'mutation { createDataset(input: { name: "Cluster", imageKind: PATCH, synthetic: true, organs: [], stains: ["HE"], tasks: [CLASSIFICATION] }) { dataset { id } } }',
-  );
-  const launched = z.object({ importDatasetVersion: z.object({ run: z.object({ id: z.string() }) }) });
-  const { importDatasetVersion } = await client.request(
-    launched,
-    'mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } } }',
-    { input: { datasetId: createDataset.dataset.id, path: images, layout: 'FOLDER_PER_LABEL' } },
-  );
-  const runId = importDatasetVersion.run.id;
-  await waiting.until('an import', async () => isOver(await statusOf(db, runId)), STUCK_MS);
-  return (await db.datasetVersion.findFirstOrThrow({ where: { importRunId: runId } })).id;
-}
-
-async function launch(client: RegistryClient, versionId: string): Promise<string> {
-  const launched = z.object({ launchPretraining: z.object({ run: z.object({ id: z.string() }) }) });
-  const input = {
-    modelSlug: 'cluster',
-    datasets: [{ datasetVersionId: versionId }],
-    encoder: 'RESNET18',
-    imageSizePx: 32,
-    batchSize: 2,
-    steps: STEPS,
-    checkpointEverySteps: KEEP_EVERY,
-    probe: { enabled: false },
-    seed: 1,
-  };
-  return (
-    await client.request(
-      launched,
-      'mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }',
-      { input },
-    )
-  ).launchPretraining.run.id;
+function launch(client: RegistryClient, versionId: string): Promise<string> {
+  return launchTraining(client, { modelSlug: 'cluster', versionId, steps: STEPS, checkpointEverySteps: KEEP_EVERY });
 }
