@@ -34,12 +34,12 @@ export function numberFrom(least: number, most = Infinity): (text: string) => nu
 }
 
 /** The same, without a fraction. */
-export function wholeNumberFrom(least: number): (text: string) => number {
-  const number = numberFrom(least);
+export function wholeNumberFrom(least: number, most = Infinity): (text: string) => number {
+  const number = numberFrom(least, most);
   return (text) => {
     const value = number(text);
     if (Number.isSafeInteger(value)) return value;
-    throw new InvalidArgumentError(`The value must be a whole number, ${least} or more.`);
+    throw new InvalidArgumentError('The value must be a whole number.');
   };
 }
 

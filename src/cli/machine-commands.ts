@@ -5,12 +5,15 @@ import { Option } from '@commander-js/extra-typings';
 import { ENGINE_BUILD_NAMES } from '../platform/engine/builds.ts';
 import { childEnvironment, readEnvironment } from '../env.ts';
 import type { LauncherOptions } from '../protocol/launcher-options.ts';
+import { PLACEMENTS_AT_ONCE_MAX } from '../protocol/placements.ts';
+import type { RunKind } from '../protocol/runs.ts';
 import { listSlidesCommand } from './client/slides.ts';
 import { command, group, listOf, numberFrom, oneOf, wholeNumberFrom } from './command.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
 const WORKER_PROGRAM = path.join(PROJECT_ROOT, 'workers', 'main.ts');
+const PARAFFIN_PROGRAM = path.join(PROJECT_ROOT, 'bin', 'paraffin.mjs');
 const LAUNCHER_PROGRAM = path.join(PROJECT_ROOT, 'workers', 'launchers', 'main.ts');
 
 export const serveCommand = command('serve', {
@@ -68,7 +71,7 @@ export const workerCommand = command('worker', {
 
 const ONE_SHOT_CODES: readonly number[] = [EXIT.DONE, EXIT.RUN_NOT_SUCCEEDED, EXIT.RUN_REQUEUED, EXIT.RUN_NOT_TAKEN];
 
-const KINDS: Readonly<Record<LauncherOptions['kinds'][number], true>> = {
+const KINDS: Readonly<Record<RunKind, true>> = {
   IMPORT: true,
   PRETRAINING: true,
   EVALUATION: true,
@@ -95,11 +98,7 @@ export const launcherCommand = command('launcher', {
     '--template <file>',
     'what your site adds: for Slurm lines such as "#SBATCH --partition=gpu", then commands; for Kubernetes JSON such as {"nodeSelector": {"pool": "gpu"}}',
   )
-  .option(
-    '--paraffin <command>',
-    'Slurm: the paraffin command on the nodes',
-    path.join(PROJECT_ROOT, 'bin', 'paraffin.mjs'),
-  )
+  .option('--paraffin <command>', 'Slurm: the paraffin command on the nodes (default: this one, at the same path)')
   .option(
     '--settings <name>',
     'Slurm: file of the workers on the nodes (default: written into --folder); Kubernetes: Secret with an entry worker.env (default: written by the launcher)',
@@ -109,7 +108,7 @@ export const launcherCommand = command('launcher', {
     'name of this launcher; each launcher of a registry has its own (default: slurm or kubernetes)',
   )
   .option('--kinds <kinds>', 'kinds of runs that it places (default: pretraining, evaluation)', listOf(oneOf(KINDS)))
-  .option('--jobs <count>', 'jobs that may be open at the same time', wholeNumberFrom(1), 20)
+  .option('--jobs <count>', 'jobs that may be open at the same time', wholeNumberFrom(1, PLACEMENTS_AT_ONCE_MAX), 20)
   .option('--every <seconds>', 'pause between two rounds', wholeNumberFrom(1), 15)
   .option(
     '--warn <seconds>',
@@ -139,7 +138,7 @@ export const launcherCommand = command('launcher', {
       throw new CommandFailure({
         exitCode: EXIT.INVALID_ARGUMENTS,
         message: 'A launcher needs the address of the server and a key.',
-        hint: 'Set PARAFFIN_URL, and PARAFFIN_API_KEY to a key with the role OPERATOR (paraffin keys create).',
+        hint: 'Set PARAFFIN_URL, and PARAFFIN_API_KEY to a key with the role OPERATOR (paraffin keys add).',
       });
     const cluster = clusterOf(options);
     const handed: LauncherOptions = {
@@ -164,7 +163,7 @@ function clusterOf(options: ReturnType<typeof launcherCommand.opts>): LauncherOp
     return {
       kind: 'SLURM',
       folder: options.ssh === undefined ? path.resolve(options.folder) : options.folder,
-      paraffin: options.paraffin.split(' ').filter((word) => word !== ''),
+      paraffin: options.paraffin?.split(' ').filter((word) => word !== '') ?? [PARAFFIN_PROGRAM],
       settings: options.settings,
       sshHost: options.ssh,
       sshControlPath: options.sshControlPath,
@@ -229,7 +228,7 @@ export const doctorCommand = command('doctor', {
 export const demoCommand = command('demo', {
   summary: 'run everything once: import, pretrain, evaluate, download',
   details:
-    'Runs everything once, in about five minutes on 2 cores: installs the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, shows for each labelled set whether the encoder beats a random one by linear probe, downloads the checkpoint and verifies it. Writes summary.json into the data directory and stops everything that it started.',
+    'Runs everything once, in three to five minutes on 2 cores: installs the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, shows for each labelled set whether the encoder beats a random one by linear probe, downloads the checkpoint and verifies it. Writes summary.json into the data directory and stops everything that it started.',
   examples: ['demo', 'demo --data ~/my-patches --steps 300'],
 })
   .option(

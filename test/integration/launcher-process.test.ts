@@ -6,8 +6,8 @@ import path from 'node:path';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import { childEnvironment } from '../../src/env.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { newKey } from '../support/keys.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
-import { at } from '../support/catalogue.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
 const PARAFFIN = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
@@ -20,11 +20,7 @@ let key = '';
 before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database);
-  const answer = await server.ask(
-    'mutation($input: CreateKeyInput!) { createKey(input: $input) { secret userErrors { message } } }',
-    { input: { name: 'launcher', owner: 'Test', role: 'OPERATOR', actions: ['READ', 'LAUNCH'] } },
-  );
-  key = String(at(answer, 'data.createKey.secret'));
+  key = await newKey(server, { role: 'OPERATOR', actions: ['READ', 'LAUNCH', 'WORK'] });
 });
 after(async () => {
   await server.close();
@@ -32,7 +28,11 @@ after(async () => {
 });
 
 /** @param sbatch a shell script in place of Slurm's command. */
-async function check(context: TestContext, sbatch: string, changes: { key?: string; template?: string } = {}) {
+async function check(
+  context: TestContext,
+  sbatch: string,
+  changes: { key?: string; template?: string; folder?: string } = {},
+) {
   const folder = await temporaryFolder(context);
   const program = path.join(folder, 'sbatch');
   await writeFile(program, `#!/bin/bash\n(echo "$*"; env; cat) > ${folder}/seen\n${sbatch}\n`);
@@ -44,7 +44,7 @@ async function check(context: TestContext, sbatch: string, changes: { key?: stri
     PARAFFIN_API_KEY: changes.key ?? key,
     PARAFFIN_DATABASE_URL: DATABASE_URL,
   });
-  const words = ['launcher', '--slurm', '--check', '--folder', path.join(folder, 'jobs')];
+  const words = ['launcher', '--slurm', '--check', '--folder', changes.folder ?? path.join(folder, 'jobs')];
   return new Promise<{ folder: string; code: number | null; output: string }>((resolve) => {
     const child = execFile(
       process.execPath,
@@ -85,9 +85,23 @@ describe('it does not begin', () => {
   });
 
   test('with a template that sets what is its own', async (context) => {
-    const { code, output } = await check(context, 'exit 0', { template: '#SBATCH --requeue\n' });
+    const { code, output } = await check(context, 'exit 0', { template: '#SBATCH --requeue\n#SBATCH -J mine\n' });
     assert.equal(code, 1);
     assert.match(output, /^line 1 of the template, "#SBATCH --requeue", sets an option that the launcher sets itself/);
+    assert.match(output, /^line 2 of the template/m);
+  });
+
+  test('with a key with which its workers could take no run', async (context) => {
+    const weak = await newKey(server, { role: 'OPERATOR', actions: ['READ', 'LAUNCH'] });
+    const { code, output } = await check(context, 'exit 0', { key: weak });
+    assert.equal(code, 1);
+    assert.match(output, /^The key may not WORK\. Make one that may, with "paraffin keys add /);
+  });
+
+  test('where the folder of the jobs cannot be made', async (context) => {
+    const { code, output } = await check(context, 'exit 0', { folder: '/proc/jobs' });
+    assert.equal(code, 1);
+    assert.match(output, /^The folder \/proc\/jobs cannot be written: ENOENT/);
   });
 
   test('with a key that the server does not know', async (context) => {

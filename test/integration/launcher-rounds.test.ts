@@ -10,6 +10,7 @@ import { createRounds, type Rounds } from '../../workers/launchers/rounds.ts';
 import { at } from '../support/catalogue.ts';
 import { makeRun } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { newKey } from '../support/keys.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 let database: TestDatabase;
@@ -90,11 +91,7 @@ function newRounds(): Rounds {
 before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database);
-  const answer = await server.ask(
-    'mutation($input: CreateKeyInput!) { createKey(input: $input) { secret userErrors { message } } }',
-    { input: { name: 'launcher', owner: 'Test', role: 'OPERATOR', actions: ['READ', 'LAUNCH'] } },
-  );
-  key = String(at(answer, 'data.createKey.secret'));
+  key = await newKey(server, { role: 'OPERATOR', actions: ['READ', 'LAUNCH'] });
 });
 after(async () => {
   await server.close();

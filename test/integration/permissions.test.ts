@@ -13,6 +13,7 @@ import { makeRun } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { factsThroughPayload, rootOperations } from '../support/operations.ts';
 import { actionOf, addressOf, methodOf, ROUTES } from '../support/routes.ts';
+import { newKey } from '../support/keys.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 const SENDERS = ['ANONYMOUS', ...ACCESS_ROLES] as const;
@@ -25,21 +26,12 @@ const keys = new Map<Sender, string>();
 before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database);
-  for (const role of ACCESS_ROLES) keys.set(role, await newKey({ role }));
+  for (const role of ACCESS_ROLES) keys.set(role, await newKey(server, { role }));
 });
 after(async () => {
   await server.close();
   await database.close();
 });
-
-async function newKey(facts: Readonly<Record<string, unknown>>): Promise<string> {
-  const answer = await server.ask(
-    'mutation($input: CreateKeyInput!) { createKey(input: $input) { secret userErrors { message } } }',
-    { input: { name: 'test', owner: 'Test', ...facts } },
-  );
-  assert.deepEqual(at(answer, 'data.createKey.userErrors'), [], JSON.stringify(answer));
-  return String(at(answer, 'data.createKey.secret'));
-}
 
 /** Requests without a key come from another machine, because this machine may read some data without a key. */
 function headersOf(key: string | undefined): Record<string, string> {
@@ -110,7 +102,7 @@ describe('every root field, for every role', async () => {
   }
 
   test('as the holder of a key only for imports', async () => {
-    const key = await newKey({ role: 'ADMIN', actions: ['IMPORT'] });
+    const key = await newKey(server, { role: 'ADMIN', actions: ['IMPORT'] });
     for (const { name, kind, document } of operations) {
       const rule = FIELD_RULES[name];
       const verdict = verdictOf(await (kind === 'subscription' ? subscribe : ask)(key, document));
@@ -128,8 +120,8 @@ describe('the answer of a mutation', async () => {
     test(`${name}: facts only for those who may read, and names for those who may call it`, async () => {
       const rule = FIELD_RULES[name];
       assert.ok(rule !== undefined);
-      const writer = await newKey({ role: 'ADMIN', actions: [rule.action] });
-      const both = await newKey({ role: 'ADMIN', actions: [rule.action, 'READ'] });
+      const writer = await newKey(server, { role: 'ADMIN', actions: [rule.action] });
+      const both = await newKey(server, { role: 'ADMIN', actions: [rule.action, 'READ'] });
       assert.equal(verdictOf(await ask(writer, document)), 'ALLOWED');
       for (const hidden of factsThroughPayload(schema, name, document)) {
         assert.equal(verdictOf(await ask(writer, hidden)), 'FORBIDDEN', hidden);
@@ -179,7 +171,7 @@ describe('every route beside GraphQL', () => {
       if (needed === 'RUN_TOKEN') return;
       const others = ACCESS_ACTIONS.filter((each) => each !== actionOf(route));
       assert.equal(
-        await verdict(await newKey({ role: 'ADMIN', actions: others })),
+        await verdict(await newKey(server, { role: 'ADMIN', actions: others })),
         needed === 'ANYONE' || needed === 'KEY' ? 'ALLOWED' : 'FORBIDDEN',
       );
     });
@@ -212,7 +204,7 @@ describe('bytes and metrics beside GraphQL', () => {
       const status = async (key: string | undefined): Promise<number> =>
         (await fetch(`${server.url}${route}`, { headers: headersOf(key) })).status;
       assert.equal(await status(undefined), 401);
-      assert.equal(await status(await newKey({ role: 'OPERATOR', actions: ['IMPORT'] })), 403);
+      assert.equal(await status(await newKey(server, { role: 'OPERATOR', actions: ['IMPORT'] })), 403);
       assert.ok([200, 404].includes(await status(keys.get('READER'))));
     });
   }
@@ -236,10 +228,12 @@ test('an upload may be created by every sender that may import, by role and by a
     ['ADMIN', 201],
   ]);
   assert.equal(
-    await begin(await newKey({ role: 'ADMIN', actions: ['READ', 'CATALOGUE', 'LAUNCH', 'DELETE', 'ADMINISTER'] })),
+    await begin(
+      await newKey(server, { role: 'ADMIN', actions: ['READ', 'CATALOGUE', 'LAUNCH', 'DELETE', 'ADMINISTER'] }),
+    ),
     403,
   );
-  assert.equal(await begin(await newKey({ role: 'CONTRIBUTOR', actions: ['IMPORT'] })), 201);
+  assert.equal(await begin(await newKey(server, { role: 'CONTRIBUTOR', actions: ['IMPORT'] })), 201);
 });
 
 describe('a key limited to one dataset and one model', () => {
@@ -253,7 +247,7 @@ describe('a key limited to one dataset and one model', () => {
   const CANCEL = 'mutation($id: ID!) { cancelRun(id: $id) { run { status } userErrors { code } } }';
 
   before(async () => {
-    key = await newKey({ role: 'OPERATOR', resources: ['dataset:bach', 'model:own'] });
+    key = await newKey(server, { role: 'OPERATOR', resources: ['dataset:bach', 'model:own'] });
   });
 
   test('changes those', async () => {
@@ -311,7 +305,7 @@ describe('a key limited to one dataset and one model', () => {
     assert.equal(
       verdictOf(
         await ask(
-          await newKey({ role: 'ADMIN', resources: ['model:*'] }),
+          await newKey(server, { role: 'ADMIN', resources: ['model:*'] }),
           'mutation { createKey(input: { name: "k", owner: "o", role: ADMIN }) { secret } }',
         ),
       ),

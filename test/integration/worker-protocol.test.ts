@@ -25,6 +25,7 @@ import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN } from '../support/registry.ts';
+import { newKey } from '../support/keys.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { temporaryFolder } from '../support/shards.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
@@ -55,21 +56,12 @@ before(async () => {
   const imported = await launchImport();
   await (await runner.claim(importDatasetTask, imported)).execute();
   versionId = (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: imported } })).id;
-  workKey = await newKey({ role: 'OPERATOR', actions: ['WORK'] });
+  workKey = await newKey(server, { role: 'OPERATOR', actions: ['WORK'] });
 });
 after(async () => {
   await server.close();
   await database.close();
 });
-
-async function newKey(facts: Readonly<Record<string, unknown>>): Promise<string> {
-  const answer = await server.ask(
-    'mutation($input: CreateKeyInput!) { createKey(input: $input) { secret userErrors { message } } }',
-    { input: { name: 'worker', owner: 'Test', ...facts } },
-  );
-  assert.deepEqual(at(answer, 'data.createKey.userErrors'), [], JSON.stringify(answer));
-  return String(at(answer, 'data.createKey.secret'));
-}
 
 async function launchImport(changes: object = {}): Promise<string> {
   const input = { datasetId, path: path.join(server.folder, 'images'), layout: 'FOLDER_PER_LABEL', ...changes };
@@ -136,9 +128,11 @@ async function expireLease(runId: string): Promise<void> {
 describe('a claim', () => {
   test('needs a key that may WORK, which is not revoked', async () => {
     await assert.rejects(claim('none'), { code: 'UNAUTHENTICATED' });
-    await assert.rejects(claim(await newKey({ role: 'CONTRIBUTOR' })), { code: 'FORBIDDEN' });
-    await assert.rejects(claim(await newKey({ role: 'ADMIN', actions: ['READ', 'LAUNCH'] })), { code: 'FORBIDDEN' });
-    const key = await newKey({ role: 'OPERATOR', actions: ['WORK'] });
+    await assert.rejects(claim(await newKey(server, { role: 'CONTRIBUTOR' })), { code: 'FORBIDDEN' });
+    await assert.rejects(claim(await newKey(server, { role: 'ADMIN', actions: ['READ', 'LAUNCH'] })), {
+      code: 'FORBIDDEN',
+    });
+    const key = await newKey(server, { role: 'OPERATOR', actions: ['WORK'] });
     assert.equal(await claim(key), undefined);
     const { id } = await database.db.accessKey.findFirstOrThrow({ orderBy: { createdAt: 'desc' } });
     await server.services.access.revokeKey(ADMIN, id);

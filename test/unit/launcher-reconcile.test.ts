@@ -83,6 +83,12 @@ describe('a job that the scheduler knows', () => {
     assert.equal(report?.externalId, '20');
     assert.deepEqual(cancel, ['21']);
   });
+
+  test('twice, and both run: neither is cancelled while one of their workers holds the run', () => {
+    const jobs = [job({ externalId: '20' }), job({ externalId: '21' }), job({ externalId: '22', phase: 'WAITING' })];
+    assert.deepEqual(look(placement({ use: 'CARRIED' }), jobs).cancel, ['22']);
+    assert.deepEqual(look(placement({ use: 'NEEDED' }), jobs).cancel, ['20', '22']);
+  });
 });
 
 describe('a job that the scheduler does not know', () => {

@@ -1,12 +1,12 @@
 /** What a placement means for its run, how it is told, and when the next one may follow. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { PLACEMENT_STATES } from '../../src/protocol/placements.ts';
 import {
   isWorkerOf,
   mayBecome,
   nameOfPlacement,
   nextPlacementAt,
-  PLACEMENT_STATES,
   sentenceOf,
   useOf,
 } from '../../src/modules/placements/placements.rules.ts';

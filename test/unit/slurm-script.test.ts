@@ -142,6 +142,25 @@ describe('the commands of Slurm', () => {
     assert.match((await faulty.check()).join(), /line 1 of the template/);
   });
 
+  test('a Slurm that is not installed, or does not answer, is not blamed on the template', async (context) => {
+    const { env } = await commands(context, {});
+    const slurm = createSlurm({ shell: createShell({}, { ...env, PATH: '/nowhere' }), template });
+    assert.deepEqual(await slurm.check(), [
+      'Slurm does not answer sbatch --test-only: the command sbatch was not found on this machine.',
+    ]);
+    assert.equal((await slurm.submit(job)).kind, 'LOST');
+    const down = await commands(context, { sbatch: OUTAGE });
+    assert.deepEqual(await createSlurm({ shell: createShell({}, down.env), template }).check(), [
+      'Slurm does not answer sbatch --test-only: Unable to contact slurm controller (connect failure).',
+    ]);
+  });
+
+  test('a command that hangs is ended, and says so', async (context) => {
+    const { env } = await commands(context, { squeue: 'exec sleep 60' });
+    const answer = await createShell({}, env).run(['squeue'], { timeoutMs: 200 });
+    assert.deepEqual(answer, { stdout: '', stderr: 'squeue did not answer within 0.2 s', exitCode: null });
+  });
+
   test('a job is cancelled by its id and its name, because ids are used again', async (context) => {
     const { env, calls } = await commands(context, { scancel: 'true' });
     await createSlurm({ shell: createShell({}, env), template }).cancel('paraffin-r-1', '17');

@@ -1,5 +1,5 @@
 /** The launchers, one for each kind of cluster. */
-import { childEnvironment, workerSettings } from '../../src/env.ts';
+import { childEnvironmentWithoutSecrets, workerSettings } from '../../src/env.ts';
 import { UnreachableCaseError } from '../../src/errors.ts';
 import type { LauncherOptions } from '../../src/protocol/launcher-options.ts';
 import { openKubernetes } from './kubernetes/open.ts';
@@ -15,7 +15,7 @@ export async function openLauncher(options: LauncherOptions, key: string): Promi
   const settings = { ...workerSettings(), PARAFFIN_URL: options.url, PARAFFIN_API_KEY: key };
   switch (cluster.kind) {
     case 'SLURM':
-      return openSlurm({ options, cluster, settings: linesOf(settings), env: childEnvironment({}) });
+      return openSlurm({ options, cluster, settings: linesOf(settings), env: childEnvironmentWithoutSecrets({}) });
     case 'KUBERNETES': {
       // Folders of this machine mean nothing in a pod, which has a volume of its own.
       const portable = Object.entries(settings).filter(([name]) => !/_DIR$|_BYTES$/.test(name));

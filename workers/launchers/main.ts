@@ -25,10 +25,11 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal
 
 const key = await readKey(options.keyFile).catch(fail);
 const launcher = await openLauncher(options, key).catch(fail);
-for (const obstacle of await launcher.check()) fail(new LauncherFault(obstacle));
+const obstacles = await launcher.check();
+if (obstacles.length > 0) fail(new LauncherFault(obstacles.join('\n')));
 const registry = createPlacementRegistry({ ...options, key, launcher: options.name });
 if (options.checkOnly) {
-  await registry.work(0).catch(fail);
+  await checkKey().catch(fail);
   process.stdout.write('The cluster would take the jobs, and the server knows this launcher.\n');
   process.exit(0);
 }
@@ -48,6 +49,18 @@ while (!stopping.signal.aborted) {
   await setTimeout(options.everySeconds * 1000, undefined, { signal: stopping.signal }).catch(() => undefined);
 }
 logger.info('the launcher has stopped; its jobs go on');
+
+/** @throws LauncherFault if the key could not place runs, or if the workers that get it could not take them. */
+async function checkKey(): Promise<void> {
+  await registry.work(0);
+  const actions = await registry.actions();
+  const needed = ['READ', 'LAUNCH', ...(options.cluster.settings === undefined ? ['WORK'] : [])];
+  const missing = actions === null ? [] : needed.filter((action) => !actions.includes(action));
+  if (missing.length > 0)
+    throw new LauncherFault(
+      `The key may not ${missing.join(' and not ')}. Make one that may, with "paraffin keys add launcher --owner NAME --role operator --actions read,launch,work".`,
+    );
+}
 
 async function readKey(file: string | undefined): Promise<string> {
   if (file === undefined) return env.apiKey ?? '';

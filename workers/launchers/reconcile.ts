@@ -4,6 +4,7 @@
  * What a worker tells the registry outranks what the scheduler says of its job. A job that the scheduler does not know
  * is neither a success nor a failure: schedulers forget ended jobs, and their accounting lags.
  */
+import type { PlacementState, PlacementUse } from '../../src/protocol/placements.ts';
 import type { JobSight } from './launcher.ts';
 
 /** As in the API. */
@@ -12,17 +13,16 @@ export interface Placement {
   readonly runId: string;
   readonly name: string;
   readonly externalId: string | null;
-  readonly state: 'PLANNED' | 'SUBMITTING' | 'WAITING' | 'RUNNING' | 'UNKNOWN' | 'ENDED';
+  readonly state: PlacementState;
   readonly schedulerState: string | null;
   readonly reason: string | null;
   readonly position: number | null;
-  /** NEEDED: the run waits for the job. CARRIED: a worker of the job holds the run. OVER: neither. */
-  readonly use: 'NEEDED' | 'CARRIED' | 'OVER';
+  readonly use: PlacementUse;
 }
 
 export interface Report {
   readonly id: string;
-  readonly state: Placement['state'];
+  readonly state: PlacementState;
   readonly externalId: string | null;
   readonly schedulerState: string | null;
   readonly reason: string | null;
@@ -72,8 +72,11 @@ export function decide(
 ): Decision {
   const [job, ...doubles] = jobs.toSorted(byRelevance);
   if (job === undefined) return decideWithoutJob(placement, memory, nowMs, patience);
-  // A submission whose answer was lost and that was made again: the registry lets only one worker have the run.
-  const surplus = doubles.flatMap(({ phase, externalId }) => (phase === 'ENDED' ? [] : [externalId]));
+  // A submission whose answer was lost and that was made again: the registry lets only one worker have the run. Of
+  // several jobs that run, each may be the one whose worker has it, and the other workers end by themselves.
+  const isKept = (phase: JobSight['phase']): boolean =>
+    phase === 'ENDED' || (phase === 'RUNNING' && placement.use === 'CARRIED');
+  const surplus = doubles.flatMap(({ phase, externalId }) => (isKept(phase) ? [] : [externalId]));
   if (job.phase === 'ENDED')
     return {
       ...KEEP,
@@ -95,7 +98,7 @@ export function decide(
 
 function decideWithoutJob(placement: Placement, memory: Memory, nowMs: number, patience: Patience): Decision {
   const nothing = { schedulerState: null, reason: null, position: null };
-  const reportAs = (state: Report['state'], facts: Partial<Report> = {}): Report => ({
+  const reportAs = (state: PlacementState, facts: Partial<Report> = {}): Report => ({
     id: placement.id,
     state,
     externalId: placement.externalId,
@@ -136,7 +139,7 @@ function byRelevance(one: JobSight, other: JobSight): number {
   );
 }
 
-function reportOf(placement: Placement, state: Report['state'], job: JobSight): Report {
+function reportOf(placement: Placement, state: PlacementState, job: JobSight): Report {
   const { externalId, schedulerState, reason, position } = job;
   return { id: placement.id, state, externalId, schedulerState, reason, position };
 }

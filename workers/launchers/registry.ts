@@ -1,5 +1,6 @@
-/** The registry as launchers see it: three operations of its API over HTTP, with a key of the role OPERATOR. */
+/** The registry as launchers see it: four operations of its API over HTTP, with a key of the role OPERATOR. */
 import { z } from 'zod';
+import { PLACEMENT_STATES, PLACEMENT_USES } from '../../src/protocol/placements.ts';
 import type { Placement, Report } from './reconcile.ts';
 
 export interface PlacementWork {
@@ -8,6 +9,8 @@ export interface PlacementWork {
 }
 
 export interface PlacementRegistry {
+  /** The actions to which the key is limited; null: all that its role may take. */
+  actions(): Promise<readonly string[] | null>;
   /** @param limit at most this many waiting runs. */
   work(limit: number): Promise<PlacementWork>;
   /** Plans jobs for these runs. @returns the placements that were planned. */
@@ -32,6 +35,7 @@ export class RegistryError extends Error {
 }
 
 const FIELDS = 'id runId name externalId state schedulerState reason position use';
+const ACTIONS = `query Viewer { viewer { actions } }`;
 const WORK = `query PlacementWork($input: PlacementWorkInput!) { placementWork(input: $input) { waitingRunIds open { ${FIELDS} } } }`;
 const PLACE = `mutation PlaceRuns($input: PlaceRunsInput!) { placeRuns(input: $input) { placements { ${FIELDS} } userErrors { code message } } }`;
 const REPORT = `mutation ReportPlacements($input: ReportPlacementsInput!) { reportPlacements(input: $input) { placements { ${FIELDS} } userErrors { code message } } }`;
@@ -43,11 +47,11 @@ const placementSchema = z.object({
   runId: z.string(),
   name: z.string(),
   externalId: z.string().nullable(),
-  state: z.enum(['PLANNED', 'SUBMITTING', 'WAITING', 'RUNNING', 'UNKNOWN', 'ENDED']),
+  state: z.enum(PLACEMENT_STATES),
   schedulerState: z.string().nullable(),
   reason: z.string().nullable(),
   position: z.number().nullable(),
-  use: z.enum(['NEEDED', 'CARRIED', 'OVER']),
+  use: z.enum(PLACEMENT_USES),
 });
 const payloadSchema = z.object({
   placements: z.array(placementSchema).nullable(),
@@ -59,7 +63,7 @@ const answerSchema = z.object({
 });
 
 export function createPlacementRegistry({ url, key, launcher, kinds }: PlacementRegistryOptions): PlacementRegistry {
-  const ask = async (query: string, input: object): Promise<unknown> => {
+  const ask = async (query: string, input: object = {}): Promise<unknown> => {
     let response: Response;
     try {
       response = await fetch(`${url}/graphql`, {
@@ -85,6 +89,9 @@ export function createPlacementRegistry({ url, key, launcher, kinds }: Placement
     return payload.placements;
   };
   return {
+    actions: async () =>
+      z.object({ viewer: z.object({ actions: z.array(z.string()).nullable() }) }).parse(await ask(ACTIONS)).viewer
+        .actions,
     work: async (limit) => {
       const data = await ask(WORK, { kinds, limit });
       return z

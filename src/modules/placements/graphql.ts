@@ -2,7 +2,8 @@
 import path from 'node:path';
 import { arg, enumType, extendType, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
-import { PLACEMENT_STATES, PLACEMENT_USES, sentenceOf, useOf } from './placements.rules.ts';
+import { PLACEMENT_STATES, PLACEMENT_USES } from '../../protocol/placements.ts';
+import { sentenceOf, useOf } from './placements.rules.ts';
 
 const records = path.join(import.meta.dirname, 'placements.records.ts');
 

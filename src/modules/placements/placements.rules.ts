@@ -1,17 +1,14 @@
 /** Which runs are placed, what their jobs are called, and what a placement means for its run. Pure. */
 import { z } from 'zod';
 import { UnreachableCaseError } from '../../errors.ts';
-import type { PlacementRecord } from './placements.records.ts';
+import {
+  PLACEMENT_STATES,
+  PLACEMENTS_AT_ONCE_MAX,
+  type PlacementState,
+  type PlacementUse,
+} from '../../protocol/placements.ts';
 import { RUN_KINDS } from '../../protocol/runs.ts';
-
-export const PLACEMENT_STATES = ['PLANNED', 'SUBMITTING', 'WAITING', 'RUNNING', 'UNKNOWN', 'ENDED'] as const;
-
-/**
- * What the registry itself knows of a placement's run. NEEDED: the run waits for the job's worker. CARRIED: a worker of
- * the job holds the run. OVER: neither, so the job is of no more use.
- */
-export const PLACEMENT_USES = ['NEEDED', 'CARRIED', 'OVER'] as const;
-export type PlacementUse = (typeof PLACEMENT_USES)[number];
+import type { PlacementRecord } from './placements.records.ts';
 
 /** A job's name is the same for everyone who computes it, so that a job whose id was lost is found again. */
 export function nameOfPlacement(runId: string, number: number): string {
@@ -102,12 +99,14 @@ const shortText = z.string().max(500, 'must be at most 500 characters').nullish(
 export const placementWorkSchema = z.object({
   launcher: launcherName,
   kinds: z.array(z.enum(RUN_KINDS)).min(1, 'must name at least one kind of run'),
-  limit: z.number().int().min(0).max(1_000, 'must be 0 to 1000'),
+  limit: z.number().int().min(0).max(PLACEMENTS_AT_ONCE_MAX, `must be 0 to ${PLACEMENTS_AT_ONCE_MAX}`),
 });
 
 export const placeRunsSchema = z.object({
   launcher: launcherName,
-  runIds: z.array(z.uuid('must be the id of a run')).max(1_000, 'must be at most 1000 runs'),
+  runIds: z
+    .array(z.uuid('must be the id of a run'))
+    .max(PLACEMENTS_AT_ONCE_MAX, `must be at most ${PLACEMENTS_AT_ONCE_MAX} runs`),
 });
 
 export const reportPlacementsSchema = z.object({
@@ -123,11 +122,10 @@ export const reportPlacementsSchema = z.object({
         position: z.number().int().min(1).nullish(),
       }),
     )
-    .max(1_000, 'must be at most 1000 reports'),
+    .max(PLACEMENTS_AT_ONCE_MAX, `must be at most ${PLACEMENTS_AT_ONCE_MAX} reports`),
 });
 
 export type PlacementReport = z.infer<typeof reportPlacementsSchema>['reports'][number];
-export type PlacementState = (typeof PLACEMENT_STATES)[number];
 
 /**
  * Whether a report may change a placement. What has ended stays so, and only a planned placement becomes SUBMITTING: of

@@ -38,7 +38,12 @@ export function createSlurm({ shell, template }: SlurmParts): Launcher {
       input: scriptOf(job, template),
     });
     if (tried.exitCode === 0) return [];
-    return [`sbatch --test-only refuses the template: ${complaintOf(tried.stderr)}.`];
+    const complaint = complaintOf(tried.stderr);
+    return [
+      isRefused(tried)
+        ? `sbatch --test-only refuses the template: ${complaint}.`
+        : `Slurm does not answer sbatch --test-only: ${complaint}.`,
+    ];
   };
 
   const squeue = async (names: readonly string[]): Promise<Look> => {
@@ -100,9 +105,7 @@ export function createSlurm({ shell, template }: SlurmParts): Launcher {
       const answer = await shell.run(['sbatch', ...sbatchArguments(job, template)], { input: scriptOf(job, template) });
       if (answer.exitCode === 0) return readSbatch(answer.stdout);
       // A controller that hangs may have taken the job before it failed to answer.
-      return answer.exitCode !== null && isRefusal(answer.stderr)
-        ? { kind: 'REFUSED', reason: complaintOf(answer.stderr) }
-        : { kind: 'LOST', reason: complaintOf(answer.stderr) };
+      return { kind: isRefused(answer) ? 'REFUSED' : 'LOST', reason: complaintOf(answer.stderr) };
     },
     look: async (names) => {
       const jobs = new Map<string, readonly JobSight[]>();
@@ -125,6 +128,10 @@ export function createSlurm({ shell, template }: SlurmParts): Launcher {
       await shell.run(['scancel', `--name=${name}`, externalId]);
     },
   };
+}
+
+function isRefused({ exitCode, stderr }: Output): boolean {
+  return exitCode !== null && isRefusal(stderr);
 }
 
 function unanswered(command: string, { stderr }: Output): Look {

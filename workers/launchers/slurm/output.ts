@@ -15,8 +15,9 @@ export type SightsByName = ReadonlyMap<string, readonly JobSight[]>;
 export function readSqueue(output: string, names: ReadonlySet<string>): SightsByName {
   return byName(
     rowsOf(output).flatMap(([externalId = '', name = '', state = '', reason = '', nodes = '']) => {
-      const known = phaseOf(state);
-      if (!names.has(name) || known === undefined) return [];
+      if (!names.has(name) || state === '') return [];
+      // The job exists, also in a state that a newer Slurm has: one that runs is left alone for the longest time.
+      const known = phaseOf(state) ?? { phase: 'RUNNING', name: state };
       const where = nodes === '' || nodes === '(null)' ? null : nodes;
       const why = reason === '' || reason === 'None' ? null : spoken(reason, externalId);
       return [

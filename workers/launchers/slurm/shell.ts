@@ -2,7 +2,7 @@
  * Runs Slurm's commands on this machine, or on a login node through ssh. Never a shell of ours in between, and never a
  * question to a person: a launcher runs without a terminal.
  */
-import { execFile } from 'node:child_process';
+import { execFile, type ExecFileException } from 'node:child_process';
 
 export interface Output {
   readonly stdout: string;
@@ -72,12 +72,16 @@ export function createShell(options: ShellOptions, baseEnv: Readonly<Record<stri
           words,
           { env, timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: OUTPUT_BYTES_MAX, encoding: 'utf8' },
           (error, stdout, stderr) => {
-            const code = error === null ? 0 : child.exitCode;
-            const isUnreached = isRemote && code === SSH_FAILED;
+            if (error === null) {
+              resolve({ stdout, stderr, exitCode: 0 });
+              return;
+            }
+            // Only a number is the exit code of the command.
+            const isEnded = typeof error.code === 'number' && !(isRemote && error.code === SSH_FAILED);
             resolve({
               stdout,
-              stderr: stderr.trim() === '' && error !== null && code === null ? error.message : stderr,
-              exitCode: isUnreached ? null : code,
+              stderr: isEnded || stderr.trim() !== '' ? stderr : reasonOf(error, file, timeoutMs),
+              exitCode: isEnded ? Number(error.code) : null,
             });
           },
         );
@@ -87,4 +91,10 @@ export function createShell(options: ShellOptions, baseEnv: Readonly<Record<stri
       });
     },
   };
+}
+
+/** Why a command that printed nothing has no exit code. */
+function reasonOf(error: ExecFileException, program: string, timeoutMs: number): string {
+  if (error.code === 'ENOENT') return `the command ${program} was not found on this machine`;
+  return error.killed === true ? `${program} did not answer within ${timeoutMs / 1000} s` : error.message;
 }
