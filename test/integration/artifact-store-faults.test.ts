@@ -147,6 +147,28 @@ describe('an upload', () => {
     assert.deepEqual(await keysBelow(s3().server, place.prefix), []);
   });
 
+  test('of a stream that cannot begin ends the stream', async () => {
+    const { store } = await openProbed();
+    s3().proxy.fault = ({ method, query }) =>
+      method === 'POST' && query.has('uploads') ? { kind: 'ERROR', status: 403, code: 'AccessDenied' } : undefined;
+    const source = Readable.from([LARGE, LARGE]);
+    await assert.rejects(store.put(source), { code: 'STORE_ACCESS_DENIED' });
+    assert.ok(source.destroyed);
+  });
+
+  test('that another process ended may be tried again', async () => {
+    const { store, place } = await openProbed();
+    s3().proxy.fault = ({ query }) =>
+      query.get('partNumber') === '2' ? { kind: 'ERROR', status: 404, code: 'NoSuchUpload' } : undefined;
+    await assert.rejects(store.put(LARGE), {
+      code: 'STORE_UNREACHABLE',
+      message: /no longer knows the upload/,
+      retryable: true,
+    });
+    s3().proxy.fault = () => undefined;
+    assert.deepEqual(await keysBelow(s3().server, place.prefix), []);
+  });
+
   for (const [what, sourceOf, folder] of [
     ['a buffer', () => LARGE, '/sha256/'],
     ['a stream', () => Readable.from([LARGE]), '/tmp/'],

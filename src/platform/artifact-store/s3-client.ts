@@ -307,7 +307,7 @@ export function createS3Requests(place: S3Place, { stallTimeoutMs = STALL_TIMEOU
       );
       if (uploadId === undefined) throw failing(new Error('the answer has no UploadId'), key, true);
       // An attempt whose answer was lost began an upload that nobody else would end. Another process that stores the
-      // same bytes in this moment loses its upload too, and tries again.
+      // same bytes in this moment loses its upload too: its NoSuchUpload is retryable.
       if ((sent.attempts ?? 1) > 1)
         for (const other of await requests.openUploads(key))
           if (other.key === key && other.uploadId !== uploadId) await requests.abortUpload(key, other.uploadId);

@@ -160,6 +160,13 @@ function meaningOf({ name, message, status }: StoreAnswer, place: RequestPlace):
       hint: 'Check the network between this machine and the store, and that the file is not written to meanwhile.',
       retryable: true,
     };
+  if (name === 'NoSuchUpload')
+    return {
+      code: 'STORE_UNREACHABLE',
+      message: `${store} no longer knows the upload of ${where}: another process that stores the same bytes ended it, or a rule of the bucket.`,
+      hint: 'Store the bytes again; give unfinished uploads a day in the lifecycle rules of the bucket.',
+      retryable: true,
+    };
   if (FULL_NAMES.has(name) || status === 507)
     return {
       code: 'STORAGE_FULL',

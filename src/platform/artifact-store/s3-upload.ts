@@ -98,8 +98,8 @@ export async function namePartsOf(source: Rereadable, check: UploadCheck): Promi
   };
 }
 
-/** A stream in parts of equal size, because some stores require equal sizes. */
-export interface StreamParts {
+/** A stream in parts of equal size, because some stores require equal sizes. Its disposal ends the stream. */
+export interface StreamParts extends AsyncDisposable {
   /** The beginning of the stream, at most PART_BYTES. */
   readonly first: Uint8Array;
   /** True if there is nothing after `first`. */
@@ -128,6 +128,7 @@ export async function openStreamParts(source: NodeJS.ReadableStream | AsyncItera
       for await (const { bytes } of chunks) yield { partNumber: (partNumber += 1), bytes };
     },
     stored: () => ({ sha256: hash.copy().digest('hex'), byteSize }),
+    [Symbol.asyncDispose]: async () => void (await chunks.return(undefined)),
   };
 }
 

@@ -227,10 +227,13 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
     putting: Putting,
   ): Promise<StoredBytes> => {
     const { check, named } = putting;
-    const opened = await openStreamParts(source);
+    // An upload that cannot begin takes no further part, and would leave the source open.
+    await using opened = await openStreamParts(source);
     const { first, isWhole, parts, stored } = opened;
     if (isWhole && check !== 'NONE') return putSmall(first, putting);
-    if (named !== undefined && isSha256(named) && check !== 'NONE') return putNamedParts(opened, { check, named });
+    // Awaited here: the stream is ended when this function is left.
+    if (named !== undefined && isSha256(named) && check !== 'NONE')
+      return await putNamedParts(opened, { check, named });
     const temporaryKey = `${ownPrefix}${randomUUID()}`;
     try {
       if (isWhole) await requests.put(temporaryKey, first);
