@@ -1,4 +1,4 @@
-/** What a trial asks of a registry: one version of drawn images, and small trainings on it that are all the same. */
+/** What a trial asks of a registry: one version of drawn images, and small runs on it that are all the same. */
 import { z } from 'zod';
 import type { RegistryClient } from '../src/cli/demo/client.ts';
 import { ENDED } from './faults.ts';
@@ -77,4 +77,19 @@ export async function launchTraining(
     { input },
   );
   return launchPretraining.run.id;
+}
+
+/** Launches a linear probe of a small training's checkpoint. @returns the id of its run. */
+export async function launchEvaluation(
+  client: RegistryClient,
+  { checkpointId, versionId }: { readonly checkpointId: string; readonly versionId: string },
+): Promise<string> {
+  const launched = z.object({ launchEvaluation: z.object({ run: z.object({ id: z.string() }) }) });
+  const input = { checkpointId, datasetVersionId: versionId, folds: 2, seed: 1, options: { bootstrapResamples: 100 } };
+  const answer = await client.request(
+    launched,
+    'mutation ($input: LaunchEvaluationInput!) { launchEvaluation(input: $input) { run { id } } }',
+    { input },
+  );
+  return answer.launchEvaluation.run.id;
 }

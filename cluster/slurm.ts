@@ -1,6 +1,6 @@
 /**
- * A real Slurm on this machine: one controller and two nodes, each node in a network and host name of its own. Debian's
- * slurmd takes its identity from both.
+ * A real Slurm on this machine: one controller and two nodes, each node in a network, host name and folder of its own.
+ * Debian's slurmd takes its identity from the first two.
  */
 import { execFile, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,7 +18,7 @@ export type NodeName = (typeof NODES)[number];
 /** Where the nodes see this machine. Private, and unlikely to be in use. */
 export const CONTROLLER_ADDRESS = '10.231.77.1';
 const BRIDGE = 'pfbr0';
-const NEEDED = ['slurmctld', 'slurmd', 'munged', 'sbatch', 'squeue', 'scancel', 'ip', 'unshare'];
+const NEEDED = ['slurmctld', 'slurmd', 'munged', 'sbatch', 'squeue', 'scancel', 'ip', 'unshare', 'mount'];
 /** The place that Slurm's programs expect. */
 const MUNGE_SOCKET = '/run/munge/munge.socket.2';
 /** Slurm calls a node lost after this; longer than the cut of a network that a run must survive. */
@@ -52,7 +52,14 @@ export async function missingHere(): Promise<string | undefined> {
     : `Missing: ${missing.join(', ')} (Debian: apt-get install slurm-wlm munge iproute2).`;
 }
 
-export async function startSlurm(folder: string): Promise<SlurmCluster> {
+export interface NodeFolders {
+  /** Empty on the nodes. */
+  readonly hidden: string;
+  /** On each node another folder, which stays when the node is killed. */
+  readonly own: string;
+}
+
+export async function startSlurm(folder: string, { hidden, own }: NodeFolders): Promise<SlurmCluster> {
   const daemons = new Map<string, ChildProcess>();
   const conf = path.join(folder, 'slurm.conf');
   const inherited = childEnvironment({ SLURM_CONF: conf });
@@ -96,8 +103,13 @@ export async function startSlurm(folder: string): Promise<SlurmCluster> {
       start(
         node,
         'ip',
-        ...['netns', 'exec', `pf-${node}`, 'unshare', '-u', 'sh', '-c'],
-        `hostname ${node} && exec slurmd -D -N ${node} -f "${conf}"`,
+        ...['netns', 'exec', `pf-${node}`, 'unshare', '--uts', '--mount', '--propagation', 'private', 'sh', '-c'],
+        [
+          `hostname ${node}`,
+          `mount -t tmpfs none "${hidden}"`,
+          `mount --bind "${folder}/disk-${node}" "${own}"`,
+          `exec slurmd -D -N ${node} -f "${conf}"`,
+        ].join(' && '),
       ),
     setNetwork: async (node, state) => {
       await run('ip', 'link', 'set', `pf-${node}`, state);
@@ -126,7 +138,13 @@ export async function startSlurm(folder: string): Promise<SlurmCluster> {
       await run('ip', '-n', `pf-${node}`, 'addr', 'add', `${addressOf(index)}/24`, 'dev', 'eth0');
       for (const device of ['eth0', 'lo']) await run('ip', '-n', `pf-${node}`, 'link', 'set', device, 'up');
     }
-    await mkdir(path.join(folder, 'state'), { recursive: true });
+    for (const each of [
+      path.join(folder, 'state'),
+      hidden,
+      own,
+      ...NODES.map((node) => path.join(folder, `disk-${node}`)),
+    ])
+      await mkdir(each, { recursive: true });
     await writeFile(conf, configuration(folder));
     // Job steps are found by their processes: not every machine has a cgroup file system.
     await writeFile(path.join(folder, 'cgroup.conf'), 'CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n');

@@ -1,48 +1,39 @@
-/** Trainings through a real Slurm while its parts fail, and then a check of every promise. */
+/** Trainings and evaluations through a real Slurm while its parts fail, and then a check of every promise. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { z } from 'zod';
 import { connectToRegistry, type RegistryClient } from '../src/cli/demo/client.ts';
 import { openDatabase, type Database } from '../src/platform/db.ts';
 import { findRunningPostgres } from '../src/platform/postgres.ts';
 import { drawTissue } from '../src/synthetic/tissue.ts';
 import { outcomeOf } from '../chaos/checks.ts';
 import type { ChaosPromise } from '../chaos/report.ts';
-import { importImages, launchTraining } from '../chaos/small-trainings.ts';
+import { importImages, launchEvaluation, launchTraining, type SmallTraining } from '../chaos/small-trainings.ts';
 import { createWaiting, type Waiting } from '../chaos/waiting.ts';
 import { startTcpProxy } from '../test/support/tcp-proxy.ts';
+import type { FaultFelt, TrialReport } from './report.ts';
 import { CONTROLLER_ADDRESS, startSlurm, type NodeName, type SlurmCluster } from './slurm.ts';
 
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
-const STEPS = 200;
-const KEEP_EVERY = 25;
+const STEPS = 120;
+const KEEP_EVERY = 15;
+const PEOPLE = ['Ada', 'Grace', 'Mary'];
+/** Of this many runs one is an evaluation of what the undisturbed training made. */
+const EVALUATION_EVERY = 4;
 /** Within this time something must happen to some run: TensorFlow loads, leases expire, Slurm notices a lost node. */
-const STUCK_MS = 300_000;
+const STUCK_MS = 600_000;
 const CUT_MS = 30_000;
 
 export interface TrialOptions {
-  readonly trainingCount: number;
+  /** Trainings and evaluations. */
+  readonly runCount: number;
   readonly deadlineMs: number;
   readonly signal: AbortSignal;
   readonly onProgress: (text: string) => void;
-}
-
-export interface TrialReport {
-  readonly startedAt: Date;
-  readonly slurm: string;
-  readonly machine: string;
-  readonly loadAverage: readonly number[];
-  readonly trainingCount: number;
-  readonly durationSeconds: number;
-  readonly undisturbedSeconds: number;
-  /** What was done, and what became of the run that it met. */
-  readonly faults: readonly string[];
-  /** How many jobs ended in each state. */
-  readonly jobEnds: Readonly<Record<string, number>>;
-  readonly promises: readonly ChaosPromise[];
 }
 
 interface Trial {
@@ -61,6 +52,7 @@ interface RunningJob {
   readonly runId: string;
   readonly node: NodeName;
   readonly attempt: number;
+  readonly progress: number;
 }
 
 type Fault = (trial: Trial, job: RunningJob) => Promise<void>;
@@ -97,7 +89,8 @@ const FAULTS: Readonly<Record<string, Fault>> = {
 export const FAULT_NAMES: readonly string[] = ['answer to sbatch lost', ...Object.keys(FAULTS)];
 
 export async function runTrial(options: TrialOptions): Promise<TrialReport> {
-  const { trainingCount, deadlineMs, signal } = options;
+  const { runCount, deadlineMs, signal } = options;
+  const loadBefore = os.loadavg();
   const startedAt = new Date();
   const startedMs = performance.now();
   const report = (text: string): void =>
@@ -107,7 +100,9 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
   const waiting = createWaiting(signal);
   const closers: (() => Promise<unknown>)[] = [];
   try {
-    const slurm = await startSlurm(path.join(folder, 'slurm'));
+    // The nodes see neither the registry's folder, with its database and artifacts, nor each other's.
+    const nodeFolder = path.join(folder, 'node');
+    const slurm = await startSlurm(path.join(folder, 'slurm'), { hidden: home, own: nodeFolder });
     closers.push(slurm.stop);
     await waiting.until(
       'two idle nodes',
@@ -119,10 +114,10 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
     report(`${(await slurm.run('squeue', '--version')).trim()} has two nodes`);
     await drawTissue({
       outDir: path.join(home, 'imports', 'images'),
-      imagesPerLabel: 4,
+      imagesPerLabel: 8,
       imageSizePx: 40,
       seed: 1,
-      groups: 2,
+      groups: 4,
     });
     const server = await startProgram(
       ['serve'],
@@ -152,47 +147,68 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
       deadlineMs: STUCK_MS,
     });
 
-    const launcher = await startLauncher(trial, { folder, key, port: proxy.port });
+    const launcher = await startLauncher(trial, { folder, nodeFolder, key, port: proxy.port });
     closers.push(launcher.stop);
     const undisturbedMs = performance.now();
-    const undisturbed = await launch(client, versionId);
+    const undisturbed = await launchTraining(client, training(versionId));
     await waiting.until('an undisturbed training', async () => isOver(await statusOf(db, undisturbed)), STUCK_MS);
     const undisturbedSeconds = (performance.now() - undisturbedMs) / 1000;
     report(
       `one training went through Slurm undisturbed in ${undisturbedSeconds.toFixed(1)} s: ${await statusOf(db, undisturbed)}`,
     );
 
+    const checkpoint = await db.checkpoint.findFirst({ where: { sourceRunId: undisturbed } });
+    if (checkpoint === null) throw new Error('The undisturbed training made no checkpoint.');
+    const evaluation = { checkpointId: checkpoint.id, versionId };
+    const evaluated = await launchEvaluation(client, evaluation);
+    await waiting.until('an undisturbed evaluation', async () => isOver(await statusOf(db, evaluated)), STUCK_MS);
+    report(`one evaluation went through Slurm undisturbed: ${await statusOf(db, evaluated)}`);
+
     await writeFile(loseAnswerFile, '');
+    const people = await Promise.all(
+      PEOPLE.map(async (person) => connectToRegistry(url, await newKey(client, person))),
+    );
     const runIds: string[] = [];
-    while (runIds.length < trainingCount) runIds.push(await launch(client, versionId));
+    while (runIds.length < runCount) {
+      const person = people[runIds.length % people.length] ?? client;
+      const isEvaluation = runIds.length % EVALUATION_EVERY === EVALUATION_EVERY - 1;
+      runIds.push(
+        await (isEvaluation ? launchEvaluation(person, evaluation) : launchTraining(person, training(versionId))),
+      );
+    }
     await waiting.until('a lost answer', async () => !(await isThere(loseAnswerFile)), 60_000);
-    const faults = ['answer to sbatch lost'];
+    const faults: FaultFelt[] = [{ fault: 'answer to sbatch lost', felt: 'its job is found by its name' }];
     report('answer to sbatch lost');
     const isLate = (): boolean => performance.now() - startedMs > deadlineMs;
     for (const [name, fault] of Object.entries(FAULTS)) {
       const job = await nextRunningJob(trial, runIds, isLate);
       if (job === undefined) break;
       await fault(trial, job);
-      faults.push(name);
       report(`${name} (job ${job.id} on ${job.node})`);
       // Its worker has to feel it before the next fault comes.
       const hasChanged = async (): Promise<boolean> =>
         (await statusOf(db, job.runId)) !== 'RUNNING' || (await attemptOf(db, job.runId)) > job.attempt;
       await waiting.until('the fault to be felt', hasChanged, 90_000).catch(() => undefined);
-      report(`   its run is ${await statusOf(db, job.runId)}, attempt ${await attemptOf(db, job.runId)}`);
+      const run = await db.run.findUniqueOrThrow({ where: { id: job.runId } });
+      const felt = `${run.kind.toLowerCase()} at ${Math.round(job.progress * 100)} % in attempt ${job.attempt}, afterwards ${run.status} in attempt ${run.attempt}`;
+      faults.push({ fault: name, felt });
+      report(`   its run: ${felt}`);
     }
     await untilAllOver(trial, runIds, isLate, deadlineMs);
-    const promises = await checkAtEnd(trial, undisturbed, runIds);
+    const promises = await checkAtEnd(trial, { training: undisturbed, evaluation: evaluated }, runIds);
     const ends = await db.placement.groupBy({ by: ['state', 'schedulerState'], _count: { _all: true } });
     return {
       startedAt,
       slurm: (await slurm.run('squeue', '--version')).trim(),
       machine: `${os.availableParallelism()} cores of ${os.cpus()[0]?.model ?? 'an unknown CPU'}, Node ${process.version}`,
-      loadAverage: os.loadavg(),
-      trainingCount,
+      loadAverage: { before: loadBefore, after: os.loadavg() },
+      evaluationCount: Math.floor(runCount / EVALUATION_EVERY),
+      trainingCount: runCount - Math.floor(runCount / EVALUATION_EVERY),
+      personCount: PEOPLE.length,
       durationSeconds: (performance.now() - startedMs) / 1000,
       undisturbedSeconds,
       faults,
+      leftOut: FAULT_NAMES.filter((name) => !faults.some(({ fault }) => fault === name)),
       jobEnds: Object.fromEntries(ends.map((end) => [end.schedulerState ?? end.state, end._count._all])),
       promises,
     };
@@ -205,13 +221,15 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
 
 interface LauncherFacts {
   readonly folder: string;
+  /** The same path on each node, with another folder behind it. */
+  readonly nodeFolder: string;
   readonly key: string;
   /** Of the server, as the nodes reach it. */
   readonly port: number;
 }
 
 /** `paraffin launcher`, with an sbatch whose answer can be lost. */
-async function startLauncher({ slurm, loseAnswerFile }: Trial, { folder, key, port }: LauncherFacts) {
+async function startLauncher({ slurm, loseAnswerFile }: Trial, { folder, nodeFolder, key, port }: LauncherFacts) {
   const bin = path.join(folder, 'bin');
   const jobs = path.join(folder, 'jobs');
   await mkdir(bin);
@@ -223,10 +241,10 @@ async function startLauncher({ slurm, loseAnswerFile }: Trial, { folder, key, po
   );
   await chmod(path.join(bin, 'sbatch'), 0o755);
   const template = path.join(folder, 'site.sbatch');
-  // Each node has a data folder and a cache of its own, beside the registry's: HTTP is all that they share.
+  // The folder of the jobs' settings and logs is all that the nodes share, as on a cluster.
   await writeFile(
     template,
-    `#SBATCH --partition=gpu\n#SBATCH --cpus-per-task=1\n#SBATCH --time=20\nexport PARAFFIN_DATA_DIR="${folder}/data-$(hostname)"\n`,
+    `#SBATCH --partition=gpu\n#SBATCH --cpus-per-task=1\n#SBATCH --time=20\nexport PARAFFIN_DATA_DIR="${nodeFolder}"\n`,
   );
   return startProgram(
     [
@@ -286,7 +304,7 @@ async function nextRunningJob({ slurm, db, waiting }: Trial, runIds: readonly st
         // One that has begun, and that is not about to end before the fault is felt.
         const { progress } = placement.run;
         if (progress <= 0 || progress > 0.4) continue;
-        found = { id, name, runId: placement.runId, node, attempt };
+        found = { id, name, runId: placement.runId, node, attempt, progress };
         return true;
       }
       return false;
@@ -339,18 +357,24 @@ async function untilAllOver(
 
 async function checkAtEnd(
   { slurm, db, waiting }: Trial,
-  undisturbedId: string,
+  undisturbed: { readonly training: string; readonly evaluation: string },
   runIds: readonly string[],
 ): Promise<ChaosPromise[]> {
   const statuses = await Promise.all(runIds.map((id) => statusOf(db, id)));
-  const wanted = await outcomeOf(db, undisturbedId);
-  const outcomes = await Promise.all(runIds.map((id) => outcomeOf(db, id)));
+  const rows = await db.run.findMany({ where: { id: { in: [...runIds] } }, select: { id: true, kind: true } });
+  const trainings = rows.filter(({ kind }) => kind === 'PRETRAINING');
+  const evaluations = rows.filter(({ kind }) => kind === 'EVALUATION');
+  const wanted = await outcomeOf(db, undisturbed.training);
+  const outcomes = await Promise.all(trainings.map(({ id }) => outcomeOf(db, id)));
   const equal = outcomes.filter(
     ({ weights, losses }) =>
       weights.length === 1 &&
       JSON.stringify(weights) === JSON.stringify(wanted.weights) &&
       JSON.stringify(losses) === JSON.stringify(wanted.losses),
   );
+  const result = await resultOf(db, undisturbed.evaluation);
+  const results = await Promise.all(evaluations.map(({ id }) => resultOf(db, id)));
+  const equalResults = results.filter((each) => each !== null && each === result);
   let jobs: string[] = [];
   let processes: number[] = [];
   let open = 0;
@@ -372,9 +396,15 @@ async function checkAtEnd(
   return [
     { promise: 'every run SUCCEEDED', held: succeeded === runIds.length, seen: `${succeeded} of ${runIds.length}` },
     {
-      promise: 'each registered one checkpoint, with the weights and losses of an undisturbed training, bit for bit',
-      held: equal.length === runIds.length,
-      seen: `${equal.length} of ${runIds.length}`,
+      promise:
+        'each training registered one checkpoint, with the weights and losses of an undisturbed training, bit for bit',
+      held: equal.length === trainings.length,
+      seen: `${equal.length} of ${trainings.length}`,
+    },
+    {
+      promise: 'each evaluation registered the metrics and the predictions of an undisturbed one',
+      held: equalResults.length === evaluations.length,
+      seen: `${equalResults.length} of ${evaluations.length}`,
     },
     { promise: 'no job is left in Slurm', held: jobs.length === 0, seen: jobs.length === 0 ? 'none' : jobs.join(', ') },
     { promise: 'no placement is left open', held: open === 0, seen: String(open) },
@@ -386,6 +416,27 @@ async function checkAtEnd(
   ];
 }
 
-function launch(client: RegistryClient, versionId: string): Promise<string> {
-  return launchTraining(client, { modelSlug: 'cluster', versionId, steps: STEPS, checkpointEverySteps: KEEP_EVERY });
+function training(versionId: string): SmallTraining {
+  return { modelSlug: 'cluster', versionId, steps: STEPS, checkpointEverySteps: KEEP_EVERY };
+}
+
+/** What an evaluation has found, in a form that can be compared; null if it has registered nothing. */
+async function resultOf(db: Database, runId: string): Promise<string | null> {
+  const found = await db.evaluation.findUnique({
+    where: { runId },
+    select: {
+      confusionMatrix: true,
+      predictionsSha256: true,
+      metrics: { select: { name: true, value: true, ci95Low: true, ci95High: true }, orderBy: { name: 'asc' } },
+    },
+  });
+  return found === null ? null : JSON.stringify(found);
+}
+
+/** A key of this person, who may launch. */
+async function newKey(client: RegistryClient, owner: string): Promise<string> {
+  const made = z.object({ createKey: z.object({ secret: z.string() }) });
+  const mutation = 'mutation ($input: CreateKeyInput!) { createKey(input: $input) { secret } }';
+  return (await client.request(made, mutation, { input: { name: 'cluster', owner, role: 'OPERATOR' } })).createKey
+    .secret;
 }
