@@ -5,6 +5,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
+import { workerLabelsSchema } from './protocol/requirements.ts';
 import { RUN_KINDS, type RunKind } from './protocol/runs.ts';
 import { isBucketUrl, parseArtifactPlace, type ArtifactPlace, type S3Access } from './platform/artifact-store/place.ts';
 
@@ -25,6 +26,10 @@ const kindsSchema = z
   .pipe(
     z.array(z.enum(RUN_KINDS, 'must be among import, pretraining, evaluation, embedding and export, joined by commas')),
   );
+const labelsSchema = z
+  .string()
+  .transform((text) => text.split(',').map((label) => label.trim()))
+  .pipe(workerLabelsSchema);
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
 /** One year; browsers keep a cookie for at most 400 days. */
@@ -105,6 +110,8 @@ const environmentSchema = z.object({
   PARAFFIN_WORKER: flagSchema.default(true),
   PARAFFIN_WORKER_NAME: z.string().min(1).optional(),
   PARAFFIN_WORKER_KINDS: kindsSchema.optional(),
+  PARAFFIN_WORKER_LABELS: labelsSchema.optional(),
+  PARAFFIN_WORKER_LONGEST_MINUTES: countSchema.optional(),
   PARAFFIN_CODE_REVISION: z.string().min(1).optional(),
   PARAFFIN_CPU_SLOTS: countSchema.default(1),
   PARAFFIN_STUCK_AFTER_SECONDS: countSchema.default(900),
@@ -228,6 +235,15 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
     meaning:
       'The kinds of runs that the worker takes, joined by commas, such as `import,export` where a [cluster](clusters.md) carries the others.',
   },
+  PARAFFIN_WORKER_LABELS: {
+    fallback: 'none',
+    meaning:
+      'Labels of the worker, joined by commas, such as `a100,basel`: it takes runs that [require](clusters.md) them.',
+  },
+  PARAFFIN_WORKER_LONGEST_MINUTES: {
+    fallback: 'no limit',
+    meaning: 'The worker takes only runs whose longest running time is at most this.',
+  },
   PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
   PARAFFIN_CPU_SLOTS: {
     fallback: '`1`',
@@ -301,6 +317,9 @@ export interface Environment {
   readonly workerName: string | undefined;
   /** The kinds of runs that the worker takes; undefined: all. */
   readonly workerKinds: readonly RunKind[] | undefined;
+  readonly workerLabels: readonly string[];
+  /** The worker takes only runs whose longest running time is at most this; undefined: any. */
+  readonly workerLongestSeconds: number | undefined;
   /** Revision of the running code, if the deployment provides it. */
   readonly codeRevision: string | undefined;
   /** Number of concurrent trainings and evaluations on a machine without a GPU. */
@@ -371,6 +390,9 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     withWorker: values.PARAFFIN_WORKER,
     workerName: values.PARAFFIN_WORKER_NAME,
     workerKinds: values.PARAFFIN_WORKER_KINDS,
+    workerLabels: values.PARAFFIN_WORKER_LABELS ?? [],
+    workerLongestSeconds:
+      values.PARAFFIN_WORKER_LONGEST_MINUTES === undefined ? undefined : values.PARAFFIN_WORKER_LONGEST_MINUTES * 60,
     codeRevision: values.PARAFFIN_CODE_REVISION,
     cpuSlots: values.PARAFFIN_CPU_SLOTS,
     visibleGpus: values.CUDA_VISIBLE_DEVICES?.split(',').map((name) => name.trim()),
@@ -421,6 +443,7 @@ const WORKER_SETTINGS: readonly (keyof z.input<typeof environmentSchema>)[] = [
   'PARAFFIN_LOG_LEVEL',
   'PARAFFIN_CODE_REVISION',
   'PARAFFIN_STUCK_AFTER_SECONDS',
+  'PARAFFIN_WORKER_LABELS',
 ];
 
 /** The settings that a launcher hands over to the workers that it starts: those of its own that are set. */

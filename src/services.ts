@@ -18,7 +18,7 @@ import { createExportLoaders, createExports, type ExportPatience } from './modul
 import { createCheckpointImports, createModelLoaders, createModelService } from './modules/models/index.ts';
 import { createPlacementLoaders, createPlacements } from './modules/placements/index.ts';
 import { createRunLoaders, createRuns, createTrainingStates } from './modules/runs/index.ts';
-import { createWorkers } from './modules/workers/index.ts';
+import { createWorkerLoaders, createWorkers } from './modules/workers/index.ts';
 import type { Announcements } from './platform/announcements.ts';
 import { readVerified, type ArtifactStore } from './platform/artifact-store/index.ts';
 import type { Database, Transact } from './platform/db.ts';
@@ -120,6 +120,7 @@ export function createLoaders(db: Database): Loaders {
     models: createModelLoaders(db),
     runs: createRunLoaders(db),
     placements: createPlacementLoaders(db),
+    workers: createWorkerLoaders(db),
     evaluations: createEvaluationLoaders(db),
     exports: createExportLoaders(db),
   };

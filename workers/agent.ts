@@ -9,6 +9,7 @@ import { DomainError, type ErrorCode } from '../src/errors.ts';
 import type { Logger } from '../src/logger.ts';
 import type { ArtifactStore } from '../src/platform/artifact-store/index.ts';
 import { programVersion } from '../src/platform/program-version.ts';
+import { whyNotHere, type WorkerCapabilities } from '../src/protocol/requirements.ts';
 import type { RunRegistry } from '../src/protocol/run-calls.ts';
 import {
   LEASE_SECONDS,
@@ -21,7 +22,7 @@ import {
 import { PROTOCOL_VERSION, type Claim, type ClaimedRun } from '../src/protocol/worker-calls.ts';
 import { startChild, type Child, type ChildSettings } from './child-process.ts';
 import type { StopReason } from './child-protocol.ts';
-import type { Device, Devices } from './devices.ts';
+import { cpuFacts, type Device, type Devices } from './devices.ts';
 import { failureOfEnd, STUCK, TIMED_OUT_RUN } from './failure.ts';
 import { folderOf, leaseOf } from './lease-folder.ts';
 import { oomKillCount } from './oom-kills.ts';
@@ -43,6 +44,8 @@ export interface AgentParts {
   readonly kinds: readonly RunKind[];
   /** The devices on which trainings and evaluations are placed. */
   readonly devices: Devices;
+  /** What the person who runs the worker says of it. */
+  readonly offer: Pick<WorkerCapabilities, 'longestSeconds' | 'labels'>;
   /** A child that makes no progress for this long is killed. */
   readonly stuckAfterMs: number;
   /** The registry does not accept this worker: its key, or its version of the protocol. */
@@ -146,6 +149,11 @@ export function createAgent(parts: AgentParts): Agent {
     return undefined;
   };
 
+  const capabilitiesOf = (device: Device | undefined): WorkerCapabilities => ({
+    ...(device?.facts ?? cpuFacts()),
+    ...parts.offer,
+  });
+
   const claimFor = ({ kinds, device }: Slot, chosen: Pick<Claim, 'runId' | 'waitSeconds'>) =>
     registry.claim(
       {
@@ -154,6 +162,7 @@ export function createAgent(parts: AgentParts): Agent {
         workerName: parts.workerName,
         kinds: [...kinds],
         deviceId: device?.id ?? null,
+        capabilities: capabilitiesOf(device),
         ...chosen,
       },
       draining.signal,
@@ -305,6 +314,8 @@ export function createAgent(parts: AgentParts): Agent {
       return notTaken('No device of this machine has enough free memory.');
     if (draining.signal.aborted) return notTaken('The worker was stopped before it took the run.');
     const slot: Slot = { kinds: [found.kind], ...(device === undefined ? {} : { device }) };
+    const obstacle = whyNotHere(found, parts.workerName, capabilitiesOf(device));
+    if (obstacle !== null) return notTaken(`The run ${obstacle}.`);
     const claimed = await ask(() => claimFor(slot, { runId, waitSeconds: 0 }));
     return claimed === undefined ? notTaken(whyNotClaimed((await statusOf(runId))?.status)) : { claimed, slot };
   };

@@ -5,6 +5,8 @@
 import { execFile } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
+import { cpuComputesInBfloat16, usableMemoryBytes } from '../src/platform/machine.ts';
+import type { WorkerCapabilities } from '../src/protocol/requirements.ts';
 
 const run = promisify(execFile);
 
@@ -13,7 +15,11 @@ export interface Device {
   readonly id: string;
   /** The environment of a run's process that lets it see only this device. */
   readonly env: Readonly<Record<string, string>>;
+  /** What a run finds on it; the engine may still find that it cannot compute in bfloat16. */
+  readonly facts: DeviceFacts;
 }
+
+export type DeviceFacts = Pick<WorkerCapabilities, 'device' | 'bfloat16' | 'memoryMiB' | 'gpuMemoryMiB'>;
 
 export interface Devices {
   /** Every device of this worker; the list never changes while it runs. */
@@ -32,7 +38,7 @@ const FREE_MEMORY_SHARE_MIN = 0.8;
  * @param nvidiaSmi the program, or one with the same output.
  */
 export function gpuDevices(visible?: readonly string[], nvidiaSmi = 'nvidia-smi'): Devices {
-  const queryGpus = async (): Promise<{ readonly id: string; readonly freeShare: number }[]> => {
+  const queryGpus = async () => {
     const { stdout } = await run(
       nvidiaSmi,
       ['--query-gpu=uuid,memory.total,memory.free', '--format=csv,noheader,nounits'],
@@ -40,7 +46,7 @@ export function gpuDevices(visible?: readonly string[], nvidiaSmi = 'nvidia-smi'
     );
     const all = stdout.split('\n').flatMap((line) => {
       const [id = '', total, free] = line.split(',').map((cell) => cell.trim());
-      return id === '' ? [] : [{ id, freeShare: Number(free) / Number(total) }];
+      return id === '' ? [] : [{ id, totalMiB: Number(total), freeShare: Number(free) / Number(total) }];
     });
     // CUDA accepts the beginning of a UUID too.
     return all.filter(
@@ -49,7 +55,15 @@ export function gpuDevices(visible?: readonly string[], nvidiaSmi = 'nvidia-smi'
     );
   };
   return {
-    list: async () => (await queryGpus()).map(({ id }) => ({ id, env: { CUDA_VISIBLE_DEVICES: id } })),
+    list: async () => {
+      const gpus = await queryGpus();
+      const memoryMiB = shareOfMemoryMiB(gpus.length);
+      return gpus.map(({ id, totalMiB }) => ({
+        id,
+        env: { CUDA_VISIBLE_DEVICES: id },
+        facts: { device: 'GPU', bfloat16: true, memoryMiB, gpuMemoryMiB: totalMiB },
+      }));
+    },
     hasRoom: async (device) =>
       (await queryGpus()).some(({ id, freeShare }) => id === device.id && freeShare >= FREE_MEMORY_SHARE_MIN),
   };
@@ -65,6 +79,22 @@ export function cpuDevices(workerName: string, wanted: number, coreCount = avail
   // With one slot TensorFlow's own choice applies: every core.
   const env: Readonly<Record<string, string>> =
     slotCount === 1 ? {} : { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1', OMP_NUM_THREADS: threads };
-  const devices = Array.from({ length: slotCount }, (_, index) => ({ id: `${workerName}/cpu-${index}`, env }));
+  const facts: DeviceFacts = { ...cpuFacts(), memoryMiB: shareOfMemoryMiB(slotCount) };
+  const devices = Array.from({ length: slotCount }, (_, index) => ({ id: `${workerName}/cpu-${index}`, env, facts }));
   return { list: () => Promise.resolve(devices), hasRoom: () => Promise.resolve(true) };
+}
+
+/** The facts of the whole machine without its GPUs. */
+export function cpuFacts(): DeviceFacts {
+  return {
+    device: 'CPU',
+    bfloat16: cpuComputesInBfloat16(),
+    memoryMiB: shareOfMemoryMiB(1),
+    gpuMemoryMiB: null,
+  };
+}
+
+/** Runs beside each other share the memory: each is promised an equal part. */
+function shareOfMemoryMiB(placeCount: number): number {
+  return Math.floor(usableMemoryBytes() / 1024 ** 2 / Math.max(1, placeCount));
 }

@@ -64,6 +64,7 @@ const agent = createAgent({
   workDir: path.join(env.dataDir, 'work'),
   engineReady: isEngineInstalled,
   devices: installedEngine()?.device === 'GPU' ? gpuDevices(env.visibleGpus) : cpuDevices(workerName, env.cpuSlots),
+  offer: { longestSeconds: env.workerLongestSeconds ?? null, labels: env.workerLabels },
   stuckAfterMs: env.stuckAfterSeconds * 1000,
   onRefused: (error) => {
     refuse(error);

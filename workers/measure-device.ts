@@ -3,9 +3,11 @@
  *
  * node workers/measure-device.ts
  *
- * Prints { matmulGflops, convolutionGflops }: 10^9 multiplications and additions per second in float32, counted by the
- * definition of the operation; a Winograd convolution performs fewer.
+ * Prints { matmulGflops, convolutionGflops, bfloat16 }: 10^9 multiplications and additions per second in float32,
+ * counted by the definition of the operation, of which a Winograd convolution performs fewer; and whether the device
+ * can train in bfloat16.
  */
+import { canComputeIn } from './engine/kernels/compute-dtype.ts';
 import { convolve } from './engine/kernels/convolution.ts';
 import { asRank4, tf, type Tensor } from './engine/tensorflow.ts';
 
@@ -44,4 +46,4 @@ const convolutionGflops = await gflops(
   () => convolve(images, filter, { size: 3, stride: 1, padding: 1 }),
 );
 
-process.stdout.write(`${JSON.stringify({ matmulGflops, convolutionGflops })}\n`);
+process.stdout.write(`${JSON.stringify({ matmulGflops, convolutionGflops, bfloat16: canComputeIn('bfloat16') })}\n`);

@@ -17,7 +17,7 @@ import type { ExportLoaders, ExportService } from '../modules/exports/index.ts';
 import type { CheckpointImportService, ModelLoaders, ModelService } from '../modules/models/index.ts';
 import type { PlacementLoaders, PlacementService } from '../modules/placements/index.ts';
 import type { RunLoaders, RunService, TrainingStateService } from '../modules/runs/index.ts';
-import type { WorkerService } from '../modules/workers/index.ts';
+import type { WorkerLoaders, WorkerService } from '../modules/workers/index.ts';
 import type { RunEvents } from './run-events.ts';
 
 /** The library under the workers' engine, where it is installed. */
@@ -64,6 +64,7 @@ export interface Loaders {
   readonly models: ModelLoaders;
   readonly runs: RunLoaders;
   readonly placements: PlacementLoaders;
+  readonly workers: WorkerLoaders;
   readonly evaluations: EvaluationLoaders;
   readonly exports: ExportLoaders;
 }

@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
-import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import { availableParallelism, cpus, freemem } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
@@ -18,6 +18,7 @@ import {
   missingEngineLibraries,
 } from '../platform/engine/installed.ts';
 import { findOpenSlide, OPENSLIDE_INSTALL_COMMAND } from '../platform/openslide/library.ts';
+import { usableMemoryBytes } from '../platform/machine.ts';
 import { programVersion } from '../platform/program-version.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { versionOfSlideReader } from './slides.ts';
@@ -31,7 +32,7 @@ const MEASURE_TIMEOUT_MS = 120_000;
 /** Free space below which doctor warns: trainings keep states and checkpoints. */
 const FREE_BYTES_WANTED = 5e9;
 
-const measuredSchema = z.object({ matmulGflops: z.number(), convolutionGflops: z.number() });
+const measuredSchema = z.object({ matmulGflops: z.number(), convolutionGflops: z.number(), bfloat16: z.boolean() });
 
 interface Device {
   readonly name: string;
@@ -46,6 +47,7 @@ interface MeasuredDevice {
   /** Null if the engine is missing or failed. */
   readonly matmulGflops: number | null;
   readonly convolutionGflops: number | null;
+  readonly bfloat16: boolean | null;
 }
 
 export async function doctor({ json }: { readonly json?: true | undefined }): Promise<ExitCode> {
@@ -94,6 +96,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
       memoryBytes: device.memoryBytes,
       matmulGflops: measured?.matmulGflops ?? null,
       convolutionGflops: measured?.convolutionGflops ?? null,
+      bfloat16: measured?.bfloat16 ?? null,
     });
   }
   const report = {
@@ -102,7 +105,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
     slideReader,
     gpu: fitting.why,
     devices,
-    memory: { totalBytes: totalmem(), freeBytes: freemem() },
+    memory: { totalBytes: usableMemoryBytes(), freeBytes: Math.min(freemem(), usableMemoryBytes()) },
     dataDir: { path: env.dataDir, freeBytes },
     database: env.databaseUrl === undefined ? 'embedded' : 'PARAFFIN_DATABASE_URL',
     problems,
@@ -139,8 +142,8 @@ function asText({
     `slides    ${slideReader ?? `no reader yet: the first slide, or "${OPENSLIDE_INSTALL_COMMAND}", installs it`}`,
     `gpu       ${gpu}`,
     ...devices.map(
-      ({ name, memoryBytes, matmulGflops, convolutionGflops }) =>
-        `device    ${name}, ${formatByteSize(memoryBytes)}${matmulGflops === null || convolutionGflops === null ? '' : `: matmul ${Math.round(matmulGflops)} GFLOP/s, convolution ${Math.round(convolutionGflops)} GFLOP/s (float32, now)`}`,
+      ({ name, memoryBytes, matmulGflops, convolutionGflops, bfloat16 }) =>
+        `device    ${name}, ${formatByteSize(memoryBytes)}${matmulGflops === null || convolutionGflops === null ? '' : `: matmul ${Math.round(matmulGflops)} GFLOP/s, convolution ${Math.round(convolutionGflops)} GFLOP/s (float32, now), ${bfloat16 === true ? 'also' : 'not'} in bfloat16`}`,
     ),
     `memory    ${formatByteSize(memory.freeBytes)} free of ${formatByteSize(memory.totalBytes)}`,
     `data      ${dataDir.path}, ${formatByteSize(dataDir.freeBytes)} free; database ${database}`,
@@ -167,7 +170,11 @@ async function answers(program: string): Promise<boolean> {
 async function devicesOf(kind: string): Promise<Device[]> {
   if (kind === 'CPU')
     return [
-      { name: `CPU ${cpus()[0]?.model ?? ''}, ${availableParallelism()} cores`, memoryBytes: totalmem(), env: {} },
+      {
+        name: `CPU ${cpus()[0]?.model ?? ''}, ${availableParallelism()} cores`,
+        memoryBytes: usableMemoryBytes(),
+        env: {},
+      },
     ];
   const { stdout } = await run('nvidia-smi', ['--query-gpu=uuid,name,memory.total', '--format=csv,noheader,nounits'], {
     timeout: 10_000,

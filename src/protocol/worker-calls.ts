@@ -3,6 +3,7 @@
  * concerns this run, from the renewal of its lease to its end, goes by the calls of run-calls.ts with that token.
  */
 import { z } from 'zod';
+import { NO_CAPABILITIES, runRequirementsSchema, workerCapabilitiesSchema } from './requirements.ts';
 import { RUN_STATUSES, runKindSchema, runLeaseSchema } from './runs.ts';
 
 /** Changes when a worker of the version before could misunderstand the registry, or the other way round. */
@@ -25,6 +26,8 @@ export const claimSchema = z.strictObject({
   runId: z.uuid().nullable(),
   /** The answer comes as soon as a run is claimed, and at the latest after this time. */
   waitSeconds: z.number().min(0).max(CLAIM_WAIT_SECONDS_MAX),
+  /** What this place has; a worker that leaves it out takes runs that need nothing. */
+  capabilities: workerCapabilitiesSchema.default(NO_CAPABILITIES),
 });
 export type Claim = Readonly<z.infer<typeof claimSchema>>;
 
@@ -54,7 +57,16 @@ export const claimAnswerSchema = claimedRunSchema.nullable();
 
 /** What a one-shot worker asks about the run that it is told to take; null: the run does not exist. */
 export const runQuestionSchema = z.strictObject({ runId: z.uuid() });
-export const runQuestionAnswerSchema = z.object({ kind: runKindSchema, status: z.enum(RUN_STATUSES) }).nullable();
+export const runQuestionAnswerSchema = z
+  .object({
+    kind: runKindSchema,
+    status: z.enum(RUN_STATUSES),
+    requirements: runRequirementsSchema,
+    maxDurationSeconds: z.number().int().nullable(),
+    excludedWorkers: z.array(z.string()).readonly(),
+  })
+  .nullable();
+export type RunQuestionAnswer = Readonly<z.infer<typeof runQuestionAnswerSchema>>;
 
 /** Which of these leases still hold their runs; an expired lease counts until its run is taken by another worker. */
 export const heldSchema = z.strictObject({ leases: z.array(runLeaseSchema).max(1000).readonly() });

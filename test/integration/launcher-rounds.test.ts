@@ -80,7 +80,7 @@ class Cluster implements Launcher {
 
 function newRounds(): Rounds {
   return createRounds({
-    registry: createPlacementRegistry({ url: server.url, key, launcher: 'test', kinds: ['PRETRAINING'] }),
+    registry: createPlacementRegistry({ url: server.url, key, launcher: 'test', kinds: ['PRETRAINING'], labels: [] }),
     launcher: cluster,
     logger: createLogger('silent', 'test'),
     jobsMax: 3,
@@ -204,7 +204,13 @@ test('while the registry is away the scheduler keeps its jobs', async () => {
   await queue();
   await round();
   const unreachable = createRounds({
-    registry: createPlacementRegistry({ url: 'http://127.0.0.1:1', key, launcher: 'test', kinds: ['PRETRAINING'] }),
+    registry: createPlacementRegistry({
+      url: 'http://127.0.0.1:1',
+      key,
+      launcher: 'test',
+      kinds: ['PRETRAINING'],
+      labels: [],
+    }),
     launcher: cluster,
     logger: createLogger('silent', 'test'),
     jobsMax: 3,
@@ -254,6 +260,12 @@ test('jobs that the scheduler has forgotten are unknown, then gone, and their ru
 });
 
 test('a key without the right to launch is told so', async () => {
-  const registry = createPlacementRegistry({ url: server.url, key: 'wrong', launcher: 'test', kinds: ['PRETRAINING'] });
+  const registry = createPlacementRegistry({
+    url: server.url,
+    key: 'wrong',
+    launcher: 'test',
+    kinds: ['PRETRAINING'],
+    labels: [],
+  });
   await assert.rejects(registry.work(1), RegistryError);
 });

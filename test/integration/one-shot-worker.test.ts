@@ -110,6 +110,17 @@ describe('it says in one sentence why it did not take the run', () => {
     assert.equal(await stage.statusOf(id), 'QUEUED');
   });
 
+  test('that needs what this machine lacks', async () => {
+    const { id } = await launchPretraining({ requirements: { labels: ['a100'], memoryMiB: 16 * 1024 * 1024 } });
+    const { code, stderr } = await onceFor(id);
+    assert.equal(code, ONE_SHOT_EXIT.NOT_TAKEN);
+    assert.match(
+      stderr,
+      /^The run needs 16384 GiB of memory and the label a100, but this worker has [\d.]+ [GM]iB and does not have it\.\n$/,
+    );
+    assert.equal(await stage.statusOf(id), 'QUEUED');
+  });
+
   test('that does not exist', async () => {
     const { code, stderr } = await onceFor('0198a7c2-0000-7000-8000-000000000001');
     assert.equal(code, ONE_SHOT_EXIT.NOT_TAKEN);

@@ -10,6 +10,7 @@ import { after, before, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/env.ts';
+import { NO_CAPABILITIES } from '../../src/protocol/requirements.ts';
 import type { RunKind } from '../../src/protocol/runs.ts';
 import { createHeardWorkers } from '../../src/modules/runs/index.ts';
 import { createWorkerDesk } from '../../src/modules/workers/index.ts';
@@ -94,6 +95,7 @@ const claimOf = (changes: Partial<Claim> = {}): Claim => ({
   deviceId: null,
   runId: null,
   waitSeconds: 0,
+  capabilities: NO_CAPABILITIES,
   ...changes,
 });
 

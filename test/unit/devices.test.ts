@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
+import { usableMemoryBytes } from '../../src/platform/machine.ts';
 import { cpuDevices, gpuDevices } from '../../workers/devices.ts';
 import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
 
@@ -11,9 +12,13 @@ describe('GPUs', () => {
       undefined,
       await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 81559, 81000\\nGPU-bbbb, 81559, 81000\\n'"),
     );
+    const facts = {
+      ...{ device: 'GPU', bfloat16: true, gpuMemoryMiB: 81_559 },
+      memoryMiB: Math.floor(usableMemoryBytes() / 1024 ** 2 / 2),
+    };
     assert.deepEqual(await devices.list(), [
-      { id: 'GPU-aaaa', env: { CUDA_VISIBLE_DEVICES: 'GPU-aaaa' } },
-      { id: 'GPU-bbbb', env: { CUDA_VISIBLE_DEVICES: 'GPU-bbbb' } },
+      { id: 'GPU-aaaa', env: { CUDA_VISIBLE_DEVICES: 'GPU-aaaa' }, facts },
+      { id: 'GPU-bbbb', env: { CUDA_VISIBLE_DEVICES: 'GPU-bbbb' }, facts },
     ]);
   });
 
@@ -58,10 +63,18 @@ describe('CPU slots', () => {
       (await cpuDevices('worker', 2, 8).list()).map(({ env }) => env['TF_NUM_INTRAOP_THREADS']),
       ['4', '4'],
     );
-    assert.deepEqual(
-      await cpuDevices('worker', 1, 8).list(),
-      [{ id: 'worker/cpu-0', env: {} }],
-      'one alone has them all',
-    );
+    const [alone] = await cpuDevices('worker', 1, 8).list();
+    assert.deepEqual(alone?.env, {}, 'one alone has them all');
+  });
+
+  test('promise each run an equal part of the memory', async () => {
+    const memoryMiB = async (slots: number): Promise<(number | undefined)[]> =>
+      (await cpuDevices('worker', slots, 8).list()).map(({ facts }) => facts.memoryMiB);
+    const whole = Math.floor(usableMemoryBytes() / 1024 ** 2);
+    assert.deepEqual(await memoryMiB(1), [whole]);
+    assert.deepEqual(await memoryMiB(2), [
+      Math.floor(usableMemoryBytes() / 1024 ** 2 / 2),
+      Math.floor(usableMemoryBytes() / 1024 ** 2 / 2),
+    ]);
   });
 });

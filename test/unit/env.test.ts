@@ -29,6 +29,8 @@ describe('environment', () => {
       withWorker: true,
       workerName: undefined,
       workerKinds: undefined,
+      workerLabels: [],
+      workerLongestSeconds: undefined,
       visibleGpus: undefined,
       codeRevision: undefined,
       cpuSlots: 1,
@@ -43,6 +45,14 @@ describe('environment', () => {
       url: undefined,
       apiKey: undefined,
     });
+  });
+
+  test('what a worker says of itself: labels, and the longest run that it takes', () => {
+    const { workerLabels, workerLongestSeconds } = readEnvironment({
+      ...{ PARAFFIN_WORKER_LABELS: 'basel, a100', PARAFFIN_WORKER_LONGEST_MINUTES: '90' },
+    });
+    assert.deepEqual([workerLabels, workerLongestSeconds], [['a100', 'basel'], 5400]);
+    assert.throws(() => readEnvironment({ PARAFFIN_WORKER_LABELS: 'a b' }), /PARAFFIN_WORKER_LABELS/);
   });
 
   test('an empty variable counts as not set', () => {

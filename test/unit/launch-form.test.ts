@@ -144,6 +144,7 @@ test("a field's name is shown in words, its unit last", () => {
       'homepageUrl',
       'ihcMarkers',
       'arxiv',
+      'gpuMemoryMiB',
       'name',
     ].map(labelOf),
     [
@@ -154,6 +155,7 @@ test("a field's name is shown in words, its unit last", () => {
       'Homepage URL',
       'IHC markers',
       'arXiv',
+      'GPU memory, MiB',
       'Name',
     ],
   );

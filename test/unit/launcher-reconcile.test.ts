@@ -1,6 +1,7 @@
 /** What a launcher does about a placement: what the registry knows outranks what the scheduler says. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { NO_REQUIREMENTS } from '../../src/protocol/requirements.ts';
 import type { JobSight } from '../../workers/launchers/launcher.ts';
 import { decide, NOTHING_REMEMBERED, type Memory, type Placement } from '../../workers/launchers/reconcile.ts';
 
@@ -16,6 +17,8 @@ const placement = (changes: Partial<Placement> = {}): Placement => ({
   reason: null,
   position: null,
   use: 'NEEDED',
+  requirements: NO_REQUIREMENTS,
+  secondsLeft: null,
   ...changes,
 });
 const job = (changes: Partial<JobSight> = {}): JobSight => ({

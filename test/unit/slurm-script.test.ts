@@ -4,12 +4,13 @@ import { execFileSync } from 'node:child_process';
 import { chmod, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
+import { NO_REQUIREMENTS, type RunRequirements } from '../../src/protocol/requirements.ts';
 import { createSlurm } from '../../workers/launchers/slurm/index.ts';
 import { faultsOfTemplate, sbatchArguments, scriptOf } from '../../workers/launchers/slurm/script.ts';
 import { createShell, quoted } from '../../workers/launchers/slurm/shell.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
-const job = { name: 'paraffin-r-1', runId: 'r' };
+const job = { name: 'paraffin-r-1', runId: 'r', requirements: NO_REQUIREMENTS, secondsLeft: null };
 const template = {
   text: '#SBATCH --partition=gpu\n#SBATCH --gres=gpu:1\nmodule load node\n',
   paraffin: ['/opt/paraffin/bin/paraffin.mjs'],
@@ -44,6 +45,49 @@ describe('the batch script', () => {
       '--job-name=paraffin-r-1',
     ])
       assert.ok(words.includes(word), word);
+  });
+});
+
+describe('what the run requires', () => {
+  const argumentsOf = (
+    text: string,
+    requirements: Partial<RunRequirements>,
+    secondsLeft: number | null = null,
+  ): readonly string[] =>
+    sbatchArguments(
+      { ...job, requirements: { ...NO_REQUIREMENTS, ...requirements }, secondsLeft },
+      { ...template, text },
+    ).filter((word) => /^--(mem|gres|time)=/.test(word));
+
+  test('is asked of Slurm in place of what the template says', () => {
+    assert.deepEqual(argumentsOf('', {}), []);
+    assert.deepEqual(argumentsOf('#SBATCH --mem=4G\n', { device: 'GPU', memoryMiB: 32_768 }), [
+      '--mem=32768M',
+      '--gres=gpu:1',
+    ]);
+  });
+
+  test('leaves GPUs, and memory for each processor, to a template that names them', () => {
+    for (const line of ['--gres=gpu:a100:1', '--gpus 1', '-G 1', '--gpus-per-node=1'])
+      assert.deepEqual(argumentsOf(`#SBATCH ${line}\n`, { device: 'GPU' }), [], line);
+    assert.deepEqual(argumentsOf('#SBATCH --mem-per-cpu=4G\n', { memoryMiB: 32_768 }), []);
+  });
+
+  test('is no more time than the run may take, with that of its start and its end, and than the site grants', () => {
+    // 600 s of work, 120 s of warning, 180 s around it.
+    assert.deepEqual(argumentsOf('', {}, 600), ['--time=15']);
+    for (const [line, isLonger] of [
+      ['--time=14', false],
+      ['--time=14:59', false],
+      ['-t 0:14:59', false],
+      ['-t0:16:00', true],
+      ['--time 2:00:00', true],
+      ['--time=1-0', true],
+      ['--time=0-0:10', false],
+      ['--time=1-00:00:00', true],
+      ['--time=UNLIMITED', true],
+    ] as const)
+      assert.deepEqual(argumentsOf(`#SBATCH ${line}\n`, {}, 600), isLonger ? ['--time=15'] : [], line);
   });
 });
 

@@ -3,11 +3,17 @@
  * state of its own: the registry knows which jobs were planned, and the scheduler knows what became of them.
  */
 
+import type { RunRequirements } from '../../src/protocol/requirements.ts';
+
 /** A job to be submitted: it starts a one-shot worker for one run. */
 export interface Job {
   /** The same for everyone who computes it, and never used twice. */
   readonly name: string;
   readonly runId: string;
+  /** What the job must have for its worker to take the run. */
+  readonly requirements: RunRequirements;
+  /** How much longer the run may take; null: no limit. */
+  readonly secondsLeft: number | null;
 }
 
 /** What the scheduler says of a job that it knows. */

@@ -27,7 +27,7 @@ const key = await readKey(options.keyFile).catch(fail);
 const launcher = await openLauncher(options, key).catch(fail);
 const obstacles = await launcher.check();
 if (obstacles.length > 0) fail(new LauncherFault(obstacles.join('\n')));
-const registry = createPlacementRegistry({ ...options, key, launcher: options.name });
+const registry = createPlacementRegistry({ ...options, key, launcher: options.name, labels: env.workerLabels });
 if (options.checkOnly) {
   await checkKey().catch(fail);
   process.stdout.write('The cluster would take the jobs, and the server knows this launcher.\n');

@@ -5,13 +5,11 @@
  * is neither a success nor a failure: schedulers forget ended jobs, and their accounting lags.
  */
 import type { PlacementState, PlacementUse } from '../../src/protocol/placements.ts';
-import type { JobSight } from './launcher.ts';
+import type { Job, JobSight } from './launcher.ts';
 
 /** As in the API. */
-export interface Placement {
+export interface Placement extends Job {
   readonly id: string;
-  readonly runId: string;
-  readonly name: string;
   readonly externalId: string | null;
   readonly state: PlacementState;
   readonly schedulerState: string | null;

@@ -1,6 +1,7 @@
 /** The registry as launchers see it: four operations of its API over HTTP, with a key of the role OPERATOR. */
 import { z } from 'zod';
 import { PLACEMENT_STATES, PLACEMENT_USES } from '../../src/protocol/placements.ts';
+import { runRequirementsSchema } from '../../src/protocol/requirements.ts';
 import type { Placement, Report } from './reconcile.ts';
 
 export interface PlacementWork {
@@ -24,6 +25,8 @@ export interface PlacementRegistryOptions {
   readonly key: string;
   readonly launcher: string;
   readonly kinds: readonly string[];
+  /** Labels of the workers that the launcher starts. */
+  readonly labels: readonly string[];
 }
 
 /** The registry did not do what it was asked: it could not be reached, or it refused. */
@@ -34,7 +37,8 @@ export class RegistryError extends Error {
   }
 }
 
-const FIELDS = 'id runId name externalId state schedulerState reason position use';
+const FIELDS =
+  'id runId name externalId state schedulerState reason position use run { maxDurationSeconds busySeconds requirements { device bfloat16 memoryMiB gpuMemoryMiB labels } }';
 const ACTIONS = `query Viewer { viewer { actions } }`;
 const WORK = `query PlacementWork($input: PlacementWorkInput!) { placementWork(input: $input) { waitingRunIds open { ${FIELDS} } } }`;
 const PLACE = `mutation PlaceRuns($input: PlaceRunsInput!) { placeRuns(input: $input) { placements { ${FIELDS} } userErrors { code message } } }`;
@@ -42,17 +46,28 @@ const REPORT = `mutation ReportPlacements($input: ReportPlacementsInput!) { repo
 
 const TIMEOUT_MS = 30_000;
 
-const placementSchema = z.object({
-  id: z.string(),
-  runId: z.string(),
-  name: z.string(),
-  externalId: z.string().nullable(),
-  state: z.enum(PLACEMENT_STATES),
-  schedulerState: z.string().nullable(),
-  reason: z.string().nullable(),
-  position: z.number().nullable(),
-  use: z.enum(PLACEMENT_USES),
-});
+const placementSchema = z
+  .object({
+    id: z.string(),
+    runId: z.string(),
+    name: z.string(),
+    externalId: z.string().nullable(),
+    state: z.enum(PLACEMENT_STATES),
+    schedulerState: z.string().nullable(),
+    reason: z.string().nullable(),
+    position: z.number().nullable(),
+    use: z.enum(PLACEMENT_USES),
+    run: z.object({
+      maxDurationSeconds: z.number().nullable(),
+      busySeconds: z.number(),
+      requirements: runRequirementsSchema,
+    }),
+  })
+  .transform(({ run: { requirements, maxDurationSeconds, busySeconds }, ...placement }) => ({
+    ...placement,
+    requirements,
+    secondsLeft: maxDurationSeconds === null ? null : Math.max(0, Math.ceil(maxDurationSeconds - busySeconds)),
+  }));
 const payloadSchema = z.object({
   placements: z.array(placementSchema).nullable(),
   userErrors: z.array(z.object({ code: z.string(), message: z.string() })),
@@ -62,7 +77,13 @@ const answerSchema = z.object({
   errors: z.array(z.object({ message: z.string() })).optional(),
 });
 
-export function createPlacementRegistry({ url, key, launcher, kinds }: PlacementRegistryOptions): PlacementRegistry {
+export function createPlacementRegistry({
+  url,
+  key,
+  launcher,
+  kinds,
+  labels,
+}: PlacementRegistryOptions): PlacementRegistry {
   const ask = async (query: string, input: object = {}): Promise<unknown> => {
     let response: Response;
     try {
@@ -93,7 +114,7 @@ export function createPlacementRegistry({ url, key, launcher, kinds }: Placement
       z.object({ viewer: z.object({ actions: z.array(z.string()).nullable() }) }).parse(await ask(ACTIONS)).viewer
         .actions,
     work: async (limit) => {
-      const data = await ask(WORK, { kinds, limit });
+      const data = await ask(WORK, { kinds, limit, labels });
       return z
         .object({ placementWork: z.object({ waitingRunIds: z.array(z.string()), open: z.array(placementSchema) }) })
         .parse(data).placementWork;

@@ -2,13 +2,14 @@
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../src/errors.ts';
 import { registryOver, type RunRegistry } from '../../src/protocol/run-calls.ts';
-import type { RunKind, RunLease, RunStatus } from '../../src/protocol/runs.ts';
+import type { RunLease } from '../../src/protocol/runs.ts';
 import {
   claimAnswerSchema,
   heldAnswerSchema,
   runQuestionAnswerSchema,
   type Claim,
   type ClaimedRun,
+  type RunQuestionAnswer,
 } from '../../src/protocol/worker-calls.ts';
 import { untilRegistryAnswers, type Patience } from './patience.ts';
 
@@ -121,7 +122,7 @@ export interface WorkerRegistry {
   /** Undefined: no run waits. @param signal ends the waiting. */
   claim(claim: Claim, signal: AbortSignal): Promise<ClaimedRun | undefined>;
   /** Undefined: the run does not exist. */
-  run(runId: string): Promise<{ readonly kind: RunKind; readonly status: RunStatus } | undefined>;
+  run(runId: string): Promise<NonNullable<RunQuestionAnswer> | undefined>;
   held(leases: readonly RunLease[]): Promise<readonly RunLease[]>;
 }
 

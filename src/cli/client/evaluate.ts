@@ -3,15 +3,16 @@
  * number.
  */
 import { z } from 'zod';
-import { namesOf, oneOf, wholeNumberFrom } from '../command.ts';
+import { namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
 import { clientCommand, connect, granted, type ClientOptions, type Registry } from './connection.ts';
-import { awaitRun, type RunOutcome } from './follow.ts';
+import { awaitRun, waitingNote, type RunOutcome } from './follow.ts';
 import { METRIC_FIELDS, USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { interval, intervalNotes, paint, printNote, show, signedInterval, type GroupKnowledge } from './output.ts';
 import { findCheckpoint, findVersion } from './references.ts';
+import { NEEDS_HELP, needsFrom } from './requirements.ts';
 
 const LAUNCH = graphql(
   `
@@ -21,6 +22,7 @@ const LAUNCH = graphql(
           id
           config
           queuePosition
+          obstacle
         }
         userErrors {
           ...UserErrorFields
@@ -144,6 +146,7 @@ export const evaluateCommand = clientCommand('evaluate', {
   examples: [
     'evaluate colon --data bach',
     'evaluate colon@champion --data bach@1 --protocol knn',
+    'evaluate colon --data bach --needs memory=16G,label=basel',
     'evaluate 0198a7c2-… --data bach --json > evaluation.json',
   ],
 })
@@ -153,8 +156,10 @@ export const evaluateCommand = clientCommand('evaluate', {
   .option('--folds <count>', 'number of folds, if the version has no split (default: 5)', wholeNumberFrom(2))
   .option('--seed <number>', 'random seed; the same seed draws the same folds', wholeNumberFrom(0))
   .option('--resamples <count>', 'bootstrap resamples, 100 to 10000 (default: 1000)', wholeNumberFrom(100))
+  .option('--max-minutes <count>', 'longest running time, after which the run fails', numberFrom(0))
+  .option('--needs <requirements>', NEEDS_HELP, needsFrom)
   .option('--detach', 'print the run and do not wait for it')
-  .action(async (reference, { data, protocol, folds, seed, resamples, detach, ...options }) => {
+  .action(async (reference, { data, protocol, folds, seed, resamples, maxMinutes, needs, detach, ...options }) => {
     const registry = await connect(options);
     const checkpoint = await findCheckpoint(registry, reference);
     const version = await findVersion(registry, data);
@@ -166,6 +171,8 @@ export const evaluateCommand = clientCommand('evaluate', {
         ...(folds === undefined ? {} : { folds }),
         ...(seed === undefined ? {} : { seed }),
         ...(resamples === undefined ? {} : { options: { bootstrapResamples: resamples } }),
+        ...(maxMinutes === undefined ? {} : { maxDurationSeconds: Math.round(maxMinutes * 60) }),
+        ...(needs === undefined ? {} : { requirements: needs }),
       },
     });
     const run = granted(launchEvaluation.run, launchEvaluation);
@@ -179,7 +186,10 @@ export const evaluateCommand = clientCommand('evaluate', {
     }
     printNote(
       options,
-      `run ${run.id}: ${checkpoint.model.slug}@${checkpoint.version} on ${version.datasetSlug}@${version.version}`,
+      [
+        `run ${run.id}: ${checkpoint.model.slug}@${checkpoint.version} on ${version.datasetSlug}@${version.version}`,
+        ...waitingNote(run),
+      ].join('\n'),
     );
     const { evaluation } = await awaitRun(registry, options, run.id);
     if (evaluation === null) throw new CommandFailure({ message: 'The run succeeded without an evaluation.' });

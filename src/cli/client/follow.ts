@@ -162,6 +162,11 @@ export async function awaitRun(registry: Registry, options: ClientOptions, runId
   return run;
 }
 
+/** What to say of a run that no living worker can take. */
+export function waitingNote({ obstacle }: { readonly obstacle: string | null }): readonly string[] {
+  return obstacle === null ? [] : [`No living worker can take this run: ${obstacle}.`];
+}
+
 /** @throws CommandFailure RUN_NOT_SUCCEEDED. */
 export function requireSuccess({ id, status, failure }: Pick<RunOutcome, 'id' | 'status' | 'failure'>): void {
   if (status === 'SUCCEEDED') return;

@@ -4,11 +4,12 @@ import { listOf, namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { formatByteSize } from '../terminal.ts';
 import { clientCommand, connect, granted, type Registry } from './connection.ts';
-import { awaitRun } from './follow.ts';
+import { awaitRun, waitingNote } from './follow.ts';
 import { USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { paint, printNote, show } from './output.ts';
 import { findCheckpoint, findVersion } from './references.ts';
+import { NEEDS_HELP, needsFrom } from './requirements.ts';
 
 const LAUNCH = graphql(
   `
@@ -19,6 +20,7 @@ const LAUNCH = graphql(
           config
           explanation
           queuePosition
+          obstacle
         }
         userErrors {
           ...UserErrorFields
@@ -74,6 +76,7 @@ export const pretrainCommand = clientCommand('pretrain', {
     'pretrain --model mixed --data bach:5000,kather-texture-2016@1 --encoder resnet50 --batch-size 512 --precision bfloat16 --steps 20000',
     'pretrain --model colon-vit --data colon-biopsies --encoder vit_s16 --image-size 224 --epochs 300 --drop-path 0.1',
     'pretrain --model colon --data colon-biopsies --steps 200 --detach --quiet',
+    'pretrain --model colon --data colon-biopsies --budget 8h --needs gpu-memory=40G,label=basel',
     'pretrain --model colon --data colon-biopsies --epochs 50 --probe kather-texture-2016 --probe-every 500 --register best,2000',
   ],
 })
@@ -129,6 +132,7 @@ export const pretrainCommand = clientCommand('pretrain', {
   )
   .option('--from <checkpoint>', 'start from these weights: an id, model@alias or model@version')
   .option('--max-minutes <count>', 'longest running time, after which the run fails', numberFrom(0))
+  .option('--needs <requirements>', NEEDS_HELP, needsFrom)
   .option('--seed <number>', 'random seed; the same seed gives the same training', wholeNumberFrom(0))
   .option('--detach', 'print the run and do not wait for it')
   .action(
@@ -165,6 +169,7 @@ export const pretrainCommand = clientCommand('pretrain', {
       register,
       from,
       maxMinutes,
+      needs,
       seed,
       detach,
       ...options
@@ -224,6 +229,7 @@ export const pretrainCommand = clientCommand('pretrain', {
           ...given('seed', seed),
           ...given('initialCheckpointId', from === undefined ? undefined : (await findCheckpoint(registry, from)).id),
           ...given('maxDurationSeconds', maxMinutes === undefined ? undefined : Math.round(maxMinutes * 60)),
+          ...given('requirements', needs),
         },
       });
       const run = granted(launchPretraining.run, launchPretraining);
@@ -235,7 +241,7 @@ export const pretrainCommand = clientCommand('pretrain', {
         });
         return;
       }
-      printNote(options, [`run ${run.id}`, ...run.explanation].join('\n'));
+      printNote(options, [`run ${run.id}`, ...run.explanation, ...waitingNote(run)].join('\n'));
       const { checkpoints, config, metrics, explanation } = await awaitRun(registry, options, run.id);
       const loss = metrics.find((series) => series.name === 'loss')?.points.at(-1)?.value;
       show(options, {

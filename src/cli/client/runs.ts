@@ -24,6 +24,7 @@ const LIST = graphql(`
         status
         progress
         queuePosition
+        obstacle
         launchedBy
         queuedAt
         startedAt
@@ -49,6 +50,15 @@ const SHOW = graphql(
         progress
         attempt
         queuePosition
+        obstacle
+        requirements {
+          sentence
+          device
+          bfloat16
+          memoryMiB
+          gpuMemoryMiB
+          labels
+        }
         launchedBy
         deviceId
         config
@@ -191,14 +201,14 @@ const listCommand = clientCommand('ls', {
         : formatDuration((Date.parse(run.finishedAt ?? new Date().toISOString()) - Date.parse(run.startedAt)) / 1000),
       run.title,
       run.launchedBy ?? '',
-      run.failure?.code ?? '',
+      run.failure?.code ?? run.obstacle ?? '',
     ]);
     show(options, {
       data: runs.nodes,
       names: runs.nodes.map((run) => run.id),
       text:
         rows.length > 0
-          ? table(['run', 'kind', 'status', 'progress', 'time', 'what', 'by', 'failure'], rows)
+          ? table(['run', 'kind', 'status', 'progress', 'time', 'what', 'by', 'failure, or why it cannot begin'], rows)
           : kind === undefined && status === undefined
             ? 'There are no runs yet.'
             : 'No run matches.',
@@ -222,6 +232,8 @@ const showCommand = clientCommand('show', {
         ['id', run.id],
         ['attempt', run.attempt],
         ['place in the queue', run.queuePosition],
+        ['needs', run.requirements.sentence],
+        ['no worker can take it', run.obstacle],
         ['on the cluster', run.placements[0]?.sentence],
         ['earlier jobs', run.placements.slice(1).map(earlierJob).join('; ') || null],
         ['launched by', run.launchedBy],

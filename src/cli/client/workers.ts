@@ -14,6 +14,18 @@ const LIST = graphql(`
       version
       kinds
       devices
+      places {
+        kinds
+        capabilities {
+          sentence
+          device
+          bfloat16
+          memoryMiB
+          gpuMemoryMiB
+          longestSeconds
+          labels
+        }
+      }
       isAlive
       isDraining
       firstSeenAt
@@ -47,7 +59,7 @@ const DRAIN = graphql(
 );
 
 const listCommand = clientCommand('ls', {
-  summary: 'list workers: version, devices, what each carries, when it was last heard',
+  summary: 'list workers: version, devices, what each has and carries, when it was last heard',
   examples: ['workers ls', 'workers ls --json'],
 }).action(async (options) => {
   const { workers } = await (await connect(options)).ask(LIST, {});
@@ -57,6 +69,7 @@ const listCommand = clientCommand('ls', {
     worker.version,
     worker.kinds.join(' ').toLowerCase(),
     worker.devices.join(' '),
+    [...new Set(worker.places.map(({ capabilities }) => capabilities.sentence))].join('; '),
     worker.runs.map(({ title, progress }) => `${title} (${Math.floor(100 * progress)} %)`).join('; '),
     worker.lastHeardAt,
   ]);
@@ -66,7 +79,7 @@ const listCommand = clientCommand('ls', {
     text:
       rows.length === 0
         ? 'No worker was heard in the last week. "paraffin worker --help" says how to start one.'
-        : table(['worker', 'state', 'version', 'takes', 'devices', 'carries', 'last heard'], rows),
+        : table(['worker', 'state', 'version', 'takes', 'devices', 'has', 'carries', 'last heard'], rows),
   });
 });
 

@@ -5,7 +5,7 @@ import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
 import type { DatasetVersionRecord } from '../datasets/index.ts';
 import type { CheckpointRecord } from '../models/index.ts';
-import { maxDurationSchema } from '../runs/index.ts';
+import { maxDurationSchema, requirementsInputSchema } from '../runs/index.ts';
 import type { EvaluationRecord } from './evaluations.records.ts';
 import { EVALUATION_PROTOCOLS } from '../../protocol/evaluation.ts';
 
@@ -18,6 +18,7 @@ export const launchEvaluationSchema = z.object({
   /** Checked by `optionsOf` for the protocol. */
   options: z.unknown().optional(),
   maxDurationSeconds: maxDurationSchema.nullish(),
+  requirements: requirementsInputSchema,
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type LaunchEvaluationInput = z.infer<typeof launchEvaluationSchema>;

@@ -9,7 +9,7 @@ import { authorise, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import { RANDOM_ENCODER_SEED } from '../embeddings/index.ts';
 import type { ModelService } from '../models/index.ts';
-import type { RunRecord, RunService } from '../runs/index.ts';
+import { requirementsOf, type RunRecord, type RunService } from '../runs/index.ts';
 import { checkComparable, comparePredictions, notComparable, type ReadPredictions } from './comparison.ts';
 import type {
   CandidateRecord,
@@ -137,6 +137,7 @@ export function createEvaluationService({
         idempotencyKey: input.idempotencyKey ?? null,
         viewer,
         maxDurationSeconds: input.maxDurationSeconds ?? null,
+        requirements: requirementsOf(input.requirements),
         input,
       });
     },

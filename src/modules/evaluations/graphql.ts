@@ -216,6 +216,10 @@ export const LaunchEvaluationInput = inputObjectType({
     t.int('maxDurationSeconds', {
       description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
     });
+    t.field('requirements', {
+      type: 'RunRequirementsInput',
+      description: 'Default: what follows from the other fields.',
+    });
     t.string('idempotencyKey');
   },
 });

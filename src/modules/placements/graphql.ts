@@ -42,6 +42,10 @@ export const Placement = objectType({
       description: 'One line, such as "waiting in slurm: Priority, position 14".',
       resolve: (placement) => sentenceOf(placement),
     });
+    t.nonNull.field('run', {
+      type: 'Run',
+      resolve: (placement, _args, ctx) => ctx.loaders.runs.existing(placement.runId),
+    });
     t.nonNull.field('use', { type: 'PlacementUse', resolve: (placement) => useOf(placement) });
     t.nonNull.field('createdAt', { type: 'DateTime' });
     t.field('submittedAt', { type: 'DateTime' });
@@ -67,6 +71,9 @@ export const PlacementWorkInput = inputObjectType({
     t.nonNull.string('launcher', { description: 'Name of the launcher, such as slurm.' });
     t.nonNull.list.nonNull.field('kinds', { type: 'RunKind', description: 'Kinds of runs that it places.' });
     t.nonNull.int('limit', { description: 'At most this many waiting runs.' });
+    t.list.nonNull.string('labels', {
+      description: 'Labels of the workers that it starts; runs that require others are left out. Default: none.',
+    });
   },
 });
 

@@ -7,6 +7,7 @@ import {
   type PlacementState,
   type PlacementUse,
 } from '../../protocol/placements.ts';
+import { workerLabelsSchema } from '../../protocol/requirements.ts';
 import { RUN_KINDS } from '../../protocol/runs.ts';
 import type { PlacementRecord } from './placements.records.ts';
 
@@ -100,6 +101,7 @@ export const placementWorkSchema = z.object({
   launcher: launcherName,
   kinds: z.array(z.enum(RUN_KINDS)).min(1, 'must name at least one kind of run'),
   limit: z.number().int().min(0).max(PLACEMENTS_AT_ONCE_MAX, `must be 0 to ${PLACEMENTS_AT_ONCE_MAX}`),
+  labels: workerLabelsSchema.nullish(),
 });
 
 export const placeRunsSchema = z.object({

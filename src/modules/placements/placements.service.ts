@@ -46,8 +46,8 @@ export function createPlacementService(parts: PlacementServiceParts): PlacementS
   return {
     work: async (viewer, raw) => {
       authorise(viewer, 'OPERATOR');
-      const { launcher, kinds, limit } = parseInput(placementWorkSchema, raw);
-      const waiting = limit === 0 ? [] : await store.waitingRuns(kinds, WAITING_RUNS_MAX);
+      const { launcher, kinds, limit, labels } = parseInput(placementWorkSchema, raw);
+      const waiting = limit === 0 ? [] : await store.waitingRuns(kinds, labels ?? [], WAITING_RUNS_MAX);
       const earlier = Map.groupBy(await store.ofRuns(waiting.map(({ id }) => id)), ({ runId }) => runId);
       return {
         open: await store.openOf(launcher),

@@ -42,13 +42,13 @@ export function createPlacementStore(db: Database) {
       return tx.placement.findMany({ where: { launcher, id: { in: [...ids] } }, include: { run: runFacts } });
     },
 
-    waitingRuns: (kinds: readonly RunKind[], limit: number): Promise<WaitingRun[]> =>
-      db.run.findMany({
-        where: { status: 'QUEUED', kind: { in: [...kinds] }, placements: { none: { state: { not: 'ENDED' } } } },
-        orderBy: [{ turn: 'asc' }, { queuedAt: 'asc' }, { id: 'asc' }],
-        select: { id: true, attempt: true },
-        take: limit,
-      }),
+    /** @param labels of the workers that would carry them; runs that require others are left out. */
+    waitingRuns: (kinds: readonly RunKind[], labels: readonly string[], limit: number): Promise<WaitingRun[]> =>
+      db.$queryRaw<WaitingRun[]>`
+        SELECT id, attempt FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...kinds]}::"RunKind"[])
+          AND coalesce(requirements->'labels', '[]') <@ ${JSON.stringify(labels)}::jsonb
+          AND NOT EXISTS (SELECT 1 FROM "Placement" WHERE "runId" = "Run".id AND state <> 'ENDED')
+        ORDER BY turn, "queuedAt", id LIMIT ${limit}`,
 
     /** The run if it still waits and has no open job; locked, so that two launchers do not both place it. */
     lockWaitingRun: async (tx: Transaction, id: string): Promise<WaitingRun | undefined> => {

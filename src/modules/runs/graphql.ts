@@ -22,6 +22,7 @@ import { RUN_KINDS } from '../../protocol/runs.ts';
 
 export * from './imports.graphql.ts';
 export * from './pretraining.graphql.ts';
+export * from './requirements.graphql.ts';
 
 const records = path.join(import.meta.dirname, 'runs.records.ts');
 
@@ -133,6 +134,9 @@ export const Run = objectType({
     });
     t.string('launchedBy', { description: 'The person who launched the run. The queue rotates among people.' });
     t.int('maxDurationSeconds', { description: 'Longest running time, over all attempts; null: no limit.' });
+    t.nonNull.float('busySeconds', {
+      description: 'Running time so far, over all attempts since the launch or the last resume.',
+    });
     t.int('microBatchSize', {
       description:
         'Images in one pass of the network after the run ran out of memory; the effective batch size is unchanged. Null otherwise.',

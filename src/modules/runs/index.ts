@@ -31,7 +31,14 @@ export type {
   KeptStateRecord,
   RunRecord,
 } from './runs.records.ts';
-export { CANCELING_LEASE_SECONDS, leaseLost, maxDurationSchema, METRIC_POINTS_DEFAULT } from './runs.rules.ts';
+export {
+  CANCELING_LEASE_SECONDS,
+  leaseLost,
+  maxDurationSchema,
+  METRIC_POINTS_DEFAULT,
+  requirementsInputSchema,
+  requirementsOf,
+} from './runs.rules.ts';
 export { compactTelemetry, runsWithMissingEvents } from './runs.compaction.store.ts';
 export { dropBlocksOfEndedImports } from './import-blocks.store.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';

@@ -31,7 +31,7 @@ import {
   recipeFor,
   type Recipe,
 } from '../../protocol/pretraining/recipes.ts';
-import { maxDurationSchema } from './runs.rules.ts';
+import { maxDurationSchema, requirementsInputSchema } from './runs.rules.ts';
 import { monitoringInputFields } from './monitoring.rules.ts';
 import { architectureNamed, describeEncoder } from '../../formats/encoders/index.ts';
 import { ENCODER_ARCHITECTURES } from '../../protocol/checkpoint.ts';
@@ -104,6 +104,7 @@ export const launchPretrainingSchema = z.object({
   seed: seedSchema.nullish(),
   ...monitoringInputFields,
   maxDurationSeconds: maxDurationSchema.nullish(),
+  requirements: requirementsInputSchema,
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 

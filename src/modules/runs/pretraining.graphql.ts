@@ -179,6 +179,10 @@ export const LaunchPretrainingInput = inputObjectType({
     t.int('maxDurationSeconds', {
       description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
     });
+    t.field('requirements', {
+      type: 'RunRequirementsInput',
+      description: 'Default: what follows from the other fields.',
+    });
     t.string('idempotencyKey');
   },
 });

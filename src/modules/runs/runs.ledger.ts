@@ -18,6 +18,7 @@ import type { NewRunEvent, RunTelemetryStore } from './runs.telemetry.store.ts';
 import type { TrainingStateStore } from './training-states.store.ts';
 import { LEASE_SECONDS, type ProgressReport, type RunFailureRecord, type RunLease } from '../../protocol/runs.ts';
 import type { TrainingStateRecord } from '../../protocol/checkpoint.ts';
+import { NO_CAPABILITIES, type WorkerCapabilities } from '../../protocol/requirements.ts';
 
 /**
  * After this many attempts in a row that ended through their own fault and kept nothing, a run is failed rather than
@@ -52,11 +53,13 @@ export interface ChosenClaim {
   readonly runId?: string | null;
   /** sha256 of the token by which the worker proves that it holds the run. */
   readonly tokenDigest?: string | null;
+  /** What the place of the worker has; default: nothing that a run can ask for. */
+  readonly capabilities?: WorkerCapabilities;
 }
 
 export interface RunLedger {
   /**
-   * Claims the next queued run of these kinds; undefined if none is queued.
+   * Claims the next queued run of these kinds that the worker can take; undefined if there is none.
    * @param deviceId the device that will run it; a device gets one run at a time.
    */
   claim(
@@ -114,8 +117,9 @@ export interface RunLedger {
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
   /**
    * Called after a failed attempt. A run that may succeed on another attempt is requeued (after out-of-memory with a
-   * smaller micro-batch), unless MAX_FRUITLESS_ATTEMPTS attempts failed through their own fault and kept no state; any
-   * other run becomes FAILED. A run that was being cancelled is CANCELED instead.
+   * smaller micro-batch, after PRECISION_UNSUPPORTED without this worker), unless MAX_FRUITLESS_ATTEMPTS attempts failed
+   * through their own fault and kept no state; any other run becomes FAILED. A run that was being cancelled is CANCELED
+   * instead.
    */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** Sets the run to CANCELED after the worker has freed its resources. */
@@ -207,6 +211,10 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
         run.id,
         `${failure.message} The run continues with ${microBatchSize} images at a time, in batches as large as before.`,
       );
+    } else if (failure.code === 'PRECISION_UNSUPPORTED' && (await hasAttemptsLeft(tx, run.id))) {
+      // Found by the engine, whatever the worker said of itself: another one may be able to.
+      await runs.excludeWithoutBfloat16(tx, run.id);
+      await requeue(tx, run.id, `${failure.message} The run waits for a worker that can.`);
     } else if (isRetryable(failure) && (await mayRetry(tx, run.id, failure))) {
       await requeue(tx, run.id, `${failure.message} The run continues from its last kept state.`);
     } else {
@@ -216,8 +224,11 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
 
   const mayRetry = async (tx: Transaction, runId: string, failure: RunFailureRecord): Promise<boolean> => {
     if (isOwnFault(failure) && (await queue.addFruitlessAttempt(tx, runId)) >= MAX_FRUITLESS_ATTEMPTS) return false;
-    return (await queue.countAttemptsWithoutProgress(tx, runId)) < MAX_ATTEMPTS_WITHOUT_PROGRESS;
+    return hasAttemptsLeft(tx, runId);
   };
+
+  const hasAttemptsLeft = async (tx: Transaction, runId: string): Promise<boolean> =>
+    (await queue.countAttemptsWithoutProgress(tx, runId)) < MAX_ATTEMPTS_WITHOUT_PROGRESS;
 
   const requeue = async (tx: Transaction, runId: string, message: string): Promise<void> => {
     await telemetry.appendEvent(tx, runId, { kind: 'REQUEUED', status: 'QUEUED', message });
@@ -242,9 +253,14 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
   return {
     withLease,
     withLeasedRun,
-    claim: (kinds, workerName, deviceId = null, { runId = null, tokenDigest = null } = {}) =>
+    claim: (
+      kinds,
+      workerName,
+      deviceId = null,
+      { runId = null, tokenDigest = null, capabilities = NO_CAPABILITIES } = {},
+    ) =>
       transact(async (tx) => {
-        const worker = { name: workerName, deviceId, tokenDigest };
+        const worker = { name: workerName, deviceId, tokenDigest, capabilities };
         const claimed = await queue.claimNext(tx, { kinds, runId }, worker, LEASE_SECONDS);
         if (claimed !== undefined)
           await telemetry.appendEvent(tx, claimed.run.id, {

@@ -5,6 +5,7 @@ import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { RunRecord } from './runs.records.ts';
 import { laneOf } from './runs.rules.ts';
 import { toRunRecord } from './runs.store.ts';
+import type { WorkerCapabilities } from '../../protocol/requirements.ts';
 import { type RunLease, RUN_LANES } from '../../protocol/runs.ts';
 
 /** How long a lease lasts from now, depending on the run's status. */
@@ -18,6 +19,14 @@ export interface ClaimableRuns {
   readonly kinds: readonly RunKind[];
   /** Only this run; null: any. */
   readonly runId?: string | null;
+}
+
+/** The place of a worker that asks for a run. */
+export interface ClaimingWorker {
+  readonly name: string;
+  readonly deviceId: string | null;
+  readonly tokenDigest: string | null;
+  readonly capabilities: WorkerCapabilities;
 }
 
 export type RunQueueStore = ReturnType<typeof createRunQueueStore>;
@@ -76,21 +85,29 @@ export function createRunQueueStore(db: Database) {
     },
 
     /**
-     * Claims the next queued run among these and raises its epoch; undefined if none is queued, or if the device
-     * already has a run.
+     * Claims the next queued run among these that the worker can take, and raises its epoch; undefined if there is
+     * none, or if the device already has a run. The conditions on the requirements mean the same as `whyNoWorker`.
      */
     claimNext: async (
       tx: Transaction,
       { kinds, runId = null }: ClaimableRuns,
-      worker: { readonly name: string; readonly deviceId: string | null; readonly tokenDigest: string | null },
+      worker: ClaimingWorker,
       leaseSeconds: number,
     ): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
+      const { device, bfloat16, memoryMiB, gpuMemoryMiB, longestSeconds, labels } = worker.capabilities;
       const [claimed] = await tx.$queryRaw<{ id: string }[]>`
         UPDATE "Run" SET status = 'RUNNING', attempt = attempt + 1, "leaseEpoch" = "leaseEpoch" + 1, "workerName" = ${worker.name}, "deviceId" = ${worker.deviceId},
           "leaseTokenDigest" = ${worker.tokenDigest}, "reportSequence" = 0,
           "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}), "startedAt" = coalesce("startedAt", now())
         WHERE id = (
           SELECT id FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...kinds]}::"RunKind"[]) AND (${runId}::uuid IS NULL OR id = ${runId}::uuid)
+            AND coalesce(requirements->>'device', ${device}) = ${device}
+            AND (${bfloat16} OR NOT coalesce((requirements->>'bfloat16')::boolean, false))
+            AND coalesce((requirements->>'memoryMiB')::int, 0) <= ${memoryMiB}::int
+            AND coalesce((requirements->>'gpuMemoryMiB')::int, 0) <= ${gpuMemoryMiB ?? 0}::int
+            AND coalesce(requirements->'labels', '[]') <@ ${JSON.stringify(labels)}::jsonb
+            AND (${longestSeconds}::int IS NULL OR "maxDurationSeconds" <= ${longestSeconds}::int)
+            AND NOT (${worker.name} = ANY("excludedWorkers"))
           ORDER BY turn, "queuedAt", id LIMIT 1 FOR UPDATE SKIP LOCKED)
         AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "deviceId" = ${worker.deviceId} AND status IN ('RUNNING', 'CANCELING'))
         RETURNING id`;

@@ -1,5 +1,6 @@
 /** Types of runs that other modules use. */
 import type { TrainingStateRecord } from '../../protocol/checkpoint.ts';
+import type { RunRequirements } from '../../protocol/requirements.ts';
 import type { RunFailureRecord, RunKind, RunStatus } from '../../protocol/runs.ts';
 
 export interface RunRecord {
@@ -23,6 +24,10 @@ export interface RunRecord {
   readonly microBatchSize: number | null;
   /** Longest running time, over all attempts; null: no limit. */
   readonly maxDurationSeconds: number | null;
+  /** What its worker must have. */
+  readonly requirements: RunRequirements;
+  /** Workers that took it and cannot compute in its precision, whatever they say of themselves. */
+  readonly excludedWorkers: readonly string[];
   /** Running time so far, over all attempts. */
   readonly busySeconds: number;
   readonly inputDigest: string | null;

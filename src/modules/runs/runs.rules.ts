@@ -1,6 +1,12 @@
 /** The status transitions of runs, which failures are retried, and which parts of a run a viewer may see. Pure. */
 import { z } from 'zod';
 import { DomainError, UnreachableCaseError } from '../../errors.ts';
+import {
+  deviceKindSchema,
+  memoryMiBSchema,
+  workerLabelsSchema,
+  type RunRequirements,
+} from '../../protocol/requirements.ts';
 import { RUN_LANES, type RunKind, type RunStatus } from '../../protocol/runs.ts';
 import { ACCESS_ROLES, type Viewer } from '../access/index.ts';
 
@@ -114,6 +120,42 @@ export const maxDurationSchema = z
   .int()
   .min(1, 'must be at least 1')
   .max(31_536_000, 'must be at most a year (31536000)');
+
+/** `RunRequirementsInput`; what is null is not given. */
+export const requirementsInputSchema = z
+  .object({
+    device: deviceKindSchema.nullish(),
+    bfloat16: z.boolean().nullish(),
+    memoryMiB: memoryMiBSchema.nullish(),
+    gpuMemoryMiB: memoryMiBSchema.nullish(),
+    labels: workerLabelsSchema.nullish(),
+  })
+  .nullish();
+
+/**
+ * What a run needs: what the person asked for, and what follows from its config.
+ * @throws DomainError BAD_INPUT for requirements that no worker can meet.
+ */
+export function requirementsOf(
+  asked: z.infer<typeof requirementsInputSchema>,
+  derived: { readonly bfloat16: boolean } = { bfloat16: false },
+): RunRequirements {
+  const { device, bfloat16, memoryMiB, gpuMemoryMiB, labels } = asked ?? {};
+  if (device === 'CPU' && gpuMemoryMiB != null)
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'A run on a CPU cannot need memory of a GPU.',
+      field: 'input.requirements.gpuMemoryMiB',
+      hint: 'Leave gpuMemoryMiB out, or set device to GPU.',
+    });
+  return {
+    device: device ?? (gpuMemoryMiB == null ? null : 'GPU'),
+    bfloat16: derived.bfloat16 || bfloat16 === true,
+    memoryMiB: memoryMiB ?? null,
+    gpuMemoryMiB: gpuMemoryMiB ?? null,
+    labels: labels ?? [],
+  };
+}
 
 /** The requested part of a series, and its resolution. */
 export interface MetricWindow {

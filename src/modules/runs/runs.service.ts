@@ -13,7 +13,14 @@ import { authorise, personOf, type Viewer } from '../access/index.ts';
 import type { DatasetService, SealedVersionRecord } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import { checkImportChoice, slideOptionsOf, importDatasetVersionSchema, titleOfImport } from './imports.rules.ts';
-import { CANCELING_LEASE_SECONDS, isTerminal, metricWindowOf, type MetricWindow, type Nullish } from './runs.rules.ts';
+import {
+  CANCELING_LEASE_SECONDS,
+  isTerminal,
+  metricWindowOf,
+  requirementsOf,
+  type MetricWindow,
+  type Nullish,
+} from './runs.rules.ts';
 import {
   checkPretrainingChoice,
   launchPretrainingSchema,
@@ -27,6 +34,7 @@ import type { RunFilter, RunStore } from './runs.store.ts';
 import type { RunTelemetryStore } from './runs.telemetry.store.ts';
 import { importConfigSchema } from '../../protocol/import.ts';
 import { titleOfPretraining } from '../../protocol/pretraining/config.ts';
+import { NO_REQUIREMENTS, type RunRequirements } from '../../protocol/requirements.ts';
 import type { MonitoringConfig } from '../../protocol/pretraining/monitoring.ts';
 
 export interface RunService {
@@ -81,6 +89,8 @@ export interface RunLaunch {
   /** The launcher: the queue rotates among people. Left out for runs that the program launches itself. */
   readonly viewer?: Viewer;
   readonly maxDurationSeconds?: number | null;
+  /** What its worker must have; default: nothing. */
+  readonly requirements?: RunRequirements;
   /** The original input, to distinguish a repeated request from a different one. */
   readonly input: object;
 }
@@ -108,6 +118,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       if (earlier !== undefined) return sameInputOrThrow(earlier, launch.kind, inputDigest);
     }
     const { kind, title, config, idempotencyKey, maxDurationSeconds = null } = launch;
+    const requirements = launch.requirements ?? NO_REQUIREMENTS;
     const launchedBy = launch.viewer === undefined ? null : personOf(launch.viewer);
     const turn = await queueStore.nextTurn(tx, kind, launchedBy);
     const run = await store.create(tx, {
@@ -118,6 +129,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       inputDigest,
       launchedBy,
       maxDurationSeconds,
+      requirements,
       turn,
     });
     await telemetry.appendEvent(tx, run.id, { kind: 'QUEUED', status: 'QUEUED' });
@@ -233,6 +245,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         idempotencyKey: input.idempotencyKey ?? null,
         viewer,
         maxDurationSeconds: input.maxDurationSeconds ?? null,
+        requirements: requirementsOf(input.requirements, { bfloat16: config.precision === 'BFLOAT16' }),
         input,
       });
     },

@@ -12,6 +12,7 @@ import { jsonRows } from '../../platform/sql.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { RunRecord } from './runs.records.ts';
+import { runRequirementsSchema, type RunRequirements } from '../../protocol/requirements.ts';
 import { RUN_KINDS, RUN_STATUSES, type RunFailureRecord } from '../../protocol/runs.ts';
 
 export interface RunFilter {
@@ -27,12 +28,14 @@ export interface NewRun {
   readonly inputDigest: string;
   readonly launchedBy: string | null;
   readonly maxDurationSeconds: number | null;
+  readonly requirements: RunRequirements;
   /** Its position in the fair order, from `nextTurn`. */
   readonly turn: number;
 }
 
 /** A row as Prisma returns it. */
-interface RunRow extends Omit<RunRecord, 'failure'> {
+interface RunRow extends Omit<RunRecord, 'failure' | 'requirements'> {
+  readonly requirements: unknown;
   readonly failureClass: FailureClass | null;
   readonly failureCode: string | null;
   readonly failureMessage: string | null;
@@ -50,7 +53,7 @@ async function readRuns(tx: Transaction, rest: Prisma.Sql): Promise<RunRecord[]>
   const rows = await jsonRows<RowJson>(
     tx,
     Prisma.sql`
-    SELECT id, kind, status, title, config, attempt, progress, "failureClass", "failureCode", "failureMessage", "failureHint", environment, "launchedBy", "deviceId", "microBatchSize", "maxDurationSeconds", "inputDigest",
+    SELECT id, kind, status, title, config, attempt, progress, "failureClass", "failureCode", "failureMessage", "failureHint", environment, "launchedBy", "deviceId", "microBatchSize", "maxDurationSeconds", "busySeconds", requirements, "excludedWorkers", "inputDigest",
       "queuedAt", "startedAt", "finishedAt" FROM "Run" ${rest}`,
   );
   const instant = (text: string | null): Date | null => (text === null ? null : new Date(text));
@@ -105,7 +108,10 @@ export function createRunStore(db: Database) {
       );
     },
 
-    create: async (tx: Transaction, run: NewRun): Promise<RunRecord> => toRunRecord(await tx.run.create({ data: run })),
+    create: async (tx: Transaction, { requirements, ...run }: NewRun): Promise<RunRecord> =>
+      toRunRecord(
+        await tx.run.create({ data: { ...run, requirements: { ...requirements, labels: [...requirements.labels] } } }),
+      ),
 
     /** Locks the row until the transaction ends, so that events keep their order. */
     lock: async (tx: Transaction, id: string): Promise<RunRecord | undefined> => {
@@ -156,6 +162,14 @@ export function createRunStore(db: Database) {
     /** For the next attempt: the number of images in one pass of the network. */
     setMicroBatchSize: async (tx: Transaction, id: string, microBatchSize: number): Promise<void> => {
       await tx.run.update({ where: { id }, data: { microBatchSize } });
+    },
+
+    /** Keeps the run from a worker that cannot compute in bfloat16, and from all others that cannot. */
+    excludeWithoutBfloat16: async (tx: Transaction, id: string): Promise<void> => {
+      await tx.$executeRaw`
+        UPDATE "Run" SET requirements = requirements || '{"bfloat16": true}',
+          "excludedWorkers" = ARRAY(SELECT DISTINCT unnest("excludedWorkers" || "workerName") ORDER BY 1)
+        WHERE id = ${id}::uuid AND "workerName" IS NOT NULL`;
     },
 
     /**
@@ -221,6 +235,8 @@ export function toRunRecord(row: RunRow): RunRecord {
     deviceId: row.deviceId,
     microBatchSize: row.microBatchSize,
     maxDurationSeconds: row.maxDurationSeconds,
+    requirements: runRequirementsSchema.parse(row.requirements),
+    excludedWorkers: row.excludedWorkers,
     busySeconds: row.busySeconds,
     inputDigest: row.inputDigest,
     queuedAt: row.queuedAt,

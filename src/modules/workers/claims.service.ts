@@ -5,7 +5,7 @@ import { DomainError } from '../../errors.ts';
 import { parseInput } from '../../input.ts';
 import type { Queue } from '../../platform/queue.ts';
 import { RUN_JOBS } from '../../jobs/index.ts';
-import type { RunKind, RunLease, RunStatus } from '../../protocol/runs.ts';
+import type { RunLease } from '../../protocol/runs.ts';
 import {
   claimSchema,
   heldSchema,
@@ -13,6 +13,7 @@ import {
   runQuestionSchema,
   type Claim,
   type ClaimedRun,
+  type RunQuestionAnswer,
 } from '../../protocol/worker-calls.ts';
 import type { HeardWorkers, RunLedger } from '../runs/index.ts';
 import type { WorkerStore } from './workers.store.ts';
@@ -26,7 +27,7 @@ export interface ClaimService {
    */
   claim(input: unknown, gone: AbortSignal): Promise<ClaimedRun | null>;
   /** What a one-shot worker asks about its run; null if the run does not exist. */
-  run(input: unknown): Promise<{ readonly kind: RunKind; readonly status: RunStatus } | null>;
+  run(input: unknown): Promise<RunQuestionAnswer | null>;
   /** Those of the leases that still hold their runs. */
   held(input: unknown): Promise<readonly RunLease[]>;
   /** Throws UNAUTHENTICATED for anything that is not a valid token, LEASE_LOST for the token of an earlier lease. */
@@ -72,10 +73,11 @@ export async function createClaimService({
     return result;
   };
 
-  const claimNow = async ({ kinds, workerName, deviceId, runId }: Claim): Promise<ClaimedRun | null> => {
+  const claimNow = async ({ kinds, workerName, deviceId, runId, capabilities }: Claim): Promise<ClaimedRun | null> => {
     if (await workers.isDraining(workerName)) return null;
     const secret = randomBytes(TOKEN_SECRET_BYTES).toString('base64url');
-    const claimed = await ledger.claim(kinds, workerName, deviceId, { runId, tokenDigest: digestOfSecret(secret) });
+    const tokenDigest = digestOfSecret(secret);
+    const claimed = await ledger.claim(kinds, workerName, deviceId, { runId, tokenDigest, capabilities });
     if (claimed === undefined) return null;
     const { run, lease } = claimed;
     const { id, kind, config, attempt, microBatchSize, maxDurationSeconds, busySeconds } = run;
@@ -133,7 +135,9 @@ export async function createClaimService({
     },
     run: async (input) => {
       const run = await ledger.find(parseInput(runQuestionSchema, input).runId);
-      return run === undefined ? null : { kind: run.kind, status: run.status };
+      if (run === undefined) return null;
+      const { kind, status, requirements, maxDurationSeconds, excludedWorkers } = run;
+      return { kind, status, requirements, maxDurationSeconds, excludedWorkers };
     },
     held: (input) => ledger.held(parseInput(heldSchema, input).leases),
     leaseOfToken: async (text) => {

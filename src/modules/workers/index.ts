@@ -15,6 +15,7 @@ import { createWorkerStore } from './workers.store.ts';
 
 export { removeUploadsOfLostRuns, uploadOwnerOf } from './run-uploads.ts';
 export { isRunToken } from './tokens.rules.ts';
+export { createWorkerLoaders, type WorkerLoaders } from './workers.loaders.ts';
 export type { WorkerRecord } from './workers.records.ts';
 export type { WorkerService } from './workers.service.ts';
 

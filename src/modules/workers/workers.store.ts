@@ -1,7 +1,10 @@
 /** Workers in PostgreSQL. */
+import { z } from 'zod';
 import type { Database, Transaction } from '../../platform/db.ts';
-import { LEASE_SECONDS, type RunKind } from '../../protocol/runs.ts';
+import { workerCapabilitiesSchema, type WorkerCapabilities } from '../../protocol/requirements.ts';
+import { LEASE_SECONDS, runKindSchema, type RunKind } from '../../protocol/runs.ts';
 import type { WorkerRecord } from './workers.records.ts';
+import { ALIVE_MS } from './workers.rules.ts';
 
 const FORGOTTEN_AFTER_DAYS = 7;
 
@@ -11,19 +14,38 @@ export interface SeenWorker {
   readonly programVersion: string;
   readonly kinds: readonly RunKind[];
   readonly deviceId: string | null;
+  /** The only run that it takes; null: any. */
+  readonly runId: string | null;
+  readonly capabilities: WorkerCapabilities;
 }
+
+/** The column: by device, or by kinds for a place without one. */
+const placesSchema = z.record(
+  z.string(),
+  z.object({ kinds: z.array(runKindSchema), capabilities: workerCapabilitiesSchema }),
+);
 
 export type WorkerStore = ReturnType<typeof createWorkerStore>;
 
 export function createWorkerStore(db: Database) {
   return {
-    /** Records that the worker asks for a run; the places of a worker ask one by one. */
-    see: async ({ workerName, programVersion, kinds, deviceId }: SeenWorker): Promise<void> => {
+    /**
+     * Records that the worker asks for a run; the places of a worker ask one by one. One that was silent and holds no
+     * run has started again, perhaps with other devices.
+     */
+    see: async (worker: SeenWorker): Promise<void> => {
+      const { workerName, programVersion, kinds, deviceId, runId, capabilities } = worker;
       const deviceIds = deviceId === null ? [] : [deviceId];
+      const places: z.infer<typeof placesSchema> =
+        runId === null ? { [deviceId ?? kinds.join(' ')]: { kinds: [...kinds], capabilities } } : {};
       await db.$executeRaw`
-        INSERT INTO "Worker" AS worker (name, "programVersion", kinds, "deviceIds")
-        VALUES (${workerName}, ${programVersion}, ${[...kinds]}::"RunKind"[], ${deviceIds}::text[])
+        INSERT INTO "Worker" AS worker (name, "programVersion", kinds, "deviceIds", places)
+        VALUES (${workerName}, ${programVersion}, ${[...kinds]}::"RunKind"[], ${deviceIds}::text[], ${JSON.stringify(places)}::jsonb)
         ON CONFLICT (name) DO UPDATE SET "programVersion" = excluded."programVersion", "lastSeenAt" = now(),
+          places = CASE
+            WHEN worker."lastSeenAt" < now() - make_interval(secs => ${ALIVE_MS / 1000})
+              AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "workerName" = ${workerName} AND status IN ('RUNNING', 'CANCELING')) THEN excluded.places
+            ELSE worker.places || excluded.places END,
           kinds = ARRAY(SELECT DISTINCT unnest(worker.kinds || excluded.kinds) ORDER BY 1),
           "deviceIds" = ARRAY(SELECT DISTINCT unnest(worker."deviceIds" || excluded."deviceIds") ORDER BY 1)`;
       // A worker with one place asks for nothing while it carries a long run.
@@ -47,12 +69,13 @@ export function createWorkerStore(db: Database) {
         select: { id: true, workerName: true, leaseExpiresAt: true },
         orderBy: { id: 'asc' },
       });
-      return workers.map(({ lastSeenAt, ...worker }) => {
+      return workers.map(({ lastSeenAt, places, ...worker }) => {
         const runs = held.filter(({ workerName }) => workerName === worker.name);
         // A renewal makes the lease end so much later than it was made.
         const renewals = runs.map(({ leaseExpiresAt }) => (leaseExpiresAt?.getTime() ?? 0) - LEASE_SECONDS * 1000);
         return {
           ...worker,
+          places: Object.values(placesSchema.parse(places)),
           lastHeardAt: new Date(Math.max(lastSeenAt.getTime(), ...renewals)),
           runIds: runs.map(({ id }) => id),
         };

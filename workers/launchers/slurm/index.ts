@@ -5,6 +5,7 @@
  * for MinJobAge (300 s by default), the ended ones; sacct knows those that squeue has forgotten. A command that fails
  * says nothing of any job.
  */
+import { NO_REQUIREMENTS } from '../../../src/protocol/requirements.ts';
 import type { JobSight, Launcher, Look, Submission } from '../launcher.ts';
 import {
   complaintOf,
@@ -33,7 +34,10 @@ export function createSlurm({ shell, template }: SlurmParts): Launcher {
   const check = async (): Promise<readonly string[]> => {
     const faults = faultsOfTemplate(template.text);
     if (faults.length > 0) return faults;
-    const job = { name: 'paraffin-check', runId: '00000000-0000-0000-0000-000000000000' };
+    const job = {
+      ...{ name: 'paraffin-check', runId: '00000000-0000-0000-0000-000000000000' },
+      ...{ requirements: NO_REQUIREMENTS, secondsLeft: null },
+    };
     const tried = await shell.run(['sbatch', ...sbatchArguments(job, template), '--test-only'], {
       input: scriptOf(job, template),
     });

@@ -68,7 +68,8 @@ export function scriptOf(job: Job, { text, paraffin, settingsFile }: SlurmTempla
  * Options on the command line, which outrank directives. Slurm never requeues: the registry does, with epochs that
  * fence a worker that was presumed dead.
  */
-export function sbatchArguments(job: Job, { logFolder, warnSeconds }: SlurmTemplate): string[] {
+export function sbatchArguments(job: Job, template: SlurmTemplate): string[] {
+  const { logFolder, warnSeconds } = template;
   return [
     '--parsable',
     '--no-requeue',
@@ -78,5 +79,57 @@ export function sbatchArguments(job: Job, { logFolder, warnSeconds }: SlurmTempl
     '--open-mode=append',
     `--output=${logFolder}/${job.name}.log`,
     `--error=${logFolder}/${job.name}.log`,
+    ...requirementArguments(job, template),
   ];
+}
+
+/** Loading the engine and reading the run, before and after the work that the run's own limit counts. */
+const OVERHEAD_SECONDS = 180;
+
+/**
+ * What the run requires, in place of the template's. A template that counts memory per processor or per GPU, or that
+ * asks for GPUs in its own words, says more than a requirement does and keeps its word.
+ */
+function requirementArguments(
+  { requirements: { device, memoryMiB }, secondsLeft }: Job,
+  { text, warnSeconds }: SlurmTemplate,
+): string[] {
+  const given = directivesOf(text);
+  const has = (...names: readonly string[]): boolean => names.some((name) => given.has(name));
+  const wantedMinutes =
+    secondsLeft === null ? undefined : Math.ceil((secondsLeft + warnSeconds + OVERHEAD_SECONDS) / 60);
+  const siteMinutes = minutesOf(given.get('time') ?? given.get('t') ?? '');
+  return [
+    ...(memoryMiB === null || has('mem-per-cpu', 'mem-per-gpu') ? [] : [`--mem=${memoryMiB}M`]),
+    ...(device !== 'GPU' || has('gres', 'gpus', 'G', 'gpus-per-node', 'gpus-per-task') ? [] : ['--gres=gpu:1']),
+    // A longer run is warned at the site's limit, keeps its state, and continues in the next job.
+    ...(wantedMinutes === undefined || (siteMinutes !== undefined && siteMinutes <= wantedMinutes)
+      ? []
+      : [`--time=${wantedMinutes}`]),
+  ];
+}
+
+/** The directives of a template by name, such as `mem` or `t`. */
+function directivesOf(text: string): ReadonlyMap<string, string> {
+  return new Map(
+    text.split('\n').flatMap((line): (readonly [string, string])[] => {
+      const [, name, value = ''] = /^\s*#SBATCH\s+(?:--([\w-]+)(?:[=\s]\s*(\S+))?|-\w)/.exec(line) ?? [];
+      if (name !== undefined) return [[name, value]];
+      const [, letter, rest = ''] = /^\s*#SBATCH\s+-(\w)\s*(\S*)/.exec(line) ?? [];
+      return letter === undefined ? [] : [[letter, rest]];
+    }),
+  );
+}
+
+/**
+ * A time limit in the forms of sbatch(1): `M`, `M:S`, `H:M:S`, `D-H`, `D-H:M`, `D-H:M:S`.
+ * @returns undefined for anything else, such as UNLIMITED.
+ */
+function minutesOf(time: string): number | undefined {
+  const [, days, rest = ''] = /^(?:(\d+)-)?(\d+(?::\d+){0,2})$/.exec(time) ?? [];
+  if (rest === '') return undefined;
+  const numbers = rest.split(':').map(Number);
+  const [first = 0, second = 0, third = 0] = numbers;
+  if (days !== undefined) return (Number(days) * 24 + first) * 60 + second + third / 60;
+  return numbers.length === 3 ? first * 60 + second + third / 60 : first + second / 60;
 }

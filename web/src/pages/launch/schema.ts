@@ -177,19 +177,20 @@ function literalOf(value: unknown, isEnum: boolean): string {
 }
 
 /** Units at the end of a name. */
-const UNITS: Readonly<Record<string, string>> = { Px: 'px', Seconds: 's' };
+const UNITS: Readonly<Record<string, string>> = { Px: 'px', Seconds: 's', Mib: 'MiB' };
 const ABBREVIATIONS: Readonly<Record<string, string>> = {
   url: 'URL',
   csv: 'CSV',
   ihc: 'IHC',
   doi: 'DOI',
+  gpu: 'GPU',
   arxiv: 'arXiv',
   id: '',
 };
 
 /** A field's name in words: `imageSizePx` is "Image size, px", `datasetVersionId` "Dataset version". */
 export function labelOf(name: string): string {
-  const parts = name.split(/(?=[A-Z])/);
+  const parts = name.replace(/MiB$/, 'Mib').split(/(?=[A-Z])/);
   const unit = parts.length > 1 ? UNITS[parts.at(-1) ?? ''] : undefined;
   const sentence = (unit === undefined ? parts : parts.slice(0, -1))
     .map((part) => ABBREVIATIONS[part.toLowerCase()] ?? part.toLowerCase())

@@ -113,8 +113,16 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: LiveState
         {words(run.kind)}, {Math.round(progress * 100)} % {elapsed === undefined ? '' : `· ${duration(elapsed)}`}{' '}
         {left === undefined ? '' : `· about ${duration(left)} left`} {run.attempt > 1 ? `· attempt ${run.attempt}` : ''}
       </p>
+      {run.requirements.sentence !== null && !isOver(status) && (
+        <p className="soft small">Needs {run.requirements.sentence}</p>
+      )}
       {run.placements[0] !== undefined && !isOver(status) && (
         <p role="status">On the cluster: {run.placements[0].sentence}</p>
+      )}
+      {run.obstacle !== null && status === 'QUEUED' && (
+        <div className="notice warn" role="status">
+          <span>No living worker can take this run: {run.obstacle}.</span>
+        </div>
       )}
       {cancel.isError && <Failure error={cancel.error} />}
       {resume.isError && <Failure error={resume.error} />}

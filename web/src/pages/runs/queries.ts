@@ -67,6 +67,10 @@ export const RUN = graphql(
         attempt
         eventCount
         queuePosition
+        obstacle
+        requirements {
+          sentence
+        }
         title
         config
         explanation

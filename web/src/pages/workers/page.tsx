@@ -13,6 +13,11 @@ const WORKERS = graphql(`
       version
       kinds
       devices
+      places {
+        capabilities {
+          sentence
+        }
+      }
       isAlive
       isDraining
       lastHeardAt
@@ -107,7 +112,14 @@ function WorkerTable({ workers }: { readonly workers: readonly Worker[] }) {
                     </div>
                   ))}
                 </td>
-                <td className="small">{worker.devices.join(', ')}</td>
+                <td className="small">
+                  {worker.devices.join(', ')}
+                  {[...new Set(worker.places.map(({ capabilities }) => capabilities.sentence))].map((text) => (
+                    <div key={text} className="soft">
+                      {text}
+                    </div>
+                  ))}
+                </td>
                 <td className="small">{instant(worker.lastHeardAt)}</td>
                 <td>
                   <button
