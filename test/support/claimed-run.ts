@@ -1,6 +1,7 @@
 /** A run that a worker of the test holds over HTTP, for tests of what it may do with the token. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
+import { NO_CAPABILITIES } from '../../src/protocol/requirements.ts';
 import { PROTOCOL_VERSION, type ClaimedRun } from '../../src/protocol/worker-calls.ts';
 import { createWorkerRegistry } from '../../workers/registry/http.ts';
 import type { TestDatabase } from './database.ts';
@@ -17,7 +18,7 @@ export async function claimIdleImport({ db }: TestDatabase, server: TestServer):
   const claimed = await createWorkerRegistry({ url: server.url, token: key.secret }).claim(
     {
       ...{ protocolVersion: PROTOCOL_VERSION, programVersion: '0', workerName: 'tester', kinds: ['IMPORT'] },
-      ...{ deviceId: null, runId: id, waitSeconds: 0 },
+      ...{ deviceId: null, runId: id, waitSeconds: 0, capabilities: NO_CAPABILITIES },
     },
     AbortSignal.timeout(60_000),
   );
