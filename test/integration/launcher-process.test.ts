@@ -99,9 +99,9 @@ describe('it does not begin', () => {
   });
 
   test('where the folder of the jobs cannot be made', async (context) => {
-    const { code, output } = await check(context, 'exit 0', { folder: '/proc/jobs' });
+    const { code, output } = await check(context, 'exit 0', { folder: '/dev/null/jobs' });
     assert.equal(code, 1);
-    assert.match(output, /^The folder \/proc\/jobs cannot be written: ENOENT/);
+    assert.match(output, /^The folder \/dev\/null\/jobs cannot be written: ENOTDIR/);
   });
 
   test('with a key that the server does not know', async (context) => {
