@@ -189,7 +189,13 @@ export function describeCapabilities(capabilities: WorkerCapabilities): string {
 }
 
 /** @returns such as "a GPU, bfloat16, 32 GiB of memory"; null if the run needs nothing. */
-export function describeRequirements({ device, bfloat16, memoryMiB, gpuMemoryMiB, labels }: RunRequirements): string | null {
+export function describeRequirements({
+  device,
+  bfloat16,
+  memoryMiB,
+  gpuMemoryMiB,
+  labels,
+}: RunRequirements): string | null {
   const needed = [
     ...(gpuMemoryMiB !== null ? [`a GPU of ${sizeOf(gpuMemoryMiB)}`] : device === null ? [] : [`a ${device}`]),
     ...(bfloat16 ? ['bfloat16'] : []),

@@ -17,7 +17,9 @@ export const RunRequirements = objectType({
   name: 'RunRequirements',
   description: 'What a worker must have to take a run. The longest duration is the maxDurationSeconds of the run.',
   definition(t) {
-    t.string('sentence', { description: 'Such as "a GPU, bfloat16, 32 GiB of memory"; null if the run needs nothing.' });
+    t.string('sentence', {
+      description: 'Such as "a GPU, bfloat16, 32 GiB of memory"; null if the run needs nothing.',
+    });
     t.field('device', { type: 'DeviceKind', description: DESCRIPTIONS.device });
     t.nonNull.boolean('bfloat16', { description: DESCRIPTIONS.bfloat16 });
     t.int('memoryMiB', { description: DESCRIPTIONS.memoryMiB });
