@@ -81,6 +81,7 @@ const WORKERS: readonly WorkerCapabilities[] = [
 describe('a claim', () => {
   for (const maxDurationSeconds of [null, 60, 61])
     test(`takes what the sentence says can be taken, of runs of at most ${maxDurationSeconds ?? 'any number of'} s`, async () => {
+      let takenCount = 0;
       for (const requirements of REQUIREMENTS) {
         const id = await queue(requirements, maxDurationSeconds);
         const run = await ledger.find(id);
@@ -93,12 +94,13 @@ describe('a claim', () => {
             whyNoWorker(run, [worker]) === null,
             JSON.stringify({ requirements, capabilities, maxDurationSeconds }),
           );
-          if (claimed !== undefined) await ledger.release(claimed.lease, 'Not now.');
+          if (claimed === undefined) continue;
+          takenCount += 1;
+          await ledger.release(claimed.lease, 'Not now.');
         }
-        const last = await claim(ROOMY, 'w', id);
-        assert.ok(last !== undefined, 'the roomiest worker takes every run');
-        await finish(last.lease);
+        await server.services.runs.cancel(ADMIN, id);
       }
+      assert.ok(takenCount > 0 && takenCount < REQUIREMENTS.length * WORKERS.length, 'both answers were seen');
     });
 
   test('goes by the order of the queue, and a run that it cannot take holds up no other', async () => {
