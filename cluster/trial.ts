@@ -86,7 +86,8 @@ const FAULTS: Readonly<Record<string, Fault>> = {
     await slurm.setNetwork(job.node, 'up');
   },
 };
-export const FAULT_NAMES: readonly string[] = ['answer to sbatch lost', ...Object.keys(FAULTS)];
+const LOST_ANSWER = 'answer to sbatch lost';
+export const FAULT_NAMES: readonly string[] = [LOST_ANSWER, ...Object.keys(FAULTS)];
 
 export async function runTrial(options: TrialOptions): Promise<TrialReport> {
   const { runCount, deadlineMs, signal } = options;
@@ -177,8 +178,9 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
       );
     }
     await waiting.until('a lost answer', async () => !(await isThere(loseAnswerFile)), 60_000);
-    const faults: FaultFelt[] = [{ fault: 'answer to sbatch lost', felt: 'its job is found by its name' }];
-    report('answer to sbatch lost');
+    const lost = await db.placement.findFirst({ where: { state: 'SUBMITTING' } });
+    const faults: FaultFelt[] = [];
+    report(LOST_ANSWER);
     const isLate = (): boolean => performance.now() - startedMs > deadlineMs;
     for (const [name, fault] of Object.entries(FAULTS)) {
       const job = await nextRunningJob(trial, runIds, isLate);
@@ -195,6 +197,7 @@ export async function runTrial(options: TrialOptions): Promise<TrialReport> {
       report(`   its run: ${felt}`);
     }
     await untilAllOver(trial, runIds, isLate, deadlineMs);
+    faults.unshift({ fault: LOST_ANSWER, felt: lost === null ? 'not seen' : await endOf(db, lost.id) });
     const promises = await checkAtEnd(trial, { training: undisturbed, evaluation: evaluated }, runIds);
     const ends = await db.placement.groupBy({ by: ['state', 'schedulerState'], _count: { _all: true } });
     return {
@@ -418,6 +421,14 @@ async function checkAtEnd(
 
 function training(versionId: string): SmallTraining {
   return { modelSlug: 'cluster', versionId, steps: STEPS, checkpointEverySteps: KEEP_EVERY };
+}
+
+/** What became of a job whose submission had no answer. */
+async function endOf(db: Database, placementId: string): Promise<string> {
+  const { externalId, schedulerState } = await db.placement.findUniqueOrThrow({ where: { id: placementId } });
+  return externalId === null
+    ? 'its job was not found'
+    : `found as job ${externalId}, ended as ${schedulerState ?? '?'}`;
 }
 
 /** What an evaluation has found, in a form that can be compared; null if it has registered nothing. */
