@@ -1,10 +1,9 @@
 /** `--needs` of the commands that launch runs: what their worker must have. */
 import { InvalidArgumentError } from '@commander-js/extra-typings';
-import type { DeviceKind } from '../../protocol/requirements.ts';
 
 /** `RunRequirementsInput`. */
 export interface NeedsInput {
-  readonly device?: DeviceKind;
+  readonly device?: 'CPU' | 'GPU';
   readonly bfloat16?: boolean;
   readonly memoryMiB?: number;
   readonly gpuMemoryMiB?: number;

@@ -117,9 +117,9 @@ export interface RunLedger {
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
   /**
    * Called after a failed attempt. A run that may succeed on another attempt is requeued (after out-of-memory with a
-   * smaller micro-batch, after PRECISION_UNSUPPORTED without this worker), unless MAX_FRUITLESS_ATTEMPTS attempts failed
-   * through their own fault and kept no state; any other run becomes FAILED. A run that was being cancelled is CANCELED
-   * instead.
+   * smaller micro-batch, after PRECISION_UNSUPPORTED without this worker), unless MAX_FRUITLESS_ATTEMPTS attempts
+   * failed through their own fault and kept no state; any other run becomes FAILED. A run that was being cancelled is
+   * CANCELED instead.
    */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** Sets the run to CANCELED after the worker has freed its resources. */
