@@ -47,7 +47,13 @@ beforeEach(async () => {
   cluster = await startStandIn();
   nowMs += 1_000_000;
   rounds = createRounds({
-    registry: createPlacementRegistry({ url: server.url, key, launcher: 'kubernetes', kinds: ['PRETRAINING'] }),
+    registry: createPlacementRegistry({
+      url: server.url,
+      key,
+      launcher: 'kubernetes',
+      kinds: ['PRETRAINING'],
+      labels: [],
+    }),
     launcher: createKubernetes({
       api: createKubernetesApi(openConnection({ url: cluster.url, accountFolder: undefined }), cluster.namespace),
       template: {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { z } from 'zod';
 import { nameOfPlacement } from '../../src/modules/placements/placements.rules.ts';
+import { NO_REQUIREMENTS } from '../../src/protocol/requirements.ts';
 import { jobOf, secretOf, siteSchema, type JobTemplate } from '../../workers/launchers/kubernetes/job.ts';
 import { sightOf } from '../../workers/launchers/kubernetes/states.ts';
 import { faultsOfNames } from '../support/kubernetes-api.ts';
@@ -10,7 +11,7 @@ import { faultsOfObject } from '../support/kubernetes-schema.ts';
 import { at } from '../support/catalogue.ts';
 
 const RUN = '0198a7c2-7c1e-7f00-8000-3b1f0c9a5d11';
-const job = { name: nameOfPlacement(RUN, 1234), runId: RUN };
+const job = { name: nameOfPlacement(RUN, 1234), runId: RUN, requirements: NO_REQUIREMENTS, secondsLeft: null };
 const template: JobTemplate = {
   launcher: 'kubernetes',
   image: 'registry.example:5000/lab/paraffin-worker@sha256:0f',
@@ -54,6 +55,14 @@ describe('the Job of a run', () => {
       z.record(z.string(), z.string()).parse(at(rich, 'metadata.labels'))['kueue.x-k8s.io/queue-name'],
       'lab-queue',
     );
+  });
+
+  test('asks for what the run requires in place of what the launcher was told', () => {
+    const requirements = { ...NO_REQUIREMENTS, device: 'GPU', memoryMiB: 12_288 } as const;
+    const object = jobOf({ ...job, requirements }, template);
+    assert.deepEqual(faultsOf(object), []);
+    const limits = at(object, 'spec.template.spec.containers.0.resources.limits');
+    assert.deepEqual(limits, { memory: '12288Mi', 'ephemeral-storage': '50Gi', 'nvidia.com/gpu': '1' });
   });
 
   test('starts one pod at most, ends by its deadline, and is deleted afterwards', () => {

@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { z } from 'zod';
+import { NO_REQUIREMENTS } from '../../src/protocol/requirements.ts';
 import { createKubernetesApi } from '../../workers/launchers/kubernetes/api.ts';
 import { openConnection } from '../../workers/launchers/kubernetes/connection.ts';
 import { createKubernetes } from '../../workers/launchers/kubernetes/index.ts';
@@ -24,7 +25,10 @@ const template: JobTemplate = {
   graceSeconds: 120,
   site: siteSchema.parse({}),
 };
-const job = { name: 'paraffin-0198a7c2-7c1e-7f00-8000-3b1f0c9a5d11-1', runId: '0198a7c2-7c1e-7f00-8000-3b1f0c9a5d11' };
+const job = {
+  ...{ name: 'paraffin-0198a7c2-7c1e-7f00-8000-3b1f0c9a5d11-1', runId: '0198a7c2-7c1e-7f00-8000-3b1f0c9a5d11' },
+  ...{ requirements: NO_REQUIREMENTS, secondsLeft: null },
+};
 
 let server: StandIn;
 let launcher: Launcher;

@@ -2,8 +2,7 @@
  * What a cluster has to offer, so that runs can be placed on it: submit, look, cancel and check. A launcher holds no
  * state of its own: the registry knows which jobs were planned, and the scheduler knows what became of them.
  */
-
-import type { RunRequirements } from '../../src/protocol/requirements.ts';
+import { NO_REQUIREMENTS, type RunRequirements } from '../../src/protocol/requirements.ts';
 
 /** A job to be submitted: it starts a one-shot worker for one run. */
 export interface Job {
@@ -15,6 +14,14 @@ export interface Job {
   /** How much longer the run may take; null: no limit. */
   readonly secondsLeft: number | null;
 }
+
+/** For the check of a scheduler, which submits nothing. */
+export const CHECK_JOB: Job = {
+  name: 'paraffin-check',
+  runId: '00000000-0000-0000-0000-000000000000',
+  requirements: NO_REQUIREMENTS,
+  secondsLeft: null,
+};
 
 /** What the scheduler says of a job that it knows. */
 export interface JobSight {

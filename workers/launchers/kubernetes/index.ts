@@ -6,7 +6,7 @@
  * lapses, and the registry decides.
  */
 import { UnreachableCaseError } from '../../../src/errors.ts';
-import type { Launcher, Look, Submission } from '../launcher.ts';
+import { CHECK_JOB, type Launcher, type Look, type Submission } from '../launcher.ts';
 import type { Answer, ClusterJob, Failure, KubernetesApi } from './api.ts';
 import { jobOf, LAUNCHER_LABEL, RUN_LABEL, type JobTemplate } from './job.ts';
 import { sightOf } from './states.ts';
@@ -18,8 +18,6 @@ export interface KubernetesParts {
 
 /** What is asked, and which failures mean that the right is there. */
 type Question = readonly [what: string, ask: () => Promise<Answer<unknown>>, isFine?: (failure: Failure) => boolean];
-
-const CHECK_JOB = { name: 'paraffin-check', runId: '00000000-0000-0000-0000-000000000000' };
 
 export function createKubernetes({ api, template }: KubernetesParts): Launcher {
   const selector = `${LAUNCHER_LABEL}=${template.launcher}`;

@@ -1,5 +1,6 @@
 /** The Job that carries a run, and the Secret with its worker's settings. Pure; both are held against the schema. */
 import { z } from 'zod';
+import type { RunRequirements } from '../../../src/protocol/requirements.ts';
 import type { Job } from '../launcher.ts';
 
 export interface JobTemplate {
@@ -123,7 +124,7 @@ export function jobOf(job: Job, template: JobTemplate): object {
                 // A volume that outgrows its limit costs the pod its life.
                 { name: 'PARAFFIN_CACHE_BYTES', value: String(Math.floor(resources.diskGib * GIB * CACHE_SHARE)) },
               ],
-              resources: quantitiesOf(resources),
+              resources: quantitiesOf(resources, job.requirements),
               securityContext: {
                 allowPrivilegeEscalation: false,
                 readOnlyRootFilesystem: true,
@@ -152,11 +153,19 @@ export function jobOf(job: Job, template: JobTemplate): object {
   };
 }
 
-/** Memory and disk are what is asked for and no more; processors that are free may be used. */
-function quantitiesOf({ cpus, memoryGib, diskGib, gpus, gpuResource }: JobResources): object {
-  const bounded = { memory: `${memoryGib}Gi`, 'ephemeral-storage': `${diskGib}Gi` };
+/**
+ * Memory and disk are what is asked for and no more; processors that are free may be used. What the run requires takes
+ * the place of what the launcher was told.
+ */
+function quantitiesOf(
+  { cpus, memoryGib, diskGib, gpus, gpuResource }: JobResources,
+  { device, memoryMiB }: RunRequirements,
+): object {
+  const memory = memoryMiB === null ? `${memoryGib}Gi` : `${memoryMiB}Mi`;
+  const bounded = { memory, 'ephemeral-storage': `${diskGib}Gi` };
+  const gpuCount = device === 'GPU' ? Math.max(1, gpus) : gpus;
   // A device cannot be asked for without being limited.
-  const devices = gpus === 0 ? {} : { [gpuResource]: String(gpus) };
+  const devices = gpuCount === 0 ? {} : { [gpuResource]: String(gpuCount) };
   return { requests: { cpu: String(cpus), ...bounded }, limits: { ...bounded, ...devices } };
 }
 

@@ -5,8 +5,7 @@
  * for MinJobAge (300 s by default), the ended ones; sacct knows those that squeue has forgotten. A command that fails
  * says nothing of any job.
  */
-import { NO_REQUIREMENTS } from '../../../src/protocol/requirements.ts';
-import type { JobSight, Launcher, Look, Submission } from '../launcher.ts';
+import { CHECK_JOB, type JobSight, type Launcher, type Look, type Submission } from '../launcher.ts';
 import {
   complaintOf,
   isRefusal,
@@ -34,12 +33,8 @@ export function createSlurm({ shell, template }: SlurmParts): Launcher {
   const check = async (): Promise<readonly string[]> => {
     const faults = faultsOfTemplate(template.text);
     if (faults.length > 0) return faults;
-    const job = {
-      ...{ name: 'paraffin-check', runId: '00000000-0000-0000-0000-000000000000' },
-      ...{ requirements: NO_REQUIREMENTS, secondsLeft: null },
-    };
-    const tried = await shell.run(['sbatch', ...sbatchArguments(job, template), '--test-only'], {
-      input: scriptOf(job, template),
+    const tried = await shell.run(['sbatch', ...sbatchArguments(CHECK_JOB, template), '--test-only'], {
+      input: scriptOf(CHECK_JOB, template),
     });
     if (tried.exitCode === 0) return [];
     const complaint = complaintOf(tried.stderr);
