@@ -11,6 +11,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { z } from 'zod';
 import { openDatabase } from '../src/platform/db.ts';
+import { NO_CAPABILITIES } from '../src/protocol/requirements.ts';
 import { PROTOCOL_VERSION } from '../src/protocol/worker-calls.ts';
 import { createRunRegistry, createWorkerRegistry } from '../workers/registry/http.ts';
 import type { BenchedServer } from './server.ts';
@@ -48,7 +49,7 @@ export async function benchProtocol(server: BenchedServer, rounds: number): Prom
   const claimed = await createWorkerRegistry({ url: server.url, token: key }).claim(
     {
       ...{ protocolVersion: PROTOCOL_VERSION, programVersion: 'bench', workerName: 'bench', kinds: ['PRETRAINING'] },
-      ...{ deviceId: null, runId: id, waitSeconds: 0 },
+      ...{ deviceId: null, runId: id, waitSeconds: 0, capabilities: NO_CAPABILITIES },
     },
     AbortSignal.timeout(30_000),
   );

@@ -5,6 +5,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises';
 import { DomainError } from '../src/errors.ts';
+import { NO_CAPABILITIES } from '../src/protocol/requirements.ts';
 import { RUN_KINDS } from '../src/protocol/runs.ts';
 import { PROTOCOL_VERSION, type Claim, type ClaimedRun } from '../src/protocol/worker-calls.ts';
 import { createRunRegistry, createWorkerRegistry, type Door } from '../workers/registry/http.ts';
@@ -67,7 +68,7 @@ async function work(door: Door, workerName: string, startsAfterMs: number): Prom
     const sentMs = performance.now();
     const claim: Claim = {
       ...{ protocolVersion: PROTOCOL_VERSION, programVersion: 'load', workerName, kinds: [...RUN_KINDS] },
-      ...{ deviceId: null, runId: null, waitSeconds: 0 },
+      ...{ deviceId: null, runId: null, waitSeconds: 0, capabilities: NO_CAPABILITIES },
     };
     const claimed = await counted(() =>
       untilRegistryAnswers(() => registry.claim(claim, over.signal), { ...patience, stopping: over.signal }),
