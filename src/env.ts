@@ -6,6 +6,7 @@ import path from 'node:path';
 import { parseEnv } from 'node:util';
 import { z } from 'zod';
 import { workerLabelsSchema } from './protocol/requirements.ts';
+import { RUN_KINDS, type RunKind } from './protocol/runs.ts';
 import { isBucketUrl, parseArtifactPlace, type ArtifactPlace, type S3Access } from './platform/artifact-store/place.ts';
 
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '..');

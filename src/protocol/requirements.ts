@@ -209,6 +209,7 @@ const PLURALS: Readonly<Record<RunKind, string>> = {
   IMPORT: 'imports',
   PRETRAINING: 'pretrainings',
   EVALUATION: 'evaluations',
+  EMBEDDING: 'embeddings',
   EXPORT: 'exports',
 };
 
