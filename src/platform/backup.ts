@@ -413,6 +413,8 @@ async function* entriesOf(file: string): AsyncGenerator<TarEntry> {
       });
       if (next.done === true) break;
       yield { header: next.value.header, bytes: buffersOf(next.value, unreadable) };
+      // The rest of an entry that was not read whole: the next one would never come, once it fills the stream's buffer.
+      next.value.resume();
     }
     const failure = await reading;
     if (failure !== undefined) throw unreadable(failure);

@@ -4,13 +4,14 @@ Run in an environment with torch, timm and numpy: python test/golden/vit_trainin
 
 Beside each gradient is how far PyTorch's own float32 is from it. Stochastic depth is timm's own, given the factors that the engine draws from the same numbers.
 """
+import functools
 import json
 import pathlib
 
 import timm
 import torch
 from simclr_oracle import compared
-from timm.layers import SwiGLUPacked
+from timm.layers import LayerNorm, SwiGLUPacked
 from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from vit_formula import formula_state, images, noise
 
@@ -82,7 +83,7 @@ cases = [
     case("packed SwiGLU, eight registers", "CLS", reg_tokens=8, no_embed_class=True, mlp_ratio=5.33334, mlp_layer=SwiGLUPacked, act_layer=torch.nn.SiLU),
     case("registers with position", "MEAN", reg_tokens=4),
     case("mean without class token, norm after pooling", "MEAN", class_token=False, global_pool="avg"),
-    case("norm before the blocks, no bias of queries", "CLS", pre_norm=True, qkv_bias=False),
+    case("norm before the blocks, no bias of queries", "CLS", pre_norm=True, qkv_bias=False, norm_layer=functools.partial(LayerNorm, eps=1e-5)),
     case("norm after attention and MLP", "CLS", block_fn=ResPostBlock, init_values=1.0, stated={"blockNorm": "POST"}),
     case("larger images than the positions'", "CLS_AND_MEAN", side=56),
     case("smaller images than the positions'", "MEAN", side=24, reg_tokens=4, no_embed_class=True),
