@@ -16,6 +16,7 @@ import { createPlacementRegistry } from '../../workers/launchers/registry.ts';
 import { createRounds, type Rounds } from '../../workers/launchers/rounds.ts';
 import { at } from '../support/catalogue.ts';
 import { makeRun } from '../support/checkpoints.ts';
+import { newKey } from '../support/keys.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startStandIn, type StandIn } from '../support/kubernetes-api.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
@@ -31,11 +32,7 @@ let nowMs = 0;
 before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database);
-  const answer = await server.ask(
-    'mutation($input: CreateKeyInput!) { createKey(input: $input) { secret userErrors { message } } }',
-    { input: { name: 'launcher', owner: 'Test', role: 'OPERATOR', actions: ['READ', 'LAUNCH'] } },
-  );
-  key = String(at(answer, 'data.createKey.secret'));
+  key = await newKey(server, { role: 'OPERATOR', actions: ['READ', 'LAUNCH', 'WORK'] });
 });
 after(async () => {
   await server.close();
@@ -226,9 +223,9 @@ test('a run that is cancelled while its Job waits takes the Job with it', async 
 describe('paraffin launcher --kubernetes', () => {
   const PARAFFIN = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
 
-  async function check(context: TestContext, words: readonly string[] = [], site = '{}') {
+  async function check(context: TestContext, words: readonly string[] = [], site = '{}', usedKey = key) {
     const folder = await temporaryFolder(context);
-    await writeFile(path.join(folder, 'key'), `${key}\n`);
+    await writeFile(path.join(folder, 'key'), `${usedKey}\n`);
     await writeFile(path.join(folder, 'site.json'), site);
     const env = childEnvironment({ PARAFFIN_URL: server.url, PARAFFIN_API_KEY: '', PARAFFIN_DATA_DIR: folder });
     return new Promise<{ code: number | null; output: string }>((resolve) => {
@@ -259,6 +256,14 @@ describe('paraffin launcher --kubernetes', () => {
     assert.equal(code, 1);
     assert.match(output, /^The Secret paraffin-worker-kubernetes .* cannot be written in the namespace lab: 403: /);
     assert.equal((await check(context, ['--settings', 'paraffin-worker'])).code, 0);
+  });
+
+  test('does not begin with a key that its workers could not use, unless they have one of their own', async (context) => {
+    const weak = await newKey(server, { role: 'OPERATOR', actions: ['READ', 'LAUNCH'] });
+    const { code, output } = await check(context, [], '{}', weak);
+    assert.equal(code, 1);
+    assert.match(output, /^The key may not WORK\. /);
+    assert.equal((await check(context, ['--settings', 'paraffin-worker'], '{}', weak)).code, 0);
   });
 
   test('does not begin with a site that would change what is its own, or that Kubernetes refuses', async (context) => {
