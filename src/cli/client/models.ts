@@ -229,7 +229,7 @@ const showCommand = clientCommand('show', {
           ...(importedFrom === null
             ? []
             : [
-                `  ${checkpoint.sha256 === null ? 'published at' : 'imported from'} ${importedFrom.url ?? importedFrom.fileName ?? 'an unknown source'}`,
+                `  ${checkpoint.sha256 !== null ? 'imported from' : importedFrom.url === null ? 'published as' : 'published at'} ${importedFrom.url ?? importedFrom.fileName ?? 'an unknown file'}`,
                 ...(importedFrom.accessUrl === null
                   ? []
                   : [`  the publisher gives access at ${importedFrom.accessUrl}`]),

@@ -117,6 +117,12 @@ function Checkpoint({ checkpoint, model }: { readonly checkpoint: CheckpointDeta
   );
 }
 
+/** What the source of weights is called: an address, or a file that the publisher gives by name. */
+function sourceName(sha256: string | null, url: string | null): string {
+  if (sha256 !== null) return 'Imported from';
+  return url === null ? 'Published as' : 'Published at';
+}
+
 function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
   const { inputContract: contract, importedFrom } = checkpoint;
   const isKnownResolution = contract.micronsPerPixelMin !== null || contract.micronsPerPixelMax !== null;
@@ -163,8 +169,8 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           </a>
         </Fact>
         {importedFrom !== null && (
-          <Fact name={checkpoint.sha256 === null ? 'Published at' : 'Imported from'}>
-            {importedFrom.url ?? importedFrom.fileName ?? 'an unknown URL'}{' '}
+          <Fact name={sourceName(checkpoint.sha256, importedFrom.url)}>
+            {importedFrom.url ?? importedFrom.fileName ?? 'an unknown file'}{' '}
             {importedFrom.licence === null ? '' : `(licence ${importedFrom.licence})`}
           </Fact>
         )}
