@@ -3,12 +3,15 @@
  * limit of size is not read at all.
  */
 import assert from 'node:assert/strict';
-import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
+import { describeEncoder } from '../../src/formats/encoders/index.ts';
 import { readEncoderFile } from '../../src/modules/models/encoder-file.ts';
+import { loadPublishedCheckpoints } from '../../src/modules/models/index.ts';
+import type { InputContract } from '../../src/protocol/checkpoint.ts';
 import { hostileFiles, inertFiles } from '../fixtures/hostile/torch-corpus.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 
@@ -22,7 +25,7 @@ before(async () => {
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-async function refusalOf(file: string): Promise<DomainError> {
+async function refusalOf(file: string, inputContract: InputContract = CONTRACT): Promise<DomainError> {
   await using handle = await open(file);
   const error: unknown = await readEncoderFile(handle.fd, {
     fileName: null,
@@ -32,7 +35,7 @@ async function refusalOf(file: string): Promise<DomainError> {
     network: null,
     keyPrefix: null,
     specification: null,
-    inputContract: CONTRACT,
+    inputContract,
   }).then(
     () => undefined,
     (reason: unknown) => reason,
@@ -90,4 +93,27 @@ test('a file over the limit is refused before any byte is read', async () => {
   const { code, hint } = await refusalOf(file);
   assert.deepEqual([code, hint], ['FILE_TOO_LARGE', 'Save only the state dict of the encoder.']);
   assert.ok((await readBytes()) - before < 1024 * 1024, 'a file that is too large was read');
+});
+
+test('an encoder whose float32 form is over the limit is refused by its size, also from a smaller file in half precision', async () => {
+  const published = (await loadPublishedCheckpoints()).find(({ slug }) => slug === 'midnight-12k');
+  assert.ok(published !== undefined);
+  const { tensors } = describeEncoder(published.architecture);
+  let end = 0;
+  const entries = tensors.map(({ name, shape }) => {
+    const begin = end;
+    end += shape.reduce((product, side) => product * side, 2);
+    return [name, { dtype: 'F16', shape, data_offsets: [begin, end] }];
+  });
+  const header = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
+  const length = Buffer.alloc(8);
+  length.writeBigUInt64LE(BigInt(header.length));
+  const file = path.join(folder, 'half.safetensors');
+  await writeFile(file, Buffer.concat([length, header]));
+  // The values are a hole, which takes no space.
+  await truncate(file, length.length + header.length + end);
+  assert.ok(end < 4 * 1024 ** 3);
+  const { code, message } = await refusalOf(file, published.inputContract);
+  assert.equal(code, 'FILE_TOO_LARGE');
+  assert.match(message, new RegExp(`takes ${2 * end} bytes as float32`));
 });

@@ -90,7 +90,7 @@ export function createSlideTileService(parts: SlideTileParts): SlideTileService 
       if (place === undefined)
         throw new DomainError({
           code: 'NOT_FOUND',
-          message: 'The slide has no such tile.',
+          message: 'This tile lies outside the slide.',
           hint: `Tiles have ${TILE_SIZE_PX} px, and level 0 of a Deep Zoom pyramid has one pixel.`,
         });
       const key = `${slide.versionId} ${position}`;

@@ -20,9 +20,11 @@ async function answer(): Promise<ProcessAnswer> {
     // as the start of the process.
     const { spaceBytes, ...task }: EncoderFileTask & WeightsSpace = JSON.parse(await text(process.stdin));
     const { bytes, ...facts } = await readEncoderFile(FILE, task);
-    if (bytes.length > spaceBytes) throw storageFull();
-    writeWhole(bytes);
-    return { outcome: 'READ', facts, byteSize: bytes.length };
+    // Weights without a contract are only looked at.
+    const kept = task.inputContract === null ? new Uint8Array(0) : bytes;
+    if (kept.length > spaceBytes) throw storageFull();
+    writeWhole(kept);
+    return { outcome: 'READ', facts, byteSize: kept.length };
   } catch (error) {
     if (!(error instanceof DomainError)) throw error;
     const { code, message, field = null, hint = null } = error;

@@ -14,7 +14,16 @@ import { readTorchCheckpoint, type IgnoredPart, type TorchScalar } from '../../f
 import { encoderFileMetadata } from '../../formats/encoder-file.ts';
 import type { Architecture, NamedEncoder } from '../../formats/encoders/index.ts';
 import { mapToEncoder } from '../../formats/encoders/mapping.ts';
-import { checkUse, cleanText, explained, MAX_TEXT, otherNetwork, refusal, tooLarge } from './encoder-refusals.ts';
+import {
+  checkUse,
+  cleanText,
+  explained,
+  MAX_TEXT,
+  otherNetwork,
+  refusal,
+  tooLarge,
+  tooManyWeights,
+} from './encoder-refusals.ts';
 import type { ImportedContentsRecord } from './models.records.ts';
 import { joinedTensor, storedEncoder, type SourceTensor } from './stored-encoder.ts';
 import type { InputContract } from '../../protocol/checkpoint.ts';
@@ -109,6 +118,8 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
   const { description } = mapped;
   const { inputContract } = task;
   if (inputContract !== null) checkUse(description, inputContract);
+  const storedBytes = description.tensors.reduce((sum, { shape }) => sum + storedSizeOf(shape), 0);
+  if (storedBytes > MAX_FILE_BYTES) throw tooManyWeights(storedBytes, MAX_FILE_BYTES);
   const metadata = inputContract === null ? {} : encoderFileMetadata(description.architecture, inputContract);
   const bytes = await storedEncoder(description, mapped.tensors, metadata).catch((error: unknown) => {
     throw explained(error);
@@ -145,6 +156,11 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
     },
     bytes,
   };
+}
+
+/** Bytes of a float32 tensor; the few batch counts, which take twice as many, do not matter. */
+function storedSizeOf(shape: readonly number[]): number {
+  return shape.reduce((product, side) => product * side, 4);
 }
 
 async function sha256Of(fd: number, byteSize: number): Promise<string> {

@@ -20,6 +20,15 @@ export function tooLarge(byteSize: number, limit: number): DomainError {
   });
 }
 
+/** The error for an encoder whose stored form, float32, would be too large; half precision doubles on the way. */
+export function tooManyWeights(byteSize: number, limit: number): DomainError {
+  return new DomainError({
+    code: 'FILE_TOO_LARGE',
+    message: `The encoder takes ${byteSize} bytes as float32, the form in which weights are stored; at most ${limit} can be stored.`,
+    hint: 'A smaller encoder can be imported, e.g. a ViT-L (1.2 GB).',
+  });
+}
+
 /** Translates a reader's error into an error of the registry; other errors are rethrown. */
 export function explained(error: unknown): unknown {
   if (error instanceof TorchCheckpointError) {

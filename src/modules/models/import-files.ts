@@ -82,8 +82,6 @@ const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
 const READING_BUDGET_BYTES = 4 * 1024 ** 3;
 /** Memory of a reader process before it holds any weights. */
 const READING_BASE_BYTES = 200 * 1024 ** 2;
-/** The part of a file that is in memory at once, counted a second time for the stored form. */
-const LARGEST_WEIGHTS_BYTES = 1024 ** 3;
 
 export function createImportFiles({
   artifacts,
@@ -104,7 +102,8 @@ export function createImportFiles({
     keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>,
   ): Promise<ReadEncoder<Kept>> => {
     const { size } = await handle.stat();
-    return readings.run(personOf(viewer) ?? '', READING_BASE_BYTES + 2 * Math.min(size, LARGEST_WEIGHTS_BYTES), () =>
+    // Half precision takes twice its size in the stored form, which is whole in memory.
+    return readings.run(personOf(viewer) ?? '', READING_BASE_BYTES + 2 * size, () =>
       readEncoderFileInSandbox(handle, task, downloadsDir, keep),
     );
   };
