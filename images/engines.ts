@@ -181,7 +181,7 @@ function createBuildah(version: string): ContainerEngine {
       const id = (await run('buildah', ['from', tag])).trim();
       try {
         const root = (await run('buildah', ['mount', id])).trim();
-        if (images.length === 0) throw new Error(`There is no image ${tag}.`);
+        if (images.length === 0) throw new Error(`The image ${tag} does not exist.`);
         return Number((await run('du', ['--summarize', '--bytes', '--one-file-system', root])).split('\t')[0]);
       } finally {
         await run('buildah', ['rm', id]);
