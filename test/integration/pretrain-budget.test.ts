@@ -1,14 +1,12 @@
 /** A pretraining with a time budget: measured, planned and frozen by the worker, and resumed with the same plan. */
 import assert from 'node:assert/strict';
-import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { DomainError } from '../../src/errors.ts';
 import { canComputeIn } from '../../workers/engine/kernels/compute-dtype.ts';
-import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { pretrainTask } from '../../workers/tasks/pretrain.ts';
 import { TaskStopped, type StopRequest } from '../../workers/tasks/task.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { importDrawnVersion } from '../support/drawn-version.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
 import { createTaskRunner, type LaunchedTask, type TaskRunner } from '../support/task-runner.ts';
 import {
@@ -27,18 +25,7 @@ before(async () => {
   database = await openTestDatabase();
   runner = await createTaskRunner(database);
   registry = await openTestRegistry(database, [runner.base], runner.base);
-  const images = path.join(runner.base, 'images');
-  await drawTissue({ outDir: images, imagesPerLabel: 8, imageSizePx: 48, seed: 3, groups: 4 });
-  const dataset = await database.db.dataset.create({
-    data: { slug: 'budget-test', name: 'Budget test', imageKind: 'PATCH', synthetic: true },
-  });
-  const imported = await registry.runs.launchImport(ADMIN, {
-    datasetId: dataset.id,
-    path: images,
-    layout: 'FOLDER_PER_LABEL',
-  });
-  await (await runner.claim(importDatasetTask, imported.id)).execute();
-  versionId = (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: imported.id } })).id;
+  versionId = await importDrawnVersion({ database, registry, runner }, 'budget-test', 8);
 });
 after(async () => {
   await registry.close();
@@ -75,7 +62,8 @@ async function configOf(id: string): Promise<PretrainingConfig> {
 const isMeasuring = (event: string): boolean => event.startsWith('Measuring');
 
 test('the plan follows from the measured speed, is explained, and is the same for the attempt that continues', async () => {
-  const id = await launched(15);
+  // Long enough that a busy machine, too, plans more steps than the first attempt takes.
+  const id = await launched(30);
   let visits = 0;
   const stopSoon = (): StopRequest => {
     // Earlier work, which is polled as well, leaves nothing to continue from.
@@ -90,13 +78,13 @@ test('the plan follows from the measured speed, is explained, and is the same fo
 
   const planned = await configOf(id);
   assert.ok(planned.budget !== null);
-  assert.equal(planned.budget.seconds, 15);
+  assert.equal(planned.budget.seconds, 30);
   assert.equal(planned.budget.speeds.length, precisionCount);
   assert.equal(planned.budget.speeds.at(-1)?.precision, planned.precision);
   assert.ok(planned.steps >= 4, `${planned.steps} steps`);
   assert.equal(planned.epochs, planned.steps / 4);
   assert.ok(first.events.includes(planned.explanation.join(' ')));
-  assert.match(planned.explanation[0] ?? '', /^15 seconds at /);
+  assert.match(planned.explanation[0] ?? '', /^30 seconds at /);
 
   await database.db.run.update({ where: { id }, data: { status: 'QUEUED', leaseExpiresAt: null } });
   const second = await runner.claim(pretrainTask, id);

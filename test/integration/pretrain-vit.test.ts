@@ -1,14 +1,12 @@
 /** A vision transformer from the launch to a registered checkpoint, which embeds, and resumes to the same weights. */
 import assert from 'node:assert/strict';
-import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { describeEncoder, encoderNameOf } from '../../src/formats/encoders/index.ts';
 import { pretrainingConfigSchema } from '../../src/protocol/pretraining/config.ts';
-import { drawTissue } from '../../src/synthetic/tissue.ts';
-import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { pretrainTask } from '../../workers/tasks/pretrain.ts';
 import { TaskStopped } from '../../workers/tasks/task.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { importDrawnVersion } from '../support/drawn-version.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
 
@@ -23,18 +21,7 @@ before(async () => {
   database = await openTestDatabase();
   runner = await createTaskRunner(database);
   registry = await openTestRegistry(database, [runner.base], runner.base);
-  const images = path.join(runner.base, 'images');
-  await drawTissue({ outDir: images, imagesPerLabel: 4, imageSizePx: 48, seed: 3, groups: 4 });
-  const dataset = await database.db.dataset.create({
-    data: { slug: 'vit-test', name: 'ViT test', imageKind: 'PATCH', synthetic: true },
-  });
-  const imported = await registry.runs.launchImport(ADMIN, {
-    datasetId: dataset.id,
-    path: images,
-    layout: 'FOLDER_PER_LABEL',
-  });
-  await (await runner.claim(importDatasetTask, imported.id)).execute();
-  versionId = (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: imported.id } })).id;
+  versionId = await importDrawnVersion({ database, registry, runner }, 'vit-test', 4);
 });
 after(async () => {
   await registry.close();
