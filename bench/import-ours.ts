@@ -23,8 +23,8 @@ import type { Pixels } from '../workers/imaging/pixels.ts';
 
 /** Image sizes of typical patches and of fields of view. */
 const CASES = [
-  { imageSizePx: 256, imageCount: 2500 },
-  { imageSizePx: 1024, imageCount: 600 },
+  { imageSizePx: 256, imageCount: 10_000 },
+  { imageSizePx: 1024, imageCount: 1_500 },
 ] as const;
 const ROUNDS = 3;
 const SHEET_SIZE_PX = 1536;
@@ -32,7 +32,7 @@ const SHEET_SIZE_PX = 1536;
 const SAMPLED_IMAGES = 50;
 const JPEG_QUALITY = 92;
 
-/** Draws JPEGs once into a temporary folder, then alternates between import and decoder. Takes about half a minute. */
+/** Draws JPEGs once into a temporary folder, then alternates between import and decoder. Takes some minutes. */
 async function measureAll(rounds: number): Promise<ImportBenchResult> {
   const base = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-import-'));
   try {

@@ -186,6 +186,44 @@ describe('a decoder that', () => {
   });
 });
 
+describe('of two requests that a decoder has at once', () => {
+  const outcomes = async (box: Box, files: readonly Buffer[]): Promise<(string | undefined)[]> => {
+    const prepared = await Promise.all(files.map(async (bytes) => box.prepare(bytes)));
+    return prepared.map((each) => (each.outcome === 'REFUSED' ? each.finding.issue : each.outcome));
+  };
+
+  test('only the one that crashes it is refused, whichever was first', async (context) => {
+    const box = await openDecoders({ program: HOSTILE });
+    context.after(box.close);
+    const [crash, harmless] = [order({ do: 'CRASH' }), order({ do: 'REFUSE' })];
+    assert.deepEqual(await outcomes(box, [crash, harmless]), ['DECODER_FAILED', 'UNREADABLE']);
+    assert.deepEqual(await outcomes(box, [harmless, crash]), ['UNREADABLE', 'DECODER_FAILED']);
+    assert.deepEqual(await outcomes(box, [crash, crash]), ['DECODER_FAILED', 'DECODER_FAILED']);
+    assert.deepEqual(await outcomes(box, [harmless, harmless]), ['UNREADABLE', 'UNREADABLE']);
+    assert.equal((await childrenOf(process.pid)).length, 1);
+  });
+
+  test('the second waits while the first waits for memory', async (context) => {
+    const box = await openDecoders();
+    context.after(box.close);
+    const [large, small] = [await tissuePng(2400, 1), await tissueJpeg(96, 2)];
+    const [first, second] = await Promise.all([box.prepare(large), box.prepare(small)]);
+    assert.deepEqual(first, await prepare(large));
+    assert.deepEqual(second, await prepare(small));
+    assert.equal((await childrenOf(process.pid)).length, 1);
+    assert.deepEqual(box.failures, []);
+  });
+
+  test('a third is refused, because nothing would bound the memory', async (context) => {
+    const box = await openDecoders({ program: HOSTILE });
+    context.after(box.close);
+    const harmless = order({ do: 'REFUSE' });
+    const requests = [harmless, harmless, harmless].map(async (bytes) => box.prepare(bytes));
+    await assert.rejects(Promise.all(requests), /More than 2 requests/);
+    await Promise.allSettled(requests);
+  });
+});
+
 describe('an import', () => {
   const importWith = async (context: TestContext, box: Box, options: Partial<ImportOptions> = {}) => {
     const base = await temporaryFolder(context);
@@ -212,7 +250,12 @@ describe('an import', () => {
       ['NO_GROUPS', '0.jpg'],
     ]);
     const crashing: ImageDecoders = {
-      ...{ processCount: 1, thumbnail: box.decoders.thumbnail, [Symbol.asyncDispose]: async () => undefined },
+      ...{
+        processCount: 1,
+        requestCount: 2,
+        thumbnail: box.decoders.thumbnail,
+        [Symbol.asyncDispose]: async () => undefined,
+      },
       prepare: async (request) => {
         const crashesDecoder = request.file.byteSize < 100;
         return (crashesDecoder ? hostile : box).decoders.prepare(request);

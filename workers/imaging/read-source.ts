@@ -1,5 +1,6 @@
 /** Reads one source of an import, a file or a batch of a slide's patches, within the memory that all of them share. */
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
+import { REQUESTS_PER_DECODER } from './decoder/decoder-limits.ts';
 import type { FileToPrepare, ImageDecoders, PreparedFile } from './decoder/image-decoders.ts';
 import type { ImageTraits } from './find-masks.ts';
 import type { Finding } from './formats/image-header.ts';
@@ -40,7 +41,7 @@ export function readingLimitsOf({
 }: Pick<ReadingOptions, 'decoders' | 'decodingBytes'>): InOrderLimits<MemoryKind> {
   return {
     windowSize: Math.max(8, decoders.processCount * IMAGES_AHEAD_PER_CORE),
-    shared: { fileBytes: FILE_BYTES_MAX, decoders: decoders.processCount, decodingBytes },
+    shared: { fileBytes: FILE_BYTES_MAX, decoders: decoders.requestCount, decodingBytes },
   };
 }
 
@@ -88,7 +89,7 @@ function refused(finding: Finding): PreparedFile & { readonly images: readonly [
   return { outcome: 'REFUSED', finding, images: [] };
 }
 
-/** Readers of slides stand in for decoders, of which there are as many. */
+/** Readers of slides stand in for decoders, of which there are as many; each has one batch at a time. */
 async function readSlide(
   { folder, slides }: ReadingOptions,
   relativePath: string,
@@ -96,7 +97,7 @@ async function readSlide(
   room: HeldResources<MemoryKind>,
 ): Promise<ReadFile> {
   if (slides == null) throw new Error('A slide was planned without readers of slides.');
-  await room.take('decoders', 1);
+  await room.take('decoders', REQUESTS_PER_DECODER);
   const { patchSizePx } = slides;
   await room.take('decodingBytes', batch.places.length * patchSizePx * (patchSizePx * 3 + 1));
   const facts = await folder.factsOf(relativePath);

@@ -7,5 +7,8 @@ export const FIRST_FILE = 4;
  */
 export const FREE_DECODING_BYTES = 16 * 1024 * 1024;
 
-/** The file through which an import passes a source file of up to this size to a decoder. */
-export const SHARED_FILE_BYTES = 1024 * 1024;
+/** A decoder has its next request while it works on one, so that it never waits for a turn of the import's process. */
+export const REQUESTS_PER_DECODER = 2;
+
+/** A source file of up to this size passes to a decoder through memory that both share. */
+export const SHARED_BYTES_MAX = 1024 * 1024;

@@ -10,11 +10,17 @@ export interface DecoderArgument {
   readonly addon: string | null;
 }
 
+/** Bytes of the shared file. */
+export interface SharedBytes {
+  readonly byteOffset: number;
+  readonly byteSize: number;
+}
+
 export type DecoderRequest = { readonly bodyByteSize: number } & (
   | {
       readonly kind: 'PREPARE';
-      /** The image is so many bytes at the start of the shared file; null: it is the body of this message. */
-      readonly sharedByteSize: number | null;
+      /** Where the image is in the shared file; null: it is the body of this message. */
+      readonly shared: SharedBytes | null;
       readonly patchSizePx: number | null;
       readonly sampleBits: number | null;
       readonly measuresFlatness: boolean;

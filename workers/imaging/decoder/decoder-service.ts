@@ -1,9 +1,9 @@
-/** The loop inside a decoder process: answers requests one at a time until its input ends. */
+/** The loop inside a decoder process: answers requests one after another until its input ends. */
 import { readSync } from 'node:fs';
 import type { Readable, Writable } from 'node:stream';
 import { FIRST_FILE, FREE_DECODING_BYTES } from './decoder-limits.ts';
-import type { DecoderReply, DecoderRequest } from './decoder-protocol.ts';
-import { createFrameReader, FramesEndedError, writeFrame } from './frames.ts';
+import type { DecoderReply, DecoderRequest, SharedBytes } from './decoder-protocol.ts';
+import { createFrameReader, FramesEndedError, writeFrame, type Frame } from './frames.ts';
 import type { Prepared, Preparation } from './prepare.ts';
 
 export interface DecoderWork {
@@ -20,7 +20,9 @@ const COLLECT_ABOVE_BYTES = 32 * 1024 * 1024;
 export async function serveDecoder(input: Readable, output: Writable, work: DecoderWork): Promise<void> {
   // The request comes from our own import, which is trusted.
   const requests = createFrameReader(input, (text): DecoderRequest => JSON.parse(text));
-  const nextRequest = () => requests.next(Number.MAX_SAFE_INTEGER);
+  /** Requests that arrived before the answer to a reservation. */
+  const postponed: Frame<DecoderRequest>[] = [];
+  const arrived = () => requests.next(Number.MAX_SAFE_INTEGER);
   const reply = (message: DecoderReply, body?: Buffer): Promise<void> =>
     writeFrame(output, message, body === undefined ? [] : [body]);
 
@@ -29,8 +31,11 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
     reservedBytes = byteCount;
     if (byteCount <= FREE_DECODING_BYTES) return;
     await reply({ kind: 'RESERVE', bodyByteSize: 0, byteCount });
-    const { head } = await nextRequest();
-    if (head.kind !== 'GRANT') throw new Error(`A reservation was requested, and ${head.kind} does not answer it.`);
+    for (;;) {
+      const request = await arrived();
+      if (request.head.kind === 'GRANT') return;
+      postponed.push(request);
+    }
   };
 
   const prepare = async (
@@ -58,10 +63,10 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
   };
 
   const serveNext = async (): Promise<void> => {
-    const { head, body } = await nextRequest();
+    const { head, body } = postponed.shift() ?? (await arrived());
     switch (head.kind) {
       case 'PREPARE':
-        await prepare(head.sharedByteSize === null ? body : readShared(head.sharedByteSize), head);
+        await prepare(head.shared === null ? body : readShared(head.shared), head);
         break;
       case 'THUMBNAIL': {
         const thumbnail = await work.makeThumbnail(body);
@@ -87,11 +92,11 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
   }
 }
 
-/** A copy, because the next image takes its place. */
-function readShared(byteSize: number): Buffer {
+/** A copy, because a later image takes its place. */
+function readShared({ byteOffset, byteSize }: SharedBytes): Buffer {
   const bytes = Buffer.allocUnsafeSlow(byteSize);
   for (let filled = 0; filled < byteSize;) {
-    const count = readSync(FIRST_FILE, bytes, filled, byteSize - filled, filled);
+    const count = readSync(FIRST_FILE, bytes, filled, byteSize - filled, byteOffset + filled);
     if (count === 0) throw new Error('The shared file is shorter than the image.');
     filled += count;
   }

@@ -9,15 +9,17 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { imageDecoderAddon } from '../../../src/platform/engine/image-decoder.ts';
 import type { SourceFile } from '../source-file.ts';
-import { FREE_DECODING_BYTES, SHARED_FILE_BYTES } from './decoder-limits.ts';
+import { FREE_DECODING_BYTES, REQUESTS_PER_DECODER, SHARED_BYTES_MAX } from './decoder-limits.ts';
 import { DecoderFailedError, startDecoderProcess, type DecoderProcess } from './decoder-process.ts';
 import {
   decoderReplySchema,
   type DecoderArgument,
   type DecoderReply,
   type DecoderRequest,
+  type SharedBytes,
 } from './decoder-protocol.ts';
 import { openMemoryFile } from './memory-file.ts';
+import { createRequestQueue, PredecessorFailedError, type RequestQueue } from './request-queue.ts';
 import type { Prepared, PreparedImage } from './prepare.ts';
 
 export interface ImageDecodersOptions {
@@ -58,6 +60,8 @@ export type PreparedFile = Prepared & { readonly images: readonly PreparedImage[
 
 export interface ImageDecoders extends AsyncDisposable {
   readonly processCount: number;
+  /** The most requests that may be in flight together: each process has its next one before it needs it. */
+  readonly requestCount: number;
   /**
    * Like `prepareImage`, in a separate process; an image on which every decoder fails is refused as DECODER_FAILED.
    * @throws Error if no decoder starts.
@@ -80,60 +84,107 @@ const ATTEMPTS = 2;
 const DECODER_ENV = { MALLOC_MMAP_THRESHOLD_: '4194304', MALLOC_ARENA_MAX: '2' };
 const THUMBNAIL_BYTES_MAX = 1024 * 1024;
 
-/** The caller has at most `processCount` images in flight. */
+/** The caller has at most `requestCount` requests in flight. */
 export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders {
   const { processCount = availableParallelism(), onFailure } = options;
+  const places = Array.from({ length: processCount }, createPlace);
   const all = new Set<Decoder>();
-  const idle: Decoder[] = [];
   let isClosed = false;
 
-  const take = async (attempt: number): Promise<Decoder> => {
+  const start = async (): Promise<Decoder> => {
     if (isClosed) throw new Error('The decoders were closed.');
-    // Other idle decoders may have been killed from outside too, for which no image is to blame.
-    const known = attempt === 1 ? idle.pop() : undefined;
-    if (known !== undefined) return known;
-    const newDecoder = await startDecoder(options);
-    all.add(newDecoder);
-    return newDecoder;
+    const decoder = await startDecoder(options);
+    all.add(decoder);
+    return decoder;
   };
 
-  /** @throws DecoderFailedError if `work` failed with two decoders, or took too long with one. */
-  const withDecoder = async <Result>(work: (decoder: Decoder) => Promise<Result>): Promise<Result> => {
-    for (let attempt = 1; ; attempt += 1) {
-      const decoder = await take(attempt);
-      try {
-        const result = await work(decoder);
-        idle.push(decoder);
-        return result;
-      } catch (error) {
-        // Its remaining messages do not concern the next image.
-        await decoder.kill();
-        all.delete(decoder);
-        if (!(error instanceof DecoderFailedError) || isClosed) throw error;
-        onFailure?.({ ending: error.message, stderrTail: decoder.stderrTail() });
-        if (error.isTimeout || attempt === ATTEMPTS) throw error;
+  const end = async (decoder: Decoder): Promise<void> => {
+    await decoder.kill();
+    all.delete(decoder);
+  };
+
+  /**
+   * A request that cannot be blamed on its file alone is repeated by a decoder of its own: it waits for no other
+   * request there, and only it can be at fault.
+   *
+   * @throws DecoderFailedError if a request failed with two decoders, or took too long with one.
+   */
+  const withDecoder = async <Result>(work: (seat: Seat) => Promise<Result>): Promise<Result> => {
+    const place = emptiestOf(places);
+    const slot = place.freeSlots.pop();
+    if (slot === undefined) throw new Error(`More than ${processCount * REQUESTS_PER_DECODER} requests at once.`);
+    try {
+      let failureCount = 0;
+      for (let isShared = true; ; isShared = false) {
+        const starting = isShared ? (place.decoder ??= start()) : start();
+        let decoder: Decoder | undefined;
+        try {
+          decoder = await starting;
+          const result = await work({ decoder, slot });
+          if (isShared) return result;
+          if (place.decoder === null) place.decoder = starting;
+          else await end(decoder);
+          return result;
+        } catch (error) {
+          // Before anything is awaited, so that no other request is sent to it.
+          if (place.decoder === starting) place.decoder = null;
+          if (decoder === undefined) throw error;
+          // Its remaining messages do not concern the next image.
+          await end(decoder);
+          if (error instanceof PredecessorFailedError && !isClosed) continue;
+          if (!(error instanceof DecoderFailedError) || isClosed) throw error;
+          onFailure?.({ ending: error.message, stderrTail: decoder.stderrTail() });
+          failureCount += 1;
+          if (error.isTimeout || failureCount === ATTEMPTS) throw error;
+        }
       }
+    } finally {
+      place.freeSlots.push(slot);
     }
   };
 
   return {
     processCount,
+    requestCount: processCount * REQUESTS_PER_DECODER,
     prepare: async (request) => {
       const withOneReservation = { ...request, reserve: reserveOnce(request.reserve) };
       try {
-        return await withDecoder((decoder) => prepareBy(decoder, withOneReservation));
+        return await withDecoder((seat) => prepareAt(seat, withOneReservation));
       } catch (error) {
         if (!(error instanceof DecoderFailedError)) throw error;
         const reason = `${error.message}. Convert the image to PNG with a program that opens it, or leave it out.`;
         return { outcome: 'REFUSED', finding: { issue: 'DECODER_FAILED', reason }, images: [] };
       }
     },
-    thumbnail: (bytes) => withDecoder((decoder) => thumbnailBy(decoder, bytes)),
+    thumbnail: (bytes) => withDecoder((seat) => thumbnailAt(seat, bytes)),
     [Symbol.asyncDispose]: async () => {
       isClosed = true;
       await Promise.all([...all].map((decoder) => decoder.kill()));
     },
   };
+}
+
+/** Where one decoder runs at a time. */
+interface Place {
+  /** Null until the next request needs one. */
+  decoder: Promise<Decoder> | null;
+  /** Parts of the decoder's shared file that no request uses. */
+  readonly freeSlots: number[];
+}
+
+/** What one request has of a decoder. */
+interface Seat {
+  readonly decoder: Decoder;
+  /** Its part of the shared file. */
+  readonly slot: number;
+}
+
+function createPlace(): Place {
+  return { decoder: null, freeSlots: Array.from({ length: REQUESTS_PER_DECODER }, (_, slot) => slot) };
+}
+
+function emptiestOf(places: readonly Place[]): Place {
+  return places.reduce((best, place) => (place.freeSlots.length > best.freeSlots.length ? place : best));
 }
 
 /** A second decoder gets the reservation of the first one, and no more. */
@@ -148,14 +199,24 @@ function reserveOnce(reserve: FileToPrepare['reserve']): FileToPrepare['reserve'
   };
 }
 
-async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<PreparedFile> {
-  const { file, patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, reserve } = request;
-  const keepsFile = file.bytes !== null;
-  const sharedByteSize = file.bytes === null ? null : decoder.share(file.bytes);
-  const options = { patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, keepsFile, sharedByteSize };
-  if (sharedByteSize === null)
-    await decoder.ask({ kind: 'PREPARE', bodyByteSize: file.byteSize, ...options }, file.chunks());
-  else await decoder.ask({ kind: 'PREPARE', bodyByteSize: 0, ...options });
+function prepareAt({ decoder, slot }: Seat, request: FileToPrepare): Promise<PreparedFile> {
+  const { file, patchSizePx, sampleBits, measuresFlatness, decodingBytesMax } = request;
+  const { bytes, byteSize } = file;
+  const isShared = bytes !== null && bytes.length <= SHARED_BYTES_MAX;
+  const options = { patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, keepsFile: bytes !== null };
+  return decoder.queue.run({
+    isShort: isShared,
+    send: async () => {
+      if (!isShared)
+        return decoder.ask({ kind: 'PREPARE', bodyByteSize: byteSize, shared: null, ...options }, file.chunks());
+      const shared = decoder.share(bytes, slot);
+      return decoder.ask({ kind: 'PREPARE', bodyByteSize: 0, shared, ...options });
+    },
+    receive: () => preparedBy(decoder, request),
+  });
+}
+
+async function preparedBy(decoder: Decoder, { file, decodingBytesMax, reserve }: FileToPrepare): Promise<PreparedFile> {
   const images: PreparedImage[] = [];
   let allowedBytes = FREE_DECODING_BYTES;
   let hasReserved = false;
@@ -193,11 +254,16 @@ async function prepareBy(decoder: Decoder, request: FileToPrepare): Promise<Prep
   }
 }
 
-async function thumbnailBy(decoder: Decoder, bytes: Buffer): Promise<Buffer> {
-  await decoder.ask({ kind: 'THUMBNAIL', bodyByteSize: bytes.length }, [bytes]);
-  const { head, body } = await decoder.reply(THUMBNAIL_BYTES_MAX);
-  if (head.kind !== 'THUMBNAIL') throw unexpectedReply(head);
-  return body;
+function thumbnailAt({ decoder }: Seat, bytes: Buffer): Promise<Buffer> {
+  return decoder.queue.run({
+    isShort: false,
+    send: () => decoder.ask({ kind: 'THUMBNAIL', bodyByteSize: bytes.length }, [bytes]),
+    receive: async () => {
+      const { head, body } = await decoder.reply(THUMBNAIL_BYTES_MAX);
+      if (head.kind !== 'THUMBNAIL') throw unexpectedReply(head);
+      return body;
+    },
+  });
 }
 
 function unexpectedReply({ kind }: DecoderReply): DecoderFailedError {
@@ -205,12 +271,12 @@ function unexpectedReply({ kind }: DecoderReply): DecoderFailedError {
 }
 
 interface Decoder extends DecoderProcess<DecoderRequest, DecoderReply> {
+  readonly queue: RequestQueue;
   /**
-   * Puts a file where the decoder can read it: a pipe would pass it on in pieces of 64 KiB, and wake both processes for
-   * each.
-   * @returns its size; null if it is too large.
+   * Puts a file of at most SHARED_BYTES_MAX where the decoder can read it: a pipe would pass it on in pieces of 64 KiB,
+   * and wake both processes for each.
    */
-  share(bytes: Buffer): number | null;
+  share(bytes: Buffer, slot: number): SharedBytes;
 }
 
 async function startDecoder({
@@ -220,7 +286,7 @@ async function startDecoder({
   addon = imageDecoderAddon(),
 }: ImageDecodersOptions): Promise<Decoder> {
   const argument: DecoderArgument = { addon };
-  const shared = await openMemoryFile(hiddenFolder, SHARED_FILE_BYTES);
+  const shared = await openMemoryFile(hiddenFolder, SHARED_BYTES_MAX * REQUESTS_PER_DECODER);
   try {
     const decoder = await startDecoderProcess<DecoderRequest, DecoderReply>({
       ...{ program, hiddenFolder, args: [JSON.stringify(argument)], replySchema: decoderReplySchema },
@@ -231,12 +297,13 @@ async function startDecoder({
     });
     return {
       ...decoder,
-      share: (bytes) => {
-        if (bytes.length > SHARED_FILE_BYTES) return null;
+      queue: createRequestQueue(),
+      share: (bytes, slot) => {
+        const byteOffset = slot * SHARED_BYTES_MAX;
         // Synchronous, as a copy in memory.
         for (let written = 0; written < bytes.length;)
-          written += writeSync(shared.fd, bytes, written, bytes.length - written, written);
-        return bytes.length;
+          written += writeSync(shared.fd, bytes, written, bytes.length - written, byteOffset + written);
+        return { byteOffset, byteSize: bytes.length };
       },
       kill: async () => {
         await decoder.kill();
