@@ -179,17 +179,17 @@ async function drawJpegs(folder: string, imageSizePx: number, imageCount: number
   // The size serves as the seed alone.
   const draw: Draw = createDraw(imageSizePx);
   const sheets = TISSUE_LABELS.map((label) => drawImage(label, SHEET_SIZE_PX, drawStain(draw), draw));
-  for (let index = 0; index < imageCount; index += 1) {
-    const sheet = sheets[index % sheets.length];
-    if (sheet === undefined) continue;
-    const room = SHEET_SIZE_PX - imageSizePx;
-    await sharp(sheet, { raw: { width: SHEET_SIZE_PX, height: SHEET_SIZE_PX, channels: 3 } })
-      .extract({
-        left: Math.floor(between(draw, 0, room)),
-        top: Math.floor(between(draw, 0, room)),
-        width: imageSizePx,
-        height: imageSizePx,
-      })
+  const room = SHEET_SIZE_PX - imageSizePx;
+  /** The import would leave out a crop that was taken before. */
+  const taken = new Set<string>();
+  while (taken.size < imageCount) {
+    const index = taken.size;
+    const which = index % sheets.length;
+    const [left, top] = [Math.floor(between(draw, 0, room)), Math.floor(between(draw, 0, room))];
+    if (taken.has(`${which} ${left} ${top}`)) continue;
+    taken.add(`${which} ${left} ${top}`);
+    await sharp(sheets[which], { raw: { width: SHEET_SIZE_PX, height: SHEET_SIZE_PX, channels: 3 } })
+      .extract({ left, top, width: imageSizePx, height: imageSizePx })
       .jpeg({ quality: JPEG_QUALITY })
       .toFile(path.join(folder, `${String(index).padStart(5, '0')}.jpg`));
   }

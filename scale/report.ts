@@ -58,7 +58,7 @@ function cellsOf({ name, imageCount, durationMs, processorMs, peakBytes, storedB
     (processorMs / 1000).toFixed(1),
     durationMs < RATED_FROM_MS ? '' : String(Math.round(imageCount / seconds)),
     ...(['SERVER', 'WORKER', 'RUN', 'DECODER'] as const).map(megabytes),
-    formatByteSize(storedBytes),
+    storedBytes < 0 ? `−${formatByteSize(-storedBytes)}` : formatByteSize(storedBytes),
   ];
 }
 

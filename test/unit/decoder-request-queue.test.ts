@@ -3,15 +3,20 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createRequestQueue, PredecessorFailedError } from '../../workers/imaging/decoder/request-queue.ts';
 
+interface Log {
+  readonly sent: string[];
+  readonly received: string[];
+}
+
 /** A request whose answer the test gives. */
-function requestNamed(name: string, isShort: boolean, log: string[]) {
+function requestNamed(name: string, isShort: boolean, log: Log) {
   const answer = Promise.withResolvers<string>();
   return {
     answer,
     isShort,
-    send: async () => void log.push(`send ${name}`),
+    send: async () => void log.sent.push(name),
     receive: async () => {
-      log.push(`receive ${name}`);
+      log.received.push(name);
       return answer.promise;
     },
   };
@@ -21,7 +26,7 @@ function requestNamed(name: string, isShort: boolean, log: string[]) {
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 test('a short request is sent while the one before it is answered; a long one waits, and delays what follows', async () => {
-  const log: string[] = [];
+  const log: Log = { sent: [], received: [] };
   const queue = createRequestQueue();
   const [first, second, long, last] = [
     requestNamed('first', true, log),
@@ -31,20 +36,20 @@ test('a short request is sent while the one before it is answered; a long one wa
   ];
   const results = Promise.all([first, second, long, last].map(async (request) => queue.run(request)));
   await settled();
-  assert.deepEqual(log.splice(0), ['send first', 'send second', 'receive first']);
+  assert.deepEqual(log, { sent: ['first', 'second'], received: ['first'] });
   second.answer.resolve('2');
   await settled();
-  assert.deepEqual(log.splice(0), []);
+  assert.deepEqual(log, { sent: ['first', 'second'], received: ['first'] });
   first.answer.resolve('1');
   await settled();
-  assert.deepEqual(log.splice(0), ['receive second', 'send long', 'send last', 'receive long']);
+  assert.deepEqual(log, { sent: ['first', 'second', 'long', 'last'], received: ['first', 'second', 'long'] });
   long.answer.resolve('3');
   last.answer.resolve('4');
   assert.deepEqual(await results, ['1', '2', '3', '4']);
 });
 
 test('after a failure, nothing is sent or received, and no later request is at fault', async () => {
-  const log: string[] = [];
+  const log: Log = { sent: [], received: [] };
   const queue = createRequestQueue();
   const [failing, sent, waiting] = [
     requestNamed('failing', true, log),
@@ -59,11 +64,11 @@ test('after a failure, nothing is sent or received, and no later request is at f
   assert.equal(reasons[0], fault);
   assert.ok(reasons[1] instanceof PredecessorFailedError && reasons[2] instanceof PredecessorFailedError);
   await assert.rejects(queue.run(requestNamed('late', true, log)), PredecessorFailedError);
-  assert.deepEqual(log, ['send failing', 'send sent', 'receive failing']);
+  assert.deepEqual(log, { sent: ['failing', 'sent'], received: ['failing'] });
 });
 
 test('a request that cannot be sent is blamed in its turn only', async () => {
-  const log: string[] = [];
+  const log: Log = { sent: [], received: [] };
   const queue = createRequestQueue();
   const first = requestNamed('first', true, log);
   const unsent = { ...requestNamed('unsent', true, log), send: async () => Promise.reject(new Error('pipe')) };
