@@ -1,4 +1,4 @@
-/** Requests to one decoder: sent ahead where they are short, answered in their order, and blamed only for themselves. */
+/** Requests to one decoder: short ones are sent ahead, answers come in order, and each is blamed for itself only. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createRequestQueue, PredecessorFailedError } from '../../workers/imaging/decoder/request-queue.ts';
