@@ -84,6 +84,7 @@ describe('an upload', () => {
   for (const [what, bytes, sourceOf, checksUploads, named] of [
     ['of one part', SMALL, () => SMALL, true],
     ['of several parts', LARGE, () => LARGE, true],
+    ['of several parts whose name is known', LARGE, () => LARGE, true, LARGE_SHA256],
     ['of a stream', LARGE, () => Readable.from([LARGE]), true],
     ['of a stream whose name is known', LARGE, () => Readable.from([LARGE]), true, LARGE_SHA256],
     ['of one part to a store that checks nothing', SMALL, () => SMALL, false],
@@ -217,6 +218,25 @@ describe('an upload', () => {
       s3().proxy.fault = () => undefined;
       assert.deepEqual(await keysBelow(s3().server, place.prefix), [], 'nothing is left');
     }
+  });
+
+  test('of a file whose name is known stores what is read, and nothing if that is not what the name says', async (context) => {
+    const { store, place } = await openProbed();
+    const file = path.join(await temporaryFolder(context), 'file');
+    const changed = Buffer.concat([LARGE.subarray(0, LARGE.length - 1), Buffer.from([1 + (LARGE.at(-1) ?? 0)])]);
+    await writeFile(file, changed);
+    assert.equal((await store.put({ file }, LARGE_SHA256)).sha256, sha256Of(changed));
+    await writeFile(file, LARGE);
+    s3().proxy.fault = async ({ method, query }) => {
+      if (method === 'POST' && query.has('uploads')) await writeFile(file, LARGE.subarray(0, 9_000_000));
+      return undefined;
+    };
+    await assert.rejects(store.put({ file }, LARGE_SHA256), { message: /has become shorter while it was stored/ });
+    s3().proxy.fault = () => undefined;
+    assert.deepEqual(await keysBelow(s3().server, place.prefix), [], 'nothing is left');
+    await writeFile(file, LARGE);
+    assert.deepEqual(await store.put({ file }, LARGE_SHA256), { sha256: LARGE_SHA256, byteSize: LARGE.length });
+    assert.ok((await store.read(LARGE_SHA256)).equals(LARGE));
   });
 
   test('of a stream whose name is known is sent once, and not copied', async () => {

@@ -1,9 +1,9 @@
 /**
- * Uploads to an S3-compatible store. Bytes that can be read twice (a buffer, a file) are hashed first and sent straight
- * to their name; the checksums that the store checks are computed together with the sha256, so that a file that changes
- * between the two readings is refused. A stream whose name the caller knows goes there too, and appears only if its
- * digest is the name. The name of any other stream is known only at its end: it goes to a temporary key, from which the
- * store copies it, and so every byte is written twice more.
+ * Uploads to an S3-compatible store. Bytes whose name the caller knows go straight there, hashed on the way, and appear
+ * only if their digest is the name. Others that can be read twice (a buffer, a file) are hashed first; the checksums
+ * that the store checks are computed together with the sha256, so that a file that changes between the two readings is
+ * refused. The name of any other stream is known only at its end: it goes to a temporary key, from which the store
+ * copies it, and so every byte is written twice more.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { open } from 'node:fs/promises';
@@ -98,16 +98,47 @@ export async function namePartsOf(source: Rereadable, check: UploadCheck): Promi
   };
 }
 
+/** Parts that are hashed while they are sent. */
+export interface HashedParts {
+  /** All of them; called once. */
+  parts(): AsyncGenerator<OutgoingPart>;
+  /** Of all parts, after the last one was taken. */
+  stored(): Promise<StoredBytes>;
+}
+
+/** Reads the source once. */
+export function hashedPartsOf(source: Rereadable): HashedParts {
+  const digest = createSha256();
+  /** Of the parts that were taken. */
+  let hashing = Promise.resolve();
+  let sha256: Promise<string> | undefined;
+  return {
+    parts: async function* () {
+      for (let first = 0; first < source.byteSize; first += PART_BYTES) {
+        const bytes = await source.part(first);
+        // At most one part waits to be hashed, so that the memory is bounded.
+        await hashing;
+        const hashed = digest.update(bytes);
+        hashing = hashed;
+        // A failure is thrown at its next turn; until then it must not count as an unhandled rejection.
+        hashed.catch(() => undefined);
+        const release = (): void => void hashed.finally(() => source.release(bytes)).catch(() => undefined);
+        yield { partNumber: first / PART_BYTES + 1, bytes, release };
+      }
+    },
+    stored: async () => {
+      await hashing;
+      return { sha256: await (sha256 ??= digest.digest()), byteSize: source.byteSize };
+    },
+  };
+}
+
 /** A stream in parts of equal size, because some stores require equal sizes. Its disposal ends the stream. */
-export interface StreamParts extends AsyncDisposable {
-  /** The beginning of the stream, at most PART_BYTES. */
+export interface StreamParts extends HashedParts, AsyncDisposable {
+  /** The beginning of the stream, at most PART_BYTES; the first part. */
   readonly first: Uint8Array;
   /** True if there is nothing after `first`. */
   readonly isWhole: boolean;
-  /** All parts, `first` included. */
-  parts(): AsyncGenerator<OutgoingPart>;
-  /** Of all parts, after the last one was taken. */
-  stored(): StoredBytes;
 }
 
 /** Hashes a stream while its parts are taken. */
@@ -127,7 +158,7 @@ export async function openStreamParts(source: NodeJS.ReadableStream | AsyncItera
       let partNumber = 1;
       for await (const { bytes } of chunks) yield { partNumber: (partNumber += 1), bytes };
     },
-    stored: () => ({ sha256: hash.copy().digest('hex'), byteSize }),
+    stored: () => Promise.resolve({ sha256: hash.copy().digest('hex'), byteSize }),
     [Symbol.asyncDispose]: async () => void (await chunks.return(undefined)),
   };
 }
@@ -171,7 +202,7 @@ export interface Upload {
   /** Below it, the upload leaves a note for as long as it is unfinished. */
   readonly notesPrefix: string;
   /** Called when all parts were sent; if it throws, the upload is aborted, and nothing appears. */
-  readonly beforeCompletion?: () => void;
+  readonly beforeCompletion?: () => Promise<void>;
 }
 
 /** Uploads all parts, several at once. Nothing is left behind when it fails. */
@@ -211,7 +242,7 @@ export async function uploadParts(
     for await (const part of parts) await send(part);
     await Promise.all(inFlight);
     if (failure !== undefined) throw failure.error;
-    beforeCompletion?.();
+    await beforeCompletion?.();
     await requests.completeUpload(
       key,
       uploadId,

@@ -43,11 +43,13 @@ import {
 } from './store.ts';
 import {
   abortNoted,
+  hashedPartsOf,
   namePartsOf,
   openRereadable,
   openStreamParts,
   PART_BYTES,
   uploadParts,
+  type HashedParts,
   type Rereadable,
   type StreamParts,
 } from './s3-upload.ts';
@@ -144,14 +146,14 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
    * deletion marks the name first, looks at the time, deletes, and unmarks: so it has either seen the new time, or its
    * mark is still there, or the object is already gone, and each of them is visible here in this order.
    */
-  const publish = async (sha256: string, byteSizeOf: () => number, write: () => Promise<void>): Promise<void> => {
+  const publish = async (sha256: string, write: () => Promise<StoredBytes>): Promise<StoredBytes> => {
     const key = keyOf(sha256);
     for (let attempt = 1; attempt <= PUBLICATIONS_MAX; attempt += 1) {
-      await write();
+      const written = await write();
+      const { byteSize } = written;
       await deletionEnded(requests, doomedKeyOf(sha256));
       const found = await requests.head(key);
-      const byteSize = byteSizeOf();
-      if (found?.byteSize === byteSize) return;
+      if (found?.byteSize === byteSize) return written;
       if (found === undefined) continue;
       await requests.delete(key);
       throw brokenUpload(key, `${found.byteSize} of ${byteSize} bytes`);
@@ -170,56 +172,50 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
   const putSmall = async (bytes: Uint8Array, { check, named }: Putting): Promise<StoredBytes> => {
     const sha256 = createHash('sha256').update(bytes).digest('hex');
     const small = { sha256, byteSize: bytes.length };
-    if (isWanted(small, named))
-      await publish(
-        sha256,
-        () => bytes.length,
-        () => requests.put(keyOf(sha256), bytes, { check }),
-      );
-    return small;
+    if (!isWanted(small, named)) return small;
+    return publish(sha256, async () => {
+      await requests.put(keyOf(sha256), bytes, { check });
+      return small;
+    });
   };
 
   const putRereadable = async (source: Rereadable, putting: Putting): Promise<StoredBytes> => {
     const { check, named } = putting;
     if (source.byteSize <= PART_BYTES) return putSmall(await source.part(0), putting);
-    const { sha256, byteSize, parts } = await namePartsOf(source, check);
-    if (!isWanted({ sha256, byteSize }, named)) return { sha256, byteSize };
-    await publish(
-      sha256,
-      () => byteSize,
-      () => uploadParts(requests, { key: keyOf(sha256), parts: parts(), check, notesPrefix: ownPrefix }),
-    );
-    return { sha256, byteSize };
+    if (named !== undefined && isSha256(named)) return putNamed(() => hashedPartsOf(source), named, check);
+    const { parts, ...stored } = await namePartsOf(source, check);
+    if (!isWanted(stored, named)) return stored;
+    const key = keyOf(stored.sha256);
+    return publish(stored.sha256, async () => {
+      await uploadParts(requests, { key, parts: parts(), check, notesPrefix: ownPrefix });
+      return stored;
+    });
   };
 
-  /** Straight to its name, where it appears only if the store checks the parts and their digest is the name. */
-  const putNamedParts = async (
-    { parts, stored }: StreamParts,
-    { check, named }: Putting & { readonly named: string },
-  ): Promise<StoredBytes> => {
+  /**
+   * Straight to the name that the caller knows, hashed on the way: it appears only if the store checks the parts and
+   * their digest is the name.
+   */
+  const putNamed = async (begin: () => HashedParts, named: string, check: UploadCheck): Promise<StoredBytes> => {
     const key = keyOf(named);
-    const requireName = (): void => {
-      if (!isWanted(stored(), named)) throw new OtherBytesError();
-    };
-    let isSent = false;
-    const send = async (): Promise<void> => {
-      // A stream comes once. Deleted in this very moment, its artifact must be stored again by whoever has the bytes.
-      if (isSent) throw brokenUpload(key, 'no bytes');
-      isSent = true;
+    const send = async (): Promise<StoredBytes> => {
+      const { parts, stored } = begin();
+      const requireName = async (): Promise<void> => {
+        const arrived = await stored();
+        if (!isWanted(arrived, named)) throw new OtherBytesError(arrived);
+      };
       await uploadParts(requests, {
-        key,
-        parts: parts(),
-        check,
-        notesPrefix: ownPrefix,
+        ...{ key, parts: parts(), check, notesPrefix: ownPrefix },
         beforeCompletion: requireName,
       });
+      return stored();
     };
     try {
-      await publish(named, () => stored().byteSize, send);
+      return await publish(named, send);
     } catch (error) {
       if (!(error instanceof OtherBytesError)) throw error;
+      return error.stored;
     }
-    return stored();
   };
 
   const putStream = async (
@@ -229,24 +225,23 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
     const { check, named } = putting;
     // An upload that cannot begin takes no further part, and would leave the source open.
     await using opened = await openStreamParts(source);
-    const { first, isWhole, parts, stored } = opened;
+    const { first, isWhole } = opened;
     if (isWhole && check !== 'NONE') return putSmall(first, putting);
     // Awaited here: the stream is ended when this function is left.
     if (named !== undefined && isSha256(named) && check !== 'NONE')
-      return await putNamedParts(opened, { check, named });
+      return await putNamed(onlyOnce(opened, keyOf(named)), named, check);
     const temporaryKey = `${ownPrefix}${randomUUID()}`;
     try {
       if (isWhole) await requests.put(temporaryKey, first);
-      else await uploadParts(requests, { key: temporaryKey, parts: parts(), check, notesPrefix: ownPrefix });
-      const { sha256, byteSize } = stored();
-      if (!isWanted({ sha256, byteSize }, named)) return { sha256, byteSize };
-      await requireUploaded(requests, temporaryKey, { sha256, byteSize }, check === 'NONE');
-      await publish(
-        sha256,
-        () => byteSize,
-        () => requests.copy(temporaryKey, keyOf(sha256), byteSize),
-      );
-      return { sha256, byteSize };
+      else await uploadParts(requests, { key: temporaryKey, parts: opened.parts(), check, notesPrefix: ownPrefix });
+      const stored = await opened.stored();
+      const { sha256, byteSize } = stored;
+      if (!isWanted(stored, named)) return stored;
+      await requireUploaded(requests, temporaryKey, stored, check === 'NONE');
+      return await publish(sha256, async () => {
+        await requests.copy(temporaryKey, keyOf(sha256), byteSize);
+        return stored;
+      });
     } finally {
       // What stays after a failure here is removed when the writer's process has ended.
       await requests.delete(temporaryKey).catch(() => undefined);
@@ -394,9 +389,25 @@ interface Putting {
   readonly named: string | undefined;
 }
 
-/** A stream had another digest than its name. */
+/** What was sent has another digest than its name. */
 class OtherBytesError extends Error {
   override readonly name = 'OtherBytesError';
+  readonly stored: StoredBytes;
+
+  constructor(stored: StoredBytes) {
+    super();
+    this.stored = stored;
+  }
+}
+
+/** A stream comes once: deleted in this very moment, its artifact must be stored again by whoever has the bytes. */
+function onlyOnce(stream: StreamParts, key: string): () => HashedParts {
+  let hasBegun = false;
+  return () => {
+    if (hasBegun) throw brokenUpload(key, 'no bytes');
+    hasBegun = true;
+    return stream;
+  };
 }
 
 function isCorrupt(error: unknown): boolean {
