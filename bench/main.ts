@@ -18,10 +18,11 @@ import { benchProtocol } from './protocol.ts';
 import { benchReading } from './reading.ts';
 import { benchS3 } from './s3.ts';
 import { measureServerMemory, withServer } from './server.ts';
+import { benchSlides } from './slides.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,protocol] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --json] [-- --rounds 5] [-- --grid]
+const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,protocol,slides] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
@@ -34,6 +35,7 @@ Each suite measures our implementation and a peer in turn and prints medians, ra
   s3         uploads to and downloads from the store of --s3-endpoint, 1 GB, against curl, and rclone and the AWS CLI where installed
   weights    importing a Lightning checkpoint, loading safetensors, embedding, against PyTorch, safetensors and ONNX Runtime in Python
   protocol   a training step that is reported to a server over HTTP, against one that is not
+  slides     tissue and patches of whole slides of a gigapixel, against openslide-python and TIAToolbox in environments that pip fills
 `;
 
 const SUITES = [
@@ -46,6 +48,7 @@ const SUITES = [
   's3',
   'weights',
   'protocol',
+  'slides',
 ] as const;
 type Suite = (typeof SUITES)[number];
 
@@ -144,6 +147,15 @@ if (isWanted('weights')) {
 if (isWanted('protocol')) {
   report('protocol: steps with and without reports, in turn');
   results['protocol'] = await withServer((server) => benchProtocol(server, rounds));
+}
+
+if (isWanted('slides')) {
+  report('slides: ours and openslide-python, in turn');
+  results['slides'] = await benchSlides({
+    pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-slides'),
+    rounds,
+    onProgress: report,
+  });
 }
 
 process.stdout.write(values.json === true ? `${JSON.stringify(results, null, 2)}\n` : `${asText(results)}\n`);

@@ -1,12 +1,15 @@
-// The decoder as Node loads it: decodes plain JPEGs and PNGs in the threads of libuv's pool.
+// The decoder as Node loads it: decodes plain JPEGs and PNGs, in the threads of libuv's pool, and resamples patches.
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
+#include <cstdint>
+#include <iterator>
 #include <memory>
 #include <unistd.h>
 
 #include <node_api.h>
 
+#include "patch.h"
 #include "pixels.h"
 #include "reduce.h"
 
@@ -226,12 +229,140 @@ napi_value decodeWholeJpeg(napi_env env, napi_callback_info info) {
   return isDone;
 }
 
+struct Bytes {
+  uint8_t* data = nullptr;
+  size_t byteSize = 0;
+};
+
+bool readBytes(napi_env env, napi_value value, Bytes& bytes) {
+  void* data;
+  if (napi_get_buffer_info(env, value, &data, &bytes.byteSize) != napi_ok) return false;
+  bytes.data = static_cast<uint8_t*>(data);
+  return true;
+}
+
+/** onBackground(bgra, red, green, blue, target) */
+napi_value layRegionOnBackground(napi_env env, napi_callback_info info) {
+  size_t count = 5;
+  napi_value values[5];
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  Bytes bgra, target;
+  uint8_t background[3];
+  bool isValid = count == 5 && readBytes(env, values[0], bgra) && readBytes(env, values[4], target) &&
+                 bgra.byteSize % 4 == 0 && bgra.byteSize / 4 * 3 == target.byteSize;
+  for (int channel = 0; isValid && channel < 3; channel += 1) {
+    int32_t value;
+    isValid = napi_get_value_int32(env, values[1 + channel], &value) == napi_ok && value >= 0 && value <= 255;
+    background[channel] = static_cast<uint8_t>(value);
+  }
+  if (!isValid) {
+    napi_throw_type_error(env, nullptr, "onBackground takes four bytes a pixel, a colour, and room for three a pixel");
+    return nullptr;
+  }
+  layOnBackground(bgra.data, target.byteSize / 3, background, target.data);
+  return nullptr;
+}
+
+bool readIntegers(napi_env env, napi_value value, const int32_t*& data, size_t& length) {
+  bool isTyped;
+  napi_typedarray_type type;
+  void* numbers;
+  if (napi_is_typedarray(env, value, &isTyped) != napi_ok || !isTyped ||
+      napi_get_typedarray_info(env, value, &type, &length, &numbers, nullptr, nullptr) != napi_ok ||
+      type != napi_int32_array)
+    return false;
+  data = static_cast<const int32_t*>(numbers);
+  return true;
+}
+
+/** @param sourcePx along the axis: every weight must lie on a pixel that exists. */
+bool readWeights(napi_env env, napi_value first, napi_value weights, int sourcePx, Weights& read) {
+  size_t count, weightCount;
+  if (!readIntegers(env, first, read.first, count) || !readIntegers(env, weights, read.weights, weightCount) ||
+      count < 1 || count > INT32_MAX || weightCount < count || weightCount % count != 0 ||
+      weightCount / count > static_cast<size_t>(sourcePx))
+    return false;
+  read.count = static_cast<int>(count);
+  read.tapCount = static_cast<int>(weightCount / count);
+  const auto isInside = [&](int32_t start) { return start >= 0 && start <= sourcePx - read.tapCount; };
+  return std::all_of(read.first, read.first + count, isInside);
+}
+
+/** mix(source, width, height, columns, columnWeights, rows, rowWeights, target) */
+napi_value mixRegion(napi_env env, napi_callback_info info) {
+  size_t count = 8;
+  napi_value values[8];
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  Bytes source, target;
+  Size size;
+  Weights columns, rows;
+  if (count != 8 || !readBytes(env, values[0], source) || napi_get_value_int32(env, values[1], &size.width) != napi_ok ||
+      napi_get_value_int32(env, values[2], &size.height) != napi_ok || size.width < 1 || size.height < 1 ||
+      uint64_t{3} * size.width * size.height != source.byteSize ||
+      !readWeights(env, values[3], values[4], size.width, columns) ||
+      !readWeights(env, values[5], values[6], size.height, rows) || !readBytes(env, values[7], target) ||
+      uint64_t{3} * columns.count * rows.count != target.byteSize) {
+    napi_throw_type_error(env, nullptr, "mix takes a picture, weights within it, and room for the result");
+    return nullptr;
+  }
+  mix(source.data, size.width, columns, rows, target.data);
+  return nullptr;
+}
+
+/** measure(rgb, width, height): [penCount, laplacianSum, laplacianSquares] */
+napi_value measurePatch(napi_env env, napi_callback_info info) {
+  size_t count = 3;
+  napi_value values[3];
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  Bytes rgb;
+  Size size;
+  if (count != 3 || !readBytes(env, values[0], rgb) || napi_get_value_int32(env, values[1], &size.width) != napi_ok ||
+      napi_get_value_int32(env, values[2], &size.height) != napi_ok || size.width < 1 || size.height < 1 ||
+      uint64_t{3} * size.width * size.height != rgb.byteSize) {
+    napi_throw_type_error(env, nullptr, "measure takes a picture, its width and its height");
+    return nullptr;
+  }
+  const Measures measures = measure(rgb.data, size.width, size.height);
+  napi_value numbers;
+  napi_create_array_with_length(env, 3, &numbers);
+  uint32_t place = 0;
+  for (const int64_t value : {measures.penCount, measures.laplacianSum, measures.laplacianSquares}) {
+    napi_value number;
+    napi_create_double(env, static_cast<double>(value), &number);
+    napi_set_element(env, numbers, place++, number);
+  }
+  return numbers;
+}
+
+/** filterRows(rgb, width, firstRow, target) */
+napi_value filterPictureRows(napi_env env, napi_callback_info info) {
+  size_t count = 4;
+  napi_value values[4];
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  Bytes rgb, target;
+  int32_t width, firstRow;
+  if (count != 4 || !readBytes(env, values[0], rgb) || napi_get_value_int32(env, values[1], &width) != napi_ok ||
+      napi_get_value_int32(env, values[2], &firstRow) != napi_ok || !readBytes(env, values[3], target) || width < 1 ||
+      width > INT32_MAX / 4 || firstRow < 0 || target.byteSize % (uint64_t{3} * width + 1) != 0 ||
+      (firstRow + target.byteSize / (uint64_t{3} * width + 1)) * 3 * width > rgb.byteSize) {
+    napi_throw_type_error(env, nullptr, "filterRows takes a picture, its width, a row, and room for rows from it on");
+    return nullptr;
+  }
+  const int rowCount = static_cast<int>(target.byteSize / (size_t{3} * width + 1));
+  filterRows(rgb.data, width, firstRow, rowCount, target.data);
+  return nullptr;
+}
+
 napi_value init(napi_env env, napi_value exports) {
   const napi_property_descriptor functions[] = {
       {"decodeSquare", nullptr, startSquare, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"decodeJpeg", nullptr, decodeWholeJpeg, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"onBackground", nullptr, layRegionOnBackground, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"mix", nullptr, mixRegion, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"measure", nullptr, measurePatch, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"filterRows", nullptr, filterPictureRows, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };
-  napi_define_properties(env, exports, 2, functions);
+  napi_define_properties(env, exports, std::size(functions), functions);
   return exports;
 }
 

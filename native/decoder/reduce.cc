@@ -5,12 +5,7 @@
 #include <cstring>
 #include <numeric>
 
-#if defined(__x86_64__)
-// Compiled twice; the processor chooses when the addon is loaded.
-#define VECTORISED __attribute__((target_clones("avx2", "default")))
-#else
-#define VECTORISED
-#endif
+#include "vectorised.h"
 
 namespace paraffin {
 namespace {

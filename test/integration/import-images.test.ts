@@ -30,7 +30,7 @@ import { openFolder } from '../../src/platform/open-folder.ts';
 import { splitUnitOf } from '../../workers/engine/data/manifest.ts';
 import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
 import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
-import { encodePng } from '../../workers/imaging/decoder/decode.ts';
+import { encodePng } from '../../workers/imaging/decoder/encode-png.ts';
 import {
   bmpOf,
   glassPixels,

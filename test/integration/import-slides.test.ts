@@ -367,7 +367,8 @@ describe('slides that are wrong', () => {
       'unstated.svs': slideOf(2, null),
       'coarse.svs': slideOf(3, '1.1'),
       'empty.svs': slideOf(4, '0.5', 0),
-      'broken.svs': { ...slideOf(5, '0.5'), brokenTile: 10 },
+      'broken.svs': { ...slideOf(5, '0.5'), brokenTile: { index: 10 } },
+      'lies.svs': { ...slideOf(9, '0.5'), statedLevel1: [575, 300] },
       'x/twin.svs': slideOf(6, '0.5'),
       'y/twin.svs': slideOf(7, '0.5'),
       'unlisted.svs': slideOf(8, '0.5'),
@@ -380,8 +381,28 @@ describe('slides that are wrong', () => {
       path.join(folder, 'short.svs'),
       (await readFile(path.join(folder, 'good.svs'))).subarray(0, 50_000),
     );
+    const good = await readFile(path.join(folder, 'good.svs'));
+    // The first directory names itself as the next one.
+    const first = good.readUInt32LE(4);
+    good.writeUInt32LE(first, first + 2 + good.readUInt16LE(first) * 12);
+    await writeFile(path.join(folder, 'loop.svs'), good);
+    await writeFile(path.join(folder, 'alone.mrxs'), jpeg);
     await writeFile(path.join(folder, 'photo.png'), 'not a slide');
-    const names = ['good', 'nanometres', 'unstated', 'coarse', 'empty', 'broken', 'twin', 'jpeg', 'short', 'gone'];
+    const names = [
+      'good',
+      'nanometres',
+      'unstated',
+      'coarse',
+      'empty',
+      'broken',
+      'twin',
+      'jpeg',
+      'short',
+      'loop',
+      'alone',
+      'lies',
+      'gone',
+    ];
     const csv = path.join(base, 'mixed.csv');
     await writeFile(
       csv,
@@ -401,19 +422,20 @@ describe('slides that are wrong', () => {
     assert.ok([...(found['NOT_A_SLIDE'] ?? []), ...(found['SLIDE_UNREADABLE'] ?? [])].includes('short.svs'));
     const slides = await slidesOf(version.id);
     const became = Object.fromEntries(slides.map(({ path: file, status, issueKind }) => [file, issueKind ?? status]));
-    const { 'short.svs': short, ...others } = became;
+    const { 'short.svs': short, 'loop.svs': loop, 'alone.mrxs': alone, ...others } = became;
     assert.deepEqual(others, {
       ...{
         'broken.svs': 'IMPORTED',
         'coarse.svs': 'SLIDE_TOO_COARSE',
         'empty.svs': 'NO_TISSUE',
         'good.svs': 'IMPORTED',
+        'lies.svs': 'SLIDE_UNREADABLE',
       },
       ...{ 'jpeg.svs': 'NOT_A_SLIDE', 'nanometres.svs': 'MICRONS_PER_PIXEL_UNKNOWN' },
       ...{ 'unlisted.svs': 'LEFT_OUT', 'unstated.svs': 'MICRONS_PER_PIXEL_UNKNOWN' },
       ...{ 'x/twin.svs': 'LEFT_OUT', 'y/twin.svs': 'LEFT_OUT' },
     });
-    assert.ok(short === 'NOT_A_SLIDE' || short === 'SLIDE_UNREADABLE');
+    for (const issue of [short, loop, alone]) assert.ok(issue === 'NOT_A_SLIDE' || issue === 'SLIDE_UNREADABLE', issue);
     for (const { status, reason, patchCount } of slides) {
       assert.equal(status === 'IMPORTED', patchCount > 0);
       assert.equal(status === 'IMPORTED', reason === null);

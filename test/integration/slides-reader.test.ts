@@ -17,7 +17,7 @@ import {
 } from '../../workers/imaging/slides/slide-process.ts';
 import { openSlideReaders } from '../../workers/imaging/slides/slide-readers.ts';
 import { temporaryFolder } from '../support/shards.ts';
-import { aperioDescription, drawSlide, type DrawnSlide, type Rgb } from '../support/slide-files.ts';
+import { aperioDescription, drawSlide, TILE_PX, tiffOf, type DrawnSlide, type Rgb } from '../support/slide-files.ts';
 import { slideLibrary } from '../support/slide-library.ts';
 
 const FAULTY = path.resolve(import.meta.dirname, '../support/faulty-slide-reader.ts');
@@ -205,10 +205,64 @@ describe('what is wrong with a file', () => {
     }
   });
 
+  test('is told for hostile directories, or the slide is read as if nothing were', async (context) => {
+    const { open, folder } = await drawnFolder(context, { 'a.tiff': GENERIC });
+    const bytes = await readFile(path.join(folder, 'a.tiff'));
+    const first = bytes.readUInt32LE(4);
+    const entryAt = (tag: number): number => {
+      for (let at = first + 2; at < first + 2 + bytes.readUInt16LE(first) * 12; at += 12)
+        if (bytes.readUInt16LE(at) === tag) return at;
+      throw new Error(`No entry ${tag}.`);
+    };
+    const [IMAGE_LENGTH, SAMPLES, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTES] = [257, 277, 322, 323, 324, 325];
+    const most = 2 ** 32 - 1;
+    const hostile: Readonly<Record<string, (file: Buffer) => void>> = {
+      'first directory beyond the end': (file) => file.writeUInt32LE(most, 4),
+      'first directory at the header': (file) => file.writeUInt32LE(0, 4),
+      'more entries than bytes': (file) => file.writeUInt16LE(65_535, first),
+      'no rows': (file) => file.writeUInt32LE(0, entryAt(IMAGE_LENGTH) + 8),
+      'no samples': (file) => file.writeUInt16LE(0, entryAt(SAMPLES) + 8),
+      'tiles of no width': (file) => file.writeUInt32LE(0, entryAt(TILE_WIDTH) + 8),
+      'tiles of two billion pixels': (file) => {
+        file.writeUInt32LE(2 ** 31 - 1, entryAt(TILE_WIDTH) + 8);
+        file.writeUInt32LE(2 ** 31 - 1, entryAt(TILE_LENGTH) + 8);
+      },
+      'four billion tiles': (file) => file.writeUInt32LE(most, entryAt(TILE_OFFSETS) + 4),
+      'places of tiles beyond the end': (file) => file.writeUInt32LE(most - 8, entryAt(TILE_OFFSETS) + 8),
+      'sizes of tiles beyond the end': (file) => file.writeUInt32LE(most - 8, entryAt(TILE_BYTES) + 8),
+    };
+    for (const [what, change] of Object.entries(hostile)) {
+      const file = Buffer.from(bytes);
+      change(file);
+      await writeFile(path.join(folder, 'hostile.tiff'), file);
+      const found = await open('hostile.tiff')
+        .then(async (reader) => {
+          const { places } = await reader.survey(128, options(0.5));
+          return reader.cut(places.slice(0, 8), 128, options(0.5));
+        })
+        .catch((error: unknown) => error);
+      // An array: patches, each read or with a reason of its own.
+      assert.ok(found instanceof SlideReaderError || Array.isArray(found), `${what}: ${String(found)}`);
+      if (found instanceof SlideReaderError) {
+        assert.ok(!found.isCrash, `${what}: ${found.message}`);
+        assert.ok(found.refusal.reason.length > 10 && !found.refusal.reason.includes(folder), found.refusal.reason);
+      }
+    }
+    assert.equal((await open('a.tiff')).facts.vendor, 'generic-tiff');
+  });
+
+  test('is told for a level that lies about its size, which would move every patch', async (context) => {
+    const lies = { ...GENERIC, downsamples: [1, 4], statedLevel1: [650, 400] } as const;
+    const { open } = await drawnFolder(context, { 'lies.tiff': lies });
+    const { code, reason } = await refusalOf(open('lies.tiff'));
+    assert.equal(code, 'UNREADABLE');
+    assert.match(reason, /^Level 1 states 650 x 400 px, which is not the shape of level 0, 2600 x 2000 px\./);
+  });
+
   test('costs the patches of a broken tile, and no other', async (context) => {
     // Columns of tiles: 11. Tile 12 covers 256..511 across and down.
     const paint = (x: number, y: number): Rgb => (((x >> 3) + (y >> 3)) % 2 === 0 ? TISSUE : [120, 60, 120]);
-    const { open } = await drawnFolder(context, { 'a.svs': { ...SVS, paint, brokenTile: 12 } });
+    const { open } = await drawnFolder(context, { 'a.svs': { ...SVS, paint, brokenTile: { index: 12 } } });
     const reader = await open('a.svs');
     const places = [0, 300, 1000].map((x) => ({ x, y: 300, tissueFraction: 1 }));
     const patches = await reader.cut(places, 64, options(0.2527));
@@ -218,6 +272,17 @@ describe('what is wrong with a file', () => {
     );
   });
 
+  test('costs the patches of a tile of another size than it should have', async (context) => {
+    const small = await sharp({ create: { width: 64, height: 64, channels: 3, background: 'purple' } })
+      .jpeg()
+      .toBuffer();
+    const { open } = await drawnFolder(context, { 'a.svs': { ...SVS, brokenTile: { index: 0, bytes: small } } });
+    const places = [0, 1000].map((x) => ({ x, y: 0, tissueFraction: 1 }));
+    const patches = await (await open('a.svs')).cut(places, 64, { ...options(0.2527), tissueShareMin: 0 });
+    assert.equal(patches[0]?.outcome, 'REGION_UNREADABLE');
+    assert.notEqual(patches[1]?.outcome, 'REGION_UNREADABLE');
+  });
+
   test('ends only its own process when the library crashes', async (context) => {
     const { open } = await drawnFolder(context, { 'a.svs': SVS });
     const reader = await open('a.svs', { program: FAULTY });
@@ -225,6 +290,52 @@ describe('what is wrong with a file', () => {
     assert.equal(code, 'READER_FAILED');
     assert.match(reason, /SIGABRT|code 134/);
     assert.equal((await open('a.svs')).facts.vendor, 'aperio');
+  });
+});
+
+describe('a slide of 200,000 x 200,000 px', () => {
+  const SIDE = 200_000;
+  /** Tissue lies beyond it; a whole number of tiles of every level. */
+  const EDGE = 7 * TILE_PX * 64;
+  const wide = async (downsamples: readonly number[]) => {
+    const tileOf = async ([r, g, b]: Rgb): Promise<Buffer> =>
+      sharp({ create: { width: TILE_PX, height: TILE_PX, channels: 3, background: { r, g, b } } })
+        .jpeg()
+        .toBuffer();
+    const [glass, tissue] = [await tileOf(GLASS), await tileOf(TISSUE)];
+    return tiffOf(
+      downsamples.map((downsample) => {
+        const side = Math.floor(SIDE / downsample);
+        const across = Math.ceil(side / TILE_PX);
+        const isTissue = (index: number): boolean =>
+          Math.min(index % across, Math.floor(index / across)) * TILE_PX * downsample >= EDGE;
+        return {
+          ...{ width: side, height: side, compression: 7, photometric: 6, isTiled: true },
+          tiles: Array.from({ length: across ** 2 }, (_, index) => (isTissue(index) ? tissue : glass)),
+          ...{ description: null, pixelsPerCm: 40_000 },
+        };
+      }),
+    );
+  };
+
+  test('is surveyed and cut to its far corner, and without a pyramid refused', async (context) => {
+    const { open, folder } = await drawnFolder(context, {});
+    await writeFile(path.join(folder, 'wide.tiff'), await wide([1, 4, 16, 64]));
+    await writeFile(path.join(folder, 'flat.tiff'), await wide([1]));
+    // At 0.05 um/px the overview is small enough for a test; patches at 0.4 um/px come from the second level.
+    const given = { micronsPerPixel: 0.05 };
+    const reader = await open('wide.tiff', given);
+    const wanted = { ...options(0.4), patchesPerSlideMax: 50 };
+    const { tissueFraction, places } = await reader.survey(256, wanted);
+    assert.ok(Math.abs(tissueFraction - ((SIDE - EDGE) / SIDE) ** 2) < 0.005, String(tissueFraction));
+    assert.equal(places.length, 50);
+    assert.ok(places.every(({ x, y }) => Math.min(x, y) > EDGE - 2048));
+    const [last] = await reader.cut([{ x: SIDE - 2048, y: SIDE - 2048, tissueFraction: 1 }], 256, wanted);
+    // Of one colour, so that it counts as blank; it was read.
+    assert.deepEqual(last, { outcome: 'FLAWED', place: last?.place, flaw: 'BLANK' });
+    const { code, reason } = await refusalOf((await open('flat.tiff', given)).survey(256, wanted));
+    assert.equal(code, 'UNREADABLE');
+    assert.match(reason, /200000 x 200000 px\. Convert the slide to a pyramidal TIFF/);
   });
 });
 

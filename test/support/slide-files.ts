@@ -23,21 +23,30 @@ export interface DrawnSlide {
   readonly pixelsPerCm?: number | null;
   /** Text of a label image, stored in strips as Aperio does. */
   readonly labelDescription?: string;
-  /** Of level 0: the tile of this index is replaced by bytes that do not decode. */
-  readonly brokenTile?: number;
+  /** Of level 0: the tile of this index is replaced, by default by bytes that do not decode. */
+  readonly brokenTile?: { readonly index: number; readonly bytes?: Buffer };
+  /** The width and height that the second level states in place of its own. */
+  readonly statedLevel1?: readonly [width: number, height: number];
 }
 
-const TILE_PX = 256;
+/** Side of a tile. */
+export const TILE_PX = 256;
 
-interface Directory {
+/** A picture in a TIFF. */
+export interface TiffDirectory {
   readonly width: number;
   readonly height: number;
+  /** Of TIFF: 1 none, 7 JPEG, 8 Deflate; of Aperio: 33003 JPEG 2000 of YCbCr, 33005 of RGB. */
   readonly compression: number;
+  /** 2 RGB, 6 YCbCr. */
   readonly photometric: number;
+  /** Row by row, each TILE_PX wide and high, or one strip. The same buffer is stored once, however often it occurs. */
   readonly tiles: readonly Buffer[];
   readonly isTiled: boolean;
   readonly description: string | null;
   readonly pixelsPerCm: number | null;
+  /** Of a vendor, behind all others. */
+  readonly furtherEntries?: readonly Entry[];
 }
 
 export function aperioDescription(width: number, height: number, facts: string): string {
@@ -47,13 +56,18 @@ export function aperioDescription(width: number, height: number, facts: string):
 export async function drawSlide(file: string, drawn: DrawnSlide): Promise<void> {
   const { width, height, paint, compression, description, pixelsPerCm = null, brokenTile } = drawn;
   const base = paintedPixels(width, height, paint);
-  const directories: Directory[] = [];
+  const directories: TiffDirectory[] = [];
   for (const downsample of drawn.downsamples) {
     const level = downsample === 1 ? { data: base, width, height } : boxReduced(base, width, height, downsample);
     const tiles = await tilesOf(level, compression);
-    if (downsample === 1 && brokenTile !== undefined) tiles[brokenTile] = Buffer.from('not a tile of this image');
+    if (downsample === 1 && brokenTile !== undefined)
+      tiles[brokenTile.index] = brokenTile.bytes ?? Buffer.from('not a tile of this image');
+    const [statedWidth, statedHeight] = (directories.length === 1 ? drawn.statedLevel1 : undefined) ?? [
+      level.width,
+      level.height,
+    ];
     directories.push({
-      ...{ width: level.width, height: level.height, tiles, isTiled: true, pixelsPerCm },
+      ...{ width: statedWidth, height: statedHeight, tiles, isTiled: true, pixelsPerCm },
       compression: compression === 'JPEG' ? 7 : 8,
       photometric: compression === 'JPEG' ? 6 : 2,
       description: description === null ? null : downsample === 1 ? description : (description.split('|')[0] ?? ''),
@@ -68,7 +82,8 @@ export async function drawSlide(file: string, drawn: DrawnSlide): Promise<void> 
   await writeFile(file, tiffOf(directories));
 }
 
-function paintedPixels(width: number, height: number, paint: Paint): Buffer {
+/** RGB. */
+export function paintedPixels(width: number, height: number, paint: Paint): Buffer {
   const data = Buffer.allocUnsafe(width * height * 3);
   for (let y = 0, at = 0; y < height; y += 1)
     for (let x = 0; x < width; x += 1, at += 3) {
@@ -94,7 +109,8 @@ function boxReduced(base: Buffer, width: number, height: number, by: number) {
   return { data, width: w, height: h };
 }
 
-async function tilesOf(
+/** Row by row, each TILE_PX wide and high. */
+export async function tilesOf(
   { data, width, height }: { readonly data: Buffer; readonly width: number; readonly height: number },
   compression: DrawnSlide['compression'],
 ): Promise<Buffer[]> {
@@ -118,13 +134,19 @@ async function tilesOf(
   return tiles;
 }
 
-type Entry = readonly [tag: number, type: 2 | 3 | 4 | 5, values: readonly number[] | string];
-const TYPE_BYTES = { 2: 1, 3: 2, 4: 4, 5: 8 } as const;
+/** Types: 2 ASCII, 3 SHORT, 4 LONG, 5 RATIONAL (a pair of values), 9 SLONG, 11 FLOAT. */
+type Entry = readonly [tag: number, type: 2 | 3 | 4 | 5 | 9 | 11, values: readonly number[] | string];
+const TYPE_BYTES = { 2: 1, 3: 2, 4: 4, 5: 8, 9: 4, 11: 4 } as const;
 
-/** Classic little-endian TIFF. */
-function tiffOf(directories: readonly Directory[]): Buffer {
-  const parts: Buffer[] = [Buffer.from([0x49, 0x49, 42, 0, 0, 0, 0, 0])];
-  let size = 8;
+/**
+ * Classic little-endian TIFF, up to 4 GiB.
+ * @param pointerBytes of the place of each directory: 4, and 8 in Hamamatsu's NDPI.
+ */
+export function tiffOf(directories: readonly TiffDirectory[], pointerBytes: 4 | 8 = 4): Buffer {
+  const head = Buffer.alloc(4 + pointerBytes);
+  head.writeUInt32BE(0x49492a00);
+  const parts: Buffer[] = [head];
+  let size = head.length;
   const append = (bytes: Buffer): number => {
     const at = size;
     const padded = bytes.length % 2 === 0 ? bytes : Buffer.concat([bytes, Buffer.alloc(1)]);
@@ -132,11 +154,18 @@ function tiffOf(directories: readonly Directory[]): Buffer {
     size += padded.length;
     return at;
   };
-  let nextPointer: { readonly buffer: Buffer; readonly at: number } = { buffer: parts[0] ?? Buffer.alloc(8), at: 4 };
+  const offsetOf = new Map<Buffer, number>();
+  let nextPointer: { readonly buffer: Buffer; readonly at: number } = { buffer: head, at: 4 };
   for (const each of directories) {
-    const offsets = each.tiles.map(append);
+    const offsets = each.tiles.map((tile) => {
+      const offset = offsetOf.get(tile) ?? append(tile);
+      offsetOf.set(tile, offset);
+      return offset;
+    });
     const counts = each.tiles.map((tile) => tile.length);
     const entries: Entry[] = [
+      // A reduced image, without which a generic TIFF has one level.
+      ...(each === directories[0] || !each.isTiled ? [] : [[254, 4, [1]] as const]),
       [256, 4, [each.width]],
       [257, 4, [each.height]],
       [258, 3, [8, 8, 8]],
@@ -162,8 +191,9 @@ function tiffOf(directories: readonly Directory[]): Buffer {
             [325, 4, counts],
           ] as const)
         : []),
+      ...(each.furtherEntries ?? []),
     ];
-    const directory = Buffer.alloc(2 + entries.length * 12 + 4);
+    const directory = Buffer.alloc(2 + entries.length * 12 + pointerBytes);
     directory.writeUInt16LE(entries.length, 0);
     for (const [index, [tag, type, values]] of entries.entries()) {
       const bytes = bytesOf(type, values);
@@ -175,7 +205,7 @@ function tiffOf(directories: readonly Directory[]): Buffer {
       else directory.writeUInt32LE(append(bytes), at + 8);
     }
     nextPointer.buffer.writeUInt32LE(append(directory), nextPointer.at);
-    nextPointer = { buffer: directory, at: directory.length - 4 };
+    nextPointer = { buffer: directory, at: directory.length - pointerBytes };
   }
   return Buffer.concat(parts);
 }
@@ -185,6 +215,7 @@ function bytesOf(type: Entry[1], values: Entry[2]): Buffer {
   const bytes = Buffer.alloc(values.length * (type === 3 ? 2 : 4));
   for (const [index, value] of values.entries())
     if (type === 3) bytes.writeUInt16LE(value, index * 2);
+    else if (type === 11) bytes.writeFloatLE(value, index * 4);
     else bytes.writeUInt32LE(value, index * 4);
   return bytes;
 }

@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import sharp from 'sharp';
 import { isNearlyBlank } from '../../workers/imaging/blankness.ts';
-import { decodeImage, encodePng } from '../../workers/imaging/decoder/decode.ts';
+import { decodeImage } from '../../workers/imaging/decoder/decode.ts';
+import { encodePng } from '../../workers/imaging/decoder/encode-png.ts';
 import type { ImageFormat } from '../../workers/imaging/formats/image-header.ts';
 import { formatOf, readImageHeader } from '../../workers/imaging/formats/index.ts';
 import {

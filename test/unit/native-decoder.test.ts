@@ -43,7 +43,7 @@ interface Squares {
   of(bytes: Buffer, rule: SquareRule): Promise<Buffer | null>;
 }
 
-async function openSquares(context: TestContext, decoder: NativeDecoder): Promise<Squares> {
+async function openSquares(context: TestContext, decoder: Pick<NativeDecoder, 'decodeSquare'>): Promise<Squares> {
   const folder = await temporaryFolder(context);
   const files: FileHandle[] = [];
   for (const name of ['encoded', 'pixels']) files.push(await open(path.join(folder, name), 'w+'));
@@ -66,7 +66,10 @@ async function openSquares(context: TestContext, decoder: NativeDecoder): Promis
 }
 
 /** Without the addon every image is left to sharp, and the tests below say so. */
-const decoder: NativeDecoder = native ?? { decodeSquare: () => Promise.resolve(false), decodeJpeg: () => false };
+const decoder: Pick<NativeDecoder, 'decodeSquare' | 'decodeJpeg'> = native ?? {
+  decodeSquare: () => Promise.resolve(false),
+  decodeJpeg: () => false,
+};
 const isCompiled = native !== null;
 
 const RULES = (['FAST', 'EXACT'] as const).flatMap((quality) =>

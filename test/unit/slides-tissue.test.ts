@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { SLIDE_OPTION_DEFAULTS } from '../../src/protocol/slide-options.ts';
 import { drawEvenly, patchesOn } from '../../workers/imaging/slides/patch-grid.ts';
-import { flawOf, penShareOf } from '../../workers/imaging/slides/patch-quality.ts';
+import { flawOf, measureInScript } from '../../workers/imaging/slides/patch-quality.ts';
 import { findTissue, otsu } from '../../workers/imaging/slides/tissue.ts';
 import type { Pixels } from '../../workers/imaging/pixels.ts';
 
@@ -170,7 +170,7 @@ describe('patches', () => {
     );
     const inked = picture(256, 256, (x, y) => (x > 200 ? [30, 60, 170] : cells(x, y)));
     assert.equal(flawOf(inked, options), 'PEN');
-    assert.ok(Math.abs(penShareOf(inked) - 55 / 256) < 0.01);
+    assert.ok(Math.abs(measureInScript(inked).penCount / 256 ** 2 - 55 / 256) < 0.01);
     assert.equal(flawOf(inked, { ...options, penShareMax: 1 }), null);
     const soft: Pixels = { ...good, data: Buffer.from(good.data) };
     // Waves of 64 px without noise: what is left of cells far out of focus.

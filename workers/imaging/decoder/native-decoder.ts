@@ -1,7 +1,8 @@
 /**
  * Our own decoder (native/decoder), which makes the pixels that sharp makes, at three to four times its speed. It
  * decodes what nearly every shard holds: baseline JPEGs of three components and PNGs of 8-bit RGB without a profile. Of
- * anything else, damaged images among it, it decodes nothing, and sharp decides what the image is worth.
+ * anything else, damaged images among it, it decodes nothing, and sharp decides what the image is worth. It also
+ * holds the loops over the pixels of a slide's patches, which make what workers/imaging/slides makes without it.
  */
 import { createRequire } from 'node:module';
 import type { Pixels } from '../pixels.ts';
@@ -27,6 +28,23 @@ export interface NativeDecoder {
    * @returns false if it does not decode this image, or the image has another size; `target` is undefined then.
    */
   decodeJpeg(bytes: Buffer, width: number, height: number, target: Buffer): boolean;
+  /** See `onBackgroundInScript`. @param target of three bytes for each four of `bgra`. */
+  onBackground(bgra: Buffer, red: number, green: number, blue: number, target: Buffer): void;
+  /** See `mixInScript`. @throws TypeError for weights beyond the source, or a target of another size. */
+  mix(
+    source: Buffer,
+    width: number,
+    height: number,
+    columns: Int32Array,
+    columnWeights: Int32Array,
+    rows: Int32Array,
+    rowWeights: Int32Array,
+    target: Buffer,
+  ): void;
+  /** See `measureInScript`. @returns pixels of ink, and the sum and the sum of squares of the Laplacian. */
+  measure(rgb: Buffer, width: number, height: number): readonly [number, number, number];
+  /** See `FilterRows`. @throws TypeError for rows that the picture does not have. */
+  filterRows(rgb: Buffer, width: number, firstRow: number, target: Buffer): void;
 }
 
 export interface JpegDecoder {
@@ -70,6 +88,14 @@ export function loadNativeDecoder(addon: string | null): NativeDecoder | null {
   }
 }
 
+const FUNCTIONS = [
+  'decodeSquare',
+  'decodeJpeg',
+  'onBackground',
+  'mix',
+  'measure',
+] as const satisfies (keyof NativeDecoder)[];
+
 function isNativeDecoder(loaded: unknown): loaded is NativeDecoder {
-  return typeof loaded === 'object' && loaded !== null && 'decodeSquare' in loaded && 'decodeJpeg' in loaded;
+  return typeof loaded === 'object' && loaded !== null && FUNCTIONS.every((name) => name in loaded);
 }

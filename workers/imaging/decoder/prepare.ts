@@ -3,14 +3,8 @@ import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { isNearlyBlank } from '../blankness.ts';
 import type { ProfileEffect } from '../colour/profile.ts';
-import {
-  CUT_PIXELS_MAX,
-  decodeImage,
-  decodingBytesOf,
-  encodePng,
-  WHOLE_PIXELS_MAX,
-  type DecodedImage,
-} from './decode.ts';
+import { CUT_PIXELS_MAX, decodeImage, decodingBytesOf, WHOLE_PIXELS_MAX, type DecodedImage } from './decode.ts';
+import { encodePng } from './encode-png.ts';
 import { flatnessOf, type Flatness } from '../flatness.ts';
 import { formatOf, readImageHeader } from '../formats/index.ts';
 import type { Finding, ImageFormat, ImageHeader } from '../formats/image-header.ts';

@@ -43,6 +43,27 @@ export interface SourceRegion {
   readonly scaleY: number;
 }
 
+/** Levels are rounded to whole pixels, or cut to them. */
+const LEVEL_ROUNDING_PX = 2;
+/** A level of another shape would be read at the wrong places, by this share of the distance from the corner. */
+const LEVEL_SHAPE_DIFFERENCE_MAX = 0.02;
+
+/** A sentence on the first level that does not have the shape of the slide; null if all do. */
+export function levelFaultIn(levels: readonly SlideLevel[]): string | null {
+  const [whole] = levels;
+  if (whole === undefined) return 'It has no levels.';
+  const differs = (length: number, expected: number): boolean =>
+    Math.abs(length - expected) > LEVEL_ROUNDING_PX + LEVEL_SHAPE_DIFFERENCE_MAX * length;
+  for (const [index, { width, height }] of levels.entries()) {
+    if (width < 1 || height < 1) return `Level ${index} states ${width} x ${height} px.`;
+    // Of a few pixels nothing follows, so that the longer side decides.
+    const [across, down] = [whole.width / width, whole.height / height];
+    if (differs(width, whole.width / down) && differs(height, whole.height / across))
+      return `Level ${index} states ${width} x ${height} px, which is not the shape of level 0, ${whole.width} x ${whole.height} px. Convert the slide to a pyramidal TIFF.`;
+  }
+  return null;
+}
+
 /**
  * Scanners of one nominal magnification differ by a few percent (0.23 to 0.27 um/px at 40x); more enlargement than this
  * would show detail that was never recorded.

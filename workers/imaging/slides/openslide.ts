@@ -5,6 +5,7 @@
 import koffi from 'koffi';
 import type { Pixels } from '../pixels.ts';
 import type { SlideLevel } from './geometry.ts';
+import { SCRIPT_LOOPS, type Colour, type PixelLoops } from './pixel-loops.ts';
 
 export interface OpenSlide {
   /** Of the loaded library, such as "4.0.1". */
@@ -21,7 +22,8 @@ export interface OpenedSlide {
   /** Null if the slide does not have it. Ask for named properties only: others hold names of patients. */
   property(name: string): string | null;
   /**
-   * RGB of a region; pixels that the scanner did not record have the slide's background colour.
+   * RGB of a region, valid until the next region is read; pixels that the scanner did not record have the slide's
+   * background colour.
    * @param x,y top left corner in pixels of level 0. @param width,height in pixels of the level.
    * @throws SlideFault REGION_UNREADABLE, after which nothing more can be read from this opened slide.
    */
@@ -47,7 +49,7 @@ const CACHE_BYTES = 64 * 1024 * 1024;
 const WHITE = { red: 255, green: 255, blue: 255 };
 
 /** @throws Error if the file is not a library, or lacks functions of OpenSlide 3.4. */
-export function loadOpenSlide(libraryFile: string): OpenSlide {
+export function loadOpenSlide(libraryFile: string, { onBackground }: PixelLoops = SCRIPT_LOOPS): OpenSlide {
   const library = koffi.load(libraryFile);
   const getVersion = library.func('const char *openslide_get_version()');
   const openFile = library.func('void *openslide_open(const char *filename)');
@@ -89,15 +91,17 @@ export function loadOpenSlide(libraryFile: string): OpenSlide {
         });
         requireSound('UNREADABLE');
         const background = backgroundOf(property('openslide.background-color'));
+        const [regionMemory, rgbMemory] = [createKeptMemory(), createKeptMemory()];
         return {
           vendor: property('openslide.vendor') ?? 'unknown',
           levels,
           property,
           readRegion: (level, x, y, width, height) => {
-            const region = Buffer.alloc(width * height * 4);
+            const [region, data] = [regionMemory(width * height * 4), rgbMemory(width * height * 3)];
             read(handle, region, x, y, level, width, height);
             requireSound('REGION_UNREADABLE');
-            return { data: withoutAlpha(region, background), width, height };
+            onBackground(region, background, data);
+            return { data, width, height };
           },
           close: () => void closeSlide(handle),
         };
@@ -125,29 +129,21 @@ function cacheLimiterOf(library: ReturnType<typeof koffi.load>): (handle: unknow
   }
 }
 
-interface Colour {
-  readonly red: number;
-  readonly green: number;
-  readonly blue: number;
+/** Of a patch of 512 px at twice the resolution, with some room. */
+const KEPT_BYTES = 8 * 1024 * 1024;
+
+/** The same memory for every region but large ones, because the kernel takes long to clear new pages. */
+function createKeptMemory(): (byteSize: number) => Buffer {
+  let kept = Buffer.alloc(0);
+  return (byteSize) => {
+    if (byteSize > KEPT_BYTES) return Buffer.allocUnsafeSlow(byteSize);
+    if (byteSize > kept.length) kept = Buffer.allocUnsafeSlow(byteSize);
+    return kept.subarray(0, byteSize);
+  };
 }
 
 /** @param text as RRGGBB. */
 function backgroundOf(text: string | null): Colour {
   const value = /^[0-9a-f]{6}$/i.test(text ?? '') ? Number.parseInt(text ?? '', 16) : null;
   return value === null ? WHITE : { red: value >> 16, green: (value >> 8) & 255, blue: value & 255 };
-}
-
-/** From premultiplied ARGB, in memory as B, G, R, A, to RGB on the background. */
-function withoutAlpha(region: Buffer, { red, green, blue }: Colour): Buffer {
-  const pixelCount = region.length / 4;
-  const data = Buffer.allocUnsafe(pixelCount * 3);
-  for (let pixel = 0, from = 0, to = 0; pixel < pixelCount; pixel += 1, from += 4, to += 3) {
-    const alpha = region[from + 3] ?? 0;
-    const [b, g, r] = [region[from] ?? 0, region[from + 1] ?? 0, region[from + 2] ?? 0];
-    const rest = (255 - alpha) / 255;
-    data[to] = alpha === 255 ? r : Math.round(r + red * rest);
-    data[to + 1] = alpha === 255 ? g : Math.round(g + green * rest);
-    data[to + 2] = alpha === 255 ? b : Math.round(b + blue * rest);
-  }
-  return data;
 }

@@ -2,7 +2,7 @@
 import type { Pixels } from '../pixels.ts';
 import { levelFor, type SlideGeometry } from './geometry.ts';
 import { SlideFault, type OpenedSlide } from './openslide.ts';
-import { resample } from './resample.ts';
+import { resample, type Mix } from './resample.ts';
 import { OVERVIEW_MICRONS_PER_PIXEL } from './tissue.ts';
 
 /** More would take minutes to decode: a slide without a pyramid. */
@@ -16,7 +16,7 @@ const BAND_PIXELS = 8_000_000;
  * RGB of the whole slide at OVERVIEW_MICRONS_PER_PIXEL, read band by band from the nearest finer level.
  * @throws SlideFault UNREADABLE for a slide that is too large without a pyramid; REGION_UNREADABLE.
  */
-export function readOverview(slide: OpenedSlide, geometry: SlideGeometry): Pixels {
+export function readOverview(slide: OpenedSlide, geometry: SlideGeometry, mix: Mix): Pixels {
   const { x: micronsX, y: micronsY } = geometry.micronsPerPixel;
   const index = levelFor(geometry, OVERVIEW_MICRONS_PER_PIXEL);
   const level = geometry.levels[index] ?? { width: 1, height: 1, downsample: 1 };
@@ -39,7 +39,7 @@ export function readOverview(slide: OpenedSlide, geometry: SlideGeometry): Pixel
     const last = Math.min(level.height, Math.ceil((row + rows) * scaleY));
     const band = slide.readRegion(index, 0, Math.round(first * level.downsample), level.width, last - first);
     const top = row * scaleY - first;
-    resample(band, { left: 0, top, scaleX, scaleY }, width, rows).data.copy(data, row * width * 3);
+    resample(band, { left: 0, top, scaleX, scaleY }, width, rows, mix).data.copy(data, row * width * 3);
   }
   return { data, width, height };
 }

@@ -86,6 +86,29 @@ export function drawEvenly(
     .flatMap((index) => places[index] ?? []);
 }
 
+/** Cells of the grid along each side of a block. */
+const BLOCK_CELLS = 8;
+
+/**
+ * The places block by block of 8 x 8 cells of the grid, and row by row within each. Neighbours share tiles of the
+ * slide: a block shares those along its border with other blocks, where a row of the grid would share all of its length.
+ * @param step from one patch of the grid to the next, in pixels of level 0.
+ */
+export function inBlocks(
+  places: readonly PatchPlace[],
+  step: { readonly width: number; readonly height: number },
+): readonly PatchPlace[] {
+  const blockOf = (px: number, stepPx: number): number => Math.floor((px + 1) / (stepPx * BLOCK_CELLS));
+  return places
+    .map((place, index) => ({
+      ...{ place, index },
+      row: blockOf(place.y, step.height),
+      column: blockOf(place.x, step.width),
+    }))
+    .sort((a, b) => a.row - b.row || a.column - b.column || a.index - b.index)
+    .map(({ place }) => place);
+}
+
 /** The length of Hilbert's curve of this order from its start to the cell (Hilbert, Math. Ann. 38:459, 1891). */
 function hilbertDistance(cellX: number, cellY: number, order: number): number {
   let [x, y, distance] = [cellX, cellY, 0];

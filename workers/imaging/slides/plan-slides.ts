@@ -13,6 +13,7 @@ import { describeSlides, slideFilesAmong, type FoundSlide } from './find-slides.
 import { isFineEnough, level0SizeOf } from './geometry.ts';
 import { fileDigestOf, keptFactsOf, type PictureFolder, type PlannedSlide } from './imported-slides.ts';
 import { labelPatches } from './label-patches.ts';
+import { inBlocks } from './patch-grid.ts';
 import type { SlideBatch } from './read-batch.ts';
 import { SlideReaderError, type SlideRefusal, type SlideSurvey } from './slide-process.ts';
 import { PLACES_MAX } from './slide-protocol.ts';
@@ -71,6 +72,8 @@ export async function planSlides(
   let done = 0;
   const limits = { windowSize: readers.processCount, shared: {} };
   const look = async (slide: FoundSlide) => {
+    // Its process looks for tissue while this one reads the file.
+    const digested = pictures === null ? null : fileDigestOf(folder, slide.relativePath);
     const { survey, ...found } = await surveyOf(folder, slide, patchSizePx, options, readers);
     const tissue =
       survey === null || pictures === null
@@ -79,8 +82,7 @@ export async function planSlides(
             ...{ tissueFraction: survey.tissueFraction, penFraction: survey.penFraction },
             pictures: await pictures.keep(survey.pictures),
           };
-    const file = pictures === null ? null : await fileDigestOf(folder, slide.relativePath);
-    return { ...found, slide, tissue, file };
+    return { ...found, slide, tissue, file: await digested };
   };
   for await (const { slide, finding, notices, batches, note, facts, tissue, file } of mapInOrder(
     slides,
@@ -193,7 +195,12 @@ async function surveyOf(
     );
     const batches: Surveyed['batches'][number][] = [];
     const batchSize = Math.max(1, Math.min(PLACES_MAX, Math.floor(BATCH_BYTES_MAX / (patchSizePx * patchSizePx * 3))));
-    for (const [ofPatches, places] of byLabel)
+    const step = level0SizeOf(
+      { levels, micronsPerPixel },
+      { ...options, patchSizePx: patchSizePx - options.overlapPx },
+    );
+    for (const [ofPatches, rowByRow] of byLabel) {
+      const places = inBlocks(rowByRow, step);
       for (let first = 0; first < places.length; first += batchSize)
         batches.push({
           label: ofPatches,
@@ -202,6 +209,7 @@ async function surveyOf(
             places: places.slice(first, first + batchSize),
           },
         });
+    }
     const from = property ?? 'the CSV';
     return {
       finding: null,

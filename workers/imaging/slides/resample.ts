@@ -1,4 +1,4 @@
-/** Resamples a part of an image to another size. Pure. */
+/** Resamples a part of an image to another size, by whole numbers: the same pixels on every processor. Pure. */
 import type { Pixels } from '../pixels.ts';
 
 export interface Sampling {
@@ -10,63 +10,81 @@ export interface Sampling {
   readonly scaleY: number;
 }
 
+/** The source pixels along one axis that make each pixel of the result. */
+export interface Weights {
+  /** Of each result pixel: its first source pixel. */
+  readonly first: Int32Array;
+  /** Of each result pixel: `tapCount` weights, none negative, whose sum is 2^15. */
+  readonly weights: Int32Array;
+  readonly tapCount: number;
+}
+
+/**
+ * Fills `target`, RGB of the result, with weighted sums: down the columns first, rounded to 1/128 of an 8-bit step,
+ * then along the rows.
+ */
+export type Mix = (source: Pixels, columns: Weights, rows: Weights, target: Buffer) => void;
+
 /**
  * Each pixel of the result is the mean of the source over its own area, with fractions of the pixels at the border of
  * that area; where the result is finer than the source, linear interpolation between the centres of pixels. The area
- * rule keeps means exactly and shifts nothing, for any ratio.
+ * rule keeps means and shifts nothing, for any ratio.
+ * @param mix makes the same pixels as `mixInScript`, which is the default.
  * @returns RGB of `width` x `height`.
  */
-export function resample(source: Pixels, sampling: Sampling, width: number, height: number): Pixels {
-  const columns = weightsOf(sampling.left, sampling.scaleX, width, source.width);
-  const rows = weightsOf(sampling.top, sampling.scaleY, height, source.height);
-  const narrow = new Float32Array(source.height * width * 3);
-  for (let row = 0; row < source.height; row += 1) {
-    for (let column = 0; column < width; column += 1) {
-      const first = columns.first[column] ?? 0;
-      let [red, green, blue] = [0, 0, 0];
-      for (let tap = 0; tap < columns.tapCount; tap += 1) {
-        const weight = columns.weights[column * columns.tapCount + tap] ?? 0;
-        if (weight === 0) continue;
-        const from = (row * source.width + first + tap) * 3;
-        red += weight * (source.data[from] ?? 0);
-        green += weight * (source.data[from + 1] ?? 0);
-        blue += weight * (source.data[from + 2] ?? 0);
-      }
-      const to = (row * width + column) * 3;
-      narrow[to] = red;
-      narrow[to + 1] = green;
-      narrow[to + 2] = blue;
-    }
-  }
+export function resample(
+  source: Pixels,
+  { left, top, scaleX, scaleY }: Sampling,
+  width: number,
+  height: number,
+  mix: Mix = mixInScript,
+): Pixels {
   const data = Buffer.allocUnsafe(width * height * 3);
-  const sums = new Float32Array(width * 3);
-  for (let row = 0; row < height; row += 1) {
-    sums.fill(0);
-    for (let tap = 0; tap < rows.tapCount; tap += 1) {
-      const weight = rows.weights[row * rows.tapCount + tap] ?? 0;
-      if (weight === 0) continue;
-      const from = ((rows.first[row] ?? 0) + tap) * width * 3;
-      for (let sample = 0; sample < sums.length; sample += 1)
-        sums[sample] = (sums[sample] ?? 0) + weight * (narrow[from + sample] ?? 0);
-    }
-    const to = row * width * 3;
-    for (let sample = 0; sample < sums.length; sample += 1)
-      data[to + sample] = Math.min(255, Math.max(0, Math.round(sums[sample] ?? 0)));
-  }
+  mix(source, weightsOf(left, scaleX, width, source.width), weightsOf(top, scaleY, height, source.height), data);
   return { data, width, height };
 }
 
-interface Weights {
-  /** Of each result pixel: its first source pixel, and `tapCount` weights that sum to 1. */
-  readonly first: Int32Array;
-  readonly weights: Float64Array;
-  readonly tapCount: number;
+const WEIGHT_BITS = 15;
+const ONE = 1 << WEIGHT_BITS;
+/** Bits that a sum of a column keeps below an 8-bit step, so that the sum of a row stays within 31 bits. */
+const FRACTION_BITS = 7;
+const COLUMN_SHIFT = WEIGHT_BITS - FRACTION_BITS;
+const ROW_SHIFT = WEIGHT_BITS + FRACTION_BITS;
+
+/** `Mix` without native code. */
+export function mixInScript({ data, width: sourceWidth }: Pixels, columns: Weights, rows: Weights, target: Buffer) {
+  const rowBytes = sourceWidth * 3;
+  const sums = new Int32Array(rowBytes);
+  for (let row = 0, to = 0; row < rows.first.length; row += 1) {
+    sums.fill(1 << (COLUMN_SHIFT - 1));
+    for (let tap = 0; tap < rows.tapCount; tap += 1) {
+      const weight = rows.weights[row * rows.tapCount + tap] ?? 0;
+      if (weight === 0) continue;
+      const from = ((rows.first[row] ?? 0) + tap) * rowBytes;
+      for (let sample = 0; sample < rowBytes; sample += 1)
+        sums[sample] = (sums[sample] ?? 0) + weight * (data[from + sample] ?? 0);
+    }
+    for (let column = 0; column < columns.first.length; column += 1, to += 3) {
+      let [red, green, blue] = [1 << (ROW_SHIFT - 1), 1 << (ROW_SHIFT - 1), 1 << (ROW_SHIFT - 1)];
+      for (let tap = 0; tap < columns.tapCount; tap += 1) {
+        const weight = columns.weights[column * columns.tapCount + tap] ?? 0;
+        const from = ((columns.first[column] ?? 0) + tap) * 3;
+        red += weight * ((sums[from] ?? 0) >> COLUMN_SHIFT);
+        green += weight * ((sums[from + 1] ?? 0) >> COLUMN_SHIFT);
+        blue += weight * ((sums[from + 2] ?? 0) >> COLUMN_SHIFT);
+      }
+      target[to] = red >> ROW_SHIFT;
+      target[to + 1] = green >> ROW_SHIFT;
+      target[to + 2] = blue >> ROW_SHIFT;
+    }
+  }
 }
 
 function weightsOf(start: number, scale: number, length: number, sourceLength: number): Weights {
   const tapCount = Math.min(sourceLength, Math.ceil(Math.max(1, scale)) + 1);
   const first = new Int32Array(length);
-  const weights = new Float64Array(length * tapCount);
+  const weights = new Int32Array(length * tapCount);
+  const covered = new Float64Array(tapCount);
   for (let pixel = 0; pixel < length; pixel += 1) {
     const [from, to] = spanOf(start, scale, pixel);
     const firstTap = Math.min(Math.max(0, Math.floor(from)), sourceLength - tapCount);
@@ -74,14 +92,18 @@ function weightsOf(start: number, scale: number, length: number, sourceLength: n
     let sum = 0;
     for (let tap = 0; tap < tapCount; tap += 1) {
       const left = firstTap + tap;
-      const covered = Math.max(0, Math.min(to, left + 1) - Math.max(from, left));
-      weights[pixel * tapCount + tap] = covered;
-      sum += covered;
+      sum += covered[tap] = Math.max(0, Math.min(to, left + 1) - Math.max(from, left));
     }
     // Beyond the last pixel there is only the last pixel.
-    if (sum === 0) weights[pixel * tapCount + (from < firstTap ? 0 : tapCount - 1)] = sum = 1;
-    for (let tap = 0; tap < tapCount; tap += 1)
-      weights[pixel * tapCount + tap] = (weights[pixel * tapCount + tap] ?? 0) / sum;
+    if (sum === 0) sum = covered[from < firstTap ? 0 : tapCount - 1] = 1;
+    // Rounding where each weight ends, and not its length, keeps their sum.
+    let [end, roundedEnd] = [0, 0];
+    for (let tap = 0; tap < tapCount; tap += 1) {
+      end += covered[tap] ?? 0;
+      const next = Math.round((end / sum) * ONE);
+      weights[pixel * tapCount + tap] = next - roundedEnd;
+      roundedEnd = next;
+    }
   }
   return { first, weights, tapCount };
 }

@@ -1,5 +1,6 @@
 /** One sandboxed process that reads one slide. */
 import path from 'node:path';
+import { imageDecoderAddon } from '../../../src/platform/engine/image-decoder.ts';
 import type { OpenFolder } from '../../../src/platform/open-folder.ts';
 import { sandboxKind, shownFolderPath, type SandboxKind } from '../../../src/platform/sandbox.ts';
 import type { SlideFacts } from '../../../src/protocol/slide-facts.ts';
@@ -37,6 +38,8 @@ export interface SlideProcessOptions {
   readonly timeoutMs?: number;
   /** Default: the reader. A test runs another program in the same sandbox. */
   readonly program?: string;
+  /** The addon of `loadNativeDecoder`; null for none. Default: that of this machine. */
+  readonly addon?: string | null;
 }
 
 /** Why a slide cannot be read. READER_FAILED: the process crashed on it, or took too long. */
@@ -109,10 +112,10 @@ const SURVEY_BYTES_MAX = 10_000_000 * PLACE_BYTES + 2 * PICTURE_BYTES_MAX;
  */
 export async function openSlideReader(options: SlideProcessOptions): Promise<SlideReader> {
   const { folder, relativePath, micronsPerPixel, libraryFile, hiddenFolder, timeoutMs = TIMEOUT_MS } = options;
-  const { kind = await sandboxKind(), program = PROGRAM } = options;
+  const { kind = await sandboxKind(), program = PROGRAM, addon = imageDecoderAddon() } = options;
   const reader: Process = await startDecoderProcess({
     ...{ program, hiddenFolder, replySchema: slideReplySchema, kind, timeoutMs },
-    args: [shownFolderPath(kind, FIRST_FILE), libraryFile],
+    args: [shownFolderPath(kind, FIRST_FILE), libraryFile, addon ?? ''],
     files: [folder.descriptor],
     shownDescriptor: FIRST_FILE,
   });

@@ -5,11 +5,11 @@ import type { Readable, Writable } from 'node:stream';
 import type { SlideFacts } from '../../../src/protocol/slide-facts.ts';
 import type { SlideOptions } from '../../../src/protocol/slide-options.ts';
 import type { TilePlace } from '../../../src/protocol/slide-tiles.ts';
-import { encodePng } from '../decoder/decode.ts';
+import { encodePng } from '../decoder/encode-png.ts';
 import type { Pixels } from '../pixels.ts';
 import { createFrameReader, FramesEndedError, writeFrame } from '../decoder/frames.ts';
 import { perceptualHash } from '../perceptual-hash.ts';
-import { sourceRegionOf, type SlideGeometry } from './geometry.ts';
+import { levelFaultIn, sourceRegionOf, type SlideGeometry } from './geometry.ts';
 import {
   micronsPerPixelOf,
   objectiveOf,
@@ -20,6 +20,7 @@ import { SlideFault, type OpenedSlide, type OpenSlide } from './openslide.ts';
 import { readOverview } from './overview.ts';
 import { drawEvenly, patchesOn, type PatchPlace } from './patch-grid.ts';
 import { flawOf } from './patch-quality.ts';
+import type { PixelLoops } from './pixel-loops.ts';
 import { resample } from './resample.ts';
 import { readTile } from './tile.ts';
 import { picturesOf } from './pictures.ts';
@@ -43,11 +44,17 @@ interface Opened {
   readonly micronsPerPixel: SlideGeometry['micronsPerPixel'] | null;
 }
 
+export interface SlideServiceOptions {
+  readonly openSlide: OpenSlide;
+  /** Where the process sees the folder that is imported. */
+  readonly shownFolder: string;
+  readonly loops: PixelLoops;
+}
+
 export async function serveSlide(
   input: Readable,
   output: Writable,
-  openSlide: OpenSlide,
-  shownFolder: string,
+  { openSlide, shownFolder, loops: { mix, measure, filterRows } }: SlideServiceOptions,
 ): Promise<void> {
   // The request comes from our own import, which is trusted.
   const requests = createFrameReader(input, (text): SlideRequest => JSON.parse(text));
@@ -59,6 +66,8 @@ export async function serveSlide(
     const slide = openSlide.open(path.join(shownFolder, file));
     const facts = factsOf(slide, openSlide.version, givenMicronsPerPixel);
     const { levels, micronsPerPixel } = facts;
+    const levelFault = levelFaultIn(levels);
+    if (levelFault !== null) throw new SlideFault('UNREADABLE', levelFault);
     opened = { file, slide, levels, micronsPerPixel: micronsPerPixel.outcome === 'FOUND' ? micronsPerPixel : null };
     await reply({ kind: 'OPENED', bodyByteSize: 0, slide: facts });
   };
@@ -74,7 +83,7 @@ export async function serveSlide(
 
   const survey = async (patchSizePx: number, options: SlideOptions): Promise<void> => {
     const { file, slide, geometry } = requireMeasured();
-    const overview = readOverview(slide, geometry);
+    const overview = readOverview(slide, geometry, mix);
     const mask = findTissue(overview);
     const candidates = patchesOn(geometry, mask, patchSizePx, options);
     const places = drawEvenly(candidates, options.patchesPerSlideMax, options.seed, file);
@@ -95,7 +104,7 @@ export async function serveSlide(
     const { slide, geometry } = requireMeasured();
     const region = sourceRegionOf(geometry, { micronsPerPixel, patchSizePx }, x, y);
     const source = slide.readRegion(region.level, region.x, region.y, region.width, region.height);
-    return resample(source, region, patchSizePx, patchSizePx);
+    return resample(source, region, patchSizePx, patchSizePx, mix);
   };
 
   /** From good patches all over the slide; null if they are not to be normalised, or show too little. */
@@ -106,7 +115,7 @@ export async function serveSlide(
     for (const place of drawEvenly(places, stainSamplesOf(patchSizePx), options.seed, 'stain')) {
       try {
         const patch = read(place, patchSizePx, options);
-        if (flawOf(patch, options) === null) samples.push(patch);
+        if (flawOf(patch, options, measure) === null) samples.push(patch);
       } catch (error) {
         if (!(error instanceof SlideFault)) throw error;
         // Its region is reported when it is cut.
@@ -122,10 +131,10 @@ export async function serveSlide(
     { patchSizePx, options, stain }: Extract<SlideRequest, { kind: 'CUT' }>,
   ) => {
     const scanned = read(at, patchSizePx, options);
-    const flaw = flawOf(scanned, options);
+    const flaw = flawOf(scanned, options, measure);
     if (flaw !== null) return reply({ kind: 'FLAWED', bodyByteSize: 0, place, flaw });
     const patch = stain === null ? scanned : normaliseStain(scanned, stain);
-    const png = await encodePng(patch);
+    const png = await encodePng(patch, filterRows);
     return reply(
       {
         ...{ kind: 'PATCH', bodyByteSize: png.length, place },
@@ -138,7 +147,7 @@ export async function serveSlide(
 
   const tile = async (place: TilePlace): Promise<void> => {
     try {
-      const jpeg = await readTile(requireOpened(), place);
+      const jpeg = await readTile({ ...requireOpened(), mix }, place);
       await reply({ kind: 'TILE', bodyByteSize: jpeg.length }, jpeg);
     } catch (error) {
       if (error instanceof SlideFault) opened = reopen(openSlide, shownFolder, requireOpened());

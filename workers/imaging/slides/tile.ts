@@ -3,7 +3,7 @@ import sharp from 'sharp';
 import { TILE_SIZE_PX, type TilePlace } from '../../../src/protocol/slide-tiles.ts';
 import { sourceRegionOf, type SlideLevel } from './geometry.ts';
 import { SlideFault, type OpenedSlide } from './openslide.ts';
-import { resample } from './resample.ts';
+import { resample, type Mix } from './resample.ts';
 
 /** Pixels of a level that one tile may need. Without a pyramid it would be all of the slide, which takes seconds. */
 const SOURCE_PIXELS_MAX = 50_000_000;
@@ -15,7 +15,7 @@ const JPEG_QUALITY = 80;
  * @throws SlideFault UNREADABLE, REGION_UNREADABLE.
  */
 export async function readTile(
-  { slide, levels }: { readonly slide: OpenedSlide; readonly levels: readonly SlideLevel[] },
+  { slide, levels, mix }: { readonly slide: OpenedSlide; readonly levels: readonly SlideLevel[]; readonly mix: Mix },
   { downsample, column, row }: TilePlace,
 ): Promise<Buffer> {
   const { width: slideWidth = 0, height: slideHeight = 0 } = levels[0] ?? {};
@@ -30,7 +30,7 @@ export async function readTile(
   if (region.width * region.height > SOURCE_PIXELS_MAX)
     throw new SlideFault('UNREADABLE', 'It has no level that is coarse enough. Convert the slide to a pyramidal TIFF.');
   const source = slide.readRegion(region.level, region.x, region.y, region.width, region.height);
-  const { data } = resample(source, region, width, height);
+  const { data } = resample(source, region, width, height, mix);
   return sharp(data, { raw: { width, height, channels: 3 } })
     .jpeg({ quality: JPEG_QUALITY })
     .toBuffer();
