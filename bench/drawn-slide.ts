@@ -1,4 +1,4 @@
-/** Draws slides of a gigapixel with as much detail as tissue, a block at a time, so that memory holds the encoded tiles. */
+/** Draws slides of a gigapixel with as much detail as tissue, block by block: memory holds only the encoded tiles. */
 import { writeFile } from 'node:fs/promises';
 import sharp, { type Sharp } from 'sharp';
 import { between, createDraw, createNoise, drawStain } from '../src/synthetic/tissue-canvas.ts';

@@ -91,7 +91,7 @@ const BLOCK_CELLS = 8;
 
 /**
  * The places block by block of 8 x 8 cells of the grid, and row by row within each. Neighbours share tiles of the
- * slide: a block shares those along its border with other blocks, where a row of the grid would share all of its length.
+ * slide: a block shares those along its border with other blocks, and a row of the grid would share all of its length.
  * @param step from one patch of the grid to the next, in pixels of level 0.
  */
 export function inBlocks(
