@@ -12,6 +12,7 @@ import { installEngine } from '../src/cli/engine.ts';
 import { readEnvironment } from '../src/env.ts';
 import { benchCatalogue } from './catalogue.ts';
 import { benchDownload } from './download.ts';
+import { benchEmbedding } from './embedding.ts';
 import { benchImport } from './import.ts';
 import { benchMixing } from './mixing.ts';
 import { benchProtocol } from './protocol.ts';
@@ -22,7 +23,7 @@ import { benchSlides } from './slides.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,protocol,slides] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --json] [-- --rounds 5] [-- --grid]
+const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,embedding,protocol,slides] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
@@ -33,7 +34,8 @@ Each suite measures our implementation and a peer in turn and prints medians, ra
   catalogue  50 rows over GraphQL, against a minimal Apollo server with hand-written SQL
   download   a 45 MB checkpoint, against plain Node streaming
   s3         uploads to and downloads from the store of --s3-endpoint, 1 GB, against curl, and rclone and the AWS CLI where installed
-  weights    importing a Lightning checkpoint, loading safetensors, embedding, against PyTorch, safetensors and ONNX Runtime in Python
+  weights    importing a Lightning checkpoint, loading safetensors, embedding stored images, against PyTorch, safetensors and ONNX Runtime in Python
+  embedding  patches of 224 px by ResNets and vision transformers, against ONNX Runtime with their exports
   protocol   a training step that is reported to a server over HTTP, against one that is not
   slides     tissue and patches of whole slides of a gigapixel, against openslide-python and TIAToolbox in environments that pip fills
 `;
@@ -47,6 +49,7 @@ const SUITES = [
   'download',
   's3',
   'weights',
+  'embedding',
   'protocol',
   'slides',
 ] as const;
@@ -85,7 +88,8 @@ const results: Record<string, unknown> = {
     node: process.version,
   },
 };
-if (['training', 'input', 'weights', 'protocol'].some((suite) => wanted.includes(suite))) await installEngine();
+if (['training', 'input', 'weights', 'embedding', 'protocol'].some((suite) => wanted.includes(suite)))
+  await installEngine();
 if (isWanted('training')) {
   report('training: ours and PyTorch, in turn');
   results['training'] = await benchTraining({
@@ -138,6 +142,15 @@ if (isWanted('s3')) {
 if (isWanted('weights')) {
   report('weights: ours and Python, in turn');
   results['weights'] = await benchWeights({
+    pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'),
+    rounds,
+    onProgress: report,
+  });
+}
+
+if (isWanted('embedding')) {
+  report('embedding: ours and ONNX Runtime, in turn');
+  results['embedding'] = await benchEmbedding({
     pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'),
     rounds,
     onProgress: report,

@@ -27,14 +27,18 @@ const pixels = Uint8Array.from({ length: imageCount * imageSidePx ** 2 * 3 }, ()
 
 const durationsMs: number[] = [];
 const viewsMs: number[] = [];
+const cpuMs: number[] = [];
 for (let step = 0; step < totalSteps; step += 1) {
   const startedAt = performance.now();
+  const cpuBefore = process.cpuUsage();
   const images = asRank4(tf.tensor(pixels, [imageCount, imageSidePx, imageSidePx, 3], 'int32'));
   const views = augmenter.views(images, random);
   const madeAt = performance.now();
   await trainer.step(views);
   tf.dispose([images, views]);
   if (step < WARMUP_STEPS) continue;
+  const { user, system } = process.cpuUsage(cpuBefore);
+  cpuMs.push((user + system) / 1000);
   durationsMs.push(performance.now() - startedAt);
   viewsMs.push(madeAt - startedAt);
 }
@@ -43,6 +47,7 @@ console.log(
   JSON.stringify({
     durationsMs,
     viewsMs,
+    cpuMs,
     peakRssMb,
     library: `${engineInfo().library} ${engineInfo().version}`,
     device: engineInfo().device,

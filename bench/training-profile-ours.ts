@@ -1,21 +1,24 @@
 /**
  * The measured half of `npm run bench:profile`, in a process that is started like a worker's child. Arguments: side of
- * the views in px, batch size, precision, optimizer. Prints
+ * the views in px, batch size, precision, optimizer, encoder. Prints
  * JSON.
  *
  * It takes the trainer's step apart (workers/engine/train/trainer.ts), phase by phase. For each phase and each op it
  * reports the fastest of twenty steps, to exclude other work on the machine. TensorFlow's CPU ops block, so the time of
  * an op is that of its call; on a GPU it is only the time to launch it.
  */
+import { z } from 'zod';
+import { architectureNamed, describeEncoder, usualPooling } from '../src/formats/encoders/index.ts';
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
 import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
 import { canComputeIn } from '../workers/engine/kernels/compute-dtype.ts';
 import { ntXent } from '../workers/engine/losses/nt-xent.ts';
 import { ProjectionHead, randomProjectionHead } from '../workers/engine/models/projection-head.ts';
-import { createEncoder } from '../workers/engine/encoders/resnet/network.ts';
+import { openTrainableEncoder, untrainedWeights } from '../workers/engine/encoders/index.ts';
 import { createOptimizer, type OptimizerConfig } from '../workers/engine/optim/index.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, engineInfo, observeOps, readFloats, tf } from '../workers/engine/tensorflow.ts';
+import { TRAINED_ENCODERS } from './trained-encoders.ts';
 
 const STEPS = 20;
 const WARMUP_STEPS = 3;
@@ -48,7 +51,13 @@ interface Timed {
 
 const random = createRandom(1);
 const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSidePx);
-const encoder = createEncoder('RESNET18', random.fork('encoder'), computeDtype);
+const architecture = architectureNamed(z.enum(TRAINED_ENCODERS).parse(process.argv[6]));
+const encoder = openTrainableEncoder(
+  architecture,
+  untrainedWeights(architecture, random.fork('encoder')),
+  usualPooling(describeEncoder(architecture)),
+  { computeDtype },
+);
 const head = new ProjectionHead(
   encoder.embeddingDim,
   PROJECTION_DIM,
@@ -74,6 +83,7 @@ console.log(
   JSON.stringify(
     {
       engine: engineInfo(),
+      encoder: process.argv[6],
       viewSidePx,
       batchSize,
       computeDtype,
@@ -118,7 +128,7 @@ function takeStep(isMeasured: boolean): void {
     images.dispose();
     return made;
   });
-  const embeddings = phase('forward', () => encoder.forward(views));
+  const embeddings = phase('forward', () => encoder.forward(views, () => random));
   const embeddingGradient = phase('head and loss', () => {
     const projections = head.forward(embeddings);
     const { loss, gradient, positiveSimilarity } = ntXent(projections, TEMPERATURE);

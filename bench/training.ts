@@ -3,9 +3,10 @@
  * transformer; float32 and bfloat16) compared with one written in PyTorch. Both take turns on the same cores, so that
  * they run under the same conditions.
  *
- * To run it alone: `node bench/training.ts --json [--rounds 5] [--grid] [--only VIT_S16] [--peer-dir DIR]`; `--grid`
- * measures ResNet-50, 128 px, large batches and ViT-S/16 as well, `--only` one encoder in all of its cases. The peer's
- * virtual environment is made once in DIR by pip.
+ * To run it alone: `node bench/training.ts --json [--rounds 5] [--grid] [--only VIT_S16] [--threads 1]
+ * [--peer-dir DIR]`; `--grid` measures ResNet-50, 128 px, large batches and ViT-S/16 as well, `--only` one encoder in all
+ * of its cases. The peer's virtual environment is made once in DIR by pip. On a machine with other work measure one
+ * thread: the processor time of several contains their waiting for each other.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -149,6 +150,8 @@ export interface TrainingBenchOptions {
   readonly grid?: boolean;
   /** Measure the cases of this encoder alone [all]. */
   readonly only?: TrainedEncoder | undefined;
+  /** Of each side [all cores]. */
+  readonly threads?: number | undefined;
   readonly onProgress?: (message: string) => void;
 }
 
@@ -161,6 +164,8 @@ export interface TrainingSpeed {
   /** Time per step for making the views, median. */
   readonly viewsMs: number;
   readonly stepMs: number;
+  /** User and system time of all threads per step, median: depends least on other work on the machine. */
+  readonly cpuMs: number;
   readonly peakRssMb: number;
 }
 
@@ -169,11 +174,16 @@ export interface TrainingBenchCase extends Omit<Case, 'stepCount'> {
   readonly peer: TrainingSpeed | null;
   /** Ratio of ours to the peer's within the same round, median of the rounds; null without a peer. */
   readonly ratio: number | null;
+  /** Ratio of the peer's processor time to ours, likewise; above 1, ours is lower. */
+  readonly cpuRatio: number | null;
 }
 
 export interface TrainingBenchResult {
   readonly cpuModel: string;
   readonly coreCount: number;
+  readonly threads: number;
+  /** Load average of the last minute, before and after: shows other work on the machine. */
+  readonly loadAverage: readonly [number, number];
   readonly cases: readonly TrainingBenchCase[];
   /** The cases that this device cannot compute. */
   readonly leftOut: readonly (Omit<Case, 'stepCount'> & { readonly why: string })[];
@@ -184,6 +194,7 @@ export interface TrainingBenchResult {
 const measurement = z.object({
   durationsMs: z.array(z.number()).min(1),
   viewsMs: z.array(z.number()).min(1),
+  cpuMs: z.array(z.number()).min(1),
   peakRssMb: z.number(),
   library: z.string(),
   device: z.string(),
@@ -199,7 +210,9 @@ function argumentsOf({ architecture, viewSidePx, imageSidePx, batchSize, stepCou
 export async function benchTraining(options: TrainingBenchOptions): Promise<TrainingBenchResult> {
   const report = options.onProgress ?? ((): void => undefined);
   const coreCount = os.availableParallelism();
-  const peer = await preparePeer(options.peerDir, coreCount, report);
+  const loadBefore = os.loadavg()[0] ?? 0;
+  const threads = options.threads ?? coreCount;
+  const peer = await preparePeer(options.peerDir, threads, report);
   const cases: TrainingBenchCase[] = [];
   const leftOut: (Omit<Case, 'stepCount'> & { why: string })[] = [];
   const wanted = options.grid === true ? [...TARGETS, ...GRID] : TARGETS;
@@ -207,7 +220,7 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
     const { stepCount: _stepCount, ...named } = measured;
     const what = `SimCLR step, ${named.architecture}, ${named.viewSidePx} px, batch ${named.batchSize}, ${named.precision}`;
     report(`${what}: round 1`);
-    const first = await measureOurs(measured);
+    const first = await measureOurs(measured, threads);
     if ('unsupported' in first) {
       report(`${what}: left out. ${first.unsupported}`);
       leftOut.push({ ...named, why: first.unsupported });
@@ -217,38 +230,45 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
     const theirs: Measurement[] = [];
     for (let round = 0; round < (options.rounds ?? 5); round += 1) {
       if (round > 0) report(`${what}: round ${round + 1}`);
-      const own = round === 0 ? first : await measureOurs(measured);
+      const own = round === 0 ? first : await measureOurs(measured, threads);
       if ('unsupported' in own)
         throw new Error(`The device could compute in ${named.precision} a moment ago: ${own.unsupported}`);
       ours.push(own);
       if (peer.kind === 'READY') theirs.push(await peer.measure(measured));
     }
-    const ratios = ours.flatMap((own, round) => {
-      const other = theirs[round];
-      return other === undefined ? [] : [median(other.durationsMs) / median(own.durationsMs)];
-    });
+    const ratios = (series: 'durationsMs' | 'cpuMs'): number | null => {
+      const found = ours.flatMap((own, round) => {
+        const other = theirs[round];
+        return other === undefined ? [] : [median(other[series]) / median(own[series])];
+      });
+      return found.length === 0 ? null : median(found);
+    };
     cases.push({
       ...named,
       ours: speed(ours, named.batchSize),
       peer: theirs.length === 0 ? null : speed(theirs, named.batchSize),
-      ratio: ratios.length === 0 ? null : median(ratios),
+      ratio: ratios('durationsMs'),
+      cpuRatio: ratios('cpuMs'),
     });
   }
   return {
     cpuModel: os.cpus()[0]?.model ?? 'unknown',
     coreCount,
+    threads,
+    loadAverage: [loadBefore, os.loadavg()[0] ?? 0],
     cases,
     leftOut,
     why: peer.kind === 'READY' ? null : peer.why,
   };
 }
 
-const measureOurs = async (measured: Case): Promise<Measurement | z.infer<typeof unsupported>> =>
+const measureOurs = async (measured: Case, threads: number): Promise<Measurement | z.infer<typeof unsupported>> =>
   z.union([measurement, unsupported]).parse(
     await lastJson(process.execPath, [here('training-ours.ts'), ...argumentsOf(measured)], {
       ...process.env,
       ...ENGINE_PROCESS_ENV,
       ...engineLibraryEnv(),
+      TF_NUM_INTRAOP_THREADS: String(threads),
     }),
   );
 
@@ -318,6 +338,7 @@ function speed(measurements: readonly Measurement[], batchSize: number): Trainin
     roundsImagesPerSecond: [Math.min(...rounds), Math.max(...rounds)],
     viewsMs: Math.round(median(measurements.flatMap(({ viewsMs }) => viewsMs))),
     stepMs: Math.round(median(measurements.flatMap(({ durationsMs }) => durationsMs))),
+    cpuMs: Math.round(median(measurements.flatMap(({ cpuMs }) => cpuMs))),
     peakRssMb: Math.round(Math.max(...measurements.map(({ peakRssMb }) => peakRssMb))),
   };
 }
@@ -362,6 +383,7 @@ if (import.meta.main) {
       rounds: { type: 'string' },
       grid: { type: 'boolean' },
       only: { type: 'string' },
+      threads: { type: 'string' },
       'peer-dir': { type: 'string' },
     },
   });
@@ -371,6 +393,7 @@ if (import.meta.main) {
     rounds: Number(values.rounds ?? 5),
     grid: values.grid === true || values.only !== undefined,
     only: values.only === undefined ? undefined : z.enum(TRAINED_ENCODERS).parse(values.only),
+    threads: values.threads === undefined ? undefined : Number(values.threads),
     onProgress: (message) => console.error(message),
   });
   console.log(

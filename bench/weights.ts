@@ -1,12 +1,12 @@
 /**
  * Benchmarks of weights against Python's libraries on the same cores, taking turns: importing a ResNet-50's Lightning
- * checkpoint, loading safetensors, embedding patches with a ResNet-18 (and, in stored-embedding.ts, from the stored
- * bytes of images).
+ * checkpoint, loading safetensors, embedding from the stored bytes of images (stored-embedding.ts). Embedding alone is
+ * measured by embedding.ts.
  *
  * To run it alone: `node bench/weights.ts --json [--rounds 5]`. The peer uses the virtual environment of `npm run
  * compat`.
  */
-import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -14,14 +14,8 @@ import { z } from 'zod';
 import { run } from '../compat/process.ts';
 import { preparePython } from '../compat/python-environment.ts';
 import { readEnvironment } from '../src/env.ts';
-import { writeOnnx } from '../src/formats/onnx.ts';
-import { readSafetensors } from '../src/formats/safetensors.ts';
-import { embeddingBatchSize } from '../workers/engine/embed.ts';
-import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
-import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { measureServerMemory, withServer } from './server.ts';
 import { median, rounded, summarise, type Summary } from './summary.ts';
-import { resnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
 import { benchStoredEmbedding, type StoredEmbeddingResult } from './stored-embedding.ts';
 
 export interface WeightsBenchOptions {
@@ -57,25 +51,12 @@ export interface WeightsBenchResult {
     readonly pythonMs: Summary;
     readonly pythonTouchedMs: Summary;
   };
-  readonly embed: {
-    readonly imageCount: number;
-    readonly batchSize: number;
-    /** Images per second. */
-    readonly ours: Summary;
-    readonly pytorch: Summary;
-    readonly onnxRuntime: Summary;
-    /** Ratio of ours to PyTorch's in the same round. */
-    readonly ratio: number;
-    readonly targetRatio: number;
-    readonly libraries: readonly string[];
-  };
   /** Measurements from the bytes of a shard to embeddings at 64 px, for each kind of stored image. */
   readonly embedStored: readonly StoredEmbeddingResult[];
   /** Load average of the last minute, before and after: shows other work on the machine. */
   readonly loadAverage: readonly [number, number];
 }
 
-const EMBEDDED_IMAGES = 1000;
 const IMAGE_SIZE_PX = 224;
 const LOADS_PER_ROUND = 5;
 const TIMEOUT_MS = 300_000;
@@ -83,7 +64,6 @@ const here = (name: string): string => path.join(import.meta.dirname, name);
 
 const loadFacts = z.object({ readMs: z.array(z.number()), loadMs: z.array(z.number()) });
 const peerLoadFacts = loadFacts.extend({ loadTouchedMs: z.array(z.number()) });
-const embedFacts = z.object({ imagesPerSecond: z.number(), library: z.string() });
 const importAnswer = z.object({
   data: z.object({ importCheckpoint: z.object({ checkpoint: z.object({ encoder: z.literal('RESNET50') }) }) }),
 });
@@ -102,48 +82,23 @@ export async function benchWeights({
     run({
       program: process.execPath,
       args: [here('weights-ours.ts'), ...args],
-      ...(args[0] === 'embed' ? { env: { ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() } } : {}),
       timeoutMs: TIMEOUT_MS,
     });
   const loadBefore = os.loadavg()[0] ?? 0;
   try {
     onProgress('weights: PyTorch makes the files');
     await peer(['make', workDir]);
-    await writeFile(path.join(workDir, 'resnet18.onnx'), await onnxOf(path.join(workDir, 'resnet18.safetensors')));
     const imported = await measureImport(path.join(workDir, 'lightning.ckpt'), rounds, peer, onProgress);
     const loaded = await measureLoad(path.join(workDir, 'weights.safetensors'), rounds, { ours, peer }, onProgress);
-    const embedded = await measureEmbedding(workDir, rounds, { ours, peer }, onProgress);
     const embedStored = await benchStoredEmbedding({ pythonDir, rounds, onProgress });
     const loadAverage = [loadBefore, os.loadavg()[0] ?? 0] as const;
-    return { import: imported, load: loaded, embed: embedded, embedStored, loadAverage };
+    return { import: imported, load: loaded, embedStored, loadAverage };
   } finally {
     await rm(workDir, { recursive: true, force: true });
   }
 }
 
 type Side = (args: readonly string[]) => Promise<string>;
-
-async function onnxOf(file: string): Promise<Uint8Array> {
-  const inputContract = {
-    imageSizePx: IMAGE_SIZE_PX,
-    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
-    channelOrder: 'RGB',
-    valueRange: [0, 1],
-    channelMean: [0.5, 0.5, 0.5],
-    channelStd: [0.5, 0.5, 0.5],
-    embeddingLayer: 'avgpool',
-    pooling: 'AVGPOOL',
-    interpolation: 'BILINEAR',
-    micronsPerPixelMin: null,
-    micronsPerPixelMax: null,
-  } as const;
-  return writeOnnx({
-    architecture: resnetArchitecture('RESNET18'),
-    tensors: readSafetensors(await readFile(file)).tensors,
-    inputContract,
-    metadata: {},
-  });
-}
 
 /**
  * Each round imports into a new model with another image size: the input contract is part of the stored file, so the
@@ -222,7 +177,7 @@ async function measureLoad(
   const theirs: z.infer<typeof peerLoadFacts>[] = [];
   for (let round = 0; round < rounds; round += 1) {
     report(`weights, load: round ${round + 1}`);
-    own.push(loadFacts.parse(JSON.parse(await sides.ours(['load', file, String(LOADS_PER_ROUND)]))));
+    own.push(loadFacts.parse(JSON.parse(await sides.ours([file, String(LOADS_PER_ROUND)]))));
     theirs.push(peerLoadFacts.parse(JSON.parse(await sides.peer(['load', file, String(LOADS_PER_ROUND)]))));
   }
   const ratios = own.flatMap(({ readMs, loadMs }) =>
@@ -237,43 +192,6 @@ async function measureLoad(
     pythonPlainReadMs: summarise(theirs.flatMap(({ readMs }) => readMs)),
     pythonMs: summarise(theirs.flatMap(({ loadMs }) => loadMs)),
     pythonTouchedMs: summarise(theirs.flatMap(({ loadTouchedMs }) => loadTouchedMs)),
-  };
-}
-
-async function measureEmbedding(
-  workDir: string,
-  rounds: number,
-  sides: { readonly ours: Side; readonly peer: Side },
-  report: (message: string) => void,
-): Promise<WeightsBenchResult['embed']> {
-  const batchSize = embeddingBatchSize(IMAGE_SIZE_PX);
-  const perRound = Math.ceil(EMBEDDED_IMAGES / rounds / batchSize) * batchSize;
-  const found: Record<'ours' | 'pytorch' | 'onnxRuntime', z.infer<typeof embedFacts>[]> = {
-    ours: [],
-    pytorch: [],
-    onnxRuntime: [],
-  };
-  const counts = [String(perRound), String(batchSize)];
-  const threads = String(os.availableParallelism());
-  for (let round = 0; round < rounds; round += 1) {
-    report(`weights, embedding: round ${round + 1}`);
-    found.ours.push(
-      embedFacts.parse(JSON.parse(await sides.ours(['embed', path.join(workDir, 'resnet18.safetensors'), ...counts]))),
-    );
-    found.pytorch.push(embedFacts.parse(JSON.parse(await sides.peer(['torch', workDir, ...counts, threads]))));
-    found.onnxRuntime.push(embedFacts.parse(JSON.parse(await sides.peer(['onnx', workDir, ...counts, threads]))));
-  }
-  const speeds = (side: keyof typeof found): number[] => found[side].map(({ imagesPerSecond }) => imagesPerSecond);
-  const peerSpeeds = speeds('pytorch');
-  return {
-    imageCount: perRound * rounds,
-    batchSize,
-    ours: summarise(speeds('ours')),
-    pytorch: summarise(peerSpeeds),
-    onnxRuntime: summarise(speeds('onnxRuntime')),
-    ratio: rounded(median(speeds('ours').map((speed, round) => speed / (peerSpeeds[round] ?? Number.NaN)))),
-    targetRatio: 0.8,
-    libraries: [...new Set(Object.values(found).flatMap((each) => each.map(({ library }) => library)))],
   };
 }
 

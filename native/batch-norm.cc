@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "products.h"
+#include "eight.h"
 #include "threads.h"
 
 #pragma GCC target("avx2,fma")

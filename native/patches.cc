@@ -4,8 +4,10 @@
 #include <cstddef>
 #include <cstring>
 
-#include "products.h"
+#include "eight.h"
+#include "packed-product.h"
 #include "threads.h"
+#include "workspace.h"
 
 #pragma GCC target("avx2,fma")
 
@@ -17,6 +19,7 @@ namespace {
  * cache.
  */
 constexpr int DEPTH_AT_ONCE = 256;
+constexpr int ROWS_MULTIPLE = 24;
 constexpr int ROWS_MAX = 96;
 constexpr int PATCHES_PER_UNIT = 8;
 
@@ -84,10 +87,10 @@ class Windows {
 
 /** matrix [rows, columns] to panels of 16 columns: [columns / 16, rows, 16]. */
 void packColumns(const float* matrix, int rows, int columns, float* packed) {
-  parallelFor(columns / PANEL_WIDTH, [=](int panel) {
-    float* place = packed + static_cast<std::size_t>(panel) * rows * PANEL_WIDTH;
-    const float* from = matrix + panel * PANEL_WIDTH;
-    for (int row = 0; row < rows; row += 1, place += PANEL_WIDTH, from += columns) std::memcpy(place, from, PANEL_WIDTH * sizeof(float));
+  parallelFor(columns / PANEL_COLUMNS, [=](int panel) {
+    float* place = packed + static_cast<std::size_t>(panel) * rows * PANEL_COLUMNS;
+    const float* from = matrix + panel * PANEL_COLUMNS;
+    for (int row = 0; row < rows; row += 1, place += PANEL_COLUMNS, from += columns) std::memcpy(place, from, PANEL_COLUMNS * sizeof(float));
   });
 }
 
@@ -95,29 +98,23 @@ void packColumns(const float* matrix, int rows, int columns, float* packed) {
 void packRows(const float* matrix, int rows, int columns, float* packed) {
   parallelFor(rows / 8, [=](int unit) {
     const int first = unit * 8;
-    float* const panel = packed + static_cast<std::size_t>(first / PANEL_WIDTH) * columns * PANEL_WIDTH + first % PANEL_WIDTH;
+    float* const panel = packed + static_cast<std::size_t>(first / PANEL_COLUMNS) * columns * PANEL_COLUMNS + first % PANEL_COLUMNS;
     for (int column = 0; column < columns; column += 8) {
       Eight eight[8];
       for (int row = 0; row < 8; row += 1) eight[row] = _mm256_loadu_ps(matrix + static_cast<std::size_t>(first + row) * columns + column);
       transpose(eight);
-      for (int row = 0; row < 8; row += 1) _mm256_store_ps(panel + static_cast<std::size_t>(column + row) * PANEL_WIDTH, eight[row]);
+      for (int row = 0; row < 8; row += 1) _mm256_store_ps(panel + static_cast<std::size_t>(column + row) * PANEL_COLUMNS, eight[row]);
     }
   });
 }
 
 /** product [rows, columns] = left [rows, depth] times the packed right factor, on one thread. */
-void multiplyPacked(int rows, int depth, int columns, const float* left, std::size_t leftStep, const float* packed, float* product, std::size_t productStep) {
+void multiplyPatches(int rows, int depth, int columns, const float* left, std::size_t leftStep, const float* packed, float* product, std::size_t productStep) {
+  const ProductKernel& kernel = *productKernel(Factors::FLOAT32);
+  const std::size_t panelStep = static_cast<std::size_t>(depth) * PANEL_COLUMNS;
   for (int from = 0; from < depth; from += DEPTH_AT_ONCE) {
     const int part = std::min(DEPTH_AT_ONCE, depth - from);
-    for (int panel = 0; panel < columns / PANEL_WIDTH; panel += 1) {
-      const float* const right = packed + (static_cast<std::size_t>(panel) * depth + from) * PANEL_WIDTH;
-      for (int row = 0; row < rows; row += ROWS_AT_ONCE) {
-        const int count = std::min(ROWS_AT_ONCE, rows - row);
-        float* const place = product + row * productStep + panel * PANEL_WIDTH;
-        if (from == 0) multiply<false, 0, 1>(count, part, left + row * leftStep + from, leftStep, right, place, productStep);
-        else multiply<true, 0, 1>(count, part, left + row * leftStep + from, leftStep, right, place, productStep);
-      }
-    }
+    multiplyPacked(kernel, rows, columns / PANEL_COLUMNS, {part, left + from, leftStep, 1, packed + static_cast<std::size_t>(from) * PANEL_COLUMNS, panelStep, product, productStep, PANEL_COLUMNS, from > 0});
   }
 }
 
@@ -131,16 +128,19 @@ void finishRows(const Epilogue* epilogue, int first, int rows, int columns, floa
   }
 }
 
-/** The number of rows of `width` floats that fit in the cache, a multiple of six. */
-int rowsInL2(int width) { return std::clamp(L2_FLOATS / 2 / width / ROWS_AT_ONCE * ROWS_AT_ONCE, ROWS_AT_ONCE, ROWS_MAX); }
+/**
+ * The number of rows of `width` floats that fit in the cache, a multiple of the rows of every kernel. Fewer rows than 24
+ * would have to read the whole filter too often.
+ */
+int rowsInL2(int width) { return std::clamp(L2_FLOATS / 2 / width / ROWS_MULTIPLE * ROWS_MULTIPLE, ROWS_MULTIPLE, ROWS_MAX); }
 
-/** Like `multiplyPacked` for consecutive rows, on all threads; applies the epilogue. */
+/** Like `multiplyPatches` for consecutive rows, on all threads; applies the epilogue. */
 void multiplyPixels(int rows, int depth, int columns, const float* left, const float* packed, const Epilogue* epilogue, float* product) {
   const int rowsAtOnce = rowsInL2(depth);
   parallelFor((rows + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
     const int first = unit * rowsAtOnce;
     const int count = std::min(rowsAtOnce, rows - first);
-    multiplyPacked(count, depth, columns, left + static_cast<std::size_t>(first) * depth, depth, packed, product + static_cast<std::size_t>(first) * columns, columns);
+    multiplyPatches(count, depth, columns, left + static_cast<std::size_t>(first) * depth, depth, packed, product + static_cast<std::size_t>(first) * columns, columns);
     finishRows(epilogue, first, count, columns, product);
   });
 }
@@ -161,7 +161,7 @@ void convolveByPatches(const ConvolutionShape& shape, const float* images, const
     const int rows = std::min(rowsAtOnce, windows.count() - first);
     float* const patches = space.take(static_cast<std::size_t>(rowsAtOnce) * depth);
     for (int row = 0; row < rows; row += 1) windows.copyPatch(images, first + row, patches + static_cast<std::size_t>(row) * depth);
-    multiplyPacked(rows, depth, columns, patches, depth, packed, output + static_cast<std::size_t>(first) * columns, columns);
+    multiplyPatches(rows, depth, columns, patches, depth, packed, output + static_cast<std::size_t>(first) * columns, columns);
     finishRows(epilogue, first, rows, columns, output);
   });
 }
@@ -183,7 +183,7 @@ void inputGradientByPatches(const ConvolutionShape& shape, const float* filter, 
     for (int first = 0; first < windows.perImage(); first += rowsAtOnce) {
       const int rows = std::min(rowsAtOnce, windows.perImage() - first);
       const int window = image * windows.perImage() + first;
-      multiplyPacked(rows, depth, columns, outputGradient + static_cast<std::size_t>(window) * depth, depth, packed, patches, columns);
+      multiplyPatches(rows, depth, columns, outputGradient + static_cast<std::size_t>(window) * depth, depth, packed, patches, columns);
       for (int row = 0; row < rows; row += 1) windows.addPatch(patches + static_cast<std::size_t>(row) * columns, window + row, gradient);
     }
   });
@@ -194,16 +194,16 @@ void filterGradientByPatches(const ConvolutionShape& shape, const float* images,
   static Workspace gradientSpace;
   const Windows windows(shape);
   const int rows = windows.size();
-  const int paddedRows = roundedUp(rows, PANEL_WIDTH);
+  const int paddedRows = roundedUp(rows, PANEL_COLUMNS);
   const int columns = shape.outputChannels;
   if (windows.count() == 0) {
     std::fill_n(gradient, static_cast<std::size_t>(rows) * columns, 0.0F);
     return;
   }
   const int capacity = std::min(windows.count(), std::clamp(L3_FLOATS / 4 / (paddedRows + columns) / PATCHES_PER_UNIT * PATCHES_PER_UNIT, 64, DEPTH_AT_ONCE));
-  const std::size_t panelStep = static_cast<std::size_t>(capacity + 1) * PANEL_WIDTH;
-  float* const patches = patchSpace.take(panelStep * (paddedRows / PANEL_WIDTH));
-  float* const gradients = gradientSpace.take(panelStep * (columns / PANEL_WIDTH));
+  const std::size_t panelStep = static_cast<std::size_t>(capacity + 1) * PANEL_COLUMNS;
+  float* const patches = patchSpace.take(panelStep * (paddedRows / PANEL_COLUMNS));
+  float* const gradients = gradientSpace.take(panelStep * (columns / PANEL_COLUMNS));
   for (int first = 0; first < windows.count(); first += capacity) {
     const int count = std::min(capacity, windows.count() - first);
     parallelFor((count + PATCHES_PER_UNIT - 1) / PATCHES_PER_UNIT, [=](int unit) {
@@ -212,23 +212,15 @@ void filterGradientByPatches(const ConvolutionShape& shape, const float* images,
       std::fill(patch + rows, patch + paddedRows, 0.0F);
       for (int place = unit * PATCHES_PER_UNIT; place < std::min(count, (unit + 1) * PATCHES_PER_UNIT); place += 1) {
         windows.copyPatch(images, first + place, patch);
-        for (int row = 0; row < paddedRows; row += PANEL_WIDTH) std::memcpy(patches + row / PANEL_WIDTH * panelStep + place * PANEL_WIDTH, patch + row, PANEL_WIDTH * sizeof(float));
+        for (int row = 0; row < paddedRows; row += PANEL_COLUMNS) std::memcpy(patches + row / PANEL_COLUMNS * panelStep + place * PANEL_COLUMNS, patch + row, PANEL_COLUMNS * sizeof(float));
         const float* const windowGradient = outputGradient + static_cast<std::size_t>(first + place) * columns;
-        for (int column = 0; column < columns; column += PANEL_WIDTH) std::memcpy(gradients + column / PANEL_WIDTH * panelStep + place * PANEL_WIDTH, windowGradient + column, PANEL_WIDTH * sizeof(float));
+        for (int column = 0; column < columns; column += PANEL_COLUMNS) std::memcpy(gradients + column / PANEL_COLUMNS * panelStep + place * PANEL_COLUMNS, windowGradient + column, PANEL_COLUMNS * sizeof(float));
       }
     });
-    parallelFor(paddedRows / PANEL_WIDTH, [=](int panel) {
-      const float* const left = patches + panel * panelStep;
-      const int panelRows = std::min(PANEL_WIDTH, rows - panel * PANEL_WIDTH);
-      for (int column = 0; column < columns; column += PANEL_WIDTH) {
-        const float* const right = gradients + column / PANEL_WIDTH * panelStep;
-        for (int row = 0; row < panelRows; row += ROWS_AT_ONCE) {
-          float* const sum = gradient + static_cast<std::size_t>(panel * PANEL_WIDTH + row) * columns + column;
-          const int at = std::min(ROWS_AT_ONCE, panelRows - row);
-          if (first == 0) multiply<false, 1, PANEL_WIDTH>(at, count, left + row, 1, right, sum, columns);
-          else multiply<true, 1, PANEL_WIDTH>(at, count, left + row, 1, right, sum, columns);
-        }
-      }
+    parallelFor(paddedRows / PANEL_COLUMNS, [=](int panel) {
+      const int panelRows = std::min(PANEL_COLUMNS, rows - panel * PANEL_COLUMNS);
+      multiplyPacked(*productKernel(Factors::FLOAT32), panelRows, columns / PANEL_COLUMNS,
+                     {count, patches + panel * panelStep, 1, PANEL_COLUMNS, gradients, panelStep, gradient + static_cast<std::size_t>(panel) * PANEL_COLUMNS * columns, static_cast<std::size_t>(columns), PANEL_COLUMNS, first > 0});
     });
   }
 }

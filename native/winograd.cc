@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "products.h"
+#include "eight.h"
+#include "packed-product.h"
 #include "threads.h"
+#include "workspace.h"
 
 // The whole library must load on any processor; only these functions need AVX2, and op.h registers them only if the
 // processor has it.
@@ -28,17 +30,17 @@ struct Layout {
 
   /** All channels of a tile together: the left factor of a product, by rows. */
   static Layout byTile(int tileCount, int channels) {
-    return {static_cast<std::size_t>(tileCount) * channels + PANEL_WIDTH, PANEL_WIDTH, static_cast<std::size_t>(channels)};
+    return {static_cast<std::size_t>(tileCount) * channels + PANEL_COLUMNS, PANEL_COLUMNS, static_cast<std::size_t>(channels)};
   }
 
   /** Sixteen channels of all tiles together. */
   static Layout byPanel(int tileCount, int channels) {
-    const std::size_t panelStep = static_cast<std::size_t>(tileCount + 1) * PANEL_WIDTH;
-    return {panelStep * (channels / PANEL_WIDTH) + PANEL_WIDTH, panelStep, PANEL_WIDTH};
+    const std::size_t panelStep = static_cast<std::size_t>(tileCount + 1) * PANEL_COLUMNS;
+    return {panelStep * (channels / PANEL_COLUMNS) + PANEL_COLUMNS, panelStep, PANEL_COLUMNS};
   }
 
   std::size_t size() const { return TAP_COUNT * tapStep; }
-  std::size_t offsetOf(int channel) const { return channel / PANEL_WIDTH * panelStep + channel % PANEL_WIDTH; }
+  std::size_t offsetOf(int channel) const { return channel / PANEL_COLUMNS * panelStep + channel % PANEL_COLUMNS; }
 };
 
 /** The 2x2 tiles of all images, one after another. Those at a lower or right border may extend one pixel beyond it. */
@@ -173,7 +175,7 @@ void packFilter(const float* filter, int inputChannels, int outputChannels, floa
       for (int output = 0; output < outputChannels; output += 8) {
         Eight taps[TAP_COUNT];
         transformFilter(filter + static_cast<std::size_t>(input) * outputChannels + output, size, taps);
-        float* const place = packed + (static_cast<std::size_t>(output / PANEL_WIDTH) * inputChannels + input) * PANEL_WIDTH + output % PANEL_WIDTH;
+        float* const place = packed + (static_cast<std::size_t>(output / PANEL_COLUMNS) * inputChannels + input) * PANEL_COLUMNS + output % PANEL_COLUMNS;
         for (int tap = 0; tap < TAP_COUNT; tap += 1) _mm256_store_ps(place + tap * size, taps[tap]);
       }
     }
@@ -202,8 +204,8 @@ void packRotatedFilter(const float* filter, int inputChannels, int outputChannel
         for (int row = 0; row < 8; row += 1) rows[row] = _mm256_load_ps(kept[tap][row]);
         transpose(rows);
         const int rotated = ROTATED[tap / 4] * 4 + ROTATED[tap % 4];
-        float* const place = packed + rotated * size + (static_cast<std::size_t>(input / PANEL_WIDTH) * outputChannels + output) * PANEL_WIDTH + input % PANEL_WIDTH;
-        for (int row = 0; row < 8; row += 1) _mm256_store_ps(place + row * PANEL_WIDTH, rows[row]);
+        float* const place = packed + rotated * size + (static_cast<std::size_t>(input / PANEL_COLUMNS) * outputChannels + output) * PANEL_COLUMNS + input % PANEL_COLUMNS;
+        for (int row = 0; row < 8; row += 1) _mm256_store_ps(place + row * PANEL_COLUMNS, rows[row]);
       }
     }
   });
@@ -217,11 +219,12 @@ class TiledConvolution {
 
   void run() const {
     const int floatsPerTile = TAP_COUNT * (inputChannels_ + outputChannels_);
-    const int tilesInL2 = L2_FLOATS / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE;
+    const int rowsMax = kernel_.rowsMax;
+    const int tilesInL2 = l2Floats() / floatsPerTile / rowsMax * rowsMax;
     // With many channels so few tiles fit that reading all filters for them costs more than going through the
     // third-level cache.
-    if (tilesInL2 >= 2 * ROWS_AT_ONCE) runInL2(tilesInL2);
-    else runInL3(std::max(8 * ROWS_AT_ONCE, L3_FLOATS / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE));
+    if (tilesInL2 >= 2 * rowsMax) runInL2(tilesInL2);
+    else runInL3(std::max(8 * rowsMax, L3_FLOATS / floatsPerTile / rowsMax * rowsMax));
   }
 
  private:
@@ -237,9 +240,7 @@ class TiledConvolution {
       float* const patches = patchSpace.take(patchLayout.size());
       float* const products = productSpace.take(productLayout.size());
       readPatches(first, 0, count, patches, patchLayout);
-      for (int tap = 0; tap < TAP_COUNT; tap += 1) {
-        for (int panel = 0; panel < outputChannels_ / PANEL_WIDTH; panel += 1) multiplyTap(tap, panel, count, patches, patchLayout, products, productLayout);
-      }
+      for (int tap = 0; tap < TAP_COUNT; tap += 1) multiplyTap(tap, 0, outputChannels_ / PANEL_COLUMNS, count, patches, patchLayout, products, productLayout);
       writeTiles(first, 0, count, products, productLayout);
     });
   }
@@ -253,12 +254,16 @@ class TiledConvolution {
     const Layout productLayout = Layout::byPanel(capacity, outputChannels_);
     float* const patches = patchSpace.take(patchLayout.size());
     float* const products = productSpace.take(productLayout.size());
-    const int panelCount = outputChannels_ / PANEL_WIDTH;
+    const int panelCount = outputChannels_ / PANEL_COLUMNS;
+    const int groupCount = (panelCount + kernel_.panelsMax - 1) / kernel_.panelsMax;
     for (int first = 0; first < grid_.count(); first += capacity) {
       const int count = std::min(capacity, grid_.count() - first);
       const int unitCount = (count + TILES_PER_UNIT - 1) / TILES_PER_UNIT;
       parallelFor(unitCount, [=](int unit) { readPatches(first, unit * TILES_PER_UNIT, std::min(count, (unit + 1) * TILES_PER_UNIT), patches, patchLayout); });
-      parallelFor(TAP_COUNT * panelCount, [=](int unit) { multiplyTap(unit / panelCount, unit % panelCount, count, patches, patchLayout, products, productLayout); });
+      parallelFor(TAP_COUNT * groupCount, [=](int unit) {
+        const int panel = unit % groupCount * kernel_.panelsMax;
+        multiplyTap(unit / groupCount, panel, std::min(kernel_.panelsMax, panelCount - panel), count, patches, patchLayout, products, productLayout);
+      });
       parallelFor(unitCount, [=](int unit) { writeTiles(first, unit * TILES_PER_UNIT, std::min(count, (unit + 1) * TILES_PER_UNIT), products, productLayout); });
     }
   }
@@ -271,13 +276,11 @@ class TiledConvolution {
     }
   }
 
-  void multiplyTap(int tap, int panel, int tileCount, const float* patches, const Layout& patchLayout, float* products, const Layout& productLayout) const {
-    const float* const right = packed_ + (static_cast<std::size_t>(tap) * outputChannels_ + panel * PANEL_WIDTH) * inputChannels_;
-    const float* const left = patches + tap * patchLayout.tapStep;
-    float* const product = products + tap * productLayout.tapStep + panel * productLayout.panelStep;
-    for (int tile = 0; tile < tileCount; tile += ROWS_AT_ONCE) {
-      multiply<false, 0, 1>(std::min(ROWS_AT_ONCE, tileCount - tile), inputChannels_, left + tile * patchLayout.tileStep, patchLayout.tileStep, right, product + tile * productLayout.tileStep, PANEL_WIDTH);
-    }
+  void multiplyTap(int tap, int firstPanel, int panels, int tileCount, const float* patches, const Layout& patchLayout, float* products, const Layout& productLayout) const {
+    const float* const right = packed_ + (static_cast<std::size_t>(tap) * outputChannels_ + firstPanel * PANEL_COLUMNS) * inputChannels_;
+    float* const product = products + tap * productLayout.tapStep + firstPanel * productLayout.panelStep;
+    multiplyPacked(kernel_, tileCount, panels,
+                   {inputChannels_, patches + tap * patchLayout.tapStep, patchLayout.tileStep, 1, right, static_cast<std::size_t>(inputChannels_) * PANEL_COLUMNS, product, productLayout.tileStep, productLayout.panelStep, false});
   }
 
   void writeTiles(int first, int from, int to, const float* products, const Layout& layout) const {
@@ -288,6 +291,10 @@ class TiledConvolution {
     }
   }
 
+  /** Processors with AVX-512 have a second-level cache of at least 1 MB. */
+  int l2Floats() const { return &kernel_ == &AVX512_PRODUCT ? 2 * L2_FLOATS : L2_FLOATS; }
+
+  const ProductKernel& kernel_ = *productKernel(Factors::FLOAT32);
   const TileGrid grid_;
   const float* const images_;
   const int inputChannels_;
@@ -306,7 +313,7 @@ void transformSums(const float* sums, int inputChannels, int outputChannels, flo
     const Eight half = _mm256_set1_ps(0.5F);
     for (int input = unit * 8; input < unit * 8 + 8; input += 1) {
       for (int output = 0; output < outputChannels; output += 8) {
-        const float* const taps = sums + (static_cast<std::size_t>(output / PANEL_WIDTH) * inputChannels + input) * PANEL_WIDTH + output % PANEL_WIDTH;
+        const float* const taps = sums + (static_cast<std::size_t>(output / PANEL_COLUMNS) * inputChannels + input) * PANEL_COLUMNS + output % PANEL_COLUMNS;
         Eight rows[3][4];
         for (int column = 0; column < 4; column += 1) {
           Eight s[4];
@@ -358,7 +365,8 @@ void filterGradientByTiles(const ConvolutionShape& shape, const float* images, c
   float* const patches = patchSpace.take(patchLayout.size());
   float* const gradients = gradientSpace.take(gradientLayout.size());
   float* const sums = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * inputChannels * outputChannels);
-  const int panelCount = inputChannels / PANEL_WIDTH;
+  const int panelCount = inputChannels / PANEL_COLUMNS;
+  const ProductKernel& kernel = *productKernel(Factors::FLOAT32);
   for (int first = 0; first < grid.count(); first += capacity) {
     const int count = std::min(capacity, grid.count() - first);
     parallelFor((count + TILES_PER_UNIT - 1) / TILES_PER_UNIT, [=](int unit) {
@@ -376,16 +384,10 @@ void filterGradientByTiles(const ConvolutionShape& shape, const float* images, c
     parallelFor(TAP_COUNT * panelCount, [=](int unit) {
       const int tap = unit / panelCount;
       const int panel = unit % panelCount;
-      const float* const left = patches + tap * patchLayout.tapStep + panel * patchLayout.panelStep;
-      for (int output = 0; output < outputChannels; output += PANEL_WIDTH) {
-        const float* const right = gradients + tap * gradientLayout.tapStep + gradientLayout.offsetOf(output);
-        float* const sum = sums + static_cast<std::size_t>(tap) * inputChannels * outputChannels + static_cast<std::size_t>(output) * inputChannels + panel * PANEL_WIDTH * PANEL_WIDTH;
-        for (int row = 0; row < PANEL_WIDTH; row += ROWS_AT_ONCE) {
-          const int rows = std::min(ROWS_AT_ONCE, PANEL_WIDTH - row);
-          if (first == 0) multiply<false, 1, PANEL_WIDTH>(rows, count, left + row, 1, right, sum + row * PANEL_WIDTH, PANEL_WIDTH);
-          else multiply<true, 1, PANEL_WIDTH>(rows, count, left + row, 1, right, sum + row * PANEL_WIDTH, PANEL_WIDTH);
-        }
-      }
+      float* const sum = sums + static_cast<std::size_t>(tap) * inputChannels * outputChannels + panel * PANEL_COLUMNS * PANEL_COLUMNS;
+      multiplyPacked(kernel, PANEL_COLUMNS, outputChannels / PANEL_COLUMNS,
+                     {count, patches + tap * patchLayout.tapStep + panel * patchLayout.panelStep, 1, PANEL_COLUMNS, gradients + tap * gradientLayout.tapStep, gradientLayout.panelStep, sum, PANEL_COLUMNS,
+                      static_cast<std::size_t>(inputChannels) * PANEL_COLUMNS, first > 0});
     });
   }
   transformSums(sums, inputChannels, outputChannels, gradient);

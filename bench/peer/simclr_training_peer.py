@@ -204,9 +204,9 @@ velocities = [torch.zeros_like(p) for p in weights + others]
 adamw = torch.optim.AdamW([{"params": weights, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}], lr=1e-4, fused=True) if architecture == "VIT_S16" else None
 pixels = torch.randint(0, 256, (count, source_side, source_side, 3), dtype=torch.uint8)
 
-step_durations, view_durations = [], []
+step_durations, view_durations, cpu_durations = [], [], []
 for step in range(WARMUP_STEPS + steps):
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     with torch.no_grad():
         images = pixels.permute(0, 3, 1, 2).float() / 255
         views = torch.cat([view(images), view(images)]).contiguous(memory_format=torch.channels_last)
@@ -226,5 +226,6 @@ for step in range(WARMUP_STEPS + steps):
     if step >= WARMUP_STEPS:
         step_durations.append((time.perf_counter() - started) * 1000)
         view_durations.append((made - started) * 1000)
+        cpu_durations.append((time.process_time() - cpu_started) * 1000)
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"durationsMs": step_durations, "viewsMs": view_durations, "peakRssMb": peak, "library": f"PyTorch {torch.__version__}", "device": "CPU"}))
+print(json.dumps({"durationsMs": step_durations, "viewsMs": view_durations, "cpuMs": cpu_durations, "peakRssMb": peak, "library": f"PyTorch {torch.__version__}", "device": "CPU"}))

@@ -1,10 +1,8 @@
 """The peers of bench/weights.ts, and the files that both sides read. Prints one JSON line.
 
-  weights_peer.py make DIR                 lightning.ckpt and weights.safetensors of a ResNet-50, resnet18.safetensors
+  weights_peer.py make DIR                 lightning.ckpt and weights.safetensors of a ResNet-50
   weights_peer.py import FILE              torch.load, which runs the file's code; the encoder's tensors; safetensors' save_file
   weights_peer.py load FILE REPEATS        a plain read, safetensors' load_file, and load_file with every page touched, in turn
-  weights_peer.py torch DIR IMAGES BATCH THREADS     embeds 224 px patches with resnet18.safetensors
-  weights_peer.py onnx DIR IMAGES BATCH THREADS      the same by ONNX Runtime with resnet18.onnx
   weights_peer.py onnx-stored DIR SHARD SIDE BATCH THREADS      every image of a shard, decoded and resized by Pillow, by ONNX Runtime
 """
 import json
@@ -15,7 +13,6 @@ import time
 
 import numpy as np
 
-IMAGE_SIZE_PX = 224
 MEAN, STD = np.float32([0.5, 0.5, 0.5]), np.float32([0.5, 0.5, 0.5])
 
 
@@ -54,9 +51,6 @@ def make(folder):
         "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [], "callbacks": {Callback: Callback()}, "hyper_parameters": {"lr": 0.3},
     }, target / "lightning.ckpt")
     safetensors.torch.save_file({name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, target / "weights.safetensors")
-    small = torchvision().models.resnet18()
-    small.fc = torch.nn.Identity()
-    safetensors.torch.save_file(small.state_dict(), target / "resnet18.safetensors")
     return {"torch": torch.__version__}
 
 
@@ -86,34 +80,6 @@ def load(file, repeats):
     return {"readMs": [each[0] for each in rounds], "loadMs": [each[1] for each in rounds], "loadTouchedMs": [each[2] for each in rounds]}
 
 
-def embedding(folder, images, batch, embed):
-    pixels = np.random.default_rng(1).integers(0, 256, (int(batch), IMAGE_SIZE_PX, IMAGE_SIZE_PX, 3), dtype=np.uint8)
-    embed(pixels)
-    count = int(images) // int(batch)
-    duration = timed(lambda: [embed(pixels) for _ in range(count)])
-    return {"imagesPerSecond": count * int(batch) * 1000 / duration}
-
-
-def embed_torch(folder, images, batch, threads):
-    import safetensors.torch
-    import torch
-
-    torch.set_num_threads(int(threads))
-    model = torchvision().models.resnet18()
-    model.fc = torch.nn.Identity()
-    model.load_state_dict(safetensors.torch.load_file(f"{folder}/resnet18.safetensors"), strict=True)
-    model = model.eval().to(memory_format=torch.channels_last)
-    mean, std = (torch.from_numpy(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-
-    def embed(pixels):
-        with torch.inference_mode():
-            # A permuted NHWC array is channels-last already.
-            scaled = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255) - mean) / std
-            return model(scaled).numpy()
-
-    return embedding(folder, images, batch, embed) | {"library": f"torch {torch.__version__}"}
-
-
 def onnx_session(file, threads):
     import onnxruntime
 
@@ -125,13 +91,6 @@ def onnx_session(file, threads):
 def run_onnx(session, pixels):
     scaled = (pixels.astype(np.float32) / np.float32(255) - MEAN) / STD
     return session.run(["embeddings"], {"images": np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))})[0]
-
-
-def embed_onnx(folder, images, batch, threads):
-    import onnxruntime
-
-    session = onnx_session(f"{folder}/resnet18.onnx", threads)
-    return embedding(folder, images, batch, lambda pixels: run_onnx(session, pixels)) | {"library": f"onnxruntime {onnxruntime.__version__}"}
 
 
 def embed_stored_onnx(folder, shard, side, batch, threads):
@@ -178,5 +137,5 @@ def cpu_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
-commands = {"make": make, "import": import_file, "load": load, "torch": embed_torch, "onnx": embed_onnx, "onnx-stored": embed_stored_onnx}
+commands = {"make": make, "import": import_file, "load": load, "onnx-stored": embed_stored_onnx}
 print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

@@ -1,15 +1,22 @@
 /**
- * Runs our convolutions and batch norm on shapes that are drawn at random, compiled with the address and undefined-behaviour
+ * Runs our convolutions, batch norm and the layers of transformers on shapes that are drawn at random, compiled with the address and undefined-behaviour
  * sanitizers, and holds each against the formula that defines it: native-fuzz SEED ROUNDS
  */
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <random>
+#include <vector>
 
+#include "../../native/attention.h"
 #include "../../native/batch-norm.h"
+#include "../../native/gelu.h"
+#include "../../native/layer-norm.h"
+#include "../../native/matrix-product.h"
 #include "../../native/patches.h"
 #include "../../native/winograd.h"
 
@@ -169,6 +176,150 @@ void tryConvolution() {
   hold("gradient of the filter by patches", s, filterGradient.get(), wantedFilter.get(), filterCount);
 }
 
+using Doubles = std::vector<double>;
+
+void holdAll(const char* what, int rows, int columns, const float* found, const Doubles& expected, double tolerance = 1e-3) {
+  for (std::size_t place = 0; place < expected.size(); place += 1)
+    if (!(std::abs(found[place] - expected[place]) <= tolerance * (1 + std::abs(expected[place])))) {
+      std::printf("%s of [%d, %d]: %g at %zu instead of %g\n", what, rows, columns, found[place], place, expected[place]);
+      std::exit(1);
+    }
+}
+
+/** The nearest number of eight significant bits, the even one of two. */
+double toBfloat16(float value) {
+  int exponent = 0;
+  const double mantissa = std::frexp(value, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8);
+}
+
+void tryProduct(const ProductKernel& kernel, Factors factors, const char* what) {
+  const ProductShape s{drawn(1, 120), drawn(1, drawn(0, 3) == 0 ? 700 : 40), drawn(1, 80)};
+  const bool isLeftTransposed = drawn(0, 1) == 0, isRightTransposed = drawn(0, 1) == 0;
+  const std::size_t leftStep = (isLeftTransposed ? s.rows : s.depth), rightStep = (isRightTransposed ? s.depth : s.columns);
+  const auto left = values(static_cast<std::size_t>(s.rows) * s.depth), right = values(static_cast<std::size_t>(s.depth) * s.columns), offset = values(s.columns);
+  const std::size_t count = static_cast<std::size_t>(s.rows) * s.columns;
+  const auto product = values(count), sums = values(s.columns);
+  const bool hasOffset = drawn(0, 1) == 0;
+  multiplyMatrices(kernel, factors, s, {left.get(), leftStep, isLeftTransposed}, {right.get(), rightStep, isRightTransposed}, hasOffset ? offset.get() : nullptr, product.get());
+  const auto rounded = [&](float value) { return factors == Factors::BFLOAT16 ? toBfloat16(value) : static_cast<double>(value); };
+  Doubles wanted(count), wantedSums(s.columns);
+  for (int row = 0; row < s.rows; row += 1)
+    for (int column = 0; column < s.columns; column += 1) {
+      double sum = hasOffset ? offset[column] : 0;
+      for (int place = 0; place < s.depth; place += 1)
+        sum += rounded(isLeftTransposed ? left[place * leftStep + row] : left[row * leftStep + place]) * rounded(isRightTransposed ? right[column * rightStep + place] : right[place * rightStep + column]);
+      wanted[static_cast<std::size_t>(row) * s.columns + column] = sum;
+      wantedSums[column] += product[static_cast<std::size_t>(row) * s.columns + column];
+    }
+  holdAll(what, s.rows, s.columns, product.get(), wanted, 1e-4);
+  sumRows(product.get(), s.rows, s.columns, sums.get());
+  holdAll("sum of rows", s.rows, s.columns, sums.get(), wantedSums, 1e-4);
+}
+
+void tryLayerNorm() {
+  const LayerNormShape s{drawn(1, 300), drawn(1, 90)};
+  const std::size_t count = static_cast<std::size_t>(s.rows) * s.columns;
+  const float epsilon = 1e-3F;
+  const auto from = values(count), scale = values(s.columns), offset = values(s.columns), arriving = values(count);
+  const auto output = values(count), mean = values(s.rows), inverseStd = values(s.rows), gradient = values(count), scaleGradient = values(s.columns), offsetGradient = values(s.columns);
+  normaliseRows(s, epsilon, from.get(), scale.get(), offset.get(), output.get(), mean.get(), inverseStd.get());
+  normaliseRowsGradient(s, arriving.get(), from.get(), scale.get(), mean.get(), inverseStd.get(), gradient.get(), scaleGradient.get(), offsetGradient.get());
+  Doubles wanted(count), wantedMean(s.rows), wantedInverse(s.rows), wantedGradient(count), wantedScale(s.columns), wantedOffset(s.columns);
+  for (int row = 0; row < s.rows; row += 1) {
+    const std::size_t start = static_cast<std::size_t>(row) * s.columns;
+    double sum = 0, squares = 0, level = 0, slope = 0;
+    for (int column = 0; column < s.columns; column += 1) sum += from[start + column];
+    const double centre = sum / s.columns;
+    for (int column = 0; column < s.columns; column += 1) squares += std::pow(from[start + column] - centre, 2);
+    const double inverse = 1 / std::sqrt(squares / s.columns + epsilon);
+    wantedMean[row] = centre;
+    wantedInverse[row] = inverse;
+    const auto normalised = [&](int column) { return (from[start + column] - centre) * inverse; };
+    for (int column = 0; column < s.columns; column += 1) {
+      wanted[start + column] = normalised(column) * scale[column] + offset[column];
+      wantedScale[column] += arriving[start + column] * normalised(column);
+      wantedOffset[column] += arriving[start + column];
+      level += arriving[start + column] * static_cast<double>(scale[column]) / s.columns;
+      slope += arriving[start + column] * scale[column] * normalised(column) / s.columns;
+    }
+    for (int column = 0; column < s.columns; column += 1)
+      wantedGradient[start + column] = inverse * (arriving[start + column] * static_cast<double>(scale[column]) - level - slope * normalised(column));
+  }
+  holdAll("layer norm", s.rows, s.columns, output.get(), wanted);
+  holdAll("mean of rows", s.rows, s.columns, mean.get(), wantedMean);
+  holdAll("inverse deviation of rows", s.rows, s.columns, inverseStd.get(), wantedInverse);
+  holdAll("gradient of rows", s.rows, s.columns, gradient.get(), wantedGradient);
+  holdAll("gradient of the scale of rows", s.rows, s.columns, scaleGradient.get(), wantedScale);
+  holdAll("gradient of the offset of rows", s.rows, s.columns, offsetGradient.get(), wantedOffset);
+}
+
+void tryGelu() {
+  const std::size_t count = drawn(1, 40000);
+  const auto x = values(count), arriving = values(count), output = values(count), gradient = values(count);
+  for (std::size_t place = 0; place < count; place += 1) x[place] *= 8;
+  applyGelu(count, x.get(), output.get());
+  applyGeluGradient(count, x.get(), arriving.get(), gradient.get());
+  Doubles wanted(count), wantedGradient(count);
+  for (std::size_t place = 0; place < count; place += 1) {
+    const double cumulative = 0.5 * std::erfc(-x[place] / std::sqrt(2.0));
+    wanted[place] = x[place] * cumulative;
+    wantedGradient[place] = arriving[place] * (cumulative + x[place] * std::exp(-0.5 * x[place] * x[place]) / std::sqrt(2 * M_PI));
+  }
+  holdAll("GELU", 1, static_cast<int>(count), output.get(), wanted, 2e-6);
+  holdAll("gradient of GELU", 1, static_cast<int>(count), gradient.get(), wantedGradient, 2e-6);
+}
+
+void tryAttention(const ProductKernel& kernel) {
+  const AttentionShape s{drawn(1, 2), drawn(1, 130), drawn(1, 3), drawn(1, 40)};
+  const std::size_t width = static_cast<std::size_t>(s.heads) * s.headWidth, rows = static_cast<std::size_t>(s.images) * s.tokens;
+  const auto qkv = values(rows * 3 * width), output = values(rows * width), statistics = values(rows * s.heads * ROW_STATISTICS), arriving = values(rows * width), gradient = values(rows * 3 * width);
+  attend(kernel, s, qkv.get(), output.get(), statistics.get());
+  attendGradient(kernel, s, qkv.get(), statistics.get(), arriving.get(), gradient.get());
+  Doubles wanted(rows * width), wantedGradient(rows * 3 * width);
+  const double scale = 1 / std::sqrt(static_cast<double>(s.headWidth));
+  for (int image = 0; image < s.images; image += 1)
+    for (int head = 0; head < s.heads; head += 1) {
+      const auto place = [&](int part, int token, int feature) { return ((static_cast<std::size_t>(image) * s.tokens + token) * 3 + part) * width + head * s.headWidth + feature; };
+      const auto result = [&](int token, int feature) { return (static_cast<std::size_t>(image) * s.tokens + token) * width + head * s.headWidth + feature; };
+      for (int query = 0; query < s.tokens; query += 1) {
+        Doubles weight(s.tokens), slope(s.tokens);
+        double sum = 0, mean = 0;
+        for (int key = 0; key < s.tokens; key += 1) {
+          double product = 0;
+          for (int feature = 0; feature < s.headWidth; feature += 1) {
+            product += static_cast<double>(qkv[place(0, query, feature)]) * qkv[place(1, key, feature)];
+            slope[key] += static_cast<double>(arriving[result(query, feature)]) * qkv[place(2, key, feature)];
+          }
+          sum += weight[key] = std::exp(product * scale);
+        }
+        for (int key = 0; key < s.tokens; key += 1) mean += (weight[key] /= sum) * slope[key];
+        for (int key = 0; key < s.tokens; key += 1)
+          for (int feature = 0; feature < s.headWidth; feature += 1) {
+            const double change = weight[key] * (slope[key] - mean) * scale;
+            wanted[result(query, feature)] += weight[key] * qkv[place(2, key, feature)];
+            wantedGradient[place(0, query, feature)] += change * qkv[place(1, key, feature)];
+            wantedGradient[place(1, key, feature)] += change * qkv[place(0, query, feature)];
+            wantedGradient[place(2, key, feature)] += weight[key] * arriving[result(query, feature)];
+          }
+      }
+    }
+  holdAll("attention", s.tokens, s.headWidth, output.get(), wanted, 1e-5);
+  holdAll("gradient of attention", s.tokens, s.headWidth, gradient.get(), wantedGradient, 1e-4);
+}
+
+void tryTransformer() {
+  tryProduct(AVX2_PRODUCT, Factors::FLOAT32, "product by AVX2");
+  tryAttention(AVX2_PRODUCT);
+  if (__builtin_cpu_supports("avx512f")) {
+    tryProduct(AVX512_PRODUCT, Factors::FLOAT32, "product by AVX-512");
+    tryAttention(AVX512_PRODUCT);
+  }
+  if (__builtin_cpu_supports("avx512bf16")) tryProduct(BFLOAT16_PRODUCT, Factors::BFLOAT16, "product of bfloat16");
+  tryLayerNorm();
+  tryGelu();
+}
+
 }  // namespace
 
 int main(int count, char** words) {
@@ -177,6 +328,7 @@ int main(int count, char** words) {
   for (int round = 0; round < std::atoi(words[2]); round += 1) {
     tryConvolution();
     tryBatchNorm();
+    tryTransformer();
   }
   std::puts("sound");
   return 0;

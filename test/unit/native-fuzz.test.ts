@@ -9,9 +9,12 @@ import { temporaryFolder } from '../support/shards.ts';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
+/** Each has a header that declares the functions that our ops call. */
+const KERNELS = ['patches', 'winograd', 'batch-norm', 'matrix-product', 'attention', 'layer-norm', 'gelu'];
+const PRODUCTS = ['packed-product', 'product-avx2', 'product-avx512', 'product-bfloat16'];
 const SOURCES = [
   'test/support/native-fuzz.cc',
-  ...['patches', 'winograd', 'batch-norm', 'threads'].map((name) => `native/${name}.cc`),
+  ...[...KERNELS, ...PRODUCTS, 'threads'].map((name) => `native/${name}.cc`),
 ];
 
 test('runs under the address sanitizer on random shapes', async (context) => {
@@ -25,8 +28,8 @@ test('runs under the address sanitizer on random shapes', async (context) => {
 test('the sanitizers see every kernel that our ops call', async () => {
   const textOf = (file: string): Promise<string> => readFile(path.join(ROOT, file), 'utf8');
   const fuzz = await textOf('test/support/native-fuzz.cc');
-  const headers = await Promise.all(['patches', 'winograd', 'batch-norm'].map((name) => textOf(`native/${name}.h`)));
+  const headers = await Promise.all(KERNELS.map((name) => textOf(`native/${name}.h`)));
   const kernels = headers.flatMap((header) => [...header.matchAll(/^void (\w+)\(/gm)].map(([, name = '']) => name));
-  assert.ok(kernels.length >= 8, kernels.join(' '));
+  assert.ok(kernels.length >= 16, kernels.join(' '));
   for (const kernel of kernels) assert.ok(fuzz.includes(` ${kernel}(`), `${kernel} is not tested`);
 });

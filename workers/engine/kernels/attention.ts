@@ -1,6 +1,7 @@
 /** Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762) within each image, and its gradient. */
 import { asRank2, asRank4, scoped, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+import { hasOwnTransformerOps, ownAttention, ownAttentionGradient } from './own-transformer.ts';
 
 export interface AttentionShape {
   readonly imageCount: number;
@@ -12,11 +13,24 @@ export interface AttentionShape {
 export interface AttentionResult {
   /** `[N x T, W]` */
   readonly output: Tensor2D;
-  /** What the gradient needs; the queries are divided by the root of a head's width. */
   readonly trace: AttentionTrace;
 }
 
-interface AttentionTrace {
+/** What the gradient needs. */
+export type AttentionTrace = OwnTrace | TensorflowTrace;
+
+interface OwnTrace {
+  readonly by: 'OWN_OPS';
+  readonly qkv: Tensor2D;
+  /** `[N, heads, T, 2]` */
+  readonly statistics: Tensor;
+  readonly tokenCount: number;
+  readonly headCount: number;
+}
+
+/** Here the queries are divided by the root of a head's width. */
+interface TensorflowTrace {
+  readonly by: 'TENSORFLOW';
   /** These three are `[N, heads, T, W / heads]`. */
   readonly query: Tensor4D;
   readonly key: Tensor4D;
@@ -26,8 +40,36 @@ interface AttentionTrace {
 }
 
 /** @param qkv queries, keys and values `[N x T, 3 x W]`, heads in consecutive columns. */
-export function attention(qkv: Tensor2D, { imageCount, tokenCount, headCount }: AttentionShape): AttentionResult {
-  return scoped(() => {
+export function attention(qkv: Tensor2D, shape: AttentionShape): AttentionResult {
+  if (!hasOwnTransformerOps()) return attentionByTensorflow(qkv, shape);
+  const [output, statistics] = ownAttention(qkv, shape);
+  if (!output || !statistics) throw new Error('Attention gave too few outputs.');
+  const { tokenCount, headCount } = shape;
+  return { output: asRank2(output), trace: { by: 'OWN_OPS', qkv: qkv.clone(), statistics, tokenCount, headCount } };
+}
+
+/** The gradient of queries, keys and values `[N x T, 3 x W]` from that of the output `[N x T, W]`. */
+export function attentionGradient(trace: AttentionTrace, outputGradient: Tensor2D): Tensor2D {
+  switch (trace.by) {
+    case 'OWN_OPS':
+      return ownAttentionGradient(trace.qkv, trace.statistics, outputGradient, trace);
+    case 'TENSORFLOW':
+      return gradientByTensorflow(trace, outputGradient);
+  }
+}
+
+export function disposeAttention(trace: AttentionTrace): void {
+  switch (trace.by) {
+    case 'OWN_OPS':
+      tf.dispose([trace.qkv, trace.statistics]);
+      return;
+    case 'TENSORFLOW':
+      tf.dispose([trace.query, trace.key, trace.value, trace.weights]);
+  }
+}
+
+function attentionByTensorflow(qkv: Tensor2D, { imageCount, tokenCount, headCount }: AttentionShape): AttentionResult {
+  const { output, ...trace } = scoped(() => {
     const width = qkv.shape[1] / 3;
     const headWidth = width / headCount;
     const parts = tf.transpose(tf.reshape(qkv, [imageCount, tokenCount, 3, headCount, headWidth]), [2, 0, 3, 1, 4]);
@@ -37,13 +79,12 @@ export function attention(qkv: Tensor2D, { imageCount, tokenCount, headCount }: 
     const query = asRank4(tf.mul(unscaled, 1 / Math.sqrt(headWidth)));
     const weights = asRank4(tf.softmax(tf.matMul(query, key, false, true)));
     const mixed = tf.transpose(tf.matMul(weights, value), [0, 2, 1, 3]);
-    const output = asRank2(tf.reshape(mixed, [imageCount * tokenCount, width]));
-    return { output, trace: { query, key, value, weights } };
+    return { output: asRank2(tf.reshape(mixed, [imageCount * tokenCount, width])), query, key, value, weights };
   });
+  return { output, trace: { by: 'TENSORFLOW', ...trace } };
 }
 
-/** The gradient of queries, keys and values `[N x T, 3 x W]` from that of the output `[N x T, W]`. */
-export function attentionGradient({ query, key, value, weights }: AttentionTrace, outputGradient: Tensor2D): Tensor2D {
+function gradientByTensorflow({ query, key, value, weights }: TensorflowTrace, outputGradient: Tensor2D): Tensor2D {
   return scoped(() => {
     const [imageCount, headCount, tokenCount, headWidth] = query.shape;
     const mixed = tf.transpose(

@@ -4,6 +4,7 @@
  */
 import { asRank2, scoped, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D } from '../tensorflow.ts';
+import { hasOwnTransformerOps, ownGelu, ownGeluGradient } from './own-transformer.ts';
 
 /** Φ(x), the normal distribution's cumulative function. */
 function normalCdf(x: Tensor): Tensor {
@@ -12,11 +13,13 @@ function normalCdf(x: Tensor): Tensor {
 
 /** x · Φ(x) */
 export function gelu(x: Tensor2D): Tensor2D {
+  if (hasOwnTransformerOps()) return ownGelu(x);
   return asRank2(scoped(() => tf.mul(x, normalCdf(x))));
 }
 
 /** The derivative is Φ(x) + x · φ(x). */
 export function geluGradient(x: Tensor2D, outputGradient: Tensor2D): Tensor2D {
+  if (hasOwnTransformerOps()) return ownGeluGradient(x, outputGradient);
   return asRank2(
     scoped(() => {
       const density = tf.mul(tf.exp(tf.mul(tf.square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));

@@ -1,6 +1,7 @@
 /** Layer norm (Ba et al. 2016, arXiv:1607.06450) of each row, and its gradient. */
 import { asRank2, scoped, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D } from '../tensorflow.ts';
+import { hasOwnTransformerOps, ownLayerNorm, ownLayerNormGradient } from './own-transformer.ts';
 
 export interface LayerNormState {
   /** `[W]` */
@@ -22,6 +23,11 @@ export interface LayerNormResult {
 
 /** `[R, W]` to its normalised rows, times scale plus offset. */
 export function layerNorm(rows: Tensor2D, { scale, offset, epsilon }: LayerNormState): LayerNormResult {
+  if (hasOwnTransformerOps()) {
+    const [output, mean, inverseStd] = ownLayerNorm(rows, scale, offset, epsilon);
+    if (!output || !mean || !inverseStd) throw new Error('Layer norm gave too few outputs.');
+    return { output: asRank2(output), mean, inverseStd };
+  }
   return scoped(() => {
     const mean = tf.mean(rows, 1, true);
     const centred = tf.sub(rows, mean);
@@ -31,13 +37,31 @@ export function layerNorm(rows: Tensor2D, { scale, offset, epsilon }: LayerNormS
   });
 }
 
+export interface LayerNormGradients {
+  readonly rows: Tensor2D;
+  readonly scale: Tensor;
+  readonly offset: Tensor;
+}
+
 /** The gradients of the rows, the scale and the offset, from that of the output. */
 export function layerNormGradient(
   rows: Tensor2D,
   scale: Tensor,
   { mean, inverseStd }: Pick<LayerNormResult, 'mean' | 'inverseStd'>,
   outputGradient: Tensor2D,
-): { readonly rows: Tensor2D; readonly scale: Tensor; readonly offset: Tensor } {
+): LayerNormGradients {
+  if (hasOwnTransformerOps()) {
+    const [rowsGradient, scaleGradient, offsetGradient] = ownLayerNormGradient(
+      rows,
+      scale,
+      mean,
+      inverseStd,
+      outputGradient,
+    );
+    if (!rowsGradient || !scaleGradient || !offsetGradient)
+      throw new Error('The gradient of layer norm gave too few outputs.');
+    return { rows: asRank2(rowsGradient), scale: scaleGradient, offset: offsetGradient };
+  }
   return scoped(() => {
     const normalised = tf.mul(tf.sub(rows, mean), inverseStd);
     const scaled = tf.mul(outputGradient, scale);

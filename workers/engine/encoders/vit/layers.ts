@@ -3,12 +3,12 @@
  * `[N x T, W]`, all tokens of an image in consecutive rows, because every layer but attention works on each token
  * alone.
  */
-import { attention, attentionGradient, type AttentionResult } from '../../kernels/attention.ts';
-import { multiplyMatrices } from '../../kernels/elementwise.ts';
+import { attention, attentionGradient, disposeAttention, type AttentionTrace } from '../../kernels/attention.ts';
 import { gatedSilu, gatedSiluGradient, gelu, geluGradient } from '../../kernels/gelu.ts';
 import { layerNorm, layerNormGradient, type LayerNormResult } from '../../kernels/layer-norm.ts';
+import { linear, linearGradient, linearInput, type LinearState } from '../../kernels/linear.ts';
 import { setGradient, type Parameter } from '../../models/parameter.ts';
-import { asRank2, castTo, scoped, tf, type FloatDtype, type Tensor, type Tensor2D } from '../../tensorflow.ts';
+import { asRank2, scoped, tf, type FloatDtype, type Tensor, type Tensor2D } from '../../tensorflow.ts';
 
 /** How many tokens belong to an image. */
 export interface TokenShape {
@@ -32,7 +32,6 @@ export class Linear implements Layer {
   readonly #weight: Parameter;
   readonly #bias: Parameter | undefined;
   readonly #computeDtype: FloatDtype;
-  /** In the dtype of the computation. */
   #input: Tensor | undefined;
 
   /**
@@ -46,41 +45,29 @@ export class Linear implements Layer {
   }
 
   infer(tokens: Tensor2D): Tensor2D {
-    const input = castTo(tokens, this.#computeDtype);
-    const output = this.#applied(input);
+    const input = linearInput(tokens, this.#computeDtype);
+    const output = linear(input, this.#state());
     input.dispose();
     return output;
   }
 
   forward(tokens: Tensor2D): Tensor2D {
     this.discard();
-    this.#input = castTo(tokens, this.#computeDtype);
-    return this.#applied(this.#input);
+    this.#input = linearInput(tokens, this.#computeDtype);
+    return linear(this.#input, this.#state());
   }
 
-  #applied(input: Tensor): Tensor2D {
-    return scoped(() => {
-      const weight = castTo(this.#weight.value, this.#computeDtype);
-      const product = castTo(multiplyMatrices(input, weight, { transposeRight: true }), 'float32');
-      return asRank2(this.#bias === undefined ? product : tf.add(product, this.#bias.value));
-    });
+  #state(): LinearState {
+    return { weight: this.#weight.value, bias: this.#bias?.value, computeDtype: this.#computeDtype };
   }
 
   backward(outputGradient: Tensor2D): Tensor2D {
-    const input = required(this.#input);
-    const gradient = castTo(outputGradient, this.#computeDtype);
-    setGradient(
-      this.#weight,
-      scoped(() => castTo(multiplyMatrices(gradient, input, { transposeLeft: true }), 'float32')),
-    );
-    if (this.#bias !== undefined) setGradient(this.#bias, tf.sum(outputGradient, 0));
+    const gradients = linearGradient(required(this.#input), this.#state(), outputGradient);
+    setGradient(this.#weight, gradients.weight);
+    if (this.#bias === undefined) gradients.bias.dispose();
+    else setGradient(this.#bias, gradients.bias);
     this.discard();
-    const inputGradient = scoped(() => {
-      const weight = castTo(this.#weight.value, this.#computeDtype);
-      return asRank2(castTo(multiplyMatrices(gradient, weight), 'float32'));
-    });
-    gradient.dispose();
-    return inputGradient;
+    return gradients.input;
   }
 
   discard(): void {
@@ -136,7 +123,7 @@ export class LayerNorm implements Layer {
 /** From queries, keys and values `[N x T, 3W]` to `[N x T, W]`. */
 export class Attention implements Layer {
   readonly #headCount: number;
-  #trace: AttentionResult['trace'] | undefined;
+  #trace: AttentionTrace | undefined;
 
   constructor(headCount: number) {
     this.#headCount = headCount;
@@ -144,7 +131,7 @@ export class Attention implements Layer {
 
   infer(qkv: Tensor2D, shape: TokenShape): Tensor2D {
     const { output, trace } = attention(qkv, { ...shape, headCount: this.#headCount });
-    disposeAll(trace);
+    disposeAttention(trace);
     return output;
   }
 
@@ -162,13 +149,9 @@ export class Attention implements Layer {
   }
 
   discard(): void {
-    if (this.#trace !== undefined) disposeAll(this.#trace);
+    if (this.#trace !== undefined) disposeAttention(this.#trace);
     this.#trace = undefined;
   }
-}
-
-function disposeAll({ query, key, value, weights }: AttentionResult['trace']): void {
-  tf.dispose([query, key, value, weights]);
 }
 
 /** The activation between the two layers of an MLP. */

@@ -1,0 +1,25 @@
+/**
+ * Matrix products of any size on all threads, for the linear layers of transformers. The result does not depend on the number of threads.
+ */
+#pragma once
+
+#include "packed-product.h"
+
+namespace paraffin {
+
+struct ProductShape {
+  int rows;
+  int depth;
+  int columns;
+};
+
+/**
+ * product [rows, columns] = left [rows, depth] times right [depth, columns], plus `offset` [columns] for each row unless it
+ * is nullptr. One call at a time: calls share a workspace.
+ */
+void multiplyMatrices(const ProductKernel& kernel, Factors factors, const ProductShape& shape, const Factor& left, const Factor& right, const float* offset, float* product);
+
+/** The sum of all rows of [rows, columns]. */
+void sumRows(const float* values, int rows, int columns, float* sums);
+
+}  // namespace paraffin
