@@ -2,8 +2,8 @@
  * Embedding patches of 224 px on the CPU, against ONNX Runtime with the exported file of the same weights: both take
  * turns with the same pixels and the same batch on the same cores.
  *
- * To run it alone: `node scripts/run.mjs bench/embedding.ts --json [--rounds 5] [--only VIT_S16] [--threads 1]`. The peer
- * uses the virtual environment of `npm run compat`. On a machine with other work measure one thread: the processor time
+ * To run it alone: `node scripts/run.mjs bench/embedding.ts --json [--rounds 5] [--only VIT_S16] [--threads 1]`. The
+ * peer uses the virtual environment of `npm run compat`. On a machine with other work measure one thread: the processor time
  * of several contains their waiting for each other.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';

@@ -4,8 +4,8 @@
  * they run under the same conditions.
  *
  * To run it alone: `node bench/training.ts --json [--rounds 5] [--grid] [--only VIT_S16] [--threads 1]
- * [--peer-dir DIR]`; `--grid` measures ResNet-50, 128 px, large batches and ViT-S/16 as well, `--only` one encoder in all
- * of its cases. The peer's virtual environment is made once in DIR by pip. On a machine with other work measure one
+ * [--peer-dir DIR]`; `--grid` measures ResNet-50, 128 px, large batches and ViT-S/16 as well, `--only` one encoder in
+ * all of its cases. The peer's virtual environment is made once in DIR by pip. On a machine with other work measure one
  * thread: the processor time of several contains their waiting for each other.
  */
 import { spawn } from 'node:child_process';

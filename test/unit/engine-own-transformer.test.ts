@@ -50,8 +50,8 @@ function vector(seed: number, length: number): Tensor {
 const entry = (values: ArrayLike<number>, place: number): number => values[place] ?? Number.NaN;
 
 /**
- * No number differs by more than `tolerance` of the root mean square: a float32 sum of 3000 terms, one after another, has
- * a standard error of 2e-6 of it.
+ * No number differs by more than `tolerance` of the root mean square: a float32 sum of 3000 terms, one after another,
+ * has a standard error of 2e-6 of it.
  */
 function assertNear(what: string, found: Float32Array, wanted: ArrayLike<number>, tolerance = 2e-5): void {
   assert.equal(found.length, wanted.length);
