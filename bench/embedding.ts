@@ -3,8 +3,8 @@
  * turns with the same pixels and the same batch on the same cores.
  *
  * To run it alone: `node scripts/run.mjs bench/embedding.ts --json [--rounds 5] [--only VIT_S16] [--threads 1]`. The
- * peer uses the virtual environment of `npm run compat`. On a machine with other work measure one thread: the processor time
- * of several contains their waiting for each other.
+ * peer uses the virtual environment of `npm run compat`. On a machine with other work measure one thread: the processor
+ * time of several contains their waiting for each other.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
