@@ -69,6 +69,8 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
       return;
     }
     const upstream = sendRequest({ hostname, port, method, path: request.url, headers });
+    // A client that has gone away reads no more: the rest of the answer would keep this process alive for ever.
+    response.once('close', () => upstream.destroy());
     const answered = new Promise<IncomingMessage>((resolve, reject) => {
       upstream.once('response', resolve);
       upstream.once('error', reject);
@@ -122,6 +124,7 @@ export async function startS3Proxy(target: string): Promise<S3Proxy> {
 }
 
 async function drainedOrClosed(stream: Writable): Promise<void> {
+  if (stream.destroyed) return;
   await new Promise<void>((resolve) => {
     const done = (): void => {
       for (const name of ['drain', 'close', 'error']) stream.off(name, done);
