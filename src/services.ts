@@ -65,8 +65,9 @@ export function createServices(parts: ServiceParts): Services {
     engineHint,
     ...(patience === undefined ? {} : { patience }),
   });
+  const slidePatches = createSlidePatchService({ db, store });
   const evaluations = createEvaluations(db, {
-    ...{ runs, datasets, models },
+    ...{ runs, datasets, models, slidePatches },
     readArtifact: (sha256, take) => readVerified(store, sha256, take),
   });
   return {
@@ -80,13 +81,13 @@ export function createServices(parts: ServiceParts): Services {
     artifacts: createArtifactService({ db, store }),
     datasets,
     importIssues: createImportIssueService({ openArtifact: store.open }),
-    slidePatches: createSlidePatchService({ db, store }),
+    slidePatches,
     slideTiles: createSlideTileService({
       ...{ db, importRoots, engineCacheDir, dataDir },
       folderOfImport: (runId) => runs.folderOfImport(runId),
     }),
     models,
-    embeddings: createEmbeddingService(db, { runs, datasets, models }),
+    embeddings: createEmbeddingService(db, { runs, datasets, models, slidePatches, openArtifact: store.open }),
     checkpointImports: createCheckpointImports({
       db,
       transact,

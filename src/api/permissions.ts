@@ -174,6 +174,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'Slide',
     'SlideLevel',
     'SlidePatches',
+    'SlidePredictions',
     'SlideResolution',
     'SplitCount',
     'Stain',

@@ -9,6 +9,7 @@ import { pipeline, type Readable } from 'node:stream';
 import { FileStore } from '@tus/file-store';
 import { z } from 'zod';
 import { DomainError } from '../errors.ts';
+import { createTurns } from '../in-turn.ts';
 import { requireSpace, spaceGuard } from './free-space.ts';
 
 /** A completely uploaded file. */
@@ -93,7 +94,7 @@ export async function openUploadStore({
   // The length must be known at the start, so that an upload can be refused for its size.
   files.extensions = files.extensions.filter((name) => name !== 'creation-defer-length');
 
-  const oneAtATime = createQueue();
+  const inTurn = createTurns();
   const factsPath = (id: string): string => path.join(folder, `${id}.json`);
   const factsOf = async (id: string) => {
     const parsed = ID_PATTERN.test(id) ? uploadSchema.safeParse(await files.configstore.get(id)) : undefined;
@@ -121,7 +122,7 @@ export async function openUploadStore({
       await ownedOrThrow(id, ownerKeyId);
     },
     begin: ({ person, byteSize }, create) =>
-      oneAtATime(async () => {
+      inTurn(async () => {
         const present = await Promise.all((await ids()).map(async (id) => ({ id, facts: await factsOf(id) })));
         const own = present.filter(({ facts }) => facts !== undefined && personOf(facts) === person);
         if (own.length >= MAX_UPLOADS_PER_PERSON)
@@ -221,16 +222,6 @@ async function removeOrphans(folder: string): Promise<void> {
 /** The person who started the upload; for an upload from before persons were recorded, the key. */
 function personOf({ metadata }: z.infer<typeof uploadSchema>): string {
   return metadata.person ?? metadata.ownerKeyId;
-}
-
-/** @returns a function that runs jobs one at a time, in the order of its calls. */
-function createQueue(): (work: () => Promise<void>) => Promise<void> {
-  let last: Promise<unknown> = Promise.resolve();
-  return (work) => {
-    const result = last.then(work);
-    last = result.catch(() => undefined);
-    return result;
-  };
 }
 
 /** Refuses writes that would touch the reserve of the disk. */

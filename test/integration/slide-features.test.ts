@@ -8,6 +8,7 @@ import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import { parquetReadObjects } from 'hyparquet';
 import sharp from 'sharp';
+import { z } from 'zod';
 import { childEnvironment } from '../../src/env.ts';
 import { hdf5Head } from '../../src/formats/hdf5.ts';
 import { npyHeader, readNpy } from '../../src/formats/npy.ts';
@@ -184,6 +185,50 @@ describe('features of slides', () => {
     encoder.dispose();
     const stored = Array.from({ length: 512 }, (_, column) => features.readFloatLE((7 * 512 + column) * 4));
     assertClose(embedding, stored, 1e-4 * Math.max(...stored.map(Math.abs)));
+  });
+
+  test('say how alike the patches of a slide are to one of them', async () => {
+    const SIMILARITY =
+      'query ($patch: Int!, $set: ID!) { dataset(slug: "slides") { latestVersion { slideSimilarity(position: 1, patch: $patch, embeddingSetId: $set) slidePatches(position: 1) { x y labels labelNames } embeddings { id source checkpoint { version model { slug } } } } } }';
+    const answerOf = async (patch: number, set: string) => server.ask(SIMILARITY, { patch, set });
+    const [{ id: set } = { id: '' }] = await database.db.embeddingSet.findMany({ where: { source: 'CHECKPOINT' } });
+    const { own, features } = await expectedOf('b/S1.svs');
+    const vectors = own.map((_, row) =>
+      Array.from({ length: 512 }, (__, column) => features.readFloatLE((row * 512 + column) * 4)),
+    );
+    const lengthOf = (vector: readonly number[] = []): number => Math.hypot(...vector);
+    const answer = at(await answerOf(3, set), 'data.dataset.latestVersion');
+    const found = z.array(z.number()).parse(at(answer, 'slideSimilarity'));
+    const expected = vectors.map(
+      (vector) =>
+        vector.reduce((sum, value, index) => sum + value * (vectors[3]?.[index] ?? 0), 0) /
+        (lengthOf(vector) * lengthOf(vectors[3])),
+    );
+    assertClose(found, expected, 1e-4);
+    assert.equal(found[3], 1);
+    const patches = at(answer, 'slidePatches');
+    assert.deepEqual([at(patches, 'x'), at(patches, 'y')], [own.map(({ x }) => x), own.map(({ y }) => y)]);
+    assert.deepEqual([at(patches, 'labelNames'), at(patches, 'labels')], [[], own.map(() => null)]);
+    assert.deepEqual(at(answer, 'embeddings'), [
+      { id: set, source: 'CHECKPOINT', checkpoint: { version: 1, model: { slug: 'mine' } } },
+    ]);
+
+    const refusalOf = async (patch: number, ofSet: string): Promise<unknown> =>
+      at(await answerOf(patch, ofSet), 'errors.0.extensions.code');
+    assert.equal(await refusalOf(own.length, set), 'BAD_INPUT');
+    assert.equal(await refusalOf(-1, set), 'BAD_INPUT');
+    assert.equal(await refusalOf(0, '00000000-0000-0000-0000-000000000000'), 'EMBEDDINGS_NOT_FOUND');
+    const other = await database.db.embeddingSet.create({
+      data: {
+        ...(await database.db.embeddingSet.findUniqueOrThrow({
+          where: { id: set },
+          omit: { id: true, engine: true, createdAt: true },
+        })),
+        ...{ datasetDigest: 'of another version', engine: {} },
+      },
+    });
+    assert.equal(await refusalOf(0, other.id), 'BAD_INPUT');
+    await database.db.embeddingSet.delete({ where: { id: other.id } });
   });
 
   test('that are there are left as they are, and a repeated command makes those that are missing', async () => {

@@ -257,6 +257,10 @@ export interface SlidePatchesRecord {
   /** `[N]`: their top left corners, in pixels of level 0. */
   readonly x: readonly number[];
   readonly y: readonly number[];
+  /** Of these patches, each once. */
+  readonly labelNames: readonly string[];
+  /** `[N]`: the place of the label of each patch among the names; null for a patch without a label. */
+  readonly labels: readonly (number | null)[];
 }
 
 /** The number of datasets with one value. */

@@ -1,17 +1,22 @@
-/** Where the patches of a slide lie, read from the manifest of its version. */
+/** The patches of a slide, read from the manifest of its version. */
 import { buffer } from 'node:stream/consumers';
-import { openManifest } from '../../formats/manifest/index.ts';
+import { openManifest, type ColumnName, type ManifestRows } from '../../formats/manifest/index.ts';
 import type { RandomAccess } from '../../formats/random-access.ts';
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Database } from '../../platform/db.ts';
+import { createTurns } from '../../in-turn.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import type { SlidePatchesRecord, SlideRecord } from './datasets.records.ts';
 import { createSlideStore } from './slides.store.ts';
 import { createVersionStore } from './versions.store.ts';
 
 export interface SlidePatchService {
-  /** In the order of the version. Throws ManifestError for a manifest that cannot be read. */
+  /** Where they lie, and their labels, in the order of the version. Throws ManifestError for a damaged manifest. */
   of(viewer: Viewer, slide: SlideRecord): Promise<SlidePatchesRecord>;
+  /** `[N]`: their keys in the version, in the same order. Throws ManifestError for a damaged manifest. */
+  keysOf(viewer: Viewer, slide: SlideRecord): Promise<string[]>;
+  /** The row of the first of them in the version, from 0; the manifest is not read. */
+  firstRowOf(viewer: Viewer, slide: SlideRecord): Promise<number>;
 }
 
 export interface SlidePatchParts {
@@ -22,14 +27,25 @@ export interface SlidePatchParts {
 export function createSlidePatchService({ db, store }: SlidePatchParts): SlidePatchService {
   const slides = createSlideStore(db);
   const versions = createVersionStore(db);
-  /** Ends with the reading of the last manifest: one at a time, because decoding one keeps a core busy. */
-  let turn: Promise<unknown> = Promise.resolve();
+  /** One manifest at a time, because decoding one keeps a core busy. */
+  const inTurn = createTurns();
 
-  const read = async ({ versionId, position, path, patchCount }: SlideRecord): Promise<SlidePatchesRecord> => {
-    const [x, y]: [number[], number[]] = [[], []];
-    let [width, height] = [0, 0];
+  // An import lists its images slide by slide, in the order of the slides.
+  const firstRowOf = ({ versionId, position }: SlideRecord): Promise<number> =>
+    slides.patchesBefore(versionId, position);
+
+  /**
+   * Calls `take` for each row of the slide, in order.
+   * @returns the row of the first one; 0 for a slide without patches.
+   */
+  const read = async <Name extends ColumnName>(
+    slide: SlideRecord,
+    names: readonly Name[],
+    take: (columns: ManifestRows<Name | 'slide'>['columns'], row: number) => void,
+  ): Promise<number> => {
+    const { versionId, position, path, patchCount } = slide;
     const [version] = patchCount === 0 ? [] : await versions.findSealed([versionId]);
-    if (version === undefined) return { firstRow: 0, width, height, x, y };
+    if (version === undefined) return 0;
     const { imageCount, manifestSha256, shards } = version;
     const shardByteSizes = shards.map(({ byteSize }) => byteSize);
     const byteSize = (await store.stat(manifestSha256))?.byteSize ?? 0;
@@ -37,30 +53,52 @@ export function createSlidePatchService({ db, store }: SlidePatchParts): SlidePa
       imageCount,
       shardByteSizes,
     });
-    // An import lists its images slide by slide, in the order of the slides.
-    const firstRow = await slides.patchesBefore(versionId, position);
-    const names = ['slide', 'x', 'y', 'level0Width', 'level0Height'] as const;
-    for await (const block of manifest.rows(names, firstRow)) {
-      const { columns } = block;
-      for (let row = Math.max(0, firstRow - block.firstRow); row < block.rowCount && x.length < patchCount; row += 1) {
-        if (columns.slide.at(row) !== path)
+    const firstRow = await firstRowOf(slide);
+    let taken = 0;
+    for await (const block of manifest.rows<Name | 'slide'>(['slide', ...names], firstRow)) {
+      for (let row = Math.max(0, firstRow - block.firstRow); row < block.rowCount && taken < patchCount; row += 1) {
+        if (block.columns.slide.at(row) !== path)
           throw new Error(`Row ${block.firstRow + row} of version ${versionId} is not of slide ${position}.`);
-        x.push(columns.x[row] ?? 0);
-        y.push(columns.y[row] ?? 0);
-        width = columns.level0Width[row] ?? 0;
-        height = columns.level0Height[row] ?? 0;
+        take(block.columns, row);
+        taken += 1;
       }
-      if (x.length === patchCount) break;
+      if (taken === patchCount) break;
     }
-    return { firstRow, width, height, x, y };
+    return firstRow;
   };
 
   return {
     of: (viewer, slide) => {
       authorise(viewer, 'READER');
-      const reading = turn.then(() => read(slide));
-      turn = reading.catch(() => undefined);
-      return reading;
+      return inTurn(async () => {
+        const [x, y]: [number[], number[]] = [[], []];
+        const labels: (number | null)[] = [];
+        const placeOf = new Map<string, number>();
+        let [width, height] = [0, 0];
+        const names = ['x', 'y', 'level0Width', 'level0Height', 'label'] as const;
+        const firstRow = await read(slide, names, (columns, row) => {
+          x.push(columns.x[row] ?? 0);
+          y.push(columns.y[row] ?? 0);
+          width = columns.level0Width[row] ?? 0;
+          height = columns.level0Height[row] ?? 0;
+          const label = columns.label.at(row);
+          if (label !== null && !placeOf.has(label)) placeOf.set(label, placeOf.size);
+          labels.push(label === null ? null : (placeOf.get(label) ?? null));
+        });
+        return { firstRow, width, height, x, y, labelNames: [...placeOf.keys()], labels };
+      });
+    },
+    keysOf: (viewer, slide) => {
+      authorise(viewer, 'READER');
+      return inTurn(async () => {
+        const keys: string[] = [];
+        await read(slide, ['key'], (columns, row) => keys.push(columns.key.at(row) ?? ''));
+        return keys;
+      });
+    },
+    firstRowOf: (viewer, slide) => {
+      authorise(viewer, 'READER');
+      return firstRowOf(slide);
     },
   };
 }

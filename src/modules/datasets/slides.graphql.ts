@@ -70,6 +70,15 @@ export const SlidePatches = objectType({
       description: 'Of the top left corners, in pixels of level 0.',
       resolve: ({ y }) => [...y],
     });
+    t.nonNull.list.nonNull.string('labelNames', {
+      description: 'The labels of these patches, each once.',
+      resolve: ({ labelNames }) => [...labelNames],
+    });
+    t.field('labels', {
+      type: nonNull(list('Int')),
+      description: 'The place of the label of each patch in labelNames, from 0; null for a patch without a label.',
+      resolve: ({ labels }) => [...labels],
+    });
   },
 });
 

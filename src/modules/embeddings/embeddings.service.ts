@@ -1,10 +1,11 @@
 /** The cache of embeddings, which workers reuse and users can download. */
 import { DomainError } from '../../errors.ts';
+import { createTurns } from '../../in-turn.ts';
 import { isId, parseInput } from '../../input.ts';
 import type { Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { EMBEDDING_BLOCK_MEDIA_TYPE, recordArtifacts } from '../artifacts/index.ts';
-import type { DatasetService } from '../datasets/index.ts';
+import type { DatasetService, SlidePatchService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import type { RunRecord, RunService } from '../runs/index.ts';
 import type {
@@ -21,6 +22,7 @@ import {
   titleOfEmbedding,
   type EmbeddingFileFormat,
 } from './embeddings.rules.ts';
+import { similaritiesOf, type OpenRange } from './slide-similarity.ts';
 import type { EmbeddingStore } from './embeddings.store.ts';
 import type { EmbeddingConfig } from '../../protocol/embedding.ts';
 import { preparationDigestOf, type EmbeddingKey } from '../../protocol/embeddings.ts';
@@ -44,6 +46,22 @@ export interface EmbeddingService {
    * BAD_INPUT, CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, DATASET_VERSION_NOT_FOUND and its like.
    */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
+  /**
+   * `[N]`: the cosine of the embedding of one patch of a slide with that of each of its N patches, in the order of the
+   * version: -1..1; null for an embedding of length 0. Undefined for a slide that does not exist.
+   * @param patch from 0, among those of the slide.
+   * @throws DomainError EMBEDDINGS_NOT_FOUND, and BAD_INPUT for embeddings of another version or a patch that does not
+   * exist.
+   */
+  slideSimilarity(
+    viewer: Viewer,
+    of: {
+      readonly versionId: string;
+      readonly position: number;
+      readonly patch: number;
+      readonly embeddingSetId: string;
+    },
+  ): Promise<(number | null)[] | undefined>;
   /** The file behind `/embeddings/{id}.npy` or `.csv`. Throws EMBEDDINGS_NOT_FOUND. */
   file(viewer: Viewer, id: string, format: EmbeddingFileFormat): Promise<EmbeddingFileRecord>;
 }
@@ -70,9 +88,27 @@ export interface EmbeddingServiceParts {
   readonly runs: Pick<RunService, 'enqueue'>;
   readonly datasets: DatasetService;
   readonly models: ModelService;
+  readonly slidePatches: Pick<SlidePatchService, 'firstRowOf'>;
+  /** A range of an artifact. */
+  readonly openArtifact: OpenRange;
 }
 
-export function createEmbeddingService({ store, runs, datasets, models }: EmbeddingServiceParts): EmbeddingService {
+export function createEmbeddingService(parts: EmbeddingServiceParts): EmbeddingService {
+  const { store, runs, datasets, models, slidePatches, openArtifact } = parts;
+  /** One slide at a time, because the cosines of many patches keep a core busy. */
+  const inTurn = createTurns();
+
+  const findOrThrow = async (id: string, field: string) => {
+    const set = await store.find(id);
+    if (set !== undefined) return set;
+    throw new DomainError({
+      code: 'EMBEDDINGS_NOT_FOUND',
+      message: 'No embeddings have this id.',
+      field,
+      hint: 'Use an id from Checkpoint.embeddings; an evaluation computes embeddings.',
+    });
+  };
+
   return {
     ofEncoder: async (viewer, encoderDigest) => {
       authorise(viewer, 'READER');
@@ -109,17 +145,34 @@ export function createEmbeddingService({ store, runs, datasets, models }: Embedd
         maxDurationSeconds: input.maxDurationSeconds ?? null,
       });
     },
+    slideSimilarity: async (viewer, { versionId, position, patch, embeddingSetId }) => {
+      authorise(viewer, 'READER');
+      const [slide, version] = await Promise.all([
+        datasets.slide(viewer, versionId, position),
+        datasets.getVersion(viewer, versionId),
+      ]);
+      if (slide === undefined) return undefined;
+      const set = await findOrThrow(embeddingSetId, 'embeddingSetId');
+      if (set.datasetDigest !== version?.digest)
+        throw new DomainError({
+          code: 'BAD_INPUT',
+          message: 'These embeddings are of the images of another dataset version.',
+          field: 'embeddingSetId',
+          hint: 'Use an id from DatasetVersion.embeddings of the version of the slide.',
+        });
+      if (!(patch >= 0 && patch < slide.patchCount))
+        throw new DomainError({
+          code: 'BAD_INPUT',
+          message: `The slide has ${slide.patchCount} patches and none with the number ${patch}.`,
+          field: 'patch',
+          hint: 'Patches are counted from 0, in the order of DatasetVersion.slidePatches.',
+        });
+      const firstRow = await slidePatches.firstRowOf(viewer, slide);
+      return inTurn(() => similaritiesOf(openArtifact, set, { firstRow, count: slide.patchCount }, firstRow + patch));
+    },
     file: async (viewer, id, format) => {
       authorise(viewer, 'READER');
-      const set = await store.find(id);
-      if (set === undefined) {
-        throw new DomainError({
-          code: 'EMBEDDINGS_NOT_FOUND',
-          message: 'No embeddings have this id.',
-          field: 'id',
-          hint: 'Use an id from Checkpoint.embeddings; an evaluation computes embeddings.',
-        });
-      }
+      const set = await findOrThrow(id, 'id');
       switch (format) {
         case 'npy':
           return {

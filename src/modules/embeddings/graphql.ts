@@ -1,6 +1,16 @@
 /** Embeddings in the API. */
 import path from 'node:path';
-import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
+import {
+  arg,
+  enumType,
+  extendType,
+  idArg,
+  inputObjectType,
+  intArg,
+  list,
+  nonNull,
+  objectType,
+} from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
 import { EmbeddingSource as sources } from '../../generated/prisma/enums.ts';
 
@@ -21,6 +31,12 @@ export const EmbeddingSet = objectType({
   definition(t) {
     t.nonNull.id('id');
     t.nonNull.field('source', { type: 'EmbeddingSource' });
+    t.field('checkpoint', {
+      type: 'Checkpoint',
+      description: 'The oldest checkpoint with the weights of the encoder; null for a baseline.',
+      resolve: ({ source, encoderDigest }, _args, ctx) =>
+        source === 'CHECKPOINT' ? ctx.loaders.models.firstWithWeights.load(encoderDigest) : null,
+    });
     t.nonNull.string('encoderDigest', { description: "sha256 of the encoder's weights: Checkpoint.sha256." });
     t.nonNull.string('datasetDigest', { description: 'DatasetVersion.digest.' });
     t.nonNull.string('preparationDigest', {
@@ -97,6 +113,18 @@ export const DatasetVersionEmbeddings = extendType({
       description: 'Embeddings by every encoder that was evaluated on the version, and by the baselines; newest first.',
       resolve: (version, _args, ctx) =>
         version.digest === null ? [] : ctx.services.embeddings.ofDataset(ctx.viewer, version.digest),
+    });
+    t.field('slideSimilarity', {
+      type: list('Float'),
+      description:
+        'The cosine of the embedding of one patch of a slide with that of each of its patches, -1..1, in the order of slidePatches; null for an embedding of length 0. Rounded to four places.',
+      args: {
+        position: nonNull(intArg({ description: 'Of the slide, from 0.' })),
+        patch: nonNull(intArg({ description: 'From 0, in the order of slidePatches.' })),
+        embeddingSetId: nonNull(idArg({ description: 'One of embeddings.' })),
+      },
+      resolve: async (version, args, ctx) =>
+        (await ctx.services.embeddings.slideSimilarity(ctx.viewer, { versionId: version.id, ...args })) ?? null,
     });
   },
 });

@@ -99,6 +99,18 @@ export interface EvaluationComparisonRecord {
   readonly resampleCount: number;
 }
 
+/** What an evaluation predicted for the patches of one slide, in the order of the version. */
+export interface SlidePredictionsRecord {
+  /** Of a classification; empty for a regression. */
+  readonly labelNames: readonly string[];
+  /** The label whose probability is the score; null for a regression. */
+  readonly label: string | null;
+  /** `[N]`: the place of the predicted label among the names; null for a patch that was not tested, or a regression. */
+  readonly predicted: readonly (number | null)[];
+  /** `[N]`: the probability of the label, 0..1, or the predicted number; null for a patch that was not tested. */
+  readonly scores: readonly (number | null)[];
+}
+
 /** The outcome of the evaluation task, with what the run's config says. */
 export interface NewEvaluation extends Omit<EvaluationOutcome, 'kind' | 'predictions' | 'split'> {
   readonly checkpointId: string;

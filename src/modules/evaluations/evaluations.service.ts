@@ -6,7 +6,7 @@ import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
 import type { Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
-import type { DatasetService } from '../datasets/index.ts';
+import type { DatasetService, SlidePatchService } from '../datasets/index.ts';
 import { RANDOM_ENCODER_SEED } from '../embeddings/index.ts';
 import type { ModelService } from '../models/index.ts';
 import { requirementsOf, type RunRecord, type RunService } from '../runs/index.ts';
@@ -18,6 +18,7 @@ import type {
   LeaderboardRowRecord,
   NewEvaluation,
   ReportedEvaluationRecord,
+  SlidePredictionsRecord,
 } from './evaluations.records.ts';
 import {
   checkEvaluable,
@@ -29,6 +30,7 @@ import {
 import { overlapOf } from './leakage.rules.ts';
 import { optionsOf } from './options.rules.ts';
 import type { EvaluationFilter, EvaluationStore } from './evaluations.store.ts';
+import { predictionsOfSlide } from './slide-predictions.ts';
 import { rankingOf } from './verdict.rules.ts';
 
 export interface EvaluationService {
@@ -48,6 +50,17 @@ export interface EvaluationService {
    * EVALUATIONS_NOT_COMPARABLE.
    */
   compare(viewer: Viewer, firstId: string, secondId: string): Promise<EvaluationComparisonRecord>;
+  /**
+   * What it predicted for the patches of the slide at this position of its version; undefined without stored
+   * predictions, or for a slide that does not exist. Throws EVALUATION_NOT_FOUND, and BAD_INPUT for an unknown label.
+   * @param label whose probability is the score; null: the last one.
+   */
+  slidePredictions(
+    viewer: Viewer,
+    id: string,
+    position: number,
+    label: string | null,
+  ): Promise<SlidePredictionsRecord | undefined>;
   /** For the evaluation task, in the transaction that ends its run. */
   register(tx: Transaction, evaluation: NewEvaluation): Promise<void>;
 }
@@ -57,6 +70,7 @@ export interface EvaluationServiceParts {
   readonly runs: RunService;
   readonly datasets: DatasetService;
   readonly models: ModelService;
+  readonly slidePatches: Pick<SlidePatchService, 'keysOf'>;
   /** Passes an artifact on chunk by chunk, and throws at its end if its digest is wrong. */
   readonly readArtifact: (sha256: string, take: (bytes: Uint8Array) => void) => Promise<void>;
 }
@@ -66,6 +80,7 @@ export function createEvaluationService({
   runs,
   datasets,
   models,
+  slidePatches,
   readArtifact,
 }: EvaluationServiceParts): EvaluationService {
   const findOrThrow = async (id: string, field: string): Promise<ReportedEvaluationRecord> => {
@@ -191,6 +206,15 @@ export function createEvaluationService({
         ungroupedImageCount: ungroupedImageCountOf(first, version) ?? ungroupedImageCountOf(second, version),
         ...(await comparePredictions(first, readFirst, second, readSecond)),
       };
+    },
+    slidePredictions: async (viewer, id, position, label) => {
+      authorise(viewer, 'READER');
+      const { datasetVersionId, predictionsSha256, protocol, confusionMatrix } = await findOrThrow(id, 'id');
+      const slide = await datasets.slide(viewer, datasetVersionId, position);
+      if (slide === undefined || predictionsSha256 === null) return undefined;
+      const keys = await slidePatches.keysOf(viewer, slide);
+      const labelNames = protocol === 'REGRESSION' ? null : (confusionMatrix?.labelNames ?? []);
+      return predictionsOfSlide(keys, (take) => readArtifact(predictionsSha256, take), labelNames, label);
     },
     register: (tx, evaluation) => store.create(tx, evaluation),
   };

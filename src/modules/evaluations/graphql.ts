@@ -12,6 +12,7 @@ import { unbeatenBaselines } from './verdict.rules.ts';
 
 export * from './comparisons.graphql.ts';
 export * from './results.graphql.ts';
+export * from './slide-predictions.graphql.ts';
 
 const records = path.join(import.meta.dirname, 'evaluations.records.ts');
 

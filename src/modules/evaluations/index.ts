@@ -11,6 +11,7 @@ export type {
   LeaderboardRowRecord,
   NewEvaluation,
   ReportedEvaluationRecord,
+  SlidePredictionsRecord,
 } from './evaluations.records.ts';
 export { ungroupedImageCountOf } from './evaluations.rules.ts';
 export { unbeatenBaselines } from './verdict.rules.ts';

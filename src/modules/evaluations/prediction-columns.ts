@@ -1,21 +1,13 @@
 /** The stored predictions of an evaluation as columns, read chunk by chunk: one object for each image is too many. */
 import { createHash } from 'node:crypto';
-import { z } from 'zod';
+import {
+  classifiedSchema,
+  createLineReader,
+  regressedSchema,
+  type LineReader,
+  type PredictedImage,
+} from './prediction-lines.ts';
 
-// Evaluations made before unknown groups were null have no resampling unit beside the group.
-const predictedSchema = z.object({
-  key: z.string(),
-  group: z.string().nullable(),
-  resamplingUnit: z.string().optional(),
-});
-const classifiedSchema = predictedSchema.extend({
-  label: z.string(),
-  predicted: z.string(),
-  probabilities: z.array(z.number()),
-});
-const regressedSchema = predictedSchema.extend({ target: z.number(), predicted: z.number() });
-
-const NEWLINE = 0x0a;
 const FIRST_CAPACITY = 1024;
 
 export interface PredictionColumns {
@@ -32,9 +24,7 @@ export interface PredictionColumns {
   readonly predicted: Float64Array;
 }
 
-export interface PredictionReader {
-  /** The next bytes of the stored JSON lines, divided anywhere. Throws nothing: the bytes are read to their end. */
-  take(bytes: Uint8Array): void;
+export interface PredictionReader extends Pick<LineReader, 'take'> {
   /** @throws SyntaxError or ZodError for the first line that is not a prediction of the evaluation's kind. */
   finish(): PredictionColumns;
 }
@@ -49,12 +39,10 @@ export function createPredictionReader(labelNames: readonly string[] | null): Pr
   const groups = new Set<string>();
   const truth = createColumn();
   const predicted = createColumn();
-  let rest = new Uint8Array(0);
-  let fault: { readonly error: unknown } | undefined;
 
-  const add = (line: string): void => {
+  const lines = createLineReader((line) => {
     const parsed: unknown = JSON.parse(line);
-    let image: z.infer<typeof predictedSchema>;
+    let image: PredictedImage;
     if (places === null) {
       const regressed = regressedSchema.parse(parsed);
       truth.push(regressed.target);
@@ -74,30 +62,11 @@ export function createPredictionReader(labelNames: readonly string[] | null): Pr
     knownUnits.set(known, known);
     units.push(known);
     if (group !== null) groups.add(group);
-  };
-  const addLine = (bytes: Uint8Array): void => {
-    if (bytes.length === 0 || fault !== undefined) return;
-    try {
-      add(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8'));
-    } catch (error) {
-      // Kept until the end: where the bytes are damaged, the reading itself says so when it has compared their digest.
-      fault = { error };
-    }
-  };
+  });
   return {
-    take: (bytes) => {
-      const all = rest.length === 0 ? bytes : Buffer.concat([rest, bytes]);
-      let start = 0;
-      for (let end = all.indexOf(NEWLINE); end >= 0; end = all.indexOf(NEWLINE, start)) {
-        addLine(all.subarray(start, end));
-        start = end + 1;
-      }
-      // A copy, because the caller uses its bytes again; the slice of a Buffer is none.
-      rest = new Uint8Array(all.subarray(start));
-    },
+    take: lines.take,
     finish: () => {
-      addLine(rest);
-      if (fault !== undefined) throw fault.error;
+      lines.finish();
       return {
         imageCount: units.length,
         keysDigest: keys.digest('hex'),

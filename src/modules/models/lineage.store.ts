@@ -27,6 +27,15 @@ export function createLineageStore(db: Database) {
         Prisma.sql`SELECT id, "modelId", version, encoder, "tensorDigest" FROM "Checkpoint" WHERE "tensorDigest" = ANY(${[...digests]}) ORDER BY id`,
       ),
 
+    /** For each sha256 of stored weights the oldest checkpoint that has them. */
+    firstWithWeights: (
+      sha256s: readonly string[],
+    ): Promise<(MentionedCheckpointRecord & { readonly sha256: string })[]> =>
+      jsonRows(
+        db,
+        Prisma.sql`SELECT DISTINCT ON (sha256) id, "modelId", version, encoder, sha256 FROM "Checkpoint" WHERE sha256 = ANY(${[...sha256s]}) ORDER BY sha256, id`,
+      ),
+
     /** Checkpoints with stored weights but without a tensor digest, oldest first. */
     withoutTensorDigest: (
       after: string | undefined,

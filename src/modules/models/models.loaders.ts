@@ -84,6 +84,11 @@ export function createModelLoaders(db: Database) {
       const found = Map.groupBy(await lineage.sameWeights(digests), ({ tensorDigest }) => tensorDigest);
       return digests.map((digest) => found.get(digest) ?? []);
     }),
+    /** The oldest checkpoint with the stored weights of this sha256; null if there is none. */
+    firstWithWeights: new DataLoader<string, MentionedCheckpointRecord | null>(async (sha256s) => {
+      const found = new Map((await lineage.firstWithWeights(sha256s)).map((row) => [row.sha256, row]));
+      return sha256s.map((sha256) => found.get(sha256) ?? null);
+    }),
     /** Whether it is known what the checkpoint was trained on. */
     isTrainingKnown: new DataLoader<string, boolean>(async (ids) => {
       const known = await lineage.withKnownTraining(ids);

@@ -4,6 +4,7 @@ import { DomainError } from '../../errors.ts';
 import { encoderFileOf, encoderTensorsOf } from '../../formats/encoder-file.ts';
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';
+import { createTurns } from '../../in-turn.ts';
 import { isId, parseInput } from '../../input.ts';
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
@@ -44,16 +45,11 @@ export function createTrainingStateService({
   models,
   queueGolden,
 }: TrainingStateServiceParts): TrainingStateService {
-  let lastReading: Promise<unknown> = Promise.resolve();
   /**
    * States are processed one after another, because each is read whole and is three to four times the size of the
    * encoder.
    */
-  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
-    const reading = lastReading.then(work);
-    lastReading = reading.catch(() => undefined);
-    return reading;
-  };
+  const inTurn = createTurns();
 
   const findRun = async (id: string): Promise<RunRecord> => {
     const run = isId(id) ? await runs.find(id) : undefined;

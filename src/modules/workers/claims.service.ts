@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DomainError } from '../../errors.ts';
+import { createTurns } from '../../in-turn.ts';
 import { parseInput } from '../../input.ts';
 import type { Queue } from '../../platform/queue.ts';
 import { RUN_JOBS } from '../../jobs/index.ts';
@@ -66,12 +67,7 @@ export async function createClaimService({
   for (const job of Object.values(RUN_JOBS)) await queue.listen(job, async () => wakeAll());
 
   /** Claims are tried one after another: many waiting workers must not all ask the database for one new run at once. */
-  let last: Promise<unknown> = Promise.resolve();
-  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
-    const result = last.then(work);
-    last = result.catch(() => undefined);
-    return result;
-  };
+  const inTurn = createTurns();
 
   const claimNow = async ({ kinds, workerName, deviceId, runId, capabilities }: Claim): Promise<ClaimedRun | null> => {
     if (await workers.isDraining(workerName)) return null;

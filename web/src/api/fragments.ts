@@ -71,3 +71,19 @@ export const IMPORT_ISSUE_FIELDS = graphql(`
     examples
   }
 `);
+
+/** What the contact sheet and the page of a slide both show. */
+export const SLIDE_FIELDS = graphql(`
+  fragment SlideFields on Slide {
+    position
+    path
+    status
+    reason
+    label
+    patchCount
+    tissueFraction
+    penFraction
+    thumbnailUrl
+    tissueMaskUrl
+  }
+`);

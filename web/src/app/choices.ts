@@ -8,8 +8,11 @@ export const PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'] as c
 export const LAUNCHES = [
   'launchPretraining',
   'launchEvaluation',
+  'launchEmbedding',
   'importDatasetVersion',
   'createDataset',
   'importCheckpoint',
 ] as const;
+/** By what the patches on the page of a slide are coloured. */
+export const COLOURINGS = ['label', 'prediction', 'score', 'similarity'] as const;
 export const AUDIT_OUTCOMES = ['DONE', 'REJECTED', 'DENIED', 'FAILED'] as const;

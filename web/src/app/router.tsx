@@ -8,7 +8,7 @@ import { DatasetsPage } from '../pages/datasets/list.tsx';
 import { LeaderboardPage } from '../pages/leaderboard/page.tsx';
 import { ModelsPage } from '../pages/models/list.tsx';
 import { RunsPage } from '../pages/runs/list.tsx';
-import { AUDIT_OUTCOMES, DATASET_ORDERS, LAUNCHES, PROTOCOLS } from './choices.ts';
+import { AUDIT_OUTCOMES, COLOURINGS, DATASET_ORDERS, LAUNCHES, PROTOCOLS } from './choices.ts';
 import { Layout, NotFound, RouteFailure } from './layout.tsx';
 import { listOf, oneOf, optional, parseSearch, stringifySearch, textOf, type Search } from './search.ts';
 
@@ -61,6 +61,14 @@ const runsRoute = createRoute({
 const slideRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/slides/$versionId/$position',
+  validateSearch: (search: Search) =>
+    optional({
+      colour: oneOf(COLOURINGS, search['colour']),
+      evaluation: textOf(search['evaluation']),
+      label: textOf(search['label']),
+      embeddings: textOf(search['embeddings']),
+      patch: textOf(search['patch']),
+    }),
   component: lazyRouteComponent(() => import('../pages/slides/page.tsx'), 'SlidePage'),
 });
 

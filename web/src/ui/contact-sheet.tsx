@@ -1,40 +1,35 @@
 /** The slides of a version side by side, with a line around their tissue: one look shows where detection is wrong. */
 import { Link } from '@tanstack/react-router';
-import { useVirtualizer } from '@tanstack/react-virtual';
-import { useEffect, useLayoutEffect, useRef, useState } from 'react';
+import { useState } from 'react';
+import { SLIDE_FIELDS } from '../api/fragments.ts';
 import { graphql, type ResultOf } from '../api/graphql.ts';
 import { usePaginatedQuery } from '../api/hooks.ts';
 import { FilterSelect } from './filter-select.tsx';
 import { counted, formatPatches } from './format.ts';
 import { Failure, Tag } from './parts.tsx';
+import { ScrollingGrid } from './scrolling-grid.tsx';
 
-const SLIDES = graphql(`
-  query ContactSheet($id: ID!, $after: String, $filter: SlideFilter) {
-    node(id: $id) {
-      ... on DatasetVersion {
-        slides(first: 100, after: $after, filter: $filter) {
-          totalCount
-          pageInfo {
-            hasNextPage
-            endCursor
-          }
-          nodes {
-            position
-            path
-            status
-            reason
-            label
-            patchCount
-            tissueFraction
-            penFraction
-            thumbnailUrl
-            tissueMaskUrl
+const SLIDES = graphql(
+  `
+    query ContactSheet($id: ID!, $after: String, $filter: SlideFilter) {
+      node(id: $id) {
+        ... on DatasetVersion {
+          slides(first: 100, after: $after, filter: $filter) {
+            totalCount
+            pageInfo {
+              hasNextPage
+              endCursor
+            }
+            nodes {
+              ...SlideFields
+            }
           }
         }
       }
     }
-  }
-`);
+  `,
+  [SLIDE_FIELDS],
+);
 type Answer = ResultOf<typeof SLIDES>;
 type Slides = Extract<NonNullable<Answer['node']>, { slides: unknown }>['slides'];
 type Slide = Slides['nodes'][number];
@@ -44,8 +39,6 @@ const WIDTH_PX = 190;
 const VIEW_PX = 150;
 const CAPTION_PX = 92;
 const ROW_PX = VIEW_PX + CAPTION_PX;
-/** Rows beyond the visible ones for which the next page is fetched, so that scrolling does not wait. */
-const ROWS_AHEAD = 4;
 
 /** Nothing for a version that was not cut from slides. */
 export function ContactSheet({ versionId }: { readonly versionId: string }) {
@@ -80,7 +73,6 @@ export function ContactSheet({ versionId }: { readonly versionId: string }) {
   );
 }
 
-/** The document contains only the visible rows. */
 function Sheet({
   versionId,
   slides,
@@ -90,60 +82,38 @@ function Sheet({
   readonly slides: readonly Slide[];
   readonly onNearEnd: () => void;
 }) {
-  const frame = useRef<HTMLDivElement>(null);
-  const [widthPx, setWidthPx] = useState(WIDTH_PX);
-  useLayoutEffect(() => {
-    const element = frame.current;
-    if (element === null) return undefined;
-    const observer = new ResizeObserver(() => setWidthPx(element.clientWidth));
-    observer.observe(element);
-    return () => observer.disconnect();
-  }, []);
-  const perRow = Math.max(1, Math.floor(widthPx / WIDTH_PX));
-  const rowCount = Math.ceil(slides.length / perRow);
-  const rows = useVirtualizer({
-    count: rowCount,
-    getScrollElement: () => frame.current,
-    estimateSize: () => ROW_PX,
-    overscan: 2,
-  });
-  const visible = rows.getVirtualItems();
-  const isNearEnd = (visible.at(-1)?.index ?? 0) + ROWS_AHEAD >= rowCount;
-  useEffect(() => {
-    if (isNearEnd) onNearEnd();
-  }, [isNearEnd, onNearEnd]);
   return (
-    <div className="contacts" ref={frame} tabIndex={0} role="region" aria-label="Slides with their tissue">
-      <TissueOutline />
-      <div style={{ height: rows.getTotalSize() }}>
-        {visible.flatMap((row) =>
-          slides.slice(row.index * perRow, (row.index + 1) * perRow).map((slide, index) => (
-            <figure
-              key={slide.position}
-              style={{ top: row.start, left: (index * widthPx) / perRow, width: widthPx / perRow, height: ROW_PX }}
-            >
-              <Link
-                to="/slides/$versionId/$position"
-                params={{ versionId, position: String(slide.position) }}
-                className="view"
-                style={{ height: VIEW_PX }}
-                aria-label={`Look at ${slide.path}`}
-              >
-                {slide.thumbnailUrl === null ? (
-                  <span className="soft small">no picture: tissue was not looked for</span>
-                ) : (
-                  <img src={slide.thumbnailUrl} alt={`Overview of ${slide.path}`} />
-                )}
-                {slide.tissueMaskUrl !== null && (
-                  <img className="outline" src={slide.tissueMaskUrl} alt="" style={{ filter: `url(#${OUTLINE_ID})` }} />
-                )}
-              </Link>
-              <Caption slide={slide} />
-            </figure>
-          )),
-        )}
-      </div>
-    </div>
+    <ScrollingGrid
+      className="contacts"
+      label="Slides with their tissue"
+      items={slides}
+      cellMinPx={WIDTH_PX}
+      rowPxOf={() => ROW_PX}
+      onNearEnd={onNearEnd}
+      before={<TissueOutline />}
+    >
+      {(slide, place) => (
+        <figure key={slide.position} style={{ ...place, height: ROW_PX }}>
+          <Link
+            to="/slides/$versionId/$position"
+            params={{ versionId, position: String(slide.position) }}
+            className="view"
+            style={{ height: VIEW_PX }}
+            aria-label={`Look at ${slide.path}`}
+          >
+            {slide.thumbnailUrl === null ? (
+              <span className="soft small">no picture: tissue was not looked for</span>
+            ) : (
+              <img src={slide.thumbnailUrl} alt={`Overview of ${slide.path}`} />
+            )}
+            {slide.tissueMaskUrl !== null && (
+              <img className="outline" src={slide.tissueMaskUrl} alt="" style={{ filter: `url(#${OUTLINE_ID})` }} />
+            )}
+          </Link>
+          <Caption slide={slide} />
+        </figure>
+      )}
+    </ScrollingGrid>
   );
 }
 

@@ -63,6 +63,15 @@ const LAUNCH_FORMS: Readonly<Record<LaunchName, Launch>> = {
     fields: RUN_FIELDS,
     first: ['checkpointId', 'datasetVersionId', 'protocol', 'folds'],
   },
+  launchEmbedding: {
+    title: 'Embed',
+    input: 'LaunchEmbeddingInput',
+    meaning:
+      'Compute the embedding of every image by an encoder and keep them: for slides, for downloads, for evaluations.',
+    resultField: 'run',
+    fields: RUN_FIELDS,
+    first: ['checkpointId', 'datasetVersionId'],
+  },
   importDatasetVersion: {
     title: 'Import images',
     input: 'ImportDatasetVersionInput',

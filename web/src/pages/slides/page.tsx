@@ -3,8 +3,8 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import { useGraphQLQuery } from '../../api/hooks.ts';
 import { bytes, count, formatPatches, words } from '../../ui/format.ts';
 import { Digest, Empty, Fact, Facts, Loaded, Tag, useTitle } from '../../ui/parts.tsx';
-import { SLIDE, SLIDE_PATCHES, type SlideDetail, type SlideVersion } from './queries.ts';
-import { SlideViewer } from './viewer.tsx';
+import { ColouredSlide } from './colouring.tsx';
+import { SLIDE, type SlideDetail, type SlideVersion } from './queries.ts';
 
 const slideRoute = getRouteApi('/slides/$versionId/$position');
 
@@ -12,10 +12,7 @@ export function SlidePage() {
   const { versionId, position } = slideRoute.useParams();
   const place = { versionId, position: /^\d{1,9}$/.test(position) ? Number(position) : -1 };
   const answer = useGraphQLQuery(SLIDE, place);
-  const patches = useGraphQLQuery(SLIDE_PATCHES, place);
   const version = answer.data === undefined ? undefined : versionIn(answer.data.node);
-  const node = patches.data?.node;
-  const patchesOf = node != null && 'slidePatches' in node ? node.slidePatches : null;
   useTitle(version?.slide?.path ?? 'Slide');
   return (
     <Loaded of={answer}>
@@ -27,7 +24,7 @@ export function SlidePage() {
         ) : (
           <>
             <Head version={version} slide={version.slide} />
-            <SlideViewer key={version.slide.tilesUrl} slide={version.slide} patches={patchesOf} />
+            <ColouredSlide key={version.slide.tilesUrl} version={version} slide={version.slide} />
             <Known slide={version.slide} />
           </>
         )

@@ -2,6 +2,8 @@
 import OpenSeadragon from 'openseadragon';
 import { useEffect, useRef, useState } from 'react';
 import { formatPatches } from '../../ui/format.ts';
+import { drawPatches, patchAt } from './draw-patches.ts';
+import type { PatchColours } from './patch-colours.ts';
 import type { SlideDetail, SlidePatches } from './queries.ts';
 
 /** As the server cuts them. */
@@ -9,8 +11,6 @@ const TILE_SIZE_PX = 512;
 /** Below this level of a Deep Zoom pyramid the whole slide is less than a tile. */
 const LEVEL_MIN = 9;
 const MASK_OPACITY = 0.45;
-/** A patch of fewer pixels on the screen is filled instead of outlined, because lines would hide the slide. */
-const OUTLINE_MIN_PX = 6;
 
 interface Unavailable {
   readonly message: string;
@@ -20,10 +20,19 @@ interface Unavailable {
 export function SlideViewer({
   slide,
   patches,
+  colours,
+  chosen,
+  onChoose,
 }: {
   readonly slide: SlideDetail;
   /** Null while they are being read. */
   readonly patches: SlidePatches | null;
+  /** Null while they are not known: no patch is drawn. */
+  readonly colours: PatchColours | null;
+  /** The patch with a frame, from 0. */
+  readonly chosen: number | null;
+  /** Called with the patch on which someone clicks. */
+  readonly onChoose: (patch: number) => void;
 }) {
   const frame = useRef<HTMLDivElement>(null);
   const canvas = useRef<HTMLCanvasElement>(null);
@@ -47,6 +56,8 @@ export function SlideViewer({
       navigatorAutoFade: false,
       animationTime: 0.4,
       maxZoomPixelRatio: 2,
+      // A click chooses a patch.
+      gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
       tileSources: [tileSourceOf(width, height, tilesUrl)],
     });
     created.addHandler('tile-load-failed', ({ tile }) => {
@@ -100,7 +111,8 @@ export function SlideViewer({
   useEffect(() => {
     const target = canvas.current;
     if (viewer === null || target === null) return undefined;
-    const draw = (): void => drawPatches(target, viewer, showsPatches ? patches : null);
+    const drawn = showsPatches && patches !== null && colours !== null ? { patches, colours, chosen } : null;
+    const draw = (): void => drawPatches(target, viewer, drawn);
     draw();
     viewer.addHandler('update-viewport', draw);
     viewer.addHandler('resize', draw);
@@ -110,7 +122,31 @@ export function SlideViewer({
       viewer.removeHandler('resize', draw);
       viewer.removeHandler('open', draw);
     };
-  }, [viewer, patches, showsPatches]);
+  }, [viewer, patches, colours, chosen, showsPatches]);
+
+  useEffect(() => {
+    if (viewer === null || patches === null || !showsPatches) return undefined;
+    const choose = ({ quick, position }: OpenSeadragon.CanvasClickEvent): void => {
+      if (!quick || viewer.world.getItemCount() === 0) return;
+      const { x, y } = viewer.world.getItemAt(0).viewerElementToImageCoordinates(position);
+      const patch = patchAt(patches, x, y);
+      if (patch !== undefined) onChoose(patch);
+    };
+    viewer.addHandler('canvas-click', choose);
+    return () => {
+      viewer.removeHandler('canvas-click', choose);
+    };
+  }, [viewer, patches, onChoose, showsPatches]);
+
+  useEffect(() => {
+    if (viewer === null || patches === null || chosen === null || viewer.world.getItemCount() === 0) return;
+    const [x, y] = [patches.x[chosen], patches.y[chosen]];
+    if (x === undefined || y === undefined) return;
+    const { width: patchWidth, height: patchHeight } = patches;
+    const place = viewer.world.getItemAt(0).imageToViewportRectangle(x, y, patchWidth, patchHeight);
+    const centre = place.getCenter();
+    if (!viewer.viewport.getBounds().containsPoint(centre)) viewer.viewport.panTo(centre);
+  }, [viewer, patches, chosen]);
 
   if (width === null || height === null)
     return <div className="notice warn">The slide cannot be shown, because it could not be opened.</div>;
@@ -119,7 +155,7 @@ export function SlideViewer({
     viewer?.viewport.applyConstraints();
   };
   return (
-    <section className="sheet" aria-label="The slide">
+    <>
       <div className="row">
         <button type="button" onClick={() => zoomBy(2)}>
           Zoom in
@@ -153,19 +189,9 @@ export function SlideViewer({
       )}
       <div className="slide-view">
         <div ref={frame} className="slide-frame" />
-        <canvas
-          ref={canvas}
-          className="slide-patches"
-          aria-hidden="true"
-          data-colour={colourOf(slide.label ?? slide.path)}
-        />
+        <canvas ref={canvas} className="slide-patches" aria-hidden="true" />
       </div>
-      {slide.label !== null && (
-        <p className="small">
-          <span className="swatch" style={{ background: colourOf(slide.label) }} /> patches of {slide.label}
-        </p>
-      )}
-    </section>
+    </>
   );
 }
 
@@ -188,39 +214,4 @@ async function reasonOf(url: string): Promise<Unavailable | null> {
     return typeof value === 'string' ? value : null;
   };
   return { message: textOf('message') ?? 'The slide cannot be shown.', hint: textOf('hint') };
-}
-
-/** Draws the patches that are in view; nothing for null. */
-function drawPatches(target: HTMLCanvasElement, viewer: OpenSeadragon.Viewer, patches: SlidePatches | null): void {
-  const [widthPx, heightPx] = [target.clientWidth, target.clientHeight];
-  const density = window.devicePixelRatio;
-  target.width = Math.round(widthPx * density);
-  target.height = Math.round(heightPx * density);
-  const context = target.getContext('2d');
-  if (context === null || patches === null || viewer.world.getItemCount() === 0) return;
-  const image = viewer.world.getItemAt(0);
-  const origin = image.imageToViewerElementCoordinates(new OpenSeadragon.Point(0, 0));
-  const corner = image.imageToViewerElementCoordinates(new OpenSeadragon.Point(patches.width, patches.height));
-  const [sideX, sideY] = [corner.x - origin.x, corner.y - origin.y];
-  if (sideX <= 0 || sideY <= 0) return;
-  context.scale(density, density);
-  context.strokeStyle = target.dataset['colour'] ?? '#0b57d0';
-  context.fillStyle = context.strokeStyle;
-  context.lineWidth = 1.5;
-  const isOutlined = Math.min(sideX, sideY) >= OUTLINE_MIN_PX;
-  context.globalAlpha = isOutlined ? 0.9 : 0.35;
-  for (const [index, x] of patches.x.entries()) {
-    const left = origin.x + (x / patches.width) * sideX;
-    const top = origin.y + ((patches.y[index] ?? 0) / patches.height) * sideY;
-    if (left + sideX < 0 || top + sideY < 0 || left > widthPx || top > heightPx) continue;
-    if (isOutlined) context.strokeRect(left + 0.75, top + 0.75, sideX - 1.5, sideY - 1.5);
-    else context.fillRect(left, top, sideX, sideY);
-  }
-}
-
-/** The same colour for the same label on every slide: a hue from its text, dark enough on pink and on white. */
-function colourOf(label: string): string {
-  let hash = 0;
-  for (const character of label) hash = (hash * 31 + (character.codePointAt(0) ?? 0)) % 360;
-  return `hsl(${hash} 85% 32%)`;
 }
