@@ -23,6 +23,7 @@ import { COMPAT_CONTRACT, SMALL_SIZE_PX, writeSharedImages } from './images.ts';
 import { writeManifestSample } from './manifest-sample.ts';
 import { run } from './process.ts';
 import { compatCacheDir, preparePython } from './python-environment.ts';
+import { writeSlideFeaturesSample } from './slide-features-sample.ts';
 import { exportWeights, importCheckpoints } from './transfer.ts';
 import { MAX_RELATIVE_DIFFERENCE } from '../src/protocol/export.ts';
 
@@ -107,6 +108,12 @@ async function main(): Promise<number> {
       const { rowCount, ungroupedCount } = await writeManifestSample(manifest);
       const page = path.join(docsDir, 'manifest.md');
       const args = [here('documented_manifest.py'), manifest, page, String(rowCount), String(ungroupedCount)];
+      return run({ program: python, args, timeoutMs: STEP_TIMEOUT_MS });
+    });
+    await step('The script of docs/slides.md runs', async () => {
+      const folder = path.join(workDir, 'slides');
+      await writeSlideFeaturesSample(folder);
+      const args = [here('documented_slides.py'), folder, path.join(docsDir, 'slides.md')];
       return run({ program: python, args, timeoutMs: STEP_TIMEOUT_MS });
     });
     await step("The Python of a model's page runs", async () => {

@@ -15,6 +15,7 @@ const OTHER_REQUIREMENTS = [
   'onnx',
   'safetensors',
   'numpy',
+  'h5py',
   'pandas',
   'pyarrow',
   'duckdb',

@@ -8,6 +8,8 @@ export const STAIN_NORMALISATIONS = ['NONE', 'MACENKO', 'REINHARD'] as const;
 export type StainNormalisation = (typeof STAIN_NORMALISATIONS)[number];
 
 export const annotationOptionsSchema = z.strictObject({
+  /** A folder of annotations; null: they lie beside the slides. Older imports lack this field. */
+  path: z.string().nullable().default(null),
   /** Share of a patch that regions of a class must cover for its label. */
   shareMin: z.number().gt(0).max(1),
   /** Label of patches of which this share lies in no region; null: they have none. */
@@ -39,7 +41,7 @@ export const slideOptionsSchema = z.strictObject({
   sharpnessMin: z.number().min(0).max(255),
   /** The checks for pen and focus look at the patch as it was scanned. Older imports lack this field. */
   stainNormalisation: z.enum(STAIN_NORMALISATIONS).default('NONE'),
-  /** Labels from the annotations beside each slide; null: they are not read. Older imports lack this field. */
+  /** Labels from annotations; null: they are not read. Older imports lack this field. */
   annotations: annotationOptionsSchema.nullable().default(null),
 });
 export type SlideOptions = z.infer<typeof slideOptionsSchema>;

@@ -1,7 +1,7 @@
 /** An import of drawn slides as a run: real database, real OpenSlide in its processes, real files. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import sharp from 'sharp';
@@ -317,7 +317,7 @@ test('patches are labelled by annotations beside their slide, and what is wrong 
   await writeFile(path.join(folder, 'S2.xml'), '<svg/>');
   const csv = path.join(base, 'annotated.csv');
   await writeFile(csv, 'slide,label\nS1,\nS2,\nS3,normal\n');
-  const annotations = { shareMin: 0.5, otherLabel: 'normal', classes: null };
+  const annotations = { path: null, shareMin: 0.5, otherLabel: 'normal', classes: null };
   const slides = { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: null, annotations };
   const accept = ['NOT_EVALUABLE'];
   const imported = await importFolder(folder, { slides, labelsCsvPath: csv, accept });
@@ -336,6 +336,29 @@ test('patches are labelled by annotations beside their slide, and what is wrong 
   assert.deepEqual(doubts, {
     ...{ LABEL_MISSING: ['S2.svs'], ANNOTATIONS_UNREADABLE: ['S2.svs'], ANNOTATION_LEFT_OUT: ['S1.svs'] },
   });
+  assert.ok(imported.report.notes.includes('2 of 3 slides have annotations.'), imported.report.notes.join(' '));
+
+  // The same from a folder of annotations, which may lie among the slides.
+  const drawn = path.join(folder, 'drawn');
+  await mkdir(drawn);
+  await rename(path.join(folder, 'S1.geojson'), path.join(drawn, 'S1.svs.geojson'));
+  await rm(path.join(folder, 'S2.xml'));
+  const fromFolder = { ...slides, annotations: { ...annotations, path: drawn } };
+  const again = await importFolder(folder, { slides: fromFolder, labelsCsvPath: csv, accept, dryRun: true });
+  assert.deepEqual(again.report.labelCounts, [
+    { label: 'normal', count: (8 + 12) * 14 },
+    { label: 'tumour', count: 4 * 14 },
+  ]);
+  assert.deepEqual(issuesOf(again.report)['NOT_A_SLIDE'], undefined);
+  assert.ok(again.report.notes.includes('1 of 3 slides have annotations.'));
+  await rename(path.join(drawn, 'S1.svs.geojson'), path.join(drawn, 'other.geojson'));
+  await assert.rejects(
+    importFolder(folder, { slides: fromFolder, labelsCsvPath: csv, accept, dryRun: true }),
+    (error: unknown) =>
+      error instanceof DomainError &&
+      error.code === 'IMPORT_FOLDER_EMPTY' &&
+      error.field === 'input.slides.annotations.path',
+  );
 });
 
 test('an interrupted import of slides continues behind its last shard, with the same version', async () => {

@@ -105,6 +105,16 @@ describe('launching', () => {
       'input.path',
     ],
     [
+      'a folder of annotations outside the roots',
+      () =>
+        launchImport({
+          ...{ layout: 'SLIDES', patchSizePx: 256 },
+          slides: { micronsPerPixel: 0.5, annotations: { path: '/etc' } },
+        }),
+      'IMPORT_PATH_NOT_ALLOWED',
+      'input.slides.annotations.path',
+    ],
+    [
       'a link that leads out',
       () => launchImport({ path: path.join(base, 'leads-out') }),
       'IMPORT_PATH_NOT_ALLOWED',

@@ -1,17 +1,22 @@
 /** The launch form turns typed text into values, their GraphQL, and error messages. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { describe, test } from 'node:test';
 import { buildSchema, parse, validate } from 'graphql';
 import { OPTIMIZER_PARAMETERS as SERVER_PARAMETERS } from '../../src/protocol/pretraining/optimizer.ts';
 import {
   fill,
   innerFields,
+  isSwitched,
   labelOf,
   OPTIMIZER_PARAMETERS,
   type InputField,
   type InputType,
   type TypeReference,
 } from '../../web/src/pages/launch/schema.ts';
+
+const SCHEMA = path.resolve(import.meta.dirname, '../../schema.graphql');
 
 const scalar = (name: string): TypeReference => ({ kind: 'SCALAR', name, ofType: null });
 const listOf = (of: TypeReference): TypeReference => ({
@@ -73,6 +78,22 @@ describe('a form', () => {
     assert.deepEqual(asked('SGD'), ['name', 'momentum', 'weightDecay']);
     const texts = { 'optimizer.name': 'ADAMW', 'optimizer.momentum': '0.9', 'optimizer.beta1': '0.8' };
     assert.deepEqual(fill([optimizer], texts, types).values, { optimizer: { name: 'ADAMW', beta1: 0.8 } });
+  });
+
+  test('sends an input that a checkbox switches on, even if none of its fields is filled in', () => {
+    const annotations = field('annotations', { kind: 'INPUT_OBJECT', name: 'AnnotationsInput', ofType: null });
+    const types = new Map([
+      ['AnnotationsInput', type('AnnotationsInput', [field('otherLabel', scalar('String'))], null)],
+    ]);
+    const sent = (texts: Readonly<Record<string, string>>) => fill([annotations], texts, types);
+    assert.deepEqual(sent({ annotations: 'true' }).values, { annotations: {} });
+    assert.deepEqual(sent({ annotations: 'true' }).lines, ['annotations: {}']);
+    const texts = { annotations: 'true', 'annotations.otherLabel': 'normal' };
+    assert.deepEqual(sent(texts).lines, ['annotations: { otherLabel: "normal" }']);
+    assert.deepEqual(sent({ ...texts, annotations: '' }).values, {}, 'typed before it was switched off');
+    assert.ok(isSwitched(annotations));
+    const names = [...readFileSync(SCHEMA, 'utf8').matchAll(/^input (\w+) \{/gm)].map((match) => match[1]);
+    assert.ok(names.includes('AnnotationsInput'), 'the schema has the input that the form names');
   });
 
   test('sends null for what it leaves to the server, until something is typed', () => {

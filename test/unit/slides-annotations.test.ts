@@ -7,6 +7,7 @@ import { openFolder } from '../../src/platform/open-folder.ts';
 import type { AnnotationOptions } from '../../src/protocol/slide-options.ts';
 import { selfCrossingOf, sharesOf } from '../../workers/imaging/slides/annotated-area.ts';
 import { AnnotationsError, readAnnotations, type Region } from '../../workers/imaging/slides/annotations.ts';
+import { annotationsBeside, annotationsIn } from '../../workers/imaging/slides/annotation-files.ts';
 import { labelPatches } from '../../workers/imaging/slides/label-patches.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
@@ -305,7 +306,7 @@ describe('a file of annotations', () => {
 });
 
 describe('patches of a slide', () => {
-  const OPTIONS: AnnotationOptions = { shareMin: 0.6, otherLabel: null, classes: null };
+  const OPTIONS: AnnotationOptions = { path: null, shareMin: 0.6, otherLabel: null, classes: null };
   const places = [
     [0, 0],
     [100, 0],
@@ -326,11 +327,11 @@ describe('patches of a slide', () => {
     await using folder = await openFolder(base);
     const { byLabel, notices } = await labelPatches(
       {
-        ...{ folder, relativePath: 'a/S1.svs', label: 'whole', places },
+        ...{ relativePath: 'a/S1.svs', label: 'whole', places },
         patch: { width: 100, height: 100 },
         slide: { width: 300, height: 200 },
       },
-      options,
+      options === null ? null : { files: annotationsBeside(folder), options },
     );
     return {
       byLabel: Object.fromEntries(
@@ -408,5 +409,46 @@ describe('patches of a slide', () => {
     const broken = await labels(context, { 'S1.xml': '<svg/>' }, OPTIONS);
     assert.deepEqual(broken.byLabel, { none: EVERY });
     assert.match(broken.notices.join(' '), /^ANNOTATIONS_UNREADABLE a\/S1\.xml: Its XML begins with <svg>/);
+  });
+});
+
+describe('the file of a slide', () => {
+  async function filesFor(
+    context: TestContext,
+    files: readonly string[],
+    slides: readonly string[],
+  ): Promise<Readonly<Record<string, readonly string[]>>> {
+    const base = await temporaryFolder(context);
+    for (const file of files) {
+      await mkdir(path.dirname(path.join(base, file)), { recursive: true });
+      await writeFile(path.join(base, file), '');
+    }
+    await using folder = await openFolder(base);
+    const annotations = annotationsIn(folder, slides);
+    return Object.fromEntries(
+      await Promise.all(slides.map(async (slide) => [slide, await annotations.of(slide)] as const)),
+    );
+  }
+
+  test('in a folder of annotations has its name, in its subfolder or in none', async (context) => {
+    assert.deepEqual(
+      await filesFor(
+        context,
+        ['S1.geojson', 'b/S2.svs.xml', 'Schnitt ü.json', 'S4.txt'],
+        ['a/S1.svs', 'b/S2.svs', 'Schnitt ü.ndpi', 'S4.svs'],
+      ),
+      { 'a/S1.svs': ['S1.geojson'], 'b/S2.svs': ['b/S2.svs.xml'], 'Schnitt ü.ndpi': ['Schnitt ü.json'], 'S4.svs': [] },
+    );
+  });
+
+  test('is not guessed for two slides of one name, and two files for one slide are both named', async (context) => {
+    assert.deepEqual(
+      await filesFor(
+        context,
+        ['S1.geojson', 'b/S1.geojson', 'S2.geojson', 'c/S2.xml'],
+        ['a/S1.svs', 'b/S1.ndpi', 'c/S2.svs'],
+      ),
+      { 'a/S1.svs': [], 'b/S1.ndpi': ['b/S1.geojson'], 'c/S2.svs': ['c/S2.xml', 'S2.geojson'] },
+    );
   });
 });

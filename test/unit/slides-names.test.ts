@@ -23,7 +23,7 @@ describe('slides among files', () => {
         ...['d/features.H5', 'd/bag.pt'],
         ...['dicom/1.dcm', 'dicom/2.dcm', 'e.NDPI'],
       ],
-      false,
+      { areBeside: false, below: null },
       issues,
     );
     assert.deepEqual(slides, ['a.svs', 'b.mrxs', 'c/scan.vms', 'dicom/1.dcm', 'e.NDPI']);
@@ -33,6 +33,20 @@ describe('slides among files', () => {
       'FEATURES_FILE d/bag.pt',
     ]);
   });
+});
+
+test('GeoJSON is an issue where no annotations are expected', () => {
+  const files = ['S1.geojson', 'S1.svs', 'S2.geojson', 'drawn/S1.geojson'];
+  const foundFor = (areBeside: boolean, below: string | null): string[] => {
+    const issues = collector();
+    assert.deepEqual(slideFilesAmong(files, { areBeside, below }, issues), ['S1.svs']);
+    return issues.found;
+  };
+  assert.deepEqual(foundFor(false, null), [
+    ...['NOT_A_SLIDE S1.geojson', 'NOT_A_SLIDE S2.geojson', 'NOT_A_SLIDE drawn/S1.geojson'],
+  ]);
+  assert.deepEqual(foundFor(true, null), ['NOT_A_SLIDE S2.geojson', 'NOT_A_SLIDE drawn/S1.geojson']);
+  assert.deepEqual(foundFor(false, 'drawn'), ['NOT_A_SLIDE S1.geojson', 'NOT_A_SLIDE S2.geojson']);
 });
 
 describe('lines of a CSV', () => {

@@ -1,10 +1,12 @@
 /** A run of kind IMPORT: turns a folder of images into a sealed dataset version. */
+import path from 'node:path';
 import { readEnvironment } from '../../src/env.ts';
 import { ensureOpenSlide } from '../../src/platform/openslide/library.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
 import { openImageDecoders } from '../imaging/decoder/image-decoders.ts';
 import { importImages, type Continued, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
 import { SHARD_LIMITS, type ShardLimits } from '../imaging/shard-writer.ts';
+import type { SlidesToPlan } from '../imaging/slides/plan-slides.ts';
 import { openSlideReaders, type SlideReaders } from '../imaging/slides/slide-readers.ts';
 import type { Task, TaskContext, TaskResult } from './task.ts';
 import type { StoredBytes } from '../../src/protocol/artifacts.ts';
@@ -29,6 +31,15 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
     config.labelsCsvPath === null
       ? null
       : await openImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
+  const annotationsPath = config.slides?.annotations?.path ?? null;
+  await using annotations =
+    annotationsPath === null
+      ? null
+      : await openImportFolder(annotationsPath, config.importRoots, 'input.slides.annotations.path');
+  const annotationFolder =
+    annotations === null || annotationsPath === null
+      ? null
+      : { folder: annotations, below: belowOf(config.path, annotationsPath) };
   await using decoders = openImageDecoders({
     hiddenFolder: context.dataDir,
     onFailure: (failure) => context.logger.warn(failure, 'an image decoder failed'),
@@ -52,7 +63,7 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
       keepConflicts,
       accept,
     },
-    slides: slidesOf(context, config, readers, progressBefore),
+    slides: slidesOf(context, config, { readers, annotationFolder }, progressBefore),
     folderPath: config.path,
     isDryRun: dryRun,
     previous: await context.registry.latestVersion({ datasetId: config.datasetId }),
@@ -100,16 +111,22 @@ async function openReaders(context: TaskContext): Promise<SlideReaders> {
   return openSlideReaders({ libraryFile: library.file, hiddenFolder: context.dataDir });
 }
 
+/** The path of a folder relative to another one; null if it does not lie below it. */
+function belowOf(folderPath: string, innerPath: string): string | null {
+  const relativePath = path.relative(folderPath, innerPath);
+  return relativePath === '' || relativePath.startsWith('..') ? null : relativePath;
+}
+
 /** @param progress from which an earlier attempt is continued. */
 function slidesOf(
   context: TaskContext,
   { slides, patchSizePx }: ImportConfig,
-  readers: SlideReaders | null,
+  { readers, annotationFolder }: Pick<SlidesToPlan, 'annotationFolder'> & { readonly readers: SlideReaders | null },
   progress: number,
 ) {
   if (slides === null || patchSizePx === null || readers === null) return null;
   return {
-    ...{ options: slides, patchSizePx, readers },
+    ...{ options: slides, patchSizePx, readers, annotationFolder },
     onSlide: async (done: number, slideCount: number): Promise<void> => {
       context.throwIfStopped();
       await context.progress(progress, `Looked for tissue on ${done} of ${slideCount} slides.`);

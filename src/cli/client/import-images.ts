@@ -90,6 +90,7 @@ export const importCommand = clientCommand('import', {
     'datasets import breakhis /data/breakhis --label-level 1 --group-level 4 --accept labels-may-be-deeper',
     'datasets import tissue /data/tissue --layout flat --detach',
     'datasets import prostate /data/slides --layout slides --microns-per-pixel 0.5 --patch-size 256',
+    'datasets import prostate /data/slides --layout slides --microns-per-pixel 0.5 --patch-size 256 --annotations-folder /data/annotations --other-label normal',
     'datasets import prostate /data/slides --layout slides --microns-per-pixel 0.5 --patch-size 256 --labels-csv /data/slides/slides.csv --patches-per-slide 500',
   ],
 })
@@ -117,6 +118,7 @@ export const importCommand = clientCommand('import', {
   .option('--pen-share <share>', 'of a patch that may be pen (default: 0.05); 1: unchecked', numberFrom(0, 1))
   .option('--sharpness <value>', 'least sharpness of a patch (default: 2); 0: unchecked', numberFrom(0, 255))
   .option('--annotations', 'for slides: labels from the GeoJSON or XML beside each slide')
+  .option('--annotations-folder <folder>', 'the same, from a folder on the server instead of beside the slides')
   .option('--annotation-share <share>', 'of a patch that its class must cover (default: 0.5)', numberFrom(0, 1))
   .option('--annotation-classes <names>', 'classes that are used (default: all)', texts)
   .option('--other-label <label>', 'label of patches outside of all annotations (default: none)')
@@ -151,6 +153,7 @@ export const importCommand = clientCommand('import', {
         sharpness,
         stainNormalisation,
         annotations,
+        annotationsFolder,
         annotationShare,
         annotationClasses,
         otherLabel,
@@ -171,7 +174,8 @@ export const importCommand = clientCommand('import', {
         ...(penShare === undefined ? {} : { penShareMax: penShare }),
         ...(sharpness === undefined ? {} : { sharpnessMin: sharpness }),
         ...(stainNormalisation === undefined ? {} : { stainNormalisation }),
-        ...annotationsInput(annotations === true, {
+        ...annotationsInput(annotations === true || annotationsFolder !== undefined, {
+          ...(annotationsFolder === undefined ? {} : { path: await pathOnServer(annotationsFolder) }),
           ...(annotationShare === undefined ? {} : { shareMin: annotationShare }),
           ...(annotationClasses === undefined ? {} : { classes: [...annotationClasses] }),
           ...(otherLabel === undefined ? {} : { otherLabel }),
@@ -240,7 +244,7 @@ function annotationsInput(
   if (Object.keys(input).length === 0) return {};
   throw new CommandFailure({
     exitCode: EXIT.INVALID_ARGUMENTS,
-    message: 'Options of annotations need --annotations.',
+    message: 'Options of annotations need --annotations or --annotations-folder.',
     hint: 'For instance: --annotations --annotation-share 0.75 --other-label normal',
   });
 }

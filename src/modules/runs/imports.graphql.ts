@@ -42,8 +42,12 @@ export const StainNormalisation = enumType({
 export const AnnotationsInput = inputObjectType({
   name: 'AnnotationsInput',
   description:
-    'Annotations lie beside a slide with its name: GeoJSON of QuPath, XML of ASAP or Aperio. A slide without them has the label of the CSV.',
+    'Annotations have the name of their slide: GeoJSON of QuPath, XML of ASAP or Aperio. A slide without them has the label of the CSV.',
   definition(t) {
+    t.string('path', {
+      description:
+        'A folder of annotations under one of the import roots: a file has the name of its slide, and lies in the same subfolder or in none. Default: they lie beside the slides.',
+    });
     t.float('shareMin', {
       description: `Share of a patch that regions of a class must cover for its label. A patch with two such classes is left out, and told. Default: ${ANNOTATION_SHARE_DEFAULT}.`,
     });
@@ -82,7 +86,7 @@ export const SlidesInput = inputObjectType({
     });
     t.field('annotations', {
       type: 'AnnotationsInput',
-      description: 'Labels patches by the annotations beside each slide. Default: annotations are not read.',
+      description: 'Labels patches by annotations of the slides. Default: annotations are not read.',
     });
   },
 });

@@ -34,6 +34,7 @@ const slidesInputSchema = z.strictObject({
   stainNormalisation: z.enum(STAIN_NORMALISATIONS).nullish(),
   annotations: z
     .strictObject({
+      path: z.string().min(1, 'must name a folder').max(4096).nullish(),
       shareMin: annotationOptionsSchema.shape.shareMin.nullish(),
       otherLabel: annotationOptionsSchema.shape.otherLabel.nullish(),
       classes: annotationOptionsSchema.shape.classes.nullish(),
@@ -41,8 +42,14 @@ const slidesInputSchema = z.strictObject({
     .nullish(),
 });
 
-/** All options of an import of slides; null for other layouts. */
-export function slideOptionsOf({ slides }: Pick<ImportDatasetVersionInput, 'slides'>): SlideOptions | null {
+/**
+ * All options of an import of slides; null for other layouts.
+ * @param annotationsPath the real path of the folder of annotations; null if they lie beside the slides.
+ */
+export function slideOptionsOf(
+  { slides }: Pick<ImportDatasetVersionInput, 'slides'>,
+  annotationsPath: string | null,
+): SlideOptions | null {
   if (slides === null || slides === undefined) return null;
   const defaults = SLIDE_OPTION_DEFAULTS;
   return {
@@ -58,6 +65,7 @@ export function slideOptionsOf({ slides }: Pick<ImportDatasetVersionInput, 'slid
       slides.annotations == null
         ? null
         : {
+            path: annotationsPath,
             shareMin: slides.annotations.shareMin ?? ANNOTATION_SHARE_DEFAULT,
             otherLabel: slides.annotations.otherLabel ?? null,
             classes: slides.annotations.classes ?? null,

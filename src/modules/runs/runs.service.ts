@@ -193,6 +193,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         typeof input.labelsCsvPath === 'string'
           ? await resolveImportFile(input.labelsCsvPath, parts.importRoots, 'input.labelsCsvPath')
           : null;
+      const annotationsPath = input.slides?.annotations?.path;
       const config = {
         datasetId: dataset.id,
         path,
@@ -201,7 +202,12 @@ export function createRunService(parts: RunServiceParts): RunService {
         csvColumns: input.csvColumns ?? {},
         labelLevel: input.labelLevel ?? null,
         groupLevel: input.groupLevel ?? null,
-        slides: slideOptionsOf(input),
+        slides: slideOptionsOf(
+          input,
+          annotationsPath == null
+            ? null
+            : await resolveImportPath(annotationsPath, parts.importRoots, 'input.slides.annotations.path'),
+        ),
         patchSizePx: input.patchSizePx ?? null,
         sampleBits: input.sampleBits ?? null,
         keepConflicts: input.keepConflicts ?? false,

@@ -21,14 +21,26 @@ const FEATURES_NAME = /\.(h5|hdf5|pt)$/i;
 /** Their other files lie beside them, as images. */
 const WITH_COMPANIONS = /\.(vms|vmu)$/i;
 
+/** Where annotations are expected among the files of an import. */
+export interface ExpectedAnnotations {
+  /** Whether those beside a slide are read. */
+  readonly areBeside: boolean;
+  /** The folder of annotations, relative to that of the slides; null if it lies elsewhere, or if there is none. */
+  readonly below: string | null;
+}
+
 /**
  * A slide's own further files are left alone: the folder of an .mrxs, the images of a .vms, the other files of a DICOM
  * folder. Any other file is an issue.
  * @param files sorted, as `listFiles` gives them.
- * @param readsAnnotations whether GeoJSON beside a slide is read; XML and JSON are passed over by the listing.
+ * @param annotations which GeoJSON is not an issue; XML and JSON are passed over by the listing.
  * @returns sorted by path.
  */
-export function slideFilesAmong(files: readonly string[], readsAnnotations: boolean, issues: IssueSink): string[] {
+export function slideFilesAmong(
+  files: readonly string[],
+  annotations: ExpectedAnnotations,
+  issues: IssueSink,
+): string[] {
   const slides = files.filter((file) => SLIDE_NAME.test(file));
   const companionFolders = new Set(
     slides.flatMap((file) => (/\.mrxs$/i.test(file) ? [file.slice(0, file.lastIndexOf('.'))] : [])),
@@ -40,7 +52,8 @@ export function slideFilesAmong(files: readonly string[], readsAnnotations: bool
     if (companionFolders.has(folder)) return false;
     if (!SLIDE_NAME.test(file)) {
       if (/\.geojson$/i.test(file)) {
-        if (!readsAnnotations)
+        if (annotations.below !== null && file.startsWith(`${annotations.below}/`)) return false;
+        if (!annotations.areBeside)
           issues.add('NOT_A_SLIDE', file, { reason: 'It holds annotations, which were not asked for.' });
         else if (!isBeside(file, slides))
           issues.add('NOT_A_SLIDE', file, { reason: 'It holds annotations, and no slide of its name lies beside it.' });

@@ -1,7 +1,7 @@
 /** Gives the patches of a slide the labels of its annotations, by share of area. */
-import type { OpenFolder } from '../../../src/platform/open-folder.ts';
 import type { AnnotationOptions } from '../../../src/protocol/slide-options.ts';
 import type { Finding } from '../formats/image-header.ts';
+import type { AnnotationFiles } from './annotation-files.ts';
 import { selfCrossingOf, sharesOf, type PatchShares } from './annotated-area.ts';
 import {
   ANNOTATION_BYTES_MAX,
@@ -13,7 +13,6 @@ import {
 import type { PatchPlace } from './patch-grid.ts';
 
 export interface SlideToLabel {
-  readonly folder: OpenFolder;
   readonly relativePath: string;
   /** Of the CSV: the label of all patches of a slide without annotations. */
   readonly label: string | null;
@@ -29,14 +28,22 @@ export interface LabelledPatches {
   readonly notices: readonly Finding[];
 }
 
-const ENDINGS = ['geojson', 'json', 'xml'] as const;
+/** Where annotations are, and how they become labels. */
+export interface AnnotationsToUse {
+  readonly files: AnnotationFiles;
+  readonly options: AnnotationOptions;
+}
 
-/** @param options null: annotations are not read, and all patches have the label of the slide. */
-export async function labelPatches(slide: SlideToLabel, options: AnnotationOptions | null): Promise<LabelledPatches> {
-  const { places, label } = slide;
+/** @param annotations null: they are not read, and all patches have the label of the slide. */
+export async function labelPatches(
+  slide: SlideToLabel,
+  annotations: AnnotationsToUse | null,
+): Promise<LabelledPatches> {
+  const { places, label, relativePath } = slide;
   const all = { byLabel: new Map([[label, places]]), notices: [] };
-  if (options === null) return all;
-  const files = await annotationFilesOf(slide);
+  if (annotations === null) return all;
+  const { folder } = annotations.files;
+  const files = await annotations.files.of(relativePath);
   const [file] = files;
   if (file === undefined) return all;
   const unlabelled = (reason: string): LabelledPatches => ({
@@ -45,24 +52,14 @@ export async function labelPatches(slide: SlideToLabel, options: AnnotationOptio
   });
   if (files.length > 1) return unlabelled(`There are several: ${files.join(', ')}. Keep one.`);
   try {
-    return labelsBy(await readFileOf(slide.folder, file), slide, options);
+    return labelsBy(await readFileOf(folder, file), slide, annotations.options);
   } catch (error) {
     if (error instanceof AnnotationsError) return unlabelled(`${file}: ${error.message}`);
     throw error;
   }
 }
 
-/** Beside the slide, with its name: S1.geojson or S1.svs.geojson for S1.svs. */
-async function annotationFilesOf({ folder, relativePath }: SlideToLabel): Promise<string[]> {
-  const names = [relativePath.replace(/\.[^./]+$/, ''), relativePath];
-  const candidates = names.flatMap((name) => ENDINGS.map((ending) => `${name}.${ending}`));
-  const found = await Promise.all(
-    candidates.map(async (file) => ((await folder.factsOf(file)) === null ? [] : [file])),
-  );
-  return found.flat();
-}
-
-async function readFileOf(folder: OpenFolder, relativePath: string): Promise<Annotations> {
+async function readFileOf(folder: AnnotationFiles['folder'], relativePath: string): Promise<Annotations> {
   await using file = await folder.openFile(relativePath);
   const { size } = await file.stat();
   if (size > ANNOTATION_BYTES_MAX)

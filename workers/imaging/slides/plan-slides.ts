@@ -9,10 +9,11 @@ import { formatOf, MAGIC_BYTES } from '../formats/index.ts';
 import { mapInOrder } from '../in-order.ts';
 import type { IssueSink } from '../issues.ts';
 import { listFiles, type PassedOver, type SourceImage } from '../listing.ts';
+import { annotationsBeside, annotationsIn } from './annotation-files.ts';
 import { describeSlides, slideFilesAmong, type FoundSlide } from './find-slides.ts';
 import { isFineEnough, level0SizeOf } from './geometry.ts';
 import { fileDigestOf, keptFactsOf, type PictureFolder, type PlannedSlide } from './imported-slides.ts';
-import { labelPatches } from './label-patches.ts';
+import { labelPatches, type AnnotationsToUse } from './label-patches.ts';
 import { inBlocks } from './patch-grid.ts';
 import type { SlideBatch } from './read-batch.ts';
 import { SlideReaderError, type SlideRefusal, type SlideSurvey } from './slide-process.ts';
@@ -27,10 +28,18 @@ export interface SlidesToPlan {
   readonly patchSizePx: number;
   readonly options: SlideOptions;
   readonly readers: SlideReaders;
+  /** Null: annotations lie beside the slides. The caller closes it. */
+  readonly annotationFolder: AnnotationFolder | null;
   /** For a version that keeps its slides. Null: a dry run, which neither keeps pictures nor digests files. */
   readonly pictures: PictureFolder | null;
   /** Called for each slide, in order; an error that it throws ends the import. */
   readonly onSlide: (done: number, slideCount: number) => Promise<void>;
+}
+
+export interface AnnotationFolder {
+  readonly folder: OpenFolder;
+  /** Relative to the folder of the slides; null if it lies elsewhere. */
+  readonly below: string | null;
 }
 
 export interface PlannedSlides {
@@ -51,12 +60,16 @@ const BATCH_BYTES_MAX = 64 * 1024 * 1024;
 
 /** @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID. */
 export async function planSlides(
-  { folder, slidesCsv, patchSizePx, options, readers, pictures, onSlide }: SlidesToPlan,
+  { folder, slidesCsv, patchSizePx, options, readers, annotationFolder, pictures, onSlide }: SlidesToPlan,
   issues: IssueSink,
 ): Promise<PlannedSlides> {
   const rows = slidesCsv === null ? null : await readSlidesCsv(slidesCsv);
   const listing = await listFiles(folder, issues);
-  const slideFiles = slideFilesAmong([...listing.files], options.annotations !== null, issues);
+  const expected = {
+    areBeside: options.annotations !== null && annotationFolder === null,
+    below: annotationFolder?.below ?? null,
+  };
+  const slideFiles = slideFilesAmong([...listing.files], expected, issues);
   if (slideFiles.length === 0)
     throw new DomainError({
       code: 'IMPORT_FOLDER_EMPTY',
@@ -65,6 +78,8 @@ export async function planSlides(
       hint: 'Put SVS, NDPI, MRXS, SCN, VMS, BIF, CZI, DICOM or pyramidal TIFF files there; for images use another layout.',
     });
   const slides = describeSlides(slideFiles, rows, issues);
+  const annotations = annotationsOf(options, folder, annotationFolder, slideFiles);
+  const annotationNotes = await notesOnAnnotations(annotations, annotationFolder, slideFiles);
   const isLabelled = options.annotations !== null || slides.some(({ label }) => label !== null);
   const sources: SourceImage[] = [];
   const notes: string[] = [];
@@ -74,7 +89,7 @@ export async function planSlides(
   const look = async (slide: FoundSlide) => {
     // Its process looks for tissue while this one reads the file.
     const digested = pictures === null ? null : fileDigestOf(folder, slide.relativePath);
-    const { survey, ...found } = await surveyOf(folder, slide, patchSizePx, options, readers);
+    const { survey, ...found } = await surveyOf(folder, slide, patchSizePx, options, readers, annotations);
     const tissue =
       survey === null || pictures === null
         ? null
@@ -109,10 +124,45 @@ export async function planSlides(
     slides: slideFiles.map((file) => surveyed.get(file) ?? notDescribed(file)),
     notes: [
       `${notes.length} of ${slideFiles.length} slides give patches of ${patchSizePx} px at ${options.micronsPerPixel} um/px.`,
+      ...annotationNotes,
       ...shown,
       ...(hiddenCount === 0 ? [] : [`And ${hiddenCount} more slides.`]),
     ],
   };
+}
+
+function annotationsOf(
+  { annotations: options }: SlideOptions,
+  folder: OpenFolder,
+  annotationFolder: AnnotationFolder | null,
+  slideFiles: readonly string[],
+): AnnotationsToUse | null {
+  if (options === null) return null;
+  const files =
+    annotationFolder === null ? annotationsBeside(folder) : annotationsIn(annotationFolder.folder, slideFiles);
+  return { files, options };
+}
+
+/**
+ * How many slides have annotations, before hours are spent on reading them.
+ * @throws DomainError IMPORT_FOLDER_EMPTY for a folder of annotations in which no file has the name of a slide.
+ */
+async function notesOnAnnotations(
+  annotations: AnnotationsToUse | null,
+  annotationFolder: AnnotationFolder | null,
+  slideFiles: readonly string[],
+): Promise<string[]> {
+  if (annotations === null) return [];
+  let count = 0;
+  for (const file of slideFiles) if ((await annotations.files.of(file)).length > 0) count += 1;
+  if (count === 0 && annotationFolder !== null)
+    throw new DomainError({
+      code: 'IMPORT_FOLDER_EMPTY',
+      message: 'No file of the folder of annotations has the name of a slide.',
+      field: 'input.slides.annotations.path',
+      hint: 'The annotations of S1.svs are S1.geojson, S1.json or S1.xml, in the folder itself or in the subfolder that the slide is in.',
+    });
+  return [`${count} of ${slideFiles.length} slides have annotations.`];
 }
 
 /** A slide that the CSV does not name, or that it names together with another one. */
@@ -145,6 +195,7 @@ async function surveyOf(
   patchSizePx: number,
   options: SlideOptions,
   readers: SlideReaders,
+  annotations: AnnotationsToUse | null,
 ): Promise<Surveyed> {
   const file = { folder, relativePath, givenMicronsPerPixel };
   const isUsable = ({ micronsPerPixel, levels }: SlideFacts): boolean =>
@@ -190,8 +241,8 @@ async function surveyOf(
     const patch = { width: Math.round(size.width), height: Math.round(size.height) };
     const whole = { width: level0?.width ?? 0, height: level0?.height ?? 0 };
     const { byLabel, notices } = await labelPatches(
-      { folder, relativePath, label, places: survey.places, patch, slide: whole },
-      options.annotations,
+      { relativePath, label, places: survey.places, patch, slide: whole },
+      annotations,
     );
     const batches: Surveyed['batches'][number][] = [];
     const batchSize = Math.max(1, Math.min(PLACES_MAX, Math.floor(BATCH_BYTES_MAX / (patchSizePx * patchSizePx * 3))));

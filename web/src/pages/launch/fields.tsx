@@ -4,7 +4,16 @@ import { graphql } from '../../api/graphql.ts';
 import { useGraphQLQuery } from '../../api/hooks.ts';
 import { useViewer } from '../../api/viewer.ts';
 import { counted, words } from '../../ui/format.ts';
-import { innerFields, isPlainList, labelOf, pathOf, shapeOf, type InputField, type InputTypes } from './schema.ts';
+import {
+  innerFields,
+  isPlainList,
+  isSwitched,
+  labelOf,
+  pathOf,
+  shapeOf,
+  type InputField,
+  type InputTypes,
+} from './schema.ts';
 
 const CHOICES = graphql(`
   query Choices {
@@ -74,16 +83,30 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
   const isNeeded = shape.isRequired && field.defaultValue === null;
   const label = `${labelOf(field.name)}${isNeeded ? ' *' : ''}`;
   if (inner !== undefined) {
+    const isOn = !isSwitched(field) || texts[path] === 'true';
     return (
       <fieldset className="within">
-        <legend>{label}</legend>
+        <legend>
+          {isSwitched(field) ? (
+            <label className="row">
+              <input
+                type="checkbox"
+                checked={isOn}
+                onChange={(event) => change(path, event.target.checked ? 'true' : '')}
+              />
+              <span>{label}</span>
+            </label>
+          ) : (
+            label
+          )}
+        </legend>
         {field.description !== null && <p className="soft small">{field.description}</p>}
         {faults[path] !== undefined && (
           <p className="small">
             <strong className="fault">{faults[path]}</strong>
           </p>
         )}
-        {inner.map((each) => (
+        {(isOn ? inner : []).map((each) => (
           <Field
             key={each.name}
             field={{ ...each, type: isNeeded ? each.type : optional(each.type) }}

@@ -25,10 +25,14 @@ interface Launch {
   readonly first: readonly string[];
   /** The API has defaults for these fields. If the form leaves them empty, it sends null, and the server chooses. */
   readonly nullWhenEmpty?: readonly string[];
-  /** Fields that the API needs only if another field has a value. If `isHidden`, it refuses them otherwise. */
-  readonly neededIf?: Readonly<
-    Record<string, { readonly field: string; readonly value: string; readonly isHidden: boolean }>
-  >;
+  /** Fields that depend on a field of choices. */
+  readonly dependsOn?: {
+    readonly field: string;
+    /** The choices with which the API accepts a field; it is not shown with others. */
+    readonly shownFor: Readonly<Record<string, readonly string[]>>;
+    /** The choices with which the API needs a field. */
+    readonly neededFor: Readonly<Record<string, readonly string[]>>;
+  };
 }
 
 const RUN_FIELDS = 'run { id }';
@@ -78,10 +82,18 @@ const LAUNCH_FORMS: Readonly<Record<LaunchName, Launch>> = {
     meaning: 'Import a folder of the server as a sealed version of a dataset.',
     resultField: 'run',
     fields: RUN_FIELDS,
-    first: ['datasetId', 'path', 'layout', 'slides', 'patchSizePx', 'labelsCsvPath', 'dryRun'],
-    neededIf: {
-      slides: { field: 'layout', value: 'SLIDES', isHidden: true },
-      patchSizePx: { field: 'layout', value: 'SLIDES', isHidden: false },
+    first: ['datasetId', 'layout', 'path', 'labelsCsvPath', 'patchSizePx', 'slides', 'dryRun'],
+    dependsOn: {
+      field: 'layout',
+      shownFor: {
+        labelsCsvPath: ['CSV', 'SLIDES'],
+        csvColumns: ['CSV'],
+        labelLevel: ['FOLDER_PER_LABEL'],
+        groupLevel: ['FOLDER_PER_LABEL', 'FLAT'],
+        slides: ['SLIDES'],
+        sampleBits: ['FOLDER_PER_LABEL', 'CSV', 'FLAT'],
+      },
+      neededFor: { labelsCsvPath: ['CSV'], slides: ['SLIDES'], patchSizePx: ['SLIDES'] },
     },
   },
   createDataset: {
@@ -162,16 +174,20 @@ function Form({
   const rank = (field: InputField): number =>
     launch.first.includes(field.name) ? launch.first.indexOf(field.name) : launch.first.length;
   const [texts, setTexts] = useState<Readonly<Record<string, string>>>(() => presetTexts(name, preset));
-  const fields = (types.get(launch.input)?.inputFields ?? [])
+  const allFields = types.get(launch.input)?.inputFields ?? [];
+  const { dependsOn } = launch;
+  const choice =
+    dependsOn === undefined
+      ? ''
+      : texts[dependsOn.field] || (allFields.find(({ name: field }) => field === dependsOn.field)?.defaultValue ?? '');
+  const fields = allFields
     .filter((field) => field.name !== 'idempotencyKey')
     .flatMap((field): readonly InputField[] => {
       if (launch.nullWhenEmpty?.includes(field.name) === true)
         return [{ ...field, defaultValue: null, isNullWhenEmpty: true }];
-      const condition = launch.neededIf?.[field.name];
-      if (condition === undefined) return [field];
-      const isNeeded = texts[condition.field] === condition.value;
-      if (isNeeded) return [{ ...field, type: { kind: 'NON_NULL', name: null, ofType: field.type } }];
-      return condition.isHidden ? [] : [field];
+      if (dependsOn?.shownFor[field.name]?.includes(choice) === false) return [];
+      const isNeeded = dependsOn?.neededFor[field.name]?.includes(choice) === true;
+      return [isNeeded ? { ...field, type: { kind: 'NON_NULL', name: null, ofType: field.type } } : field];
     });
   const [refusals, setRefusals] = useState<readonly UserErrorFacts[]>([]);
   const [failure, setFailure] = useState<Error>();

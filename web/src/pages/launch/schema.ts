@@ -81,6 +81,16 @@ export function innerFields(
     .toSorted((left, right) => Number(right.name === 'name') - Number(left.name === 'name'));
 }
 
+/**
+ * Input objects that mean something even without a field, so that a checkbox says whether they are sent: all of their
+ * fields have defaults. The checkbox's text has the path of the object.
+ */
+const SWITCHED_INPUTS: readonly string[] = ['AnnotationsInput'];
+
+export function isSwitched(field: InputField): boolean {
+  return SWITCHED_INPUTS.includes(shapeOf(field.type).typeName);
+}
+
 /** A field's texts are keyed by its path, `inputContract.imageSizePx`. */
 export const pathOf = (within: string, field: InputField): string =>
   within === '' ? field.name : `${within}.${field.name}`;
@@ -108,11 +118,13 @@ export function fill(
     const path = pathOf(within, field);
     const inner = innerFields(field, types, texts, path);
     if (inner !== undefined) {
+      const isOn = isSwitched(field) && texts[path] === 'true';
+      if (isSwitched(field) && !isOn) continue;
       const filled = fill(inner, texts, types, path);
       Object.assign(faults, filled.faults);
-      if (filled.lines.length === 0) continue;
+      if (filled.lines.length === 0 && !isOn) continue;
       values[field.name] = filled.values;
-      lines.push(`${field.name}: { ${filled.lines.join(', ')} }`);
+      lines.push(`${field.name}: {${filled.lines.length === 0 ? '' : ` ${filled.lines.join(', ')} `}}`);
       continue;
     }
     try {
