@@ -212,8 +212,9 @@ export function createEvaluationService({
       const { datasetVersionId, predictionsSha256, protocol, confusionMatrix } = await findOrThrow(id, 'id');
       const slide = await datasets.slide(viewer, datasetVersionId, position);
       if (slide === undefined || predictionsSha256 === null) return undefined;
-      const keys = await slidePatches.keysOf(viewer, slide);
       const labelNames = protocol === 'REGRESSION' ? null : (confusionMatrix?.labelNames ?? []);
+      if (labelNames?.length === 0) return undefined;
+      const keys = await slidePatches.keysOf(viewer, slide);
       return predictionsOfSlide(keys, (take) => readArtifact(predictionsSha256, take), labelNames, label);
     },
     register: (tx, evaluation) => store.create(tx, evaluation),

@@ -41,7 +41,7 @@ export function SlideViewer({
   const [showsMask, setShowsMask] = useState(true);
   const [showsPatches, setShowsPatches] = useState(true);
   const [micronsOnScreen, setMicronsOnScreen] = useState<number | null>(null);
-  const { width, height, tilesUrl, tissueMaskUrl, micronsPerPixel } = slide;
+  const { width, height, tilesUrl, thumbnailUrl, tissueMaskUrl, micronsPerPixel } = slide;
   const micronsX = micronsPerPixel?.x ?? null;
 
   useEffect(() => {
@@ -83,29 +83,25 @@ export function SlideViewer({
   }, [width, height, tilesUrl, micronsX]);
 
   useEffect(() => {
-    if (viewer === null || tissueMaskUrl === null || !showsMask) return undefined;
-    let added: OpenSeadragon.TiledImage | undefined;
-    let isGone = false;
-    const add = (): void => {
-      viewer.addSimpleImage({
-        url: tissueMaskUrl,
-        opacity: MASK_OPACITY,
-        // White, which is tissue, leaves the slide as it is.
-        compositeOperation: 'multiply',
-        success: (event) => {
-          if (!('item' in event) || !(event.item instanceof OpenSeadragon.TiledImage)) return;
-          added = event.item;
-          if (isGone) viewer.world.removeItem(added);
-        },
-      });
+    if (viewer === null || thumbnailUrl === null) return undefined;
+    // Over the slide and below the mask, until the tiles of the first view are there: their reader takes a while to start.
+    const thumbnail = overlay(viewer, { url: thumbnailUrl, index: 1 });
+    const onOpen = (): void => {
+      viewer.world.getItemAt(0).addOnceHandler('fully-loaded-change', () => thumbnail.remove());
     };
-    if (viewer.isOpen()) add();
-    else viewer.addOnceHandler('open', add);
+    if (viewer.isOpen()) onOpen();
+    else viewer.addOnceHandler('open', onOpen);
     return () => {
-      isGone = true;
-      viewer.removeHandler('open', add);
-      if (added !== undefined && viewer.world.getIndexOfItem(added) >= 0) viewer.world.removeItem(added);
+      viewer.removeHandler('open', onOpen);
+      thumbnail.remove();
     };
+  }, [viewer, thumbnailUrl]);
+
+  useEffect(() => {
+    if (viewer === null || tissueMaskUrl === null || !showsMask) return undefined;
+    // White, which is tissue, leaves the slide as it is.
+    const mask = overlay(viewer, { url: tissueMaskUrl, opacity: MASK_OPACITY, compositeOperation: 'multiply' });
+    return () => mask.remove();
   }, [viewer, tissueMaskUrl, showsMask]);
 
   useEffect(() => {
@@ -193,6 +189,36 @@ export function SlideViewer({
       </div>
     </>
   );
+}
+
+/** Lays a picture of the whole slide over it, as soon as the slide is open. `remove` may be called at any time. */
+function overlay(
+  viewer: OpenSeadragon.Viewer,
+  options: OpenSeadragon.SimpleImageOptions,
+): { readonly remove: () => void } {
+  let added: OpenSeadragon.TiledImage | undefined;
+  let isRemoved = false;
+  const removeAdded = (): void => {
+    if (added !== undefined && viewer.world.getIndexOfItem(added) >= 0) viewer.world.removeItem(added);
+  };
+  const add = (): void =>
+    viewer.addSimpleImage({
+      ...options,
+      success: (event) => {
+        if (!('item' in event) || !(event.item instanceof OpenSeadragon.TiledImage)) return;
+        added = event.item;
+        if (isRemoved) removeAdded();
+      },
+    });
+  if (viewer.isOpen()) add();
+  else viewer.addOnceHandler('open', add);
+  return {
+    remove: () => {
+      isRemoved = true;
+      viewer.removeHandler('open', add);
+      removeAdded();
+    },
+  };
 }
 
 function tileSourceOf(width: number, height: number, tilesUrl: string): OpenSeadragon.TileSource {
