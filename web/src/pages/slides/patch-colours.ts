@@ -28,8 +28,10 @@ export type Legend =
       readonly otherCount: number;
     };
 
-/** Of a patch without a value. */
-const NO_VALUE_COLOUR = '#767676';
+/** Of a patch without a number: lighter than the low end of the scale, and without a hue. */
+const NO_NUMBER_COLOUR = '#767676';
+/** Of a patch without a name: seen on tissue, and on what the mask darkens. */
+const NO_NAME_COLOUR = '#4d4d4d';
 
 /**
  * Okabe and Ito 2008, "Color Universal Design", without the yellow and the pink, which are not seen on glass and on
@@ -101,7 +103,7 @@ export function coloursOfNames(
     const patches = byPlace.get(place) ?? [];
     if (patches.length === 0) return [];
     const name = place === null ? null : (names[place] ?? null);
-    const colour = name === null ? NO_VALUE_COLOUR : (colours.get(name) ?? NO_VALUE_COLOUR);
+    const colour = name === null ? NO_NAME_COLOUR : (colours.get(name) ?? NO_NAME_COLOUR);
     return [{ name: name ?? words.none, colour, patches, patchCount: patches.length }];
   });
   return {
@@ -136,7 +138,7 @@ export function coloursOfNumbers(
   const shareOf = (value: number): number => (high > low ? (value - low) / (high - low) : 1);
   const byColour = Map.groupBy(values.keys(), (patch) => {
     const value = values[patch] ?? null;
-    return value === null ? NO_VALUE_COLOUR : scaleColour(shareOf(value));
+    return value === null ? NO_NUMBER_COLOUR : scaleColour(shareOf(value));
   });
   return {
     groups: [...byColour].map(([colour, patches]) => ({ colour, patches })),
