@@ -361,6 +361,34 @@ test('patches are labelled by annotations beside their slide, and what is wrong 
   );
 });
 
+test('slides of which each has patches of two labels are enough to evaluate on, and no question is asked', async () => {
+  const folder = await drawFolder('two-labels', { 'S1.svs': slideOf(0, '0.5'), 'S2.svs': slideOf(20, '0.5') });
+  const outline = [
+    [0, 0],
+    [768, 0],
+    [768, 1800],
+    [0, 1800],
+    [0, 0],
+  ];
+  const region = {
+    ...{ type: 'Feature', properties: { classification: { name: 'tumour' } } },
+    geometry: { type: 'Polygon', coordinates: [outline] },
+  };
+  for (const slide of ['S1', 'S2']) await writeFile(path.join(folder, `${slide}.geojson`), JSON.stringify(region));
+  const annotations = { path: null, shareMin: 0.5, otherLabel: 'normal', classes: null };
+  const { report } = await importFolder(folder, {
+    slides: { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: 20, annotations },
+  });
+  assert.deepEqual([report.questions, report.fileCount, report.imageCount], [[], 2, 40]);
+  assert.deepEqual(
+    report.assignments.map(({ label, fileCount }) => [label, fileCount]),
+    [
+      ['normal', 2],
+      ['tumour', 2],
+    ],
+  );
+});
+
 test('an interrupted import of slides continues behind its last shard, with the same version', async () => {
   const folder = await drawFolder('interrupted', { 'S1.svs': slideOf(0, '0.5'), 'S2.svs': slideOf(20, '0.5') });
   const slides = { ...SLIDE_OPTION_DEFAULTS, patchesPerSlideMax: 90 };

@@ -26,7 +26,7 @@ import {
 } from './import-blocks.ts';
 import { mapInOrder, type HeldResources } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
-import { firstOfEachFile, type SourceImage } from './listing.ts';
+import { firstOfEachLabel, type SourceImage } from './listing.ts';
 import { createManifestFile, type ManifestFile } from './manifest-writer.ts';
 import { planImport, type ImportPlan, type LayoutOptions } from './plan-import.ts';
 import {
@@ -151,7 +151,7 @@ export async function importImages(options: ImportOptions): Promise<ImportResult
   };
   const plan = await planImport(options, examine, pictures);
   const planned = createContentCounts();
-  for (const source of firstOfEachFile(plan.sources)) if (mayBeKept(source, options.layout)) planned.add(source);
+  for (const source of firstOfEachLabel(plan.sources)) if (mayBeKept(source, options.layout)) planned.add(source);
   await refuseByNames(options, plan, planned);
   const decided = { plan, planned };
   const earlier = await earlierOf(options, plan);

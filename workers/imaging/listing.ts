@@ -15,12 +15,15 @@ export interface SourceImage {
   readonly slide?: SlideBatch;
 }
 
-/** One source for each file: a slide's sources follow each other. */
-export function* firstOfEachFile(sources: Iterable<SourceImage>): Generator<SourceImage> {
-  let before: string | undefined;
+/**
+ * One source for each file and each of its labels: annotations give the patches of a slide several. A slide's sources
+ * follow each other, label by label.
+ */
+export function* firstOfEachLabel(sources: Iterable<SourceImage>): Generator<SourceImage> {
+  let before: SourceImage | undefined;
   for (const source of sources) {
-    if (source.relativePath !== before) yield source;
-    before = source.relativePath;
+    if (source.relativePath !== before?.relativePath || source.label !== before.label) yield source;
+    before = source;
   }
 }
 

@@ -2,7 +2,7 @@
 import { DomainError } from '../../src/errors.ts';
 import type { ContentCounts, PreviousVersion } from './content.ts';
 import type { ImportIssue, IssueSink } from './issues.ts';
-import { compareCodePoints, firstOfEachFile, type SourceImage } from './listing.ts';
+import { compareCodePoints, firstOfEachLabel, type SourceImage } from './listing.ts';
 import type { ImportPlan } from './plan-import.ts';
 import { IMPORT_QUESTIONS, type ImportQuestion, type ImportReportRecord } from '../../src/protocol/import.ts';
 
@@ -33,11 +33,17 @@ export function reportOf(
     readonly accept: readonly ImportQuestion[];
   },
 ): ImportReportRecord {
-  const assignments = assignmentsOf(firstOfEachFile(plan.sources));
+  const assignments = assignmentsOf(firstOfEachLabel(plan.sources));
+  let fileCount = 0;
+  let before: string | undefined;
+  for (const { relativePath } of plan.sources) {
+    if (relativePath !== before) fileCount += 1;
+    before = relativePath;
+  }
   return {
     isDryRun: facts.isDryRun,
     imagesChecked: facts.imagesChecked,
-    fileCount: assignments.reduce((sum, { fileCount }) => sum + fileCount, 0),
+    fileCount,
     imageCount: counts.imageCount,
     groupCount: counts.groupCount,
     ungroupedImageCount: counts.ungroupedImageCount,
@@ -93,7 +99,7 @@ export function nothingReadable(found: readonly ImportIssue[]): DomainError {
   });
 }
 
-/** For each folder, what its files become. */
+/** For each folder, what its files become; a slide of several labels counts for each of them. */
 function assignmentsOf(sources: Iterable<SourceImage>): ImportReportRecord['assignments'] {
   const rows = new Map<string, { folder: string; label: string | null; split: string | null; fileCount: number }>();
   for (const { relativePath, label, split } of sources) {
