@@ -1,6 +1,6 @@
 /**
- * How fast a slide of gigapixels opens and pans: tiles of the real server over loopback, and the page in a browser. Each
- * round looks at another slide, so that its reader starts anew and no tile was cut before.
+ * How fast a slide of gigapixels opens and pans: tiles of the real server over loopback, and the page in a browser.
+ * Each round looks at another slide, so that its reader starts anew and no tile was cut before.
  */
 import { link, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -71,8 +71,8 @@ export async function benchSlideViewer(
 }
 
 /**
- * A tiled pyramidal TIFF of JPEG by libvips, at 0.25 um/px: an island of tissue on glass, enlarged from a picture of which
- * a pixel is 8 um, so that it is as large as a scan and compresses well.
+ * A tiled pyramidal TIFF of JPEG by libvips, at 0.25 um/px: an island of tissue on glass, enlarged from a picture of
+ * which a pixel is 8 um, so that it is as large as a scan and compresses well.
  */
 async function drawPyramid(file: string): Promise<number> {
   const [width, height] = [WIDTH / 32, HEIGHT / 32];

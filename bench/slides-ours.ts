@@ -34,7 +34,7 @@ try {
   };
   const result = await importImages({
     ...{ folder, layout: 'SLIDES', labelsCsv: null, patchSizePx, decoders, workDir },
-    slides: { options, patchSizePx, readers, onSlide },
+    slides: { options, patchSizePx, readers, annotationFolder: null, onSlide },
     artifacts: openArtifactStore(path.join(workDir, 'artifacts')),
   });
   const endedMs = performance.now();

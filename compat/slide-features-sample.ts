@@ -12,8 +12,8 @@ const PATCH_PX = 256;
 const PATCH_COUNTS = { S1: 300, S2: 2, 'Schnitt ü': 70 } as const;
 
 /**
- * Writes `features/NAME.h5` for three slides, and `slides.csv` with their labels. Number `column` of the embedding of row
- * `row` of the version is `row + column / 100`; patch `row` lies at `(row * 512, row * 1024)` in pixels of level 0.
+ * Writes `features/NAME.h5` for three slides, and `slides.csv` with their labels. Number `column` of the embedding of
+ * row `row` of the version is `row + column / 100`; patch `row` lies at `(row * 512, row * 1024)` in pixels of level 0.
  */
 export async function writeSlideFeaturesSample(folder: string): Promise<void> {
   const slides = Object.entries(PATCH_COUNTS).flatMap(([name, count]) =>

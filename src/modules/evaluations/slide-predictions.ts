@@ -7,7 +7,7 @@ import { classifiedSchema, createLineReader, regressedSchema } from './predictio
 /** As our tasks write a line; one that was written otherwise is parsed to find its key. */
 const KEY_OF_LINE = /^\{"key":"([^"\\]*)"/;
 
-/** Probabilities are coloured, and the whole numbers are in the stored predictions: fewer digits make a small answer. */
+/** Scores become colours, and the stored predictions have the whole numbers: fewer digits make a small answer. */
 const DIGITS = 4;
 
 /**

@@ -1,4 +1,4 @@
-/** A grid that scrolls: the document contains only the visible rows, so that a million items cost what a screen costs. */
+/** A grid that scrolls: the document contains only the visible rows, so that a million items cost as much as a few. */
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useEffect, useLayoutEffect, useRef, useState, type ReactNode } from 'react';
 

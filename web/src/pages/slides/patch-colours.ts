@@ -1,6 +1,6 @@
 /**
- * Which colour each patch of a slide has, and what the colours mean. Pure. No colour carries its meaning by hue alone in
- * a way that colour-blind people cannot read: labels have the colours of Okabe and Ito, numbers those of viridis, which
+ * Which colour each patch of a slide has, and what the colours mean. Pure. Nothing is told by hues that colour-blind
+ * people cannot tell apart: labels have the colours of Okabe and Ito, numbers those of viridis, which
  * grow lighter with the number.
  */
 

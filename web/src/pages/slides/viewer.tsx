@@ -84,7 +84,7 @@ export function SlideViewer({
 
   useEffect(() => {
     if (viewer === null || thumbnailUrl === null) return undefined;
-    // Over the slide and below the mask, until the tiles of the first view are there: their reader takes a while to start.
+    // Over the slide and below the mask, until the tiles of the first view are there: their reader starts slowly.
     const thumbnail = overlay(viewer, { url: thumbnailUrl, index: 1 });
     const onOpen = (): void => {
       viewer.world.getItemAt(0).addOnceHandler('fully-loaded-change', () => thumbnail.remove());
