@@ -24,7 +24,7 @@ from the standard chain of AWS, for instance AWS_ACCESS_KEY_ID and AWS_SECRET_AC
 `;
 const ROOT = path.resolve(import.meta.dirname, '..');
 const PAGE = path.join(ROOT, 'docs', 'artifact-stores.md');
-const TESTS = ['artifact-store', 'artifact-store-faults', 'local-files', 'registry-in-bucket'].map(
+const TESTS = ['artifact-store', 'artifact-store-faults', 'local-files', 'registry-in-bucket', 'direct-uploads'].map(
   (name) => `test/integration/${name}.test.ts`,
 );
 const TABLE = /(<!-- compat:s3 -->\n)([\s\S]*?)(<!-- \/compat:s3 -->)/;

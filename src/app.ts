@@ -17,14 +17,8 @@ import type { Logger } from './logger.ts';
 import { claimArtifactStore, startSweeper } from './modules/artifacts/index.ts';
 import { fillGroupCounts, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
-import {
-  createHeardWorkers,
-  createLedger,
-  RUN_EVENTS_CHANNEL,
-  startReaper,
-  type RunLedger,
-} from './modules/runs/index.ts';
-import { createWorkerDesk, removeUploadsOfLostRuns } from './modules/workers/index.ts';
+import { createHeardWorkers, createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
+import { createWorkerDesk, removeUploadsOfLostRuns, type RunUploadPlaces } from './modules/workers/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store/index.ts';
 import { lockDataDir, makeDataDir } from './platform/data-dir-lock.ts';
@@ -143,7 +137,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       onError: (error) => logger.warn({ error }, 'the check for expired leases failed'),
     });
     closers.push(reaper.stop);
-    closers.push(expireUploads(uploads, reaperLedger, logger));
+    closers.push(expireUploads({ uploads, store, ledger: reaperLedger }, logger));
     closers.push(
       startSweeper({
         db: reaperDb,
@@ -337,10 +331,13 @@ function lostWorkMessage(
   ].join(' ');
 }
 
-/** Runs now and every hour. @returns a function that stops it. */
-function expireUploads(uploads: UploadStore, ledger: Pick<RunLedger, 'held'>, logger: Logger): () => Promise<void> {
+/** Runs now and every ten minutes. @returns a function that stops it. */
+function expireUploads(
+  places: RunUploadPlaces & { readonly uploads: Pick<UploadStore, 'removeExpired'> },
+  logger: Logger,
+): () => Promise<void> {
   const expire = (): void => {
-    Promise.all([uploads.removeExpired(), removeUploadsOfLostRuns(uploads, ledger)]).catch((error: unknown) =>
+    Promise.all([places.uploads.removeExpired(), removeUploadsOfLostRuns(places)]).catch((error: unknown) =>
       logger.warn({ error }, 'expired uploads'),
     );
   };

@@ -152,7 +152,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_ARTIFACTS_REDIRECT: {
     fallback: '`false`',
     meaning:
-      '`true`: downloads from a bucket are answered with 302 and a presigned address, so that the bytes do not pass through the server.',
+      '`true`: downloads from a bucket are answered with 302 and a presigned address, and workers send large artifacts to presigned addresses, so that the bytes do not pass through the server. Workers that cannot reach the bucket go through the server.',
   },
   PARAFFIN_S3_ENDPOINT: { fallback: 'Amazon S3', meaning: 'Address of an S3-compatible store.' },
   PARAFFIN_S3_REGION: {
@@ -280,7 +280,7 @@ export interface Environment {
   readonly artifacts: ArtifactPlace;
   /** How buckets are reached. */
   readonly s3: S3Access;
-  /** True: downloads from a bucket are redirected to it. */
+  /** True: downloads from a bucket are redirected to it, and workers send large artifacts to it. */
   readonly redirectDownloads: boolean;
   /** Absolute folder for copies of remote artifacts. */
   readonly cacheDir: string;

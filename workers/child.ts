@@ -85,7 +85,11 @@ async function execute(start: StartMessage): Promise<void> {
   const isTraining = run.kind === 'PRETRAINING';
   const store =
     start.artifactsDir === null
-      ? createHttpArtifacts({ door, runId: run.id, workDir: start.workDir, patience })
+      ? createHttpArtifacts({
+          ...{ door, runId: run.id, workDir: start.workDir, patience },
+          onBucketClosed: (error) =>
+            logger.warn({ error }, 'the bucket of the registry cannot be reached; bytes go by way of the registry'),
+        })
       : openArtifactStore(start.artifactsDir, folderOf(lease));
   const files = openLocalFiles({ store, folder: start.cacheDir, maxBytes: start.cacheBytes });
   const context: TaskContext = {

@@ -6,16 +6,26 @@
  *   POST /worker/runs/{id}/{call}                  the calls of src/protocol/run-calls.ts
  *   GET, HEAD, PUT /worker/runs/{id}/artifacts/{sha256}
  *   POST /worker/runs/{id}/artifacts/{sha256}      stores what came by /uploads
+ *   POST /worker/runs/{id}/artifacts/{sha256}/direct/{begin|sign|complete}   bytes that go straight to the bucket
  */
 import { timingSafeEqual } from 'node:crypto';
 import { json, Router, type Request, type RequestHandler, type Response } from 'express';
-import { DomainError } from '../errors.ts';
+import { DomainError, UnreachableCaseError } from '../errors.ts';
 import { authorise, bearerKey } from '../modules/access/index.ts';
 import { parseInput } from '../input.ts';
-import { uploadOwnerOf, type WorkerDesk } from '../modules/workers/index.ts';
+import { storeWriterOf, uploadOwnerOf, type WorkerDesk } from '../modules/workers/index.ts';
 import type { ArtifactStore } from '../platform/artifact-store/index.ts';
 import type { UploadStore } from '../platform/upload-store.ts';
-import { uploadedArtifactSchema, type StoredBytes } from '../protocol/artifacts.ts';
+import {
+  completedUploadSchema,
+  directUploadSchema,
+  directUploadStepSchema,
+  DIRECT_UPLOAD_STEPS,
+  partToSignSchema,
+  sha256Schema,
+  uploadedArtifactSchema,
+  type StoredBytes,
+} from '../protocol/artifacts.ts';
 import { isRunCall, RUN_CALLS } from '../protocol/run-calls.ts';
 import type { RunLease } from '../protocol/runs.ts';
 import { CALL_BYTES_MAX } from '../protocol/worker-calls.ts';
@@ -26,9 +36,9 @@ export interface WorkerProtocolOptions {
   readonly desk: WorkerDesk;
   /** A secret that only the server's own worker has, instead of a key; undefined: it has none. */
   readonly ownWorkerKey: string | undefined;
-  readonly artifacts: Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'link'>;
+  readonly artifacts: Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'link' | 'direct'>;
   readonly uploads: Pick<UploadStore, 'consume'>;
-  /** True: a worker fetches large artifacts from the artifact store itself, if the store can make links. */
+  /** True: large artifacts go between a worker and the bucket directly, if the store can sign addresses. */
   readonly redirects: boolean;
   readonly reportDamage: DownloadSources['reportDamage'];
   readonly runAdmitted: RunAdmitted;
@@ -97,7 +107,9 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
     const sha256 = String(request.params['sha256']);
     const byteSize = await sizeOf(artifacts, sha256);
     const file = { sha256, byteSize, mediaType: 'application/octet-stream', isImmutable: true };
-    await sendFile(request, response, file, { artifacts, reportDamage, redirects }, STALL_TIMEOUT_MS);
+    // A worker that cannot reach the bucket says so.
+    const mayRedirect = redirects && request.query['redirect'] !== 'false';
+    await sendFile(request, response, file, { artifacts, reportDamage, redirects: mayRedirect }, STALL_TIMEOUT_MS);
   });
   router.put(artifactPath, requireRun, async (request, response) => {
     const sha256 = String(request.params['sha256']);
@@ -121,11 +133,47 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
       ),
     );
   });
+  const directPath = `${artifactPath}/direct/:step`;
+  router.post(directPath, requireRun, body, async (request, response) => {
+    const sha256 = parseInput(sha256Schema, request.params['sha256']);
+    const step = directUploadStepSchema.safeParse(request.params['step']).data;
+    const writer = storeWriterOf(leaseOf(request));
+    const { direct } = artifacts;
+    if (step === undefined)
+      throw new DomainError({
+        code: 'NOT_FOUND',
+        message: `The step ${String(request.params['step']).slice(0, 100)} does not exist.`,
+        hint: `The steps are ${DIRECT_UPLOAD_STEPS.join(', ')}; see docs/worker-protocol.md.`,
+      });
+    if (direct === undefined || !redirects) {
+      if (step !== 'begin') throw notDirect();
+      answer(response, null);
+      return;
+    }
+    switch (step) {
+      case 'begin':
+        answer(response, await direct.begin(writer, parseInput(directUploadSchema, request.body).byteSize));
+        return;
+      case 'sign': {
+        const { uploadId, ...part } = parseInput(partToSignSchema, request.body);
+        answer(response, await direct.sign(writer, uploadId, part));
+        return;
+      }
+      case 'complete': {
+        const { uploadId, etags, byteSize } = parseInput(completedUploadSchema, request.body);
+        answer(response, named(await direct.complete(writer, uploadId, etags, { sha256, byteSize }), sha256));
+        return;
+      }
+      default:
+        throw new UnreachableCaseError(step);
+    }
+  });
   for (const [path, allowed] of [
     ['/worker/claim', 'POST'],
     ['/worker/run', 'POST'],
     ['/worker/held', 'POST'],
     [artifactPath, 'GET, HEAD, PUT, POST'],
+    [directPath, 'POST'],
     ['/worker/runs/:id/:call', 'POST'],
   ] as const)
     router.all(path, (_request, response) => {
@@ -163,6 +211,15 @@ function named(stored: StoredBytes, sha256: string): StoredBytes {
     message: `The bytes have the sha256 ${stored.sha256}, not ${sha256}.`,
     field: 'sha256',
     hint: 'Send the bytes again.',
+  });
+}
+
+/** The server was configured otherwise since the upload began. */
+function notDirect(): DomainError {
+  return new DomainError({
+    code: 'UPLOAD_NOT_FOUND',
+    message: 'This registry takes the bytes of artifacts itself.',
+    hint: 'Send them to the registry; see docs/worker-protocol.md.',
   });
 }
 

@@ -191,7 +191,7 @@ test('the unfinished uploads of a run that was lost are removed, and those of ot
     200,
     'its token is void',
   );
-  await removeUploadsOfLostRuns(server.uploads, ledger);
+  await removeUploadsOfLostRuns({ uploads: server.uploads, store: server.store, ledger });
   const left = await uploadsOf(server);
   assert.deepEqual(
     paths.map((where) => left.includes(path.posix.basename(where))),

@@ -25,6 +25,7 @@ export const ROUTES: Readonly<Record<string, NeededRole | 'KEY' | 'RUN_TOKEN'>> 
   '/worker/held': 'OPERATOR',
   '/worker/runs/:id/:call': 'RUN_TOKEN',
   '/worker/runs/:id/artifacts/:sha256': 'RUN_TOKEN',
+  '/worker/runs/:id/artifacts/:sha256/direct/:step': 'RUN_TOKEN',
 };
 
 /** The kind of action that a limited key needs for a route that is not public. */
@@ -35,7 +36,7 @@ export function actionOf(route: string): 'IMPORT' | 'READ' | 'WORK' {
 
 /** The method that a well-behaved client would use. */
 export function methodOf(route: string): 'GET' | 'HEAD' | 'POST' {
-  if (route.startsWith('/worker/')) return route.includes('/artifacts/') ? 'GET' : 'POST';
+  if (route.startsWith('/worker/')) return route.endsWith('/artifacts/:sha256') ? 'GET' : 'POST';
   return route === '/uploads' || route === '/session' ? 'POST' : route === '/uploads/:id' ? 'HEAD' : 'GET';
 }
 
@@ -48,6 +49,7 @@ export function addressOf(
     .replace(':id', route.startsWith('/uploads') ? '0'.repeat(32) : id)
     .replace(':sha256', sha256)
     .replace(':call', 'renew')
+    .replace(':step', 'begin')
     .replace(':position', '0')
     .replace(':level/:tile', '0/0_0');
 }

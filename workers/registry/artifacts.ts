@@ -2,25 +2,21 @@
  * The artifacts of the registry, as a run's process stores and reads them: over HTTP, or in the store's own folder if
  * the worker shares the server's disk.
  */
-import { createHash, randomUUID } from 'node:crypto';
-import { createReadStream } from 'node:fs';
-import { open, rm } from 'node:fs/promises';
-import path from 'node:path';
 import { Readable } from 'node:stream';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import {
-  isFileSource,
   readWhole,
   scanStream,
   type ArtifactStore,
-  type ByteSource,
-  type FileSource,
   type StoredBytes,
 } from '../../src/platform/artifact-store/index.ts';
 import { readBody, type TakeBlock } from '../../src/platform/http-body.ts';
 import { storedBytesSchema } from '../../src/protocol/artifacts.ts';
 import { bytesHeaders, creationHeaders, OFFSET_HEADERS, offsetOf, UPLOADS_PATH } from '../../src/protocol/tus.ts';
+import { BucketFault, createBucketWay, type BucketWay } from './bucket-way.ts';
+import { directUpload } from './direct-upload.ts';
 import { request, unreachable, type Door } from './http.ts';
+import { outgoingOf, type Outgoing } from './outgoing.ts';
 import { beforeRetry, isRegistryFault, untilRegistryAnswers, type Patience } from './patience.ts';
 
 export type WorkerArtifacts = Pick<ArtifactStore, 'put' | 'stat' | 'open' | 'scan' | 'read'>;
@@ -31,6 +27,8 @@ export interface HttpArtifactsOptions {
   /** For bytes on their way to the registry. */
   readonly workDir: string;
   readonly patience: Patience;
+  /** Called when bytes of one direction go by way of the registry from now on, because its bucket cannot be reached. */
+  readonly onBucketClosed?: (reason: unknown) => void;
 }
 
 /**
@@ -45,15 +43,11 @@ const BLOCKWISE_BYTES_MIN = 4 * 1024 * 1024;
 /** A connection without any byte for this long is given up; the ordinary client goes on. */
 const STALL_TIMEOUT_MS = 30_000;
 
+/** Asks the registry to send the bytes itself. */
+const PAST_THE_BUCKET = '?redirect=false';
+
 /** Smaller artifacts go in one request, which costs less than to find out where an upload ended. */
 const RESUMED_FROM_BYTES = 4 * 1024 * 1024;
-
-/** Bytes as they can be sent more than once. */
-interface Outgoing extends StoredBytes {
-  /** From this byte on. */
-  body(first: number): ReadableStream | Uint8Array<ArrayBuffer>;
-  remove(): Promise<void>;
-}
 
 /** One artifact on its way to the registry. */
 interface Upload {
@@ -63,7 +57,14 @@ interface Upload {
   reachedBytes(): number;
 }
 
-export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArtifactsOptions): WorkerArtifacts {
+export function createHttpArtifacts({
+  door,
+  runId,
+  workDir,
+  patience,
+  onBucketClosed,
+}: HttpArtifactsOptions): WorkerArtifacts {
+  const [toBucket, fromBucket] = [createBucketWay(onBucketClosed), createBucketWay(onBucketClosed)];
   const pathOf = (sha256: string): string => `/worker/runs/${runId}/artifacts/${sha256}`;
 
   const stat: WorkerArtifacts['stat'] = (sha256) =>
@@ -87,6 +88,28 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
     return response;
   };
 
+  /** From the bucket to which the registry points, or from the registry if the bucket does not send them. */
+  const answerWithBytes = async (sha256: string, headers: Readonly<Record<string, string>>): Promise<Response> => {
+    const own = await request(door, bytesPathOf(sha256, fromBucket), { headers, redirect: 'manual' });
+    const location = own.headers.get('location');
+    if (own.status !== 302 || location === null) return own;
+    await own.body?.cancel();
+    const sent = await fetch(location, { headers }).catch((error: unknown) => {
+      fromBucket.failed(error);
+      return undefined;
+    });
+    if (sent?.ok === true) {
+      fromBucket.worked();
+      return sent;
+    }
+    await sent?.body?.cancel();
+    if (sent !== undefined) fromBucket.failed(new BucketFault(`The bucket answered with HTTP status ${sent.status}.`));
+    return request(door, `${pathOf(sha256)}${PAST_THE_BUCKET}`, { headers });
+  };
+
+  const bytesPathOf = (sha256: string, { isOpen }: BucketWay): string =>
+    `${pathOf(sha256)}${isOpen() ? '' : PAST_THE_BUCKET}`;
+
   /** Goes on where a broken connection ended. The reader verifies the bytes. */
   async function* bytesOf(sha256: string, first: number, last: number | undefined): AsyncGenerator<Uint8Array> {
     let next = first;
@@ -98,7 +121,7 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
       const headers: Record<string, string> = isWhole ? {} : { range: `bytes=${next}-${end}` };
       const response = await untilRegistryAnswers(
         () =>
-          request(door, pathOf(sha256), { headers }).catch((error: unknown) => {
+          answerWithBytes(sha256, headers).catch((error: unknown) => {
             // Everything had arrived when the connection broke.
             if (next > first && error instanceof DomainError && error.code === 'RANGE_NOT_SATISFIABLE')
               return undefined;
@@ -131,12 +154,12 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
     return Readable.from(prepended(begun, bytes), { objectMode: false });
   };
 
-  const storedIn = async (response: Response): Promise<StoredBytes> => {
-    const answer: unknown = await response.json().catch((error: unknown) => {
+  const answerIn = async (response: Response): Promise<unknown> =>
+    response.json().catch((error: unknown) => {
       throw unreachable(door.url, error);
     });
-    return storedBytesSchema.parse(answer);
-  };
+  const storedIn = async (response: Response): Promise<StoredBytes> =>
+    storedBytesSchema.parse(await answerIn(response));
 
   const sendWhole = async (outgoing: Outgoing): Promise<StoredBytes> =>
     storedIn(
@@ -197,6 +220,44 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
     };
   };
 
+  /** To the bucket; from the moment at which that cannot be reached, or need not be, to the registry. */
+  const uploadOf = (outgoing: Outgoing): Upload => {
+    const { sha256, byteSize } = outgoing;
+    if (byteSize < RESUMED_FROM_BYTES) return { send: () => sendWhole(outgoing), reachedBytes: () => 0 };
+    const byRegistry = resumedUpload(outgoing);
+    const direct = directUpload(outgoing, async (step, input) => {
+      const response = await request(door, `${pathOf(sha256)}/direct/${step}`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json' },
+        body: JSON.stringify(input),
+      }).catch((error: unknown) => {
+        // A registry of an earlier version does not know it.
+        if (step === 'begin' && error instanceof DomainError && error.code === 'NOT_FOUND') return null;
+        throw error;
+      });
+      return response === null ? null : answerIn(response);
+    });
+    let isDirect = true;
+    return {
+      reachedBytes: () => (isDirect ? direct : byRegistry).reachedBytes(),
+      send: async () => {
+        if (isDirect && toBucket.isOpen()) {
+          const reachedBefore = direct.reachedBytes();
+          try {
+            const stored = await direct.send();
+            if (stored !== undefined) return stored;
+          } catch (error) {
+            if (direct.reachedBytes() > reachedBefore) toBucket.worked();
+            if (error instanceof BucketFault) toBucket.failed(error);
+            throw error;
+          }
+        }
+        isDirect = false;
+        return byRegistry.send();
+      },
+    };
+  };
+
   const brokenOff = (what: string, cause: unknown): DomainError =>
     new DomainError({
       code: 'REGISTRY_UNREACHABLE',
@@ -210,10 +271,7 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
     put: async (source) => {
       const outgoing = await outgoingOf(source, workDir);
       const { sha256, byteSize } = outgoing;
-      const upload: Upload =
-        byteSize < RESUMED_FROM_BYTES
-          ? { send: () => sendWhole(outgoing), reachedBytes: () => 0 }
-          : resumedUpload(outgoing);
+      const upload = uploadOf(outgoing);
       try {
         let reachedBefore = 0;
         for (let breakCount = 1; ; breakCount += 1) {
@@ -222,6 +280,12 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
           try {
             return await upload.send();
           } catch (error) {
+            if (error instanceof BucketFault) {
+              // Bounded by the way to the bucket, which is given up; the way by the registry has all its attempts left.
+              await beforeRetry(error, patience.onWait);
+              breakCount = 0;
+              continue;
+            }
             if (!isRegistryFault(error) && !isUnexplained(error)) throw error;
             if (upload.reachedBytes() > reachedBefore) breakCount = 1;
             reachedBefore = upload.reachedBytes();
@@ -241,7 +305,7 @@ export function createHttpArtifacts({ door, runId, workDir, patience }: HttpArti
       const byteSize = (await stat(sha256))?.byteSize ?? 0;
       if (byteSize < BLOCKWISE_BYTES_MIN) return scanStream({ open: openBytes }, sha256, take);
       let position = 0;
-      await scanOnce(door, pathOf(sha256), byteSize, (bytes) => {
+      await scanOnce(door, bytesPathOf(sha256, fromBucket), byteSize, (bytes) => {
         position += bytes.length;
         return take(bytes);
       });
@@ -263,59 +327,6 @@ async function scanOnce({ url, token }: Door, path: string, byteSize: number, ta
   const { head } = await readBody({ url: own, headers: { authorization: `Bearer ${token}` }, ...limits });
   const location = head?.status === 302 ? head.headers.get('location') : undefined;
   if (location !== undefined) await readBody({ url: new URL(location, own), ...limits });
-}
-
-async function outgoingOf(source: ByteSource, workDir: string): Promise<Outgoing> {
-  if (source instanceof Uint8Array) return fromMemory(source);
-  return isFileSource(source) ? fromFile(source.file) : spooled(source, workDir);
-}
-
-function fromMemory(bytes: Uint8Array): Outgoing {
-  const sha256 = createHash('sha256').update(bytes).digest('hex');
-  const body = new Uint8Array(bytes);
-  return { sha256, byteSize: bytes.length, body: (first) => body.subarray(first), remove: async () => undefined };
-}
-
-/** Nobody writes to it meanwhile, so it is read twice: for its name, and to be sent. */
-async function fromFile(file: string): Promise<Outgoing> {
-  const hash = createHash('sha256');
-  let byteSize = 0;
-  for await (const chunk of createReadStream(file, { highWaterMark: 1024 * 1024 })) {
-    const bytes: Buffer = chunk;
-    hash.update(bytes);
-    byteSize += bytes.length;
-  }
-  return {
-    sha256: hash.digest('hex'),
-    byteSize,
-    body: (first) => streamFrom(file, first),
-    remove: async () => undefined,
-  };
-}
-
-/** Written to the disk first: what is sent has a known digest and size, and can be sent again. */
-async function spooled(source: Exclude<ByteSource, Uint8Array | FileSource>, workDir: string): Promise<Outgoing> {
-  const file = path.join(workDir, `${randomUUID()}.outgoing`);
-  const remove = (): Promise<void> => rm(file, { force: true });
-  const hash = createHash('sha256');
-  let byteSize = 0;
-  try {
-    await using handle = await open(file, 'wx', 0o600);
-    for await (const chunk of source) {
-      const bytes = typeof chunk === 'string' ? Buffer.from(chunk) : chunk;
-      hash.update(bytes);
-      byteSize += bytes.length;
-      await handle.writeFile(bytes);
-    }
-  } catch (error) {
-    await remove();
-    throw error;
-  }
-  return { sha256: hash.digest('hex'), byteSize, body: (first) => streamFrom(file, first), remove };
-}
-
-function streamFrom(file: string, first: number): ReadableStream {
-  return Readable.toWeb(createReadStream(file, { start: first }));
 }
 
 function isAbsent(error: unknown): boolean {

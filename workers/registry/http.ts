@@ -31,7 +31,7 @@ const failureSchema = z.object({
 });
 
 /**
- * One request; the response has a status of success.
+ * One request; the response has a status of success, or is a redirect that the caller wants to see.
  * @throws DomainError of the registry; REGISTRY_UNREACHABLE if it did not answer, or the signal was aborted before.
  */
 export async function request(
@@ -48,7 +48,7 @@ export async function request(
   } catch (error) {
     throw unreachable(url, error);
   }
-  if (response.ok) return response;
+  if (response.ok || (init.redirect === 'manual' && response.status === 302)) return response;
   throw failureOfAnswer(url, response.status, await response.text().catch(() => ''));
 }
 

@@ -13,7 +13,7 @@ import { createRunDesk, type RunDesk } from './run-calls.service.ts';
 import { createWorkerService, type WorkerService } from './workers.service.ts';
 import { createWorkerStore } from './workers.store.ts';
 
-export { removeUploadsOfLostRuns, uploadOwnerOf } from './run-uploads.ts';
+export { removeUploadsOfLostRuns, storeWriterOf, uploadOwnerOf, type RunUploadPlaces } from './run-uploads.ts';
 export { isRunToken } from './tokens.rules.ts';
 export { createWorkerLoaders, type WorkerLoaders } from './workers.loaders.ts';
 export type { WorkerRecord } from './workers.records.ts';

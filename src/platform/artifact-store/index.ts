@@ -12,6 +12,7 @@ export { openLocalFiles } from './local-files.ts';
 export { parseArtifactPlace, type ArtifactPlace, type S3Access } from './place.ts';
 export type { S3Place } from './s3-client.ts';
 export { openS3Store, type S3ArtifactStore } from './s3.ts';
+export { checksumOf, type UploadCheck } from './upload-check.ts';
 export { readVerified, readWhole, scanStream, verifyArtifact } from './verify.ts';
 export {
   artifactCorrupt,
@@ -19,7 +20,9 @@ export {
   type ArtifactStore,
   type ByteRange,
   type ByteSource,
+  type DirectUpload,
   type FileSource,
+  type SignedPart,
   type StoredBytes,
   type StoredFacts,
   type StoredFile,

@@ -114,6 +114,7 @@ export function openLocalStore(rootDir: string, writer = ''): LocalArtifactStore
       }
     },
     link: undefined,
+    direct: undefined,
     upkeep: {
       // Folders are made when they are needed, and a full or read-only disk says so by itself.
       requireUsable: () => Promise.resolve(),

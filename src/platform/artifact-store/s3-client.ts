@@ -5,11 +5,9 @@
  * The SDK (Apache-2.0) rather than signing of our own: its chain of credentials covers profiles, SSO, IMDS, ECS and
  * IRSA, renews them before they expire, and it corrects a skewed clock by the store's.
  */
-import { createHash } from 'node:crypto';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import type { Readable } from 'node:stream';
-import { crc32 } from 'node:zlib';
 import {
   AbortMultipartUploadCommand,
   CompleteMultipartUploadCommand,
@@ -29,7 +27,8 @@ import { getSignedUrl } from '@aws-sdk/s3-request-presigner';
 import { DomainError } from '../../errors.ts';
 import { readBody, type TakeBlock } from '../http-body.ts';
 import { isAbsent, isConditionFailed, isRangeAfterEnd, isRefusal, storeError } from './s3-errors.ts';
-import type { ByteRange } from './store.ts';
+import type { ByteRange, PartToSign, SignedPart } from './store.ts';
+import { checksumOf, type UploadCheck } from './upload-check.ts';
 
 /** Where a store is. Credentials are never part of it: they come from the standard chain of AWS. */
 export interface S3Place {
@@ -42,9 +41,6 @@ export interface S3Place {
   /** `endpoint/bucket/key` instead of `bucket.endpoint/key`. */
   readonly pathStyle: boolean;
 }
-
-/** How the store checks the bytes that it receives. */
-export type UploadCheck = 'CRC32' | 'MD5' | 'NONE';
 
 export interface ObjectFacts {
   readonly byteSize: number;
@@ -106,11 +102,18 @@ export interface S3Requests {
   folders(prefix: string): Promise<string[]>;
   createUpload(key: string): Promise<string>;
   uploadPart(key: string, uploadId: string, part: OutgoingPart, check: UploadCheck): Promise<UploadedPart>;
+  /** An address at which the store takes this part. */
+  linkPart(key: string, uploadId: string, part: PartToSign, options: PartLinkOptions): Promise<SignedPart>;
   completeUpload(key: string, uploadId: string, parts: readonly UploadedPart[]): Promise<void>;
   abortUpload(key: string, uploadId: string): Promise<void>;
   /** Multipart uploads that were begun and neither completed nor aborted. */
   openUploads(prefix: string): Promise<{ readonly key: string; readonly uploadId: string; readonly begunAt: Date }[]>;
   link(key: string, options: LinkOptions): Promise<string>;
+}
+
+export interface PartLinkOptions {
+  readonly check: UploadCheck;
+  readonly lifetimeSeconds: number;
 }
 
 export interface PutOptions {
@@ -326,6 +329,17 @@ export function createS3Requests(place: S3Place, { stallTimeoutMs = STALL_TIMEOU
       );
       return { partNumber, etag: etag ?? '' };
     },
+    linkPart: async (key, uploadId, { partNumber, checksum }, { check, lifetimeSeconds }) => {
+      const headers = checksumHeadersOnWire(check, checksum);
+      const command = new UploadPartCommand({
+        ...{ ...inBucket, Key: key, UploadId: uploadId, PartNumber: partNumber },
+        ...checksumHeader(check, checksum),
+      });
+      // In the address, not every store would look at the checksum; as a signed header it is required.
+      const unhoistableHeaders = new Set(Object.keys(headers));
+      const link = getSignedUrl(client, command, { expiresIn: lifetimeSeconds, unhoistableHeaders });
+      return { url: await reading(key, link), headers };
+    },
     completeUpload: async (key, uploadId, parts) => {
       const Parts = parts.map(({ partNumber, etag }) => ({ PartNumber: partNumber, ETag: etag }));
       const command = new CompleteMultipartUploadCommand({
@@ -379,21 +393,6 @@ function factsOf(answer: {
   };
 }
 
-/** The checksum by which a store checks these bytes, in base64; empty for a store that checks none. */
-export function checksumOf(bytes: Uint8Array, check: UploadCheck): string {
-  switch (check) {
-    case 'CRC32': {
-      const value = Buffer.alloc(4);
-      value.writeUInt32BE(crc32(bytes));
-      return value.toString('base64');
-    }
-    case 'MD5':
-      return createHash('md5').update(bytes).digest('base64');
-    case 'NONE':
-      return '';
-  }
-}
-
 function checksumHeader(
   check: UploadCheck,
   checksum: string,
@@ -403,6 +402,18 @@ function checksumHeader(
       return { ChecksumCRC32: checksum };
     case 'MD5':
       return { ContentMD5: checksum };
+    case 'NONE':
+      return {};
+  }
+}
+
+/** As `checksumHeader`, by the names of HTTP. */
+function checksumHeadersOnWire(check: UploadCheck, checksum: string): Record<string, string> {
+  switch (check) {
+    case 'CRC32':
+      return { 'x-amz-checksum-crc32': checksum };
+    case 'MD5':
+      return { 'content-md5': checksum };
     case 'NONE':
       return {};
   }

@@ -59,6 +59,8 @@ const REGION_NAMES: ReadonlySet<string> = new Set([
   'AuthorizationHeaderMalformed',
   'IllegalLocationConstraintException',
 ]);
+/** An upload is completed with parts that the store does not have, or not as they are named. */
+const PART_NAMES: ReadonlySet<string> = new Set(['InvalidPart', 'InvalidPartOrder', 'EntityTooSmall']);
 /** Read-only stores and buckets differ in what they say. */
 const READ_ONLY_NAMES: ReadonlySet<string> = new Set(['MethodNotAllowed', 'XMinioObjectTampered', 'ReadOnly']);
 
@@ -165,6 +167,13 @@ function meaningOf({ name, message, status }: StoreAnswer, place: RequestPlace):
       code: 'STORE_UNREACHABLE',
       message: `${store} no longer knows the upload of ${where}: another process that stores the same bytes ended it, or a rule of the bucket.`,
       hint: 'Store the bytes again; give unfinished uploads a day in the lifecycle rules of the bucket.',
+      retryable: true,
+    };
+  if (PART_NAMES.has(name))
+    return {
+      code: 'UPLOAD_INCOMPLETE',
+      message: `${store} does not have all parts of ${where}, or has others than were named: ${name}.`,
+      hint: 'Begin the upload again.',
       retryable: true,
     };
   if (FULL_NAMES.has(name) || status === 507)

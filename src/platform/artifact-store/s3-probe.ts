@@ -5,7 +5,8 @@
 import { randomUUID } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
 import { isConditionFailed, isRefusal, storeError } from './s3-errors.ts';
-import type { S3Place, S3Requests, UploadCheck } from './s3-client.ts';
+import type { S3Place, S3Requests } from './s3-client.ts';
+import type { UploadCheck } from './upload-check.ts';
 
 export interface StoreAbilities {
   /** `If-None-Match: *` on PUT keeps an existing object. */

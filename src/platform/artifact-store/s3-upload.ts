@@ -11,12 +11,13 @@ import { text } from 'node:stream/consumers';
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { createSha256 } from '../digest-thread.ts';
-import { checksumOf, type OutgoingPart, type S3Requests, type UploadCheck, type UploadedPart } from './s3-client.ts';
+import type { OutgoingPart, S3Requests, UploadedPart } from './s3-client.ts';
 import { isFileSource, type ByteSource, type FileSource, type StoredBytes } from './store.ts';
+import { checksumOf, type UploadCheck } from './upload-check.ts';
 
 /** The size of one part; a store accepts 10,000 of at least 5 MiB, so an artifact has at most 80 GB. */
 export const PART_BYTES = 8 * 1024 * 1024;
-const PARTS_MAX = 10_000;
+export const PARTS_MAX = 10_000;
 /** Parts in flight: enough to hide the round trips; each holds its bytes in memory. */
 const PARTS_AT_ONCE = 4;
 const NOTE_SUFFIX = '.upload';
@@ -211,18 +212,12 @@ export async function uploadParts(
   { key, parts, check, notesPrefix, beforeCompletion }: Upload,
 ): Promise<void> {
   const uploadId = await requests.createUpload(key);
-  // An unfinished upload is not an object, few stores list it, and its key does not say whose it is.
-  const noteKey = `${notesPrefix}${randomUUID()}${NOTE_SUFFIX}`;
+  const noteKey = noteKeyOf(`${notesPrefix}${randomUUID()}`);
   const inFlight = new Set<Promise<void>>();
   const uploaded: UploadedPart[] = [];
   let failure: { readonly error: unknown } | undefined;
   const send = async (part: OutgoingPart): Promise<void> => {
-    if (part.partNumber > PARTS_MAX)
-      throw new DomainError({
-        code: 'FILE_TOO_LARGE',
-        message: `An artifact in a bucket has at most ${(PART_BYTES * PARTS_MAX) / 1e9} GB.`,
-        hint: 'Split the file.',
-      });
+    if (part.partNumber > PARTS_MAX) throw tooManyParts();
     const sending = requests.uploadPart(key, uploadId, part, check).then(
       (sent) => void uploaded.push(sent),
       (error: unknown) => {
@@ -238,7 +233,7 @@ export async function uploadParts(
     if (failure !== undefined) throw failure.error;
   };
   try {
-    await requests.put(noteKey, Buffer.from(JSON.stringify({ key, uploadId })));
+    await requests.put(noteKey, noteOf(key, uploadId));
     for await (const part of parts) await send(part);
     await Promise.all(inFlight);
     if (failure !== undefined) throw failure.error;
@@ -258,6 +253,23 @@ export async function uploadParts(
     throw error;
   }
   await requests.delete(noteKey).catch(() => undefined);
+}
+
+/** An unfinished upload is not an object, few stores list it, and its key does not say whose it is: a note does. */
+export function noteKeyOf(name: string): string {
+  return `${name}${NOTE_SUFFIX}`;
+}
+
+export function noteOf(key: string, uploadId: string): Buffer {
+  return Buffer.from(JSON.stringify({ key, uploadId }));
+}
+
+export function tooManyParts(): DomainError {
+  return new DomainError({
+    code: 'FILE_TOO_LARGE',
+    message: `An artifact in a bucket has at most ${(PART_BYTES * PARTS_MAX) / 1e9} GB.`,
+    hint: 'Split the file.',
+  });
 }
 
 /** Aborts the upload of which this object is the note; does nothing for any other object. */

@@ -2,7 +2,7 @@
  * An artifact store in a bucket of any S3-compatible store. Keys below the prefix:
  *
  *   sha256/<aa>/<sha256>   artifacts; the same names as in a local store
- *   tmp/<writer>/<uuid>    streams that are not published yet; <uuid>.upload names an unfinished multipart upload
+ *   tmp/<writer>/<uuid>    bytes that are not published yet; <uuid>.upload names an unfinished multipart upload
  *   doomed/<sha256>        the artifact is being deleted
  *   quarantine/<sha256>    damaged artifacts
  *   store-id               the identity of the registry
@@ -20,14 +20,8 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { DomainError } from '../../errors.ts';
 import type { TakeBlock } from '../http-body.ts';
 import { streamOf } from './byte-source.ts';
-import {
-  createS3Requests,
-  type ObjectFacts,
-  type OpenedObject,
-  type S3Place,
-  type S3Requests,
-  type UploadCheck,
-} from './s3-client.ts';
+import { createS3Requests, type ObjectFacts, type OpenedObject, type S3Place, type S3Requests } from './s3-client.ts';
+import { createDirectUploads } from './s3-direct.ts';
 import { isConditionFailed, isRangeAfterEnd, storeError } from './s3-errors.ts';
 import { probeStore, type StoreAbilities } from './s3-probe.ts';
 import {
@@ -53,6 +47,8 @@ import {
   type Rereadable,
   type StreamParts,
 } from './s3-upload.ts';
+import { createSha256 } from '../digest-thread.ts';
+import type { UploadCheck } from './upload-check.ts';
 import { readWhole, scanStream, verifyArtifact } from './verify.ts';
 
 export interface S3Options {
@@ -311,6 +307,11 @@ export function openS3Store(place: S3Place, { writer = '', stallTimeoutMs }: S3O
     },
     link: (sha256, { mediaType, disposition }) =>
       requests.link(keyOf(sha256), { mediaType, disposition, lifetimeSeconds: LINK_SECONDS }),
+    direct: createDirectUploads({
+      ...{ requests, abilities, publish, keyOf, lifetimeSeconds: LINK_SECONDS },
+      prefixOf: (name) => `${unfinishedPrefix}${name}/`,
+      digestOf: (key, facts) => digestOfObject(requests, key, facts),
+    }),
     upkeep: {
       requireUsable: async () => void (await abilities()),
       readIdentity: async () => {
@@ -475,6 +476,12 @@ async function scanObject(
   const body = await reopened(requests, { key, sha256, etag: facts.etag, ...range });
   const found = { ...facts, byteSize: facts.byteSize - position, body };
   for await (const chunk of resumed(requests, { key, sha256, found, range })) await take(chunk);
+}
+
+async function digestOfObject(requests: S3Requests, key: string, facts: ObjectFacts): Promise<string> {
+  const digest = createSha256();
+  await scanObject(requests, { key, sha256: key, facts }, (bytes) => digest.update(bytes));
+  return digest.digest();
 }
 
 async function reopened(

@@ -5,6 +5,7 @@
 import type { Readable } from 'node:stream';
 import { DomainError } from '../../errors.ts';
 import type { TakeBlock } from '../http-body.ts';
+import type { UploadCheck } from './upload-check.ts';
 
 export interface StoredBytes {
   readonly sha256: string;
@@ -80,7 +81,53 @@ export interface ArtifactStore {
    * bytes only the server can send.
    */
   readonly link: ((sha256: string, options: LinkOptions) => Promise<string>) | undefined;
+  /** Undefined for a store whose bytes only the server can take. */
+  readonly direct: DirectUploads | undefined;
   readonly upkeep: StoreUpkeep;
+}
+
+/**
+ * Uploads whose bytes go from whoever has them straight to the store, in parts, by addresses that are signed one at a
+ * time. Nothing is an artifact before the server has read the bytes back and found their sha256 right.
+ */
+export interface DirectUploads {
+  /**
+   * @param writer whose unfinished files the parts are: `removeUnfinished` removes them.
+   * @throws DomainError FILE_TOO_LARGE for more parts than the store takes.
+   */
+  begin(writer: string, byteSize: number): Promise<DirectUpload>;
+  /** An address that takes this part for some minutes. @throws DomainError UPLOAD_NOT_FOUND for what is not an id. */
+  sign(writer: string, uploadId: string, part: PartToSign): Promise<SignedPart>;
+  /**
+   * Joins the parts and stores them as an artifact if they have this sha256. May be repeated while its answer is
+   * awaited, and after it was lost.
+   * @param etags of all parts in their order, as the store answered with them.
+   * @returns what the bytes are; other bytes than named are not stored.
+   * @throws DomainError UPLOAD_INCOMPLETE for parts that are missing or have other tags, UPLOAD_NOT_FOUND for an upload
+   * that was removed.
+   */
+  complete(writer: string, uploadId: string, etags: readonly string[], named: StoredBytes): Promise<StoredBytes>;
+}
+
+export interface DirectUpload {
+  readonly uploadId: string;
+  /** The size of every part but the last. */
+  readonly partBytes: number;
+  /** How the store checks a part when it arrives. */
+  readonly check: UploadCheck;
+}
+
+export interface PartToSign {
+  /** From 1. */
+  readonly partNumber: number;
+  /** `checksumOf` its bytes; empty for a store that checks none. */
+  readonly checksum: string;
+}
+
+/** A PUT of the part's bytes to this address, with these headers. */
+export interface SignedPart {
+  readonly url: string;
+  readonly headers: Readonly<Record<string, string>>;
 }
 
 /** How the answer to a link describes the bytes. */
