@@ -5,17 +5,18 @@ import path from 'node:path';
 import { z } from 'zod';
 import { openManifest, ManifestError } from '../../formats/manifest/index.ts';
 import { accessFile } from '../../formats/random-access.ts';
-import { namesOf, oneOf, texts } from '../command.ts';
+import { namesOf, numberFrom, oneOf, texts } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { createStatusLine, printable, progressBar } from '../terminal.ts';
 import { damageOf, fetchFile, remoteFileAt } from './bytes.ts';
 import { clientCommand, connect, granted, type ClientOptions, type Registry } from './connection.ts';
-import { awaitRun } from './follow.ts';
+import { awaitRun, waitingNote } from './follow.ts';
 import { USER_ERROR_FIELDS } from './fragments.ts';
-import { graphql, type ResultOf } from './graphql.ts';
+import { graphql, type ResultOf, type VariablesOf } from './graphql.ts';
 import { exitOnInterrupt } from './interruption.ts';
 import { paint, printNote, show } from './output.ts';
 import { findCheckpoint, findVersion } from './references.ts';
+import { NEEDS_HELP, needsFrom } from './requirements.ts';
 import {
   FEATURE_COLUMNS,
   FEATURE_FORMATS,
@@ -60,6 +61,7 @@ const LAUNCH = graphql(
       launchEmbedding(input: $input) {
         run {
           id
+          obstacle
         }
         userErrors {
           ...UserErrorFields
@@ -78,6 +80,7 @@ export const embedCommand = clientCommand('embed', {
     'embed colon --data prostate --out features/',
     'embed colon@champion --data prostate@2 --slides S1.svs,S2 --out features/',
     'embed colon --data prostate --format parquet --out features/',
+    'embed colon --data prostate --needs gpu-memory=24G --out features/',
   ],
 })
   .argument('<checkpoint>', 'id, model@alias, model@version, or model for its latest version')
@@ -85,7 +88,9 @@ export const embedCommand = clientCommand('embed', {
   .requiredOption('-o, --out <folder>', 'created if it does not exist')
   .option('--slides <names>', 'only these: path, file name, or file name without its ending', texts)
   .option('--format <name>', namesOf(FEATURE_FORMATS).join(', '), oneOf(FEATURE_FORMATS), 'H5' as const)
-  .action(async (reference, { data, out, slides: wanted, format, ...options }) => {
+  .option('--max-minutes <count>', 'longest running time, after which the run fails', numberFrom(0))
+  .option('--needs <requirements>', NEEDS_HELP, needsFrom)
+  .action(async (reference, { data, out, slides: wanted, format, maxMinutes, needs, ...options }) => {
     const registry = await connect(options);
     const checkpoint = await findCheckpoint(registry, reference);
     const version = await findVersion(registry, data);
@@ -98,7 +103,11 @@ export const embedCommand = clientCommand('embed', {
         hint: 'Import slides (--layout slides). The embeddings of other images are at Checkpoint.embeddingsOf { npyUrl idsUrl }.',
       });
     const slides = wanted === undefined ? all : wanted.map((name) => slideNamed(all, name, dataset));
-    const set = await embeddingsOf(registry, options, checkpoint.id, version.id);
+    const set = await embeddingsOf(registry, options, {
+      ...{ checkpointId: checkpoint.id, datasetVersionId: version.id },
+      ...(maxMinutes === undefined ? {} : { maxDurationSeconds: Math.round(maxMinutes * 60) }),
+      ...(needs === undefined ? {} : { requirements: needs }),
+    });
     const source: FeatureSource = {
       ...{ encoder: `${checkpoint.model.slug}@${checkpoint.version}`, encoderSha256: set.encoderDigest },
       ...{ dataset, datasetDigest: version.digest ?? '', embeddingDim: set.embeddingDim },
@@ -185,15 +194,15 @@ function slideNamed(slides: readonly SlideOfFeatures[], name: string, dataset: s
 async function embeddingsOf(
   registry: Registry,
   options: ClientOptions,
-  checkpointId: string,
-  datasetVersionId: string,
+  input: VariablesOf<typeof LAUNCH>['input'],
 ): Promise<EmbeddingSet> {
+  const { checkpointId, datasetVersionId } = input;
   const ids = { checkpointId, datasetVersionId };
   const stored = (await registry.ask(FIND, ids)).checkpoint?.embeddingsOf;
   if (stored != null) return stored;
-  const { launchEmbedding } = await registry.ask(LAUNCH, { input: ids });
+  const { launchEmbedding } = await registry.ask(LAUNCH, { input });
   const run = granted(launchEmbedding.run, launchEmbedding);
-  printNote(options, `run ${run.id} computes the embeddings`);
+  printNote(options, [`run ${run.id} computes the embeddings`, ...waitingNote(run)].join('\n'));
   await awaitRun(registry, options, run.id);
   const made = (await registry.ask(FIND, ids)).checkpoint?.embeddingsOf;
   if (made == null) throw new CommandFailure({ message: `Run ${run.id} succeeded without embeddings.` });

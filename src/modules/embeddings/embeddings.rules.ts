@@ -1,7 +1,7 @@
 /** The launch of an embedding, the file formats of its set, and the seed of the random encoder. Pure. */
 import { z } from 'zod';
 import { idempotencyKeySchema } from '../../input.ts';
-import { maxDurationSchema } from '../runs/index.ts';
+import { maxDurationSchema, requirementsInputSchema } from '../runs/index.ts';
 
 export const NPY_MEDIA_TYPE = 'application/x-npy';
 export const IDS_MEDIA_TYPE = 'text/csv; charset=utf-8';
@@ -20,6 +20,7 @@ export const launchEmbeddingSchema = z.object({
   checkpointId: z.string(),
   datasetVersionId: z.string(),
   maxDurationSeconds: maxDurationSchema.nullish(),
+  requirements: requirementsInputSchema,
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 

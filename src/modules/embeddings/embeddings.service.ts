@@ -7,7 +7,7 @@ import { authorise, type Viewer } from '../access/index.ts';
 import { EMBEDDING_BLOCK_MEDIA_TYPE, recordArtifacts } from '../artifacts/index.ts';
 import type { DatasetService, SlidePatchService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
-import type { RunRecord, RunService } from '../runs/index.ts';
+import { requirementsOf, type RunRecord, type RunService } from '../runs/index.ts';
 import type {
   EmbeddingBlockRecord,
   EmbeddingFileRecord,
@@ -143,6 +143,7 @@ export function createEmbeddingService(parts: EmbeddingServiceParts): EmbeddingS
         title: titleOfEmbedding(await models.nameOf(checkpoint), versionName),
         idempotencyKey: input.idempotencyKey ?? null,
         maxDurationSeconds: input.maxDurationSeconds ?? null,
+        requirements: requirementsOf(input.requirements),
       });
     },
     slideSimilarity: async (viewer, { versionId, position, patch, embeddingSetId }) => {

@@ -88,6 +88,7 @@ export const LaunchEmbeddingInput = inputObjectType({
     t.int('maxDurationSeconds', {
       description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
     });
+    t.field('requirements', { type: 'RunRequirementsInput', description: 'Default: nothing.' });
     t.string('idempotencyKey', { description: 'The same key with the same input returns the same run.' });
   },
 });
