@@ -132,6 +132,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const reaperLedger = createLedger(reaperDb, transactionsOf(reaperDb));
     const reaper = startReaper({
       ledger: reaperLedger,
+      serverId: serverIdOf(env),
       heard,
       onReaped: (expired) => logger.warn({ expired }, 'runs with expired leases were requeued'),
       onError: (error) => logger.warn({ error }, 'the check for expired leases failed'),
@@ -271,9 +272,13 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[],
  * Names the server's unfinished files in the artifact store. A folder belongs to one server; a bucket may serve several
  * servers of one registry.
  */
-function writerOf({ artifacts, dataDir }: Environment): string {
-  if (typeof artifacts === 'string') return 'server';
-  return `server-${createHash('sha256').update(`${hostname()}:${dataDir}`).digest('hex').slice(0, 16)}`;
+function writerOf(env: Environment): string {
+  return typeof env.artifacts === 'string' ? 'server' : `server-${serverIdOf(env)}`;
+}
+
+/** The same after a restart: a data directory belongs to one server at a time. */
+function serverIdOf({ dataDir }: Environment): string {
+  return createHash('sha256').update(`${hostname()}:${dataDir}`).digest('hex').slice(0, 16);
 }
 
 /** What to do if TensorFlow is missing; null if it is installed. */

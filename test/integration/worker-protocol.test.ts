@@ -333,7 +333,8 @@ test('a worker whose calls arrive keeps its run although the database does not a
     assert.rejects(desk.leaseOfToken(token), (error) => isDatabaseFault(error)),
   );
   for (const { run } of [renewing, silent, forged]) await expireLease(run.id);
-  await runner.ledger.requeueExpired(heard);
+  const looking = { serverId: 'this one', heard };
+  await runner.ledger.requeueExpired(looking);
   await Promise.all(calls);
   const statuses = await Promise.all(
     [renewing, silent, forged].map(async ({ run }) => (await server.services.runs.get(ADMIN, run.id))?.status),
@@ -341,7 +342,8 @@ test('a worker whose calls arrive keeps its run although the database does not a
   assert.deepEqual(statuses, ['RUNNING', 'QUEUED', 'QUEUED']);
 
   nowMs = 90_000;
-  await runner.ledger.requeueExpired(heard);
+  await expireLease(renewing.run.id);
+  await runner.ledger.requeueExpired(looking);
   assert.equal((await server.services.runs.get(ADMIN, renewing.run.id))?.status, 'QUEUED', 'it is silent by now');
   for (const each of [renewing, silent, forged])
     await callsOf(each).succeed({ outcome: { kind: 'IMPORT', sealed: null }, message: '.' });

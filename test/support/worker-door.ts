@@ -38,6 +38,7 @@ export async function openWorkerDoor(
   const desk = await createWorkerDesk({ db, transact, heard, store, queue, programVersion: 'test' });
   const reaper = startReaper({
     ledger: createLedger(db, transact),
+    serverId: `door-of-${dataDir}`,
     heard,
     onReaped: () => undefined,
     onError: () => undefined,

@@ -8,13 +8,19 @@ import { LEASE_SECONDS } from '../../src/protocol/runs.ts';
 test('workers have the length of a lease to be heard by a server that has just started', async (context) => {
   context.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
   let checkCount = 0;
+  let isSignedOff = false;
   const reaper = startReaper({
     ledger: {
       requeueExpired: () => {
         checkCount += 1;
         return Promise.resolve(0);
       },
+      signOff: () => {
+        isSignedOff = true;
+        return Promise.resolve();
+      },
     },
+    serverId: 'mine',
     heard: createHeardWorkers(),
     onReaped: () => undefined,
     onError: () => undefined,
@@ -27,6 +33,8 @@ test('workers have the length of a lease to be heard by a server that has just s
   assert.equal(await checksAfter(LEASE_SECONDS * 1000 - 1), 0);
   assert.equal(await checksAfter(1), 1);
   assert.equal(await checksAfter(2_000), 2, 'from then on every two seconds');
+  assert.equal(isSignedOff, false);
   await reaper.stop();
+  assert.equal(isSignedOff, true, 'other servers need not wait for it');
   assert.equal(await checksAfter(60_000), 2);
 });

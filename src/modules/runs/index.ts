@@ -5,6 +5,7 @@ import { createRunService, type RunService, type RunServiceParts } from './runs.
 import { createImportBlockStore } from './import-blocks.store.ts';
 import { createImportReportStore } from './imports.store.ts';
 import { createRunQueueStore } from './runs.queue.store.ts';
+import { serverStore } from './runs.servers.store.ts';
 import { createRunStore } from './runs.store.ts';
 import { createRunTelemetryStore } from './runs.telemetry.store.ts';
 import {
@@ -78,6 +79,7 @@ export function createLedger(db: Database, transact: RunServiceParts['transact']
   return createRunLedger({
     runs: createRunStore(db),
     queue: createRunQueueStore(db),
+    servers: serverStore,
     telemetry: createRunTelemetryStore(db),
     trainingStates: createTrainingStateStore(db),
     importReports: createImportReportStore(db),

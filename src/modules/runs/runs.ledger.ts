@@ -12,7 +12,8 @@ import type { RunRecord } from './runs.records.ts';
 import { CANCELING_LEASE_SECONDS, isOwnFault, isRetryable, leaseLost, smallerMicroBatch } from './runs.rules.ts';
 import type { ImportBlockStore } from './import-blocks.store.ts';
 import type { ImportReportStore } from './imports.store.ts';
-import type { RunQueueStore } from './runs.queue.store.ts';
+import type { LeaseSeconds, RunQueueStore } from './runs.queue.store.ts';
+import type { ServerStore } from './runs.servers.store.ts';
 import type { RunStore } from './runs.store.ts';
 import type { NewRunEvent, RunTelemetryStore } from './runs.telemetry.store.ts';
 import type { TrainingStateStore } from './training-states.store.ts';
@@ -32,6 +33,8 @@ export const MAX_FRUITLESS_ATTEMPTS = 3;
  */
 export const MAX_ATTEMPTS_WITHOUT_PROGRESS = 20;
 
+/** A lease that ends before the look after the next one. */
+const ENDING_WITHIN_SECONDS = 4;
 /** Workers renew every second: a database that takes longer than this to answer may have let leases expire. */
 const SLOW_ANSWER_MS = (LEASE_SECONDS * 1000) / 4;
 
@@ -127,15 +130,25 @@ export interface RunLedger {
   /** Requeues the run of a worker that stops cleanly; a run that was being cancelled becomes CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
   /**
-   * Requeues (or ends) the runs of workers whose leases have expired, but not of those whose calls still arrive.
+   * Requeues (or ends) the runs of workers whose leases have expired, but not of those whose calls still arrive here, or
+   * may arrive at another server.
+   * @param server that looks; without it nobody else is known to.
    * @returns how many.
    */
-  requeueExpired(heard?: Pick<HeardWorkers, 'isHeard'>): Promise<number>;
+  requeueExpired(server?: LookingServer): Promise<number>;
+  /** The server hears nobody any more. */
+  signOff(serverId: string): Promise<void>;
   /**
    * Requeues every active run of a restored database: the workers that hold them work for the original one. @returns
    * how many.
    */
   requeueAll(message: string): Promise<number>;
+}
+
+/** A server that looks for expired leases every two seconds. */
+export interface LookingServer {
+  readonly serverId: string;
+  readonly heard: Pick<HeardWorkers, 'within'>;
 }
 
 export interface Renewal {
@@ -147,6 +160,7 @@ export interface Renewal {
 export interface RunLedgerParts {
   readonly runs: RunStore;
   readonly queue: RunQueueStore;
+  readonly servers: ServerStore;
   readonly telemetry: RunTelemetryStore;
   readonly trainingStates: TrainingStateStore;
   readonly importReports: ImportReportStore;
@@ -155,7 +169,7 @@ export interface RunLedgerParts {
 }
 
 export function createRunLedger(parts: RunLedgerParts): RunLedger {
-  const { runs, queue, telemetry, trainingStates, importReports, importBlocks, transact } = parts;
+  const { runs, queue, servers, telemetry, trainingStates, importReports, importBlocks, transact } = parts;
   /** For a worker that is back after a time in which it could not be heard. */
   const retake = async (tx: Transaction, lease: RunLease): Promise<boolean> => {
     if (!(await queue.retakeLease(tx, lease, LEASE_SECONDS)) || !(await queue.lockLeased(tx, lease))) return false;
@@ -273,8 +287,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     find: (runId) => runs.find(runId),
     tokenOf: (runId) => queue.tokenOf(runId),
     renew: async (lease, busySeconds = 0) => {
-      const renewed = (): Promise<Renewal | undefined> =>
-        queue.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds);
+      const renewed = (): Promise<Renewal | undefined> => queue.renewLease(lease, LEASES, busySeconds);
       return (await renewed()) ?? ((await transact((tx) => retake(tx, lease))) ? renewed() : undefined);
     },
     report: (lease, { sequence, ...report }) =>
@@ -324,39 +337,45 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     fail: (lease, failure) => withLeasedRun(lease, (tx, run) => requeueOrFailByWorker(tx, run, failure)),
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
-    requeueExpired: async (heard) => {
-      // No worker could renew its lease while the database was unreachable: workers get the length of one lease to do
-      // so.
+    requeueExpired: async (server) => {
       const startedMs = performance.now();
-      if (startedMs - databaseFailedAtMs < LEASE_SECONDS * 1000) return 0;
       try {
         return await transact(async (tx) => {
+          if (server !== undefined) {
+            const { serverId, heard } = server;
+            await servers.announce(tx, serverId);
+            await queue.renewHeard(tx, heard.within(LEASE_SECONDS), LEASES, ENDING_WITHIN_SECONDS);
+            if (await servers.mayAnotherHear(tx, serverId)) return 0;
+          }
+          // No worker could renew its lease while the database was unreachable: workers get the length of one lease to
+          // do so.
+          if (startedMs - databaseFailedAtMs < LEASE_SECONDS * 1000) return 0;
           const expired = await queue.lockExpired(tx, LEASE_SECONDS);
           // The database hung during this check, and workers could not renew their leases meanwhile either.
           if (performance.now() - startedMs > SLOW_ANSWER_MS) {
             databaseFailedAtMs = performance.now();
             return 0;
           }
-          const silent = expired.filter(
-            ({ id, status }) =>
-              heard?.isHeard(id, status === 'CANCELING' ? CANCELING_LEASE_SECONDS : LEASE_SECONDS) !== true,
-          );
-          for (const run of silent) await requeueOrFail(tx, run, SILENT_WORKER);
-          return silent.length;
+          for (const run of expired) await requeueOrFail(tx, run, SILENT_WORKER);
+          return expired.length;
         });
       } catch (error) {
         databaseFailedAtMs = performance.now();
         throw error;
       }
     },
+    signOff: (serverId) => transact((tx) => servers.leave(tx, serverId)),
     requeueAll: (message) =>
       transact(async (tx) => {
+        await servers.forgetAll(tx);
         const underWay = await queue.lockActive(tx);
         for (const run of underWay) await requeueOrCancel(tx, run, message);
         return underWay.length;
       }),
   };
 }
+
+const LEASES: LeaseSeconds = { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS };
 
 const SILENT_WORKER: RunFailureRecord = {
   class: 'INFRASTRUCTURE',

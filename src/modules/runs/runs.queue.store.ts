@@ -2,6 +2,7 @@
 import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+import type { HeardWorker } from './runs.heard.ts';
 import type { RunRecord } from './runs.records.ts';
 import { laneOf } from './runs.rules.ts';
 import { toRunRecord } from './runs.store.ts';
@@ -183,6 +184,28 @@ export function createRunQueueStore(db: Database) {
         select: { id: true, leaseEpoch: true },
       });
       return leases.filter(({ runId, epoch }) => rows.some((row) => row.id === runId && row.leaseEpoch === epoch));
+    },
+
+    /**
+     * Renews the leases of workers whose calls arrive at a server, if they end soon: the server could not write their
+     * renewals. The token must be that of the lease, because another worker may have taken the run.
+     */
+    renewHeard: async (
+      tx: Transaction,
+      heard: readonly HeardWorker[],
+      leaseSeconds: LeaseSeconds,
+      endingWithinSeconds: number,
+    ): Promise<void> => {
+      if (heard.length === 0) return;
+      const runIds = heard.map(({ runId }) => runId);
+      const tokenDigests = heard.map(({ tokenDigest }) => tokenDigest);
+      const secondsAgo = heard.map((worker) => worker.secondsAgo);
+      await tx.$executeRaw`
+        UPDATE "Run" SET "leaseExpiresAt" = now() + make_interval(secs => lease.seconds)
+        FROM unnest(${runIds}::uuid[], ${tokenDigests}::text[], ${secondsAgo}::float8[]) AS heard(id, digest, ago),
+          LATERAL (SELECT CASE status WHEN 'CANCELING' THEN ${leaseSeconds.canceling}::float8 ELSE ${leaseSeconds.running}::float8 END AS seconds) AS lease
+        WHERE "Run".id = heard.id AND "leaseTokenDigest" = heard.digest AND status IN ('RUNNING', 'CANCELING') AND heard.ago < lease.seconds
+          AND "leaseExpiresAt" < now() + make_interval(secs => ${endingWithinSeconds})`;
     },
 
     /** A cancellation must not wait a whole lease for a worker that may be dead. */

@@ -15,7 +15,9 @@ export interface Reaper {
 const POLL_EVERY_MS = 2_000;
 
 export interface ReaperParts {
-  readonly ledger: Pick<RunLedger, 'requeueExpired'>;
+  readonly ledger: Pick<RunLedger, 'requeueExpired' | 'signOff'>;
+  /** Names this server among those of the registry; a server that is started again has the same name. */
+  readonly serverId: string;
   readonly heard: HeardWorkers;
   readonly onReaped: (count: number) => void;
   /** The database did not answer; the next check follows as usual. */
@@ -26,11 +28,11 @@ export interface ReaperParts {
  * The first check comes after the length of a lease: nobody could renew while no server ran, and a worker that has kept
  * on working must not lose its run to one that happened to ask first.
  */
-export function startReaper({ ledger, heard, onReaped, onError }: ReaperParts): Reaper {
+export function startReaper({ ledger, serverId, heard, onReaped, onError }: ReaperParts): Reaper {
   let checking: Promise<void> | undefined;
   const checkLeases = async (): Promise<void> => {
     try {
-      const count = await ledger.requeueExpired(heard);
+      const count = await ledger.requeueExpired({ serverId, heard });
       if (count > 0) onReaped(count);
     } catch (error) {
       onError(error);
@@ -50,6 +52,8 @@ export function startReaper({ ledger, heard, onReaped, onError }: ReaperParts): 
       // Also ends an interval.
       clearTimeout(timer);
       await checking;
+      // Otherwise the others would wait for it.
+      await ledger.signOff(serverId).catch(onError);
     },
   };
 }
