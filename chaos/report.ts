@@ -1,7 +1,6 @@
 /** The results of a chaos run, and their tables. */
-import { writeFile } from 'node:fs/promises';
-import path from 'node:path';
-import { markdownTable, writeMarked } from '../test/support/marked-page.ts';
+import { markdownTable, writeFigures } from '../test/support/marked-page.ts';
+import { measuredBy, type Measured } from '../test/support/measured.ts';
 
 export interface ChaosPromise {
   readonly promise: string;
@@ -10,16 +9,7 @@ export interface ChaosPromise {
   readonly seen: string;
 }
 
-export interface ChaosReport {
-  readonly startedAt: Date;
-  readonly machine: {
-    readonly cpu: string | undefined;
-    readonly cores: number;
-    readonly memoryGigabytes: number;
-    readonly node: string;
-  };
-  /** Load averages of the machine over one, five and fifteen minutes. */
-  readonly loadAverage: { readonly before: readonly number[]; readonly after: readonly number[] };
+export interface ChaosReport extends Measured {
   readonly seed: number;
   /** Trainings that were started in addition to the undisturbed one. */
   readonly trainingCount: number;
@@ -51,7 +41,7 @@ export function asTable({
     `Faults injected:  ${Object.entries(faults)
       .map(([what, count]) => `${what} ${count}`)
       .join(', ')}.`,
-    `${machine.cores} cores of ${machine.cpu ?? 'an unknown CPU'}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${described(loadAverage.before)}, after ${described(loadAverage.after)}.`,
+    `${machine.cores} cores of ${machine.cpu}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${described(loadAverage.before)}, after ${described(loadAverage.after)}.`,
     ...remarks,
     ...promises.map(({ promise, held, seen }) => `${held ? 'held  ' : 'BROKEN'}  ${promise.padEnd(width)}  ${seen}`),
     '',
@@ -60,17 +50,14 @@ export function asTable({
 
 /** Puts the table between the page's markers, and all figures into `chaos.json` beside it. */
 export async function writeReport(page: string, command: string, report: ChaosReport): Promise<void> {
-  await writeMarked(page, 'chaos', () => asMarkdown(command, report));
-  await writeFile(path.join(path.dirname(page), 'chaos.json'), `${JSON.stringify(report, null, 2)}\n`);
+  await writeFigures(page, 'chaos', asMarkdown(command, report), report);
 }
 
 function asMarkdown(command: string, report: ChaosReport): string {
-  const { startedAt, machine, loadAverage, trainingCount, durationSeconds, undisturbedSeconds } = report;
-  const [before = 0] = loadAverage.before;
-  const [after = 0] = loadAverage.after;
+  const { trainingCount, durationSeconds, undisturbedSeconds } = report;
   const counts = Object.entries(report.faults).map(([what, count]) => `${what} ${count}`);
   return [
-    `\`${command}\`, ${startedAt.toISOString().slice(0, 10)}, ${machine.cores} cores of ${machine.cpu ?? 'an unknown CPU'}, ${machine.memoryGigabytes} GB, load average ${before.toFixed(1)} before and ${after.toFixed(1)} after`,
+    measuredBy(command, report),
     `([all figures](chaos.json)): ${trainingCount} trainings in ${Math.round(durationSeconds)} s, an undisturbed one in ${undisturbedSeconds.toFixed(1)} s. Faults: ${counts.join(', ')}.`,
     ...report.remarks,
     '',

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import type { RegistryClient } from '../src/cli/demo/client.ts';
 import { drawTissue } from '../src/synthetic/tissue.ts';
+import { thisMachine } from '../test/support/measured.ts';
 import { checkAtEnd, faultsNow, checkNothingLeft } from './checks.ts';
 import { openClock } from './clock.ts';
 import { createRandom, type Random } from './random.ts';
@@ -111,12 +112,7 @@ export async function runTrainings(options: TrainingsOptions): Promise<ChaosRepo
     promises.push(await checkNothingLeft(closed));
     return {
       startedAt,
-      machine: {
-        cpu: os.cpus()[0]?.model,
-        cores: os.availableParallelism(),
-        memoryGigabytes: Math.round(os.totalmem() / 1e9),
-        node: process.version,
-      },
+      machine: thisMachine(),
       loadAverage: { before: loadBefore, after: os.loadavg() },
       seed,
       trainingCount: runIds.length,

@@ -1,8 +1,6 @@
 /** The results of a trial on a cluster, and their tables. */
-import { writeFile } from 'node:fs/promises';
-import path from 'node:path';
 import type { ChaosPromise } from '../chaos/report.ts';
-import { markdownTable, writeMarked } from '../test/support/marked-page.ts';
+import { markdownTable, writeFigures } from '../test/support/marked-page.ts';
 
 export interface TrialReport {
   readonly startedAt: Date;
@@ -42,8 +40,7 @@ export function asTable(report: TrialReport): string {
 
 /** Puts the table between the page's markers, and all figures into `cluster.json` beside it. */
 export async function writeReport(page: string, command: string, report: TrialReport): Promise<void> {
-  await writeMarked(page, 'cluster', () => asMarkdown(command, report));
-  await writeFile(path.join(path.dirname(page), 'cluster.json'), `${JSON.stringify(report, null, 2)}\n`);
+  await writeFigures(page, 'cluster', asMarkdown(command, report), report);
 }
 
 function asMarkdown(command: string, report: TrialReport): string {

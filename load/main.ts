@@ -13,6 +13,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { table } from '../src/cli/terminal.ts';
 import { startPostgres } from '../src/platform/postgres.ts';
+import { thisMachine } from '../test/support/measured.ts';
 import { measureConstantArrival, measureSaturation } from './arrival.ts';
 import { createLoadClient } from './client.ts';
 import { measureCosts } from './costs.ts';
@@ -177,12 +178,7 @@ try {
   ];
   const result = {
     startedAt,
-    machine: {
-      cpu: os.cpus()[0]?.model,
-      cores: os.availableParallelism(),
-      memoryGigabytes: Math.round(os.totalmem() / 1e9),
-      node: process.version,
-    },
+    machine: thisMachine(),
     size,
     requestsPerSecond,
     minutes,

@@ -1,7 +1,6 @@
 /** The figures of a load test as a table of docs/reliability.md. */
-import { writeFile } from 'node:fs/promises';
-import path from 'node:path';
-import { markdownTable, writeMarked } from '../test/support/marked-page.ts';
+import { markdownTable, writeFigures } from '../test/support/marked-page.ts';
+import { measuredBy, type Measured } from '../test/support/measured.ts';
 import type { ArrivalResult, SaturationResult } from './arrival.ts';
 import type { CostResult } from './costs.ts';
 import type { ConnectionCounts, FleetResult } from './fleet.ts';
@@ -9,14 +8,7 @@ import type { MemoryResult } from './memory.ts';
 import type { OverLimitsResult } from './over-limits.ts';
 import type { OperationPlans } from './plans.ts';
 
-export interface LoadReport {
-  readonly startedAt: Date;
-  readonly machine: {
-    readonly cpu: string | undefined;
-    readonly cores: number;
-    readonly memoryGigabytes: number;
-    readonly node: string;
-  };
+export interface LoadReport extends Measured {
   readonly size: { readonly runCount: number; readonly metricPointCount: number; readonly datasetCount: number };
   readonly requestsPerSecond: number;
   readonly minutes: number;
@@ -30,22 +22,18 @@ export interface LoadReport {
   readonly workers: FleetResult;
   readonly connections: ConnectionCounts;
   readonly saturation: SaturationResult;
-  readonly loadAverage: { readonly before: readonly number[]; readonly after: readonly number[] };
   /** Broken promises, in sentences. */
   readonly broken: readonly string[];
 }
 
 /** Puts the table between the page's markers, and all figures into `load.json` beside it. */
 export async function writeReport(page: string, report: LoadReport): Promise<void> {
-  await writeMarked(page, 'load', () => asMarkdown(report));
-  await writeFile(path.join(path.dirname(page), 'load.json'), `${JSON.stringify(report, null, 2)}\n`);
+  await writeFigures(page, 'load', asMarkdown(report), report);
 }
 
 function asMarkdown(report: LoadReport): string {
-  const { startedAt, machine, size, requestsPerSecond, minutes, loadAverage, broken } = report;
+  const { size, requestsPerSecond, minutes, broken } = report;
   const { costs, repeatedCount, arrival, overLimits, memory, workers, connections, saturation } = report;
-  const [before = 0] = loadAverage.before;
-  const [after = 0] = loadAverage.after;
   const queries = Object.entries(arrival.byOperation).toSorted(([, a], [, b]) => b.p95Ms - a.p95Ms);
   const slowest = queries.slice(0, 3).map(([name, { p95Ms }]) => `\`${name}\` ${p95Ms} ms`);
   const costliest = costs.byOperation
@@ -57,7 +45,7 @@ function asMarkdown(report: LoadReport): string {
   const [firstSample, lastSample] = [memory.samples.at(0), memory.samples.at(-1)];
   const { all } = arrival;
   return [
-    `\`npm run load -- --minutes ${minutes} --rate ${requestsPerSecond} --runs ${size.runCount}\`, ${startedAt.toISOString().slice(0, 10)}, ${machine.cores} cores of ${machine.cpu ?? 'an unknown CPU'}, ${machine.memoryGigabytes} GB, load average ${before.toFixed(1)} before and ${after.toFixed(1)} after`,
+    measuredBy(`npm run load -- --minutes ${minutes} --rate ${requestsPerSecond} --runs ${size.runCount}`, report),
     '([all figures](load.json)); the client of the load and PostgreSQL share the cores with the server.',
     '',
     markdownTable(

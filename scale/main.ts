@@ -22,6 +22,7 @@ import {
   TRAINING,
   type ScaleSize,
 } from './plan.ts';
+import { thisMachine } from '../test/support/measured.ts';
 import { asText, writeReport, type ScaleReport } from './report.ts';
 import { runManifestParts } from './run-manifest.ts';
 import { runScale } from './run.ts';
@@ -136,15 +137,9 @@ try {
   say(`At most ${formatByteSize(need.byteSize)} and ${need.fileCount} files below ${folder}.`);
   const parts = isManifestOnly ? await manifestParts() : await imageParts();
   status.end();
-  const [cpu] = os.cpus();
   const report: ScaleReport = {
     startedAt,
-    machine: {
-      cpu: cpu?.model ?? 'an unknown CPU',
-      cores: os.availableParallelism(),
-      memoryGigabytes: Math.round(os.totalmem() / 1e9),
-      node: process.version,
-    },
+    machine: thisMachine(),
     loadAverage: { before: loadBefore, after: os.loadavg()[0] ?? 0 },
     isManifestOnly,
     command: `npm run scale --${isManifestOnly ? ' --manifest-only' : ''} --images ${size.imageCount} --test-images ${size.testImageCount} --seed ${size.seed}`,

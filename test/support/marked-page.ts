@@ -1,5 +1,6 @@
 /** The parts of a page that a command writes, between two comments with its name. */
 import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 
 /**
  * Replaces what is between `<!-- NAME: ... -->` and `<!-- NAME: end -->`.
@@ -13,6 +14,12 @@ export async function writeMarked(page: string, name: string, content: (old: str
   const [whole, begin = '', old = '', end = ''] = marked;
   const after = marked.index + whole.length;
   await writeFile(page, `${text.slice(0, marked.index)}${begin}\n${content(old).trim()}\n\n${end}${text.slice(after)}`);
+}
+
+/** As `writeMarked`, and all figures into `NAME.json` beside the page. */
+export async function writeFigures(page: string, name: string, content: string, figures: object): Promise<void> {
+  await writeMarked(page, name, () => content);
+  await writeFile(path.join(path.dirname(page), `${name}.json`), `${JSON.stringify(figures, null, 2)}\n`);
 }
 
 export function markdownTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
