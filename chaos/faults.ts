@@ -20,6 +20,8 @@ const FREEZE_MS = (LEASE_SECONDS + 5) * 1_000;
 const UNREACHABLE_MS = 60_000;
 /** Time for a process to start, load TensorFlow and train until a state is saved, on a busy machine. */
 const SAVE_DEADLINE_MS = 90_000;
+/** A training saves a state every few seconds; over HTTP, bytes that the server has already are not sent again. */
+const REFUSAL_MS = 30_000;
 const ANSWER_MS = 60_000;
 const CHILD_MS = 2 * LEASE_SECONDS * 1_000;
 const CLOCK_BACK_SECONDS_MAX = 3_600;
@@ -242,7 +244,7 @@ async function fillDisk({ system, random }: FaultContext): Promise<boolean> {
   const before = await refusals();
   const untilRefused = (): Promise<boolean> =>
     system.waiting
-      .until('a write that is refused', async () => (await refusals()) > before, SAVE_DEADLINE_MS)
+      .until('a write that is refused', async () => (await refusals()) > before, REFUSAL_MS)
       .then(
         () => true,
         () => false,
