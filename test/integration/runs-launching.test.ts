@@ -3,12 +3,19 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
 import { after, beforeEach, describe, test } from 'node:test';
+import { getNamedType, isInputObjectType, type GraphQLInputField, type GraphQLInputType } from 'graphql';
+import { buildSchema } from '../../src/api/schema.ts';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { openRunStage } from '../support/run-stage.ts';
 import { keyHolder } from '../support/viewers.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+function inputFieldOf(type: GraphQLInputType | undefined, name: string): GraphQLInputField | undefined {
+  const input = type === undefined ? undefined : getNamedType(type);
+  return isInputObjectType(input) ? input.getFields()[name] : undefined;
+}
 
 const fixture = await openRunStage();
 const {
@@ -25,6 +32,7 @@ const {
   launchPretraining,
   launchImport,
   launchEvaluation,
+  launchEmbedding,
   eventKinds,
 } = fixture;
 after(fixture.close);
@@ -55,6 +63,25 @@ describe('launching', () => {
       names.map(({ name }) => name),
       ['evaluate', 'import-dataset'],
     );
+  });
+
+  test('takes the requirements of every kind that a worker elsewhere can carry, alike', async () => {
+    const requirements = { memoryMiB: 16_384, gpuMemoryMiB: 24_576, labels: ['basel'] };
+    for (const launch of [launchPretraining, launchEvaluation, launchEmbedding]) {
+      assert.deepEqual((await launch({ requirements })).requirements, {
+        ...requirements,
+        ...{ device: 'GPU', bfloat16: false },
+      });
+      assert.equal((await launch()).requirements.device, null);
+    }
+    const inputs = Object.values(buildSchema(false).getMutationType()?.getFields() ?? {})
+      .filter(({ name }) => name.startsWith('launch'))
+      .map(({ name, args }) => [name, String(inputFieldOf(args[0]?.type, 'requirements')?.type)]);
+    assert.deepEqual(inputs.sort(), [
+      ['launchEmbedding', 'RunRequirementsInput'],
+      ['launchEvaluation', 'RunRequirementsInput'],
+      ['launchPretraining', 'RunRequirementsInput'],
+    ]);
   });
 
   test('has a title that names inputs and result', async () => {
@@ -188,6 +215,12 @@ describe('launching', () => {
     [
       "a CPU's GPU memory",
       () => launchEvaluation({ requirements: { device: 'CPU', gpuMemoryMiB: 1024 } }),
+      'BAD_INPUT',
+      'input.requirements.gpuMemoryMiB',
+    ],
+    [
+      "an embedding on a CPU's GPU memory",
+      () => launchEmbedding({ requirements: { device: 'CPU', gpuMemoryMiB: 1024 } }),
       'BAD_INPUT',
       'input.requirements.gpuMemoryMiB',
     ],

@@ -133,6 +133,8 @@ export async function openRunStage() {
     registry.runs.launchImport(ADMIN, importInput(changes));
   const launchEvaluation = (changes: object = {}): Promise<RunRecord> =>
     registry.evaluations.launch(ADMIN, evaluationInput(changes));
+  const launchEmbedding = (changes: object = {}): Promise<RunRecord> =>
+    registry.embeddings.launch(ADMIN, { checkpointId, datasetVersionId: versionId, ...changes });
 
   async function statusOf(id: string): Promise<RunStatus | undefined> {
     return (await registry.runs.get(ADMIN, id))?.status;
@@ -194,6 +196,7 @@ export async function openRunStage() {
     launchPretraining,
     launchImport,
     launchEvaluation,
+    launchEmbedding,
     statusOf,
     expireLease,
     claim,

@@ -6,7 +6,7 @@ import { createHeardWorkers, startReaper } from '../../src/modules/runs/index.ts
 import { LEASE_SECONDS } from '../../src/protocol/runs.ts';
 
 test('workers have the length of a lease to be heard by a server that has just started', async (context) => {
-  context.mock.timers.enable({ apis: ['setTimeout', 'setInterval'] });
+  context.mock.timers.enable({ apis: ['setInterval'] });
   let checkCount = 0;
   let isSignedOff = false;
   const reaper = startReaper({
@@ -15,6 +15,7 @@ test('workers have the length of a lease to be heard by a server that has just s
         checkCount += 1;
         return Promise.resolve(0);
       },
+      signOn: () => Promise.resolve(),
       signOff: () => {
         isSignedOff = true;
         return Promise.resolve();

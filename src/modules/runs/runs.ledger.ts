@@ -136,6 +136,8 @@ export interface RunLedger {
    * @returns how many.
    */
   requeueExpired(server?: LookingServer): Promise<number>;
+  /** The server is there, and workers may be speaking to it. */
+  signOn(serverId: string): Promise<void>;
   /** The server hears nobody any more. */
   signOff(serverId: string): Promise<void>;
   /**
@@ -339,6 +341,10 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
     requeueExpired: async (server) => {
       const startedMs = performance.now();
+      // No worker could renew its lease while the database was unreachable: workers get the length of one lease to do
+      // so.
+      const isTooEarly = startedMs - databaseFailedAtMs < LEASE_SECONDS * 1000;
+      if (isTooEarly && server === undefined) return 0;
       try {
         return await transact(async (tx) => {
           if (server !== undefined) {
@@ -347,9 +353,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
             await queue.renewHeard(tx, heard.within(LEASE_SECONDS), LEASES, ENDING_WITHIN_SECONDS);
             if (await servers.mayAnotherHear(tx, serverId)) return 0;
           }
-          // No worker could renew its lease while the database was unreachable: workers get the length of one lease to
-          // do so.
-          if (startedMs - databaseFailedAtMs < LEASE_SECONDS * 1000) return 0;
+          if (isTooEarly) return 0;
           const expired = await queue.lockExpired(tx, LEASE_SECONDS);
           // The database hung during this check, and workers could not renew their leases meanwhile either.
           if (performance.now() - startedMs > SLOW_ANSWER_MS) {
@@ -364,6 +368,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
         throw error;
       }
     },
+    signOn: (serverId) => transact((tx) => servers.announce(tx, serverId)),
     signOff: (serverId) => transact((tx) => servers.leave(tx, serverId)),
     requeueAll: (message) =>
       transact(async (tx) => {

@@ -188,7 +188,8 @@ export function createRunQueueStore(db: Database) {
 
     /**
      * Renews the leases of workers whose calls arrive at a server, if they end soon: the server could not write their
-     * renewals. The token must be that of the lease, because another worker may have taken the run.
+     * renewals. The token must be that of the lease, because another worker may have taken the run. A run that another
+     * transaction has locked is skipped: its worker is about to write.
      */
     renewHeard: async (
       tx: Transaction,
@@ -201,11 +202,13 @@ export function createRunQueueStore(db: Database) {
       const tokenDigests = heard.map(({ tokenDigest }) => tokenDigest);
       const secondsAgo = heard.map((worker) => worker.secondsAgo);
       await tx.$executeRaw`
-        UPDATE "Run" SET "leaseExpiresAt" = now() + make_interval(secs => lease.seconds)
-        FROM unnest(${runIds}::uuid[], ${tokenDigests}::text[], ${secondsAgo}::float8[]) AS heard(id, digest, ago),
-          LATERAL (SELECT CASE status WHEN 'CANCELING' THEN ${leaseSeconds.canceling}::float8 ELSE ${leaseSeconds.running}::float8 END AS seconds) AS lease
-        WHERE "Run".id = heard.id AND "leaseTokenDigest" = heard.digest AND status IN ('RUNNING', 'CANCELING') AND heard.ago < lease.seconds
-          AND "leaseExpiresAt" < now() + make_interval(secs => ${endingWithinSeconds})`;
+        UPDATE "Run" SET "leaseExpiresAt" = now() + make_interval(secs => ending.seconds) FROM (
+          SELECT run.id, lease.seconds FROM "Run" AS run
+          JOIN unnest(${runIds}::uuid[], ${tokenDigests}::text[], ${secondsAgo}::float8[]) AS heard(id, digest, ago) ON run.id = heard.id AND run."leaseTokenDigest" = heard.digest,
+            LATERAL (SELECT CASE run.status WHEN 'CANCELING' THEN ${leaseSeconds.canceling}::float8 ELSE ${leaseSeconds.running}::float8 END AS seconds) AS lease
+          WHERE run.status IN ('RUNNING', 'CANCELING') AND heard.ago < lease.seconds AND run."leaseExpiresAt" < now() + make_interval(secs => ${endingWithinSeconds})
+          FOR UPDATE OF run SKIP LOCKED) AS ending
+        WHERE "Run".id = ending.id`;
     },
 
     /** A cancellation must not wait a whole lease for a worker that may be dead. */

@@ -15,7 +15,7 @@ export interface Reaper {
 const POLL_EVERY_MS = 2_000;
 
 export interface ReaperParts {
-  readonly ledger: Pick<RunLedger, 'requeueExpired' | 'signOff'>;
+  readonly ledger: Pick<RunLedger, 'requeueExpired' | 'signOn' | 'signOff'>;
   /** Names this server among those of the registry; a server that is started again has the same name. */
   readonly serverId: string;
   readonly heard: HeardWorkers;
@@ -26,12 +26,18 @@ export interface ReaperParts {
 
 /**
  * The first check comes after the length of a lease: nobody could renew while no server ran, and a worker that has kept
- * on working must not lose its run to one that happened to ask first.
+ * on working must not lose its run to one that happened to ask first. Other servers wait as long, because this one says
+ * from its start that it is there.
  */
 export function startReaper({ ledger, serverId, heard, onReaped, onError }: ReaperParts): Reaper {
   let checking: Promise<void> | undefined;
+  let pollCount = 0;
   const checkLeases = async (): Promise<void> => {
     try {
+      if (pollCount * POLL_EVERY_MS < LEASE_SECONDS * 1000) {
+        await ledger.signOn(serverId);
+        return;
+      }
       const count = await ledger.requeueExpired({ serverId, heard });
       if (count > 0) onReaped(count);
     } catch (error) {
@@ -43,14 +49,14 @@ export function startReaper({ ledger, serverId, heard, onReaped, onError }: Reap
       checking = undefined;
     });
   };
-  let timer = setTimeout(() => {
+  check();
+  const timer = setInterval(() => {
+    pollCount += 1;
     check();
-    timer = setInterval(check, POLL_EVERY_MS);
-  }, LEASE_SECONDS * 1000);
+  }, POLL_EVERY_MS);
   return {
     stop: async () => {
-      // Also ends an interval.
-      clearTimeout(timer);
+      clearInterval(timer);
       await checking;
       // Otherwise the others would wait for it.
       await ledger.signOff(serverId).catch(onError);
