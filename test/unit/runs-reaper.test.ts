@@ -8,6 +8,7 @@ import { LEASE_SECONDS } from '../../src/protocol/runs.ts';
 test('workers have the length of a lease to be heard by a server that has just started', async (context) => {
   context.mock.timers.enable({ apis: ['setInterval'] });
   let checkCount = 0;
+  let signOnCount = 0;
   let isSignedOff = false;
   const reaper = startReaper({
     ledger: {
@@ -15,7 +16,10 @@ test('workers have the length of a lease to be heard by a server that has just s
         checkCount += 1;
         return Promise.resolve(0);
       },
-      signOn: () => Promise.resolve(),
+      signOn: () => {
+        signOnCount += 1;
+        return Promise.resolve();
+      },
       signOff: () => {
         isSignedOff = true;
         return Promise.resolve();
@@ -26,6 +30,7 @@ test('workers have the length of a lease to be heard by a server that has just s
     onReaped: () => undefined,
     onError: () => undefined,
   });
+  assert.equal(signOnCount, 1, 'other servers wait from its start on');
   const checksAfter = async (ms: number): Promise<number> => {
     context.mock.timers.tick(ms);
     await settled();

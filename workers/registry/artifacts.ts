@@ -83,7 +83,7 @@ export function createHttpArtifacts({
 
   /** A failed answer to HEAD has no body: the answer to GET says what a registry that answers has against it. */
   const answerToGet = async (sha256: string): Promise<Response> => {
-    const response = await request(door, pathOf(sha256));
+    const response = await request(door, `${pathOf(sha256)}${PAST_THE_BUCKET}`);
     await response.body?.cancel();
     return response;
   };
