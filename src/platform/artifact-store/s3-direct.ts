@@ -63,14 +63,9 @@ export function createDirectUploads(parts: DirectUploadParts): DirectUploads {
     return requests.head(key);
   };
 
-  const finish = async (place: Place, etags: readonly string[], named: StoredBytes): Promise<StoredBytes> => {
+  const verifyAndPublish = async (place: Place, etags: readonly string[], named: StoredBytes): Promise<StoredBytes> => {
     const joined = await join(place, etags);
-    if (joined === undefined) {
-      // Its answer was lost: what has the name was verified before it got it.
-      const stored = await requests.head(keyOf(named.sha256));
-      if (stored?.byteSize === named.byteSize) return named;
-      throw notFound();
-    }
+    if (joined === undefined) throw notFound();
     const found = { sha256: await digestOf(place.key, joined), byteSize: joined.byteSize };
     if (found.sha256 === named.sha256)
       await publish(
@@ -80,6 +75,16 @@ export function createDirectUploads(parts: DirectUploadParts): DirectUploads {
       );
     await remove(place.key);
     return found;
+  };
+
+  const finish = async (place: Place, etags: readonly string[], named: StoredBytes): Promise<StoredBytes> => {
+    try {
+      return await verifyAndPublish(place, etags, named);
+    } catch (error) {
+      // An earlier call whose answer was lost, or one to another server meanwhile: what has the name was verified before.
+      if ((await requests.head(keyOf(named.sha256)))?.byteSize === named.byteSize) return named;
+      throw error;
+    }
   };
 
   /** A client that waited too long for the answer asks again while the bytes are still read. */
