@@ -1,8 +1,8 @@
 /**
  * Whose calls have arrived of late. A lease says when a call of the worker last got through to the database: while the
  * database fails over, and until its dead connections are replaced, the lease of a worker that renews every second
- * lapses like that of a dead one. This process still hears the living one, and renews its lease as soon as it reaches the
- * database itself, so that every server of the registry sees it.
+ * lapses like that of a dead one. This process still hears the living one, and renews its lease as soon as it reaches
+ * the database itself, so that every server of the registry sees it.
  */
 import type { RunLease } from '../../protocol/runs.ts';
 

@@ -130,8 +130,8 @@ export interface RunLedger {
   /** Requeues the run of a worker that stops cleanly; a run that was being cancelled becomes CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
   /**
-   * Requeues (or ends) the runs of workers whose leases have expired, but not of those whose calls still arrive here, or
-   * may arrive at another server.
+   * Requeues (or ends) the runs of workers whose leases have expired, but not of those whose calls still arrive here,
+   * or may arrive at another server.
    * @param server that looks; without it nobody else is known to.
    * @returns how many.
    */

@@ -1,7 +1,7 @@
 /**
- * Uploads that a worker sends straight to the bucket, part by part, to addresses that are signed here. The worker has no
- * credentials, and the server does not see the bytes pass: so they are joined under a temporary key, read back, and
- * copied to their name by the store only if their sha256 is that name.
+ * Uploads that a worker sends straight to the bucket, part by part, to addresses that are signed here. The worker
+ * has no credentials, and the server does not see the bytes pass: so they are joined under a temporary key, read back,
+ * and copied to their name by the store only if their sha256 is that name.
  *
  * Nothing is kept in memory between the calls, so that any server of the registry can answer the next one: the id of an
  * upload says under which key it is, and its note (s3-upload.ts) lets `removeUnfinished` find what nobody completed. A
@@ -24,7 +24,7 @@ export interface DirectUploadParts {
   readonly prefixOf: (writer: string) => string;
   readonly digestOf: (key: string, facts: ObjectFacts) => Promise<string>;
   /** Gives the artifact its name by `write`. */
-  readonly publish: (sha256: string, byteSizeOf: () => number, write: () => Promise<void>) => Promise<void>;
+  readonly publish: (sha256: string, write: () => Promise<StoredBytes>) => Promise<StoredBytes>;
   /** For which an address is good: longer than a part takes to begin. */
   readonly lifetimeSeconds: number;
 }
@@ -68,11 +68,10 @@ export function createDirectUploads(parts: DirectUploadParts): DirectUploads {
     if (joined === undefined) throw notFound();
     const found = { sha256: await digestOf(place.key, joined), byteSize: joined.byteSize };
     if (found.sha256 === named.sha256)
-      await publish(
-        found.sha256,
-        () => found.byteSize,
-        () => requests.copy(place.key, keyOf(found.sha256), found.byteSize),
-      );
+      await publish(found.sha256, async () => {
+        await requests.copy(place.key, keyOf(found.sha256), found.byteSize);
+        return found;
+      });
     await remove(place.key);
     return found;
   };
@@ -81,7 +80,7 @@ export function createDirectUploads(parts: DirectUploadParts): DirectUploads {
     try {
       return await verifyAndPublish(place, etags, named);
     } catch (error) {
-      // An earlier call whose answer was lost, or one to another server meanwhile: what has the name was verified before.
+      // An earlier call whose answer was lost, or one to another server meanwhile: what has the name was verified.
       if ((await requests.head(keyOf(named.sha256)))?.byteSize === named.byteSize) return named;
       throw error;
     }
