@@ -9,7 +9,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
-import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
+import { DEFAULT_AUGMENTATION, pairOf } from '../workers/engine/augment/config.ts';
 import { openTrainingBatches } from '../workers/engine/data/batches.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, tf } from '../workers/engine/tensorflow.ts';
@@ -112,7 +112,7 @@ async function measure(
 
 /** The median over rounds, including the transfer to the device. */
 function measureViews(pixels: Uint8Array, sourceSizePx: number, viewSizePx: number, rounds: number): number {
-  const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSizePx);
+  const augmenter = createAugmenter(pairOf({ sizePx: viewSizePx, augmentation: DEFAULT_AUGMENTATION }));
   const random = createRandom(1);
   const speeds = Array.from({ length: rounds + 1 }, () => {
     const startMs = performance.now();

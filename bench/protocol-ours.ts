@@ -6,7 +6,7 @@
  */
 import { architectureNamed } from '../src/formats/encoders/index.ts';
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
-import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
+import { DEFAULT_AUGMENTATION, pairOf } from '../workers/engine/augment/config.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, tf } from '../workers/engine/tensorflow.ts';
 import { createTrainer } from '../workers/engine/train/trainer.ts';
@@ -25,7 +25,7 @@ const registry = createRunRegistry({ url, token: process.env['BENCH_RUN_TOKEN'] 
 const reporter = createProgressReporter(async (report) => void (await registry.report(report)));
 const totalSteps = WARMUP_STEPS + 2 * roundCount * stepCount;
 const random = createRandom(1);
-const augmenter = createAugmenter(DEFAULT_AUGMENTATION, VIEW_SIDE_PX);
+const augmenter = createAugmenter(pairOf({ sizePx: VIEW_SIDE_PX, augmentation: DEFAULT_AUGMENTATION }));
 const trainer = createTrainer({
   architecture: architectureNamed('RESNET18'),
   method: { name: 'SIMCLR', projectionDim: 128, temperature: 0.5 },

@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import { architectureNamed } from '../src/formats/encoders/index.ts';
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
-import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
+import { DEFAULT_AUGMENTATION, pairOf } from '../workers/engine/augment/config.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, engineInfo, tf } from '../workers/engine/tensorflow.ts';
 import { UnsupportedPrecisionError } from '../workers/engine/kernels/compute-dtype.ts';
@@ -20,7 +20,7 @@ const [viewSidePx = 64, imageSidePx = 128, imageCount = 32, stepCount = 10] = pr
 const computeDtype = process.argv[7] === 'bfloat16' ? 'bfloat16' : 'float32';
 
 const random = createRandom(1);
-const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSidePx);
+const augmenter = createAugmenter(pairOf({ sizePx: viewSidePx, augmentation: DEFAULT_AUGMENTATION }));
 const totalSteps = WARMUP_STEPS + stepCount;
 const trainer = makeTrainer();
 const pixels = Uint8Array.from({ length: imageCount * imageSidePx ** 2 * 3 }, () => random.between(0, 256));

@@ -10,7 +10,7 @@
 import { z } from 'zod';
 import { architectureNamed, describeEncoder, usualPooling } from '../src/formats/encoders/index.ts';
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
-import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
+import { DEFAULT_AUGMENTATION, pairOf } from '../workers/engine/augment/config.ts';
 import { canComputeIn } from '../workers/engine/kernels/compute-dtype.ts';
 import { ntXent } from '../workers/engine/losses/nt-xent.ts';
 import { ProjectionHead, randomProjectionHead } from '../workers/engine/models/projection-head.ts';
@@ -50,7 +50,7 @@ interface Timed {
 }
 
 const random = createRandom(1);
-const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSidePx);
+const augmenter = createAugmenter(pairOf({ sizePx: viewSidePx, augmentation: DEFAULT_AUGMENTATION }));
 const architecture = architectureNamed(z.enum(TRAINED_ENCODERS).parse(process.argv[6]));
 const encoder = openTrainableEncoder(
   architecture,

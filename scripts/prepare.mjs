@@ -20,6 +20,7 @@ export function generatedFrom() {
     path.join(root, 'prisma', 'schema.prisma'),
     path.join(root, 'package-lock.json'),
     path.join(root, 'src', 'env.ts'),
+    ...filesIn(path.join(root, 'src', 'protocol', 'pretraining', 'methods')),
     ...graphqlSources(path.join(root, 'src')),
   ];
 }
@@ -32,6 +33,12 @@ function digestOf(files) {
   const hash = createHash('sha256');
   for (const file of files) hash.update(file.slice(root.length)).update(readFileSync(file));
   return hash.digest('hex');
+}
+
+function filesIn(folder) {
+  return readdirSync(folder)
+    .sort()
+    .map((name) => path.join(folder, name));
 }
 
 function graphqlSources(folder) {

@@ -1,6 +1,7 @@
 /** A cell's training by our engine: the product's views, network, loss and optimizer on pixels in memory. */
 import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { createAugmenter } from '../../workers/engine/augment/augmenter.ts';
+import { pairOf } from '../../workers/engine/augment/config.ts';
 import { embedPixels, HALF_NORMALISATION, normaliseImages } from '../../workers/engine/embed.ts';
 import { createEncoder, encoderFromWeights, type Encoder } from '../../workers/engine/encoders/resnet/network.ts';
 import { createRandom, type Random } from '../../workers/engine/rng.ts';
@@ -53,21 +54,19 @@ export async function trainAndEmbed(training: Training): Promise<Embedded> {
     seedRandom: random.fork('weights'),
     computeDtype: recipe.precision === 'BFLOAT16' ? 'bfloat16' : 'float32',
   });
-  const augmenter = createAugmenter(
-    {
-      cropScaleMin: recipe.cropScaleMin,
-      cropScaleMax: recipe.cropScaleMax,
-      flip: true,
-      quarterTurns: true,
-      colourJitterStrength: recipe.jitterStrength,
-      colourJitterProbability: 0.8,
-      greyProbability: recipe.greyProbability,
-      blurProbability: recipe.blurProbability,
-      stainJitterStrength: 0,
-      stainJitterProbability: 1,
-    },
-    recipe.viewSizePx,
-  );
+  const augmentation = {
+    cropScaleMin: recipe.cropScaleMin,
+    cropScaleMax: recipe.cropScaleMax,
+    flip: true,
+    quarterTurns: true,
+    colourJitterStrength: recipe.jitterStrength,
+    colourJitterProbability: 0.8,
+    greyProbability: recipe.greyProbability,
+    blurProbability: recipe.blurProbability,
+    stainJitterStrength: 0,
+    stainJitterProbability: 1,
+  };
+  const augmenter = createAugmenter(pairOf({ sizePx: recipe.viewSizePx, augmentation }));
   const rows = endlessRows(trainCount, random.fork('order'));
   let lastLoss = Number.NaN;
   const startedMs = performance.now();

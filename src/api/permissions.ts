@@ -183,6 +183,8 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'Tombstone',
     'TrainingFact',
     'TrainingState',
+    'WatchedLevel',
+    'WatchedSeries',
   ],
   OPERATOR: ['PlacementWork'],
   ADMIN: ['AccessKey', 'AuditEntry', 'AuditFault', 'AuditHead', 'AuditVerification', 'CreateKeyPayload', 'Session'],

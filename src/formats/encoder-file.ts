@@ -1,4 +1,5 @@
 /** The stored form of an encoder's weights: the same weights with the same contract give the same file everywhere. */
+import { EXPORTED_ENCODER } from './encoders/exported.ts';
 import { describeEncoder, type Architecture } from './encoders/index.ts';
 import { contractInFile, type ExportInputContract } from './encoder-export.ts';
 import { writeSafetensors, type SafetensorsTensor } from './safetensors.ts';
@@ -28,15 +29,19 @@ export function encoderFileOf(
   return writeSafetensors(tensors, encoderFileMetadata(architecture, inputContract));
 }
 
-/** The encoder's own tensors among those of a training state. Throws RangeError naming one that is missing. */
+/**
+ * The encoder to register among the tensors of a training state: the exported one if the state has one, otherwise the
+ * trained one. Throws RangeError naming a tensor that is missing.
+ */
 export function encoderTensorsOf(
   architecture: Architecture,
   tensors: readonly SafetensorsTensor[],
 ): SafetensorsTensor[] {
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  const isExported = tensors.some(({ name }) => name.startsWith(EXPORTED_ENCODER));
   return describeEncoder(architecture).tensors.map(({ name }) => {
-    const tensor = byName.get(name);
+    const tensor = byName.get(isExported ? `${EXPORTED_ENCODER}${name}` : name);
     if (tensor === undefined) throw new RangeError(`${name} is missing from the training state.`);
-    return tensor;
+    return { ...tensor, name };
   });
 }

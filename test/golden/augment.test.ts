@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { z } from 'zod';
 import { renderViews } from '../../workers/engine/augment/augmenter.ts';
 import { gaussianBlur } from '../../workers/engine/augment/blur.ts';
-import { greyOut, jitterColours } from '../../workers/engine/augment/colour.ts';
+import { greyOut, jitterColours, solarise } from '../../workers/engine/augment/colour.ts';
 import { resampleViews } from '../../workers/engine/augment/geometry.ts';
 import type { ViewColour, ViewGeometry } from '../../workers/engine/augment/parameters.ts';
 import { asRank4, readFloats, scoped, tf, type Tensor4D } from '../../workers/engine/tensorflow.ts';
@@ -22,6 +22,7 @@ const golden = z
       }),
     ),
     grey: z.array(numbers),
+    solarised: z.array(numbers),
     blur: z.object({ kernelSizePx: z.number(), sigmasPx: numbers, views: z.array(numbers) }),
     wholes: z.array(z.object({ geometry: numbers, colour, grey: z.boolean(), sigmaPx: z.number(), view: numbers })),
   })
@@ -105,6 +106,19 @@ describe('views equal torchvision', () => {
     );
   });
 
+  test('solarised where asked, others unchanged', () => {
+    assertViews(() => solarise(baseViews(), [true, true, true]), golden.solarised.flat(), 1e-5);
+    const plain = Array.from(scoped(() => readFloats(baseViews())));
+    const size = plain.length / 3;
+    assertViews(
+      () => solarise(baseViews(), [false, true, false]),
+      plain.map((value, index) =>
+        Math.floor(index / size) === 1 ? (golden.solarised[1]?.[index - size] ?? NaN) : value,
+      ),
+      1e-5,
+    );
+  });
+
   test('blur with a sigma for each image', () => {
     const { sigmasPx, kernelSizePx, views } = golden.blur;
     assertViews(() => gaussianBlur(baseViews(), sigmasPx, kernelSizePx), views.flat(), 1e-5);
@@ -117,6 +131,7 @@ describe('views equal torchvision', () => {
       grey: whole.grey,
       blurSigmaPx: whole.sigmaPx,
       stain: null,
+      solarised: false,
     }));
     const first = parameters.slice(0, 2);
     // Both views of a pair get the same parameters here, so that the second half must repeat the first.

@@ -9,10 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as nn
 
-# Where torchvision's compiled part does not fit the torch build its import fails; the tensor functions used here do not need it.
-shim = torch.library.Library("torchvision", "DEF")
-for op in ("nms", "qnms"):
-    shim.define(f"{op}(Tensor a) -> Tensor")
+import encoder_oracle  # imports torchvision, also where its compiled part does not fit the torch build
 import torchvision.transforms.functional as tv
 
 SOURCE, VIEW = 24, 12
@@ -85,6 +82,7 @@ print(
             "geometries": [{"parameters": list(map(float, g)), "view": numbers(v)} for g, v in zip(GEOMETRIES, views)],
             "colours": [{"op": op, "factors": f, "views": [numbers(adjust(b, x)) for b, x in zip(base, f)]} for op, adjust, f in COLOURS],
             "grey": [numbers(tv.rgb_to_grayscale(b, 3)) for b in base],
+            "solarised": [numbers(tv.solarize(b, 128 / 255)) for b in base],
             "blur": {
                 "kernelSizePx": KERNEL,
                 "sigmasPx": SIGMAS,

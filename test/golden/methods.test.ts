@@ -10,6 +10,7 @@ import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { methodConfigSchema } from '../../src/protocol/pretraining/methods/index.ts';
 import { encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
 import { methodOf } from '../../workers/engine/methods/index.ts';
+import { methodSettingOf } from '../../workers/engine/methods/setting.ts';
 import { viewsFrom } from '../../workers/engine/train/step-views.ts';
 import { fromDevice } from '../../workers/engine/models/parameter.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
@@ -48,9 +49,7 @@ describe(`pretraining methods against ${expected.oracle}, float64`, () => {
     test(`${method.name}: loss and the gradient of every tensor`, () => {
       const before = liveTensorCount();
       const encoder = encoderFromWeights('RESNET18', formulaWeights('RESNET18'));
-      const learner = methodOf(method, { architecture, embeddingDim: encoder.embeddingDim }).open(
-        head.map(formulaVitTensor),
-      );
+      const learner = methodOf(method, methodSettingOf(architecture)).open(head.map(formulaVitTensor));
       const views = formulaViews(0, count, sidePx, sidePx);
       const embeddings = encoder.forward(views);
       const noise = () => createRandom(1);

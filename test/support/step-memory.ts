@@ -19,6 +19,7 @@ const beforeBytes = process.memoryUsage.rss();
 for (let step = 0; step < 2; step += 1) {
   await trainer.step({
     imageCount,
+    viewCounts: [2],
     make: (start, count) => asRank4(tf.randomNormal([2 * count, 64, 64, 3], 0, 1, 'float32', start + 1)),
   });
 }

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createAugmenter } from '../../workers/engine/augment/augmenter.ts';
 import { blurKernelSizePx } from '../../workers/engine/augment/blur.ts';
-import { DEFAULT_AUGMENTATION, type AugmentationConfig } from '../../workers/engine/augment/config.ts';
+import { DEFAULT_AUGMENTATION, pairOf, type AugmentationConfig } from '../../workers/engine/augment/config.ts';
 import { drawView } from '../../workers/engine/augment/parameters.ts';
 import { createRandom, type Random } from '../../workers/engine/rng.ts';
 import { liveTensorCount, readFloats, tf, type Tensor4D } from '../../workers/engine/tensorflow.ts';
@@ -30,7 +30,7 @@ function noise(count: number, sizePx: number): Tensor4D {
 }
 
 function viewNumbers(config: AugmentationConfig, images: Tensor4D, viewSizePx: number, random: Random): Float32Array {
-  const views = createAugmenter(config, viewSizePx).views(images, random);
+  const views = createAugmenter(pairOf({ sizePx: viewSizePx, augmentation: config })).views(images, random);
   const numbers = readFloats(views);
   views.dispose();
   return numbers;
@@ -40,7 +40,10 @@ describe('createAugmenter', () => {
   test('makes two views of every image, all first views before all second ones, normalised to -1..1, and leaks no tensor', () => {
     const images = noise(3, 32);
     const before = liveTensorCount();
-    const views = createAugmenter(DEFAULT_AUGMENTATION, 24).views(images, createRandom(1));
+    const views = createAugmenter(pairOf({ sizePx: 24, augmentation: DEFAULT_AUGMENTATION })).views(
+      images,
+      createRandom(1),
+    );
     assert.equal(liveTensorCount(), before + 1);
     assert.deepEqual(views.shape, [6, 24, 24, 3]);
     const numbers = readFloats(views);
@@ -53,7 +56,11 @@ describe('createAugmenter', () => {
   test('views made in parts equal those of the whole batch, however often they are made', () => {
     const images = noise(5, 32);
     const whole = viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8));
-    const drawn = createAugmenter(DEFAULT_AUGMENTATION, 16).draw(5, 32, createRandom(8));
+    const drawn = createAugmenter(pairOf({ sizePx: 16, augmentation: DEFAULT_AUGMENTATION })).draw(
+      5,
+      32,
+      createRandom(8),
+    );
     const viewLength = 16 * 16 * 3;
     for (const [start, count] of [
       [0, 2],
@@ -65,6 +72,28 @@ describe('createAugmenter', () => {
       assert.deepEqual(part.subarray(0, count * viewLength), rows(start));
       assert.deepEqual(part.subarray(count * viewLength), rows(5 + start));
     }
+    images.dispose();
+  });
+
+  test('makes groups of views of their own sizes, in parts too', () => {
+    const images = noise(4, 32);
+    const pair = { sizePx: 16, augmentations: [DEFAULT_AUGMENTATION, { ...QUIET, solariseProbability: 1 }] };
+    const groups = [pair, { sizePx: 8, augmentations: [QUIET, DEFAULT_AUGMENTATION, QUIET] }];
+    const augmenter = createAugmenter(groups);
+    assert.deepEqual(augmenter.viewCounts, [2, 3]);
+    const drawn = augmenter.draw(4, 32, createRandom(8));
+    const shapes = groups.map((_, group) => tf.tidy(() => drawn.make(images, 0, group).shape));
+    assert.deepEqual(shapes, [
+      [8, 16, 16, 3],
+      [12, 8, 8, 3],
+    ]);
+    const [first, part] = [0, 1].map((start) =>
+      tf.tidy(() => readFloats(drawn.make(tf.slice(images, start, 3), start, 1))),
+    );
+    const viewLength = 8 * 8 * 3;
+    // Images 1 and 2 of the second of the three views.
+    assert.deepEqual(first?.subarray(4 * viewLength, 6 * viewLength), part?.subarray(3 * viewLength, 5 * viewLength));
+    assert.throws(() => drawn.make(images, 0, 2), /no group 2/);
     images.dispose();
   });
 
@@ -101,7 +130,7 @@ describe('createAugmenter', () => {
   });
 
   test('refuses images that are not square RGB, and sizes that make no view', () => {
-    const augmenter = createAugmenter(QUIET, 16);
+    const augmenter = createAugmenter(pairOf({ sizePx: 16, augmentation: QUIET }));
     for (const shape of [
       [1, 16, 20, 3],
       [1, 16, 16, 4],
@@ -110,7 +139,8 @@ describe('createAugmenter', () => {
       assert.throws(() => augmenter.views(images, createRandom(1)), /must be \[N, S, S, 3\]/);
       images.dispose();
     }
-    for (const sizePx of [0, 7, 16.5, NaN]) assert.throws(() => createAugmenter(QUIET, sizePx), RangeError);
+    for (const sizePx of [0, 7, 16.5, NaN])
+      assert.throws(() => createAugmenter(pairOf({ sizePx, augmentation: QUIET })), RangeError);
   });
 });
 
@@ -137,6 +167,12 @@ describe('drawView', () => {
     assert.ok(Math.abs(share(views.map((view) => view.colour.hue !== 0)) - 0.8) < 0.04);
     for (const turns of [0, 1, 2, 3])
       assert.ok(Math.abs(share(views.map((view) => view.geometry.quarterTurnCount === turns)) - 0.25) < 0.04);
+  });
+
+  test('solarises with its probability, and draws nothing where there is none', () => {
+    const solarised = drawn({ ...DEFAULT_AUGMENTATION, solariseProbability: 0.2 });
+    assert.ok(Math.abs(share(solarised.map((view) => view.solarised)) - 0.2) < 0.03);
+    assert.deepEqual(drawn({ ...DEFAULT_AUGMENTATION, solariseProbability: 0 }), drawn(DEFAULT_AUGMENTATION));
   });
 
   test('jitters stains around 1 and 0, and draws nothing where it does not', () => {
@@ -167,6 +203,7 @@ describe('drawView', () => {
         grey: false,
         blurSigmaPx: 0,
         stain: null,
+        solarised: false,
       });
     }
   });

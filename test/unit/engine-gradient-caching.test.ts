@@ -194,11 +194,12 @@ describe('gradient caching', () => {
     const broken = viewsFrom(views());
     const failing = {
       imageCount: IMAGE_COUNT,
-      make: (start: number, count: number): Tensor4D => {
+      viewCounts: [2],
+      make: (start: number, count: number, group: number): Tensor4D => {
         made += 1;
         // Fails in the second pass, when the gradients of one part already exist.
         if (made === 5) throw new Error('no more views');
-        return broken.make(start, count);
+        return broken.make(start, count, group);
       },
     };
     const withViews = liveTensorCount();

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { DomainError } from '../../src/errors.ts';
+import { encoderTensorsOf } from '../../src/formats/encoder-file.ts';
 import { architectureNamed } from '../../src/formats/encoders/index.ts';
 import { parseInput } from '../../src/input.ts';
 import {
@@ -13,10 +14,12 @@ import {
 import { pretrainingConfigSchema, unplannedPretrainingSchema } from '../../src/protocol/pretraining/config.ts';
 import {
   describeMethod,
-  METHOD_NAMES,
   methodInWords,
   methodNameIn,
+  methodNames,
 } from '../../src/protocol/pretraining/methods/index.ts';
+import { createAugmenter } from '../../workers/engine/augment/augmenter.ts';
+import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
 import { createEncoder } from '../../workers/engine/encoders/resnet/network.ts';
 import { barlowTwinsLoss } from '../../workers/engine/methods/barlow-twins/loss.ts';
 import type { MethodConfig } from '../../workers/engine/methods/index.ts';
@@ -28,8 +31,9 @@ import { createOptimizer } from '../../workers/engine/optim/index.ts';
 import { learningRateAt } from '../../workers/engine/optim/schedule.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank2, asRank4, liveTensorCount, readFloat, readFloats, tf } from '../../workers/engine/tensorflow.ts';
-import { createTrainer } from '../../workers/engine/train/trainer.ts';
-import { formulaViews, formulaWeights } from '../golden/formula.ts';
+import type { StepViews } from '../../workers/engine/train/step-views.ts';
+import { createTrainer, type Trainer } from '../../workers/engine/train/trainer.ts';
+import { formulaImages, formulaViews, formulaWeights } from '../golden/formula.ts';
 
 const launch = (changes: Record<string, unknown>) =>
   parseInput(launchPretrainingSchema, {
@@ -63,7 +67,7 @@ describe('the method of a launch', () => {
     });
   });
 
-  for (const name of METHOD_NAMES)
+  for (const name of methodNames())
     test(`${name}: its defaults are a config of its own, which its sentence tells; an unknown option is refused`, () => {
       const config = methodOf(launch({ method: name, temperature: null }));
       assert.equal(config.name, name);
@@ -187,24 +191,39 @@ describe('a trainer of each method', () => {
     { name: 'VICREG', projectionDim: 16, invarianceWeight: 25, varianceWeight: 25, covarianceWeight: 1 },
   ];
 
+  /** The views that the trainer's method wants of the images of a step. */
+  function viewsOf(trainer: Trainer, step: number, imageCount: number): StepViews {
+    const augmenter = createAugmenter(trainer.views({ sizePx: 40, augmentation: DEFAULT_AUGMENTATION }));
+    const drawn = augmenter.draw(imageCount, 48, createRandom(step));
+    const make: StepViews['make'] = (start, count, group) =>
+      tf.tidy(() => {
+        const pixels = tf.add(tf.mul(formulaImages(imageCount, 48, 48), 60), 128);
+        return drawn.make(asRank4(tf.slice(pixels, start, count)), start, group);
+      });
+    return { imageCount, viewCounts: augmenter.viewCounts, make };
+  }
+
   test('is tested for every method', () => {
-    assert.deepEqual(small.map(({ name }) => name).sort(), [...METHOD_NAMES].sort());
+    assert.deepEqual([...new Set(small.map(({ name }) => name))].sort(), methodNames().sort());
   });
 
   for (const method of small)
-    test(`${method.name}: continues bit for bit from its saved state, in parts too, and frees every tensor`, async () => {
+    test(`${Object.values(method).slice(0, 2).join(' ')}: continues bit for bit from its saved state, in parts too, and frees every tensor`, async () => {
       const before = liveTensorCount();
       const through = createTrainer(options(method, 2));
       const resumed = createTrainer({ ...options(method, 2), seedRandom: createRandom(4) });
-      const [first, second] = [formulaViews(0, 4, 32, 32), formulaViews(1, 4, 32, 32)];
-      await through.step(first);
+      await through.step(viewsOf(through, 0, 4));
       resumed.restoreState(through.saveState());
-      assert.deepEqual(await resumed.step(second), await through.step(second));
+      assert.deepEqual(await resumed.step(viewsOf(resumed, 1, 4)), await through.step(viewsOf(through, 1, 4)));
       assert.equal(digestOf(resumed.saveState()), digestOf(through.saveState()));
-      const single = asRank4(tf.zeros([2, 32, 32, 3]));
+      // What the registry finds in a saved state is what the trainer exports.
+      const exported = encoderTensorsOf(architectureNamed('RESNET18'), through.saveState());
+      assert.equal(digestOf(exported), digestOf(through.encoderWeights()));
       const whole = createTrainer(options(method));
-      await assert.rejects(whole.step(single), RangeError);
-      tf.dispose([first, second, single]);
+      await assert.rejects(whole.step(viewsOf(whole, 0, 1)), RangeError);
+      const { viewCounts, ...one } = viewsOf(whole, 0, 4);
+      const others = { ...one, viewCounts: [...viewCounts.slice(0, -1), (viewCounts.at(-1) ?? 0) - 1] };
+      await assert.rejects(whole.step(others), RangeError);
       for (const trainer of [through, resumed, whole]) trainer.dispose();
       assert.equal(liveTensorCount(), before);
     });

@@ -5,20 +5,26 @@ import { architectureNamed, describeEncoder } from '../../src/formats/encoders/i
 import { OPTIMIZER_NAMES, optimizerSchema } from '../../src/protocol/pretraining/optimizer.ts';
 import { augmentationSchema } from '../../src/protocol/pretraining/augmentation.ts';
 import { replannedSteps, reserveSeconds, stepsWithin } from '../../src/protocol/pretraining/budget.ts';
-import { largestLearningRate, RECIPE_NAMES, recipeFor } from '../../src/protocol/pretraining/recipes.ts';
+import { describeMethod, methodNames } from '../../src/protocol/pretraining/methods/index.ts';
+import { RECIPE_NAMES } from '../../src/protocol/pretraining/recipe.ts';
+import { largestLearningRate, recipeFor } from '../../src/protocol/pretraining/recipes.ts';
 
 const BATCH_SIZES = [2, 8, 16, 64, 128, 256, 1024, 8192];
 const isSorted = (values: readonly number[]): boolean =>
   values.every((value, index) => index === 0 || value >= (values[index - 1] ?? Number.NaN));
 
-const DEFAULT = recipeFor({ recipe: 'DEFAULT', encoder: 'RESNET18' });
+const DEFAULT = recipeFor({ recipe: 'DEFAULT', encoder: 'RESNET18', method: 'SIMCLR' });
 const CASES = RECIPE_NAMES.flatMap((recipe) =>
-  (['RESNET50', 'VIT_S16'] as const).map((encoder) => ({ recipe, encoder })),
+  (['RESNET50', 'VIT_S16'] as const).flatMap((encoder) =>
+    methodNames().flatMap((method) =>
+      describeMethod(method).recipes.includes(recipe) ? [{ recipe, encoder, method }] : [],
+    ),
+  ),
 );
 
 for (const wanted of CASES) {
   const recipe = recipeFor(wanted);
-  describe(`the recipe ${wanted.recipe} for ${wanted.encoder}`, () => {
+  describe(`the recipe ${wanted.recipe} for ${wanted.encoder} by ${wanted.method}`, () => {
     test('has a learning rate for every optimizer that rises with the batch size and stays within a stable range', () => {
       for (const optimizer of OPTIMIZER_NAMES) {
         const rates = BATCH_SIZES.map((batchSize) => recipe.learningRate(optimizer, batchSize));
@@ -67,7 +73,7 @@ test('DEFAULT learns at the scale that its encoder is used at: a usual crop, as 
 });
 
 test('a vision transformer gets views of whole patches, a decay of its own and a longer warm-up', () => {
-  const vit = recipeFor({ recipe: 'DEFAULT', encoder: 'VIT_S16' });
+  const vit = recipeFor({ recipe: 'DEFAULT', encoder: 'VIT_S16', method: 'SIMCLR' });
   const { imageSizeFault } = describeEncoder(architectureNamed('VIT_S16'));
   for (const epochs of [undefined, 0, 500, 1000, 5000]) {
     const sizePx = vit.imageSizePx(epochs);
@@ -78,7 +84,10 @@ test('a vision transformer gets views of whole patches, a decay of its own and a
   assert.equal(vit.learningRate('ADAMW', 1024), 0.002);
   assert.equal(vit.warmupSteps({ steps: 300, stepsPerEpoch: 1 }), 30);
   // Chen et al. 2020 for every encoder.
-  assert.equal(recipeFor({ recipe: 'PAPER', encoder: 'VIT_S16' }), recipeFor({ recipe: 'PAPER', encoder: 'RESNET18' }));
+  assert.equal(
+    recipeFor({ recipe: 'PAPER', encoder: 'VIT_S16', method: 'SIMCLR' }),
+    recipeFor({ recipe: 'PAPER', encoder: 'RESNET18', method: 'SIMCLR' }),
+  );
 });
 
 test('DEFAULT takes smaller batches where there are few images, and never more images than there are', () => {

@@ -96,7 +96,7 @@ export async function openTrainingSteps(
     openDecoder: storedDecoderOf(context),
   });
   const sources = opened.move();
-  const augmenter = createAugmenter(config.augmentation, config.viewSizePx);
+  const augmenter = createAugmenter(trainer.views({ sizePx: config.viewSizePx, augmentation: config.augmentation }));
   const random = createRandom(config.seed);
   return {
     take: async () => {
@@ -113,9 +113,10 @@ export async function openTrainingSteps(
       const drawn = augmenter.draw(config.batchSize, config.sourceSizePx, random.fork(`views of step ${step}`));
       return takeStep(trainer, {
         imageCount: config.batchSize,
-        make: (start, count) => {
+        viewCounts: augmenter.viewCounts,
+        make: (start, count, group) => {
           const pixels = imagesOnDevice(images, config.sourceSizePx, start, count);
-          const views = drawn.make(pixels, start);
+          const views = drawn.make(pixels, start, group);
           pixels.dispose();
           return views;
         },

@@ -1,5 +1,6 @@
 /** `paraffin pretrain`: pretrains an encoder by self-supervision and shows its progress. */
 import { z } from 'zod';
+import { PRETRAINING_METHODS } from '../../generated/pretraining-methods.ts';
 import { listOf, namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { formatByteSize } from '../terminal.ts';
@@ -41,11 +42,7 @@ const ENCODERS: Readonly<Record<Exclude<Input['encoder'] & string, 'OTHER'>, tru
   VIT_S16: true,
   VIT_B16: true,
 };
-const METHODS: Readonly<Record<Input['method'] & string, true>> = {
-  SIMCLR: true,
-  BARLOW_TWINS: true,
-  VICREG: true,
-};
+const METHODS: Readonly<Record<Input['method'] & string, true>> = PRETRAINING_METHODS;
 const SAMPLINGS: Readonly<Record<Input['sampling'] & string, true>> = { EVEN: true, PROPORTIONAL: true };
 const PRECISIONS: Readonly<Record<Input['precision'] & string, true>> = { FLOAT32: true, BFLOAT16: true };
 const RECIPES: Readonly<Record<Input['recipe'] & string, true>> = { DEFAULT: true, PAPER: true };

@@ -187,9 +187,9 @@ function trainingDataLines({ trainedOn, isTrainingComplete }: ModelCardFacts): s
 
 function procedureLines({ run, checkpoint, serverUrl }: ModelCardFacts): string[] {
   if (run !== undefined) {
-    const { title, paper } = describeMethod(methodNameIn(run.config));
+    const { title, paper, exported } = describeMethod(methodNameIn(run.config));
     return [
-      `Self-supervised by ${title} (${paper}), run \`${run.id}\`${checkpoint.epoch === null ? '' : `, ${Number(checkpoint.epoch.toFixed(2))} epochs`}${checkpoint.step === null ? '' : `, ${checkpoint.step} steps`}. Its frozen configuration, seed included:`,
+      `Self-supervised by ${title} (${paper}), run \`${run.id}\`${checkpoint.epoch === null ? '' : `, ${Number(checkpoint.epoch.toFixed(2))} epochs`}${checkpoint.step === null ? '' : `, ${checkpoint.step} steps`}.${exported === undefined ? '' : ` These are the weights of ${exported}.`} Its frozen configuration, seed included:`,
       '',
       '```json',
       JSON.stringify(run.config, null, 2),

@@ -18,6 +18,7 @@ import { payloadType, settle } from '../../api/payload.ts';
 import { configShownTo, METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
 import { explanationOf } from '../../protocol/pretraining/config.ts';
+import { describeMethod, methodNameIn } from '../../protocol/pretraining/methods/index.ts';
 import { RUN_KINDS } from '../../protocol/runs.ts';
 
 export * from './imports.graphql.ts';
@@ -116,6 +117,12 @@ export const Run = objectType({
       resolve: async (run, { names, ...window }, ctx) => [
         ...(await ctx.services.runs.metrics(ctx.viewer, run.id, names ?? null, window)),
       ],
+    });
+    t.nonNull.list.nonNull.field('watchedSeries', {
+      type: 'WatchedSeries',
+      description:
+        'What the method of a PRETRAINING watches beside the series that all of them have; none for other kinds.',
+      resolve: ({ kind, config }) => (kind === 'PRETRAINING' ? [...describeMethod(methodNameIn(config)).series] : []),
     });
     t.field('datasetVersion', {
       type: 'DatasetVersion',

@@ -11,9 +11,8 @@ import {
 } from '../../protocol/pretraining/budget.ts';
 import {
   describeMethod,
-  hasTemperature,
-  METHOD_NAMES,
   methodConfigOf,
+  methodNames,
   type MethodConfig,
 } from '../../protocol/pretraining/methods/index.ts';
 import {
@@ -24,13 +23,8 @@ import {
   type OptimizerChoice,
   type OptimizerConfig,
 } from '../../protocol/pretraining/optimizer.ts';
-import {
-  isVisionTransformer,
-  largestLearningRate,
-  RECIPE_NAMES,
-  recipeFor,
-  type Recipe,
-} from '../../protocol/pretraining/recipes.ts';
+import { RECIPE_NAMES, type Recipe } from '../../protocol/pretraining/recipe.ts';
+import { isVisionTransformer, largestLearningRate, recipeFor } from '../../protocol/pretraining/recipes.ts';
 import { maxDurationSchema, requirementsInputSchema } from './runs.rules.ts';
 import { monitoringInputFields } from './monitoring.rules.ts';
 import { architectureNamed, describeEncoder } from '../../formats/encoders/index.ts';
@@ -67,7 +61,7 @@ export const launchPretrainingSchema = z.object({
     .min(1, 'must name at least one dataset version')
     .max(1000),
   encoder: z.enum(ENCODER_ARCHITECTURES),
-  method: z.enum(METHOD_NAMES).default('SIMCLR'),
+  method: z.enum(methodNames()).default('SIMCLR'),
   methodOptions: z.record(z.string(), z.unknown()).nullish(),
   imageSizePx: z
     .number()
@@ -174,14 +168,14 @@ export function methodOf({
   temperature = TEMPERATURE_LEFT_OUT,
   recipe,
 }: LaunchPretrainingInput): MethodConfig {
-  const { title, recipes, help } = describeMethod(method);
+  const { title, recipes, help, hasTemperature } = describeMethod(method);
   if (!recipes.includes(recipe))
     throw badInput(
       'recipe',
       `The recipe ${recipe} has no values for ${title}.`,
       `Use the recipe ${recipes.join(' or ')}, or method SIMCLR.`,
     );
-  if (!hasTemperature(method) && temperature !== null && temperature !== TEMPERATURE_LEFT_OUT)
+  if (!hasTemperature && temperature !== null && temperature !== TEMPERATURE_LEFT_OUT)
     throw badInput('temperature', `The loss of ${title} has no temperature.`, 'Leave it out, or set it to null.');
   try {
     return methodConfigOf(method, recipe, methodOptions ?? {}, temperature);

@@ -2,11 +2,12 @@
 import path from 'node:path';
 import { arg, enumType, extendType, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
-import { describeMethod, METHOD_NAMES } from '../../protocol/pretraining/methods/index.ts';
+import { describeMethod, methodNames } from '../../protocol/pretraining/methods/index.ts';
 import { OPTIMIZER_NAMES } from '../../protocol/pretraining/optimizer.ts';
-import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
+import { RECIPE_NAMES } from '../../protocol/pretraining/recipe.ts';
 
 const records = path.join(import.meta.dirname, 'runs.records.ts');
+const descriptions = path.join(import.meta.dirname, '../../protocol/pretraining/methods/description.ts');
 
 export const SamplingStrategy = enumType({
   name: 'SamplingStrategy',
@@ -26,10 +27,31 @@ export const PretrainingRecipe = enumType({
 export const PretrainingMethod = enumType({
   name: 'PretrainingMethod',
   description: 'How an encoder learns from images without labels.',
-  members: METHOD_NAMES.map((name) => {
+  members: methodNames().map((name) => {
     const { title, paper, help } = describeMethod(name);
     return { name, value: name, description: `${title} (${paper}). Options: ${help}.` };
   }),
+});
+
+export const WatchedSeries = objectType({
+  name: 'WatchedSeries',
+  sourceType: { module: descriptions, export: 'SeriesDescription' },
+  description: 'A series of metrics that a pretraining method watches, and how to read it.',
+  definition(t) {
+    t.nonNull.string('name', { description: 'As in MetricSeries.' });
+    t.nonNull.string('title');
+    t.nonNull.string('meaning');
+    t.field('level', { type: 'WatchedLevel', resolve: ({ level }) => level ?? null });
+  },
+});
+
+export const WatchedLevel = objectType({
+  name: 'WatchedLevel',
+  description: 'A value to compare a series with, such as that of a collapse.',
+  definition(t) {
+    t.nonNull.float('value');
+    t.nonNull.string('label');
+  },
 });
 
 export const OptimizerName = enumType({ name: 'OptimizerName', members: [...OPTIMIZER_NAMES] });

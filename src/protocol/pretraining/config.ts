@@ -6,7 +6,7 @@ import { augmentationSchema } from './augmentation.ts';
 import { formatDuration } from './budget.ts';
 import { describeMethod, methodConfigSchema } from './methods/index.ts';
 import { optimizerSchema } from './optimizer.ts';
-import { RECIPE_NAMES } from './recipes.ts';
+import { RECIPE_NAMES } from './recipe.ts';
 import { shuffleSchema } from './shuffle.ts';
 import { monitoringConfigFields } from './monitoring.ts';
 

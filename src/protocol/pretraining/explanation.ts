@@ -2,7 +2,7 @@
 import { formatDuration, reserveSeconds } from './budget.ts';
 import { methodInWords, type MethodConfig } from './methods/index.ts';
 import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
-import type { RecipeName } from './recipes.ts';
+import type { RecipeName } from './recipe.ts';
 
 export type Precision = 'FLOAT32' | 'BFLOAT16';
 

@@ -8,40 +8,9 @@
  */
 import { architectureNamed, type NamedEncoder } from '../../formats/encoders/index.ts';
 import type { Augmentation } from './augmentation.ts';
+import { describeMethod } from './methods/index.ts';
 import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
-
-export const RECIPE_NAMES = ['DEFAULT', 'PAPER'] as const;
-export type RecipeName = (typeof RECIPE_NAMES)[number];
-
-/** The size of a run, as far as settings depend on it. */
-export interface StepFacts {
-  readonly steps: number;
-  /** Number of batches in one pass over the images. */
-  readonly stepsPerEpoch: number;
-}
-
-export interface Recipe {
-  readonly optimizerName: OptimizerName;
-  /** The parameters of each optimizer, also of those that the recipe never chooses itself. */
-  optimizer(name: OptimizerName): OptimizerConfig;
-  /** The peak learning rate of the schedule. */
-  learningRate(name: OptimizerName, batchSize: number): number;
-  /** Number of warm-up steps, 0..steps. */
-  warmupSteps(facts: StepFacts): number;
-  /** Batch size: at least 2, and at most the number of images unless there are fewer than 2. */
-  batchSize(imageCount: number): number;
-  /**
-   * Side in pixels of the encoder's input, as in its input contract.
-   * @param epochsAt64Px the number of epochs that fit into the budget at 64 px; undefined without a budget.
-   */
-  imageSizePx(epochsAt64Px: number | undefined): number;
-  /** Side in pixels of the training views, at most `imageSizePx`. */
-  viewSizePx(imageSizePx: number): number;
-  /** Side in pixels of the decoded square that views are cut from. */
-  sourceSizePx(imageSizePx: number): number;
-  /** @param imageSizePx undefined if it is chosen from a budget. */
-  augmentation(imageSizePx: number | undefined): Augmentation;
-}
+import type { Recipe, RecipeName } from './recipe.ts';
 
 /**
  * Chen et al. 2020, plus rotations by 90 degrees, which tissue allows; the settings of all runs from before recipes
@@ -220,16 +189,24 @@ const VIT_CHANGES: Partial<Recipe> = {
   }),
 };
 
-/** The recipe PAPER has the paper's settings for every encoder. */
+/**
+ * The recipe PAPER has the paper's settings for every encoder; DEFAULT follows the encoder and the method.
+ * @param method its name, or its config.
+ */
 export function recipeFor({
   recipe,
   encoder,
+  method,
 }: {
   readonly recipe: RecipeName;
   readonly encoder: NamedEncoder;
+  readonly method: string | { readonly name: string };
 }): Recipe {
   const usual = RESNET_RECIPES[recipe];
-  return recipe === 'DEFAULT' && isVisionTransformer(encoder) ? { ...usual, ...VIT_CHANGES } : usual;
+  if (recipe !== 'DEFAULT') return usual;
+  const ofEncoder = isVisionTransformer(encoder) ? { ...usual, ...VIT_CHANGES } : usual;
+  const { recipeChanges } = describeMethod(typeof method === 'string' ? method : method.name);
+  return { ...ofEncoder, ...recipeChanges?.(ofEncoder) };
 }
 
 export function isVisionTransformer(encoder: NamedEncoder): boolean {

@@ -35,6 +35,19 @@ export function greyOut(images: Tensor4D, greys: readonly boolean[]): Tensor4D {
   );
 }
 
+/** torchvision's threshold of 128, in 0..1. */
+const SOLARISED_FROM = 128 / 255;
+
+/** Inverts the values from 128 of 255 on in the chosen images, and leaves the others unchanged. */
+export function solarise(images: Tensor4D, solarised: readonly boolean[]): Tensor4D {
+  if (!solarised.some(Boolean)) return images.clone();
+  return scoped(() => {
+    const chosen = tf.cast(perImage(solarised.map(Number)), 'bool');
+    const inverted = tf.logicalAnd(tf.greaterEqual(images, SOLARISED_FROM), chosen);
+    return asRank4(tf.where(inverted, tf.sub(1, images), images));
+  });
+}
+
 function adjust(images: Tensor4D, op: ColourOp, factors: readonly number[]): Tensor4D {
   switch (op) {
     case 'brightness':

@@ -1,4 +1,4 @@
-/** What a SimCLR view may do to an image. The runs module checks these values when it freezes a launch. */
+/** What a view may do to an image. The runs module checks these values when it freezes a launch. */
 
 /**
  * Defaults and meanings are those of SimCLR (Chen et al. 2020, appendix A), with the quarter turns that tissue allows.
@@ -23,6 +23,27 @@ export interface AugmentationConfig {
    */
   readonly stainJitterStrength: number;
   readonly stainJitterProbability: number;
+  /** Inverts the values from 128 of 255 on [0]. No launch sets it; a method's own views may. */
+  readonly solariseProbability?: number | undefined;
+}
+
+/** How one view of an image is made. */
+export interface ViewSpec {
+  /** Side of the view. */
+  readonly sizePx: number;
+  readonly augmentation: AugmentationConfig;
+}
+
+/** Views of one size, which go through an encoder together. */
+export interface ViewGroup {
+  readonly sizePx: number;
+  /** One for each view. */
+  readonly augmentations: readonly AugmentationConfig[];
+}
+
+/** Two views that differ only in what is drawn for them. */
+export function pairOf({ sizePx, augmentation }: ViewSpec): readonly [ViewGroup] {
+  return [{ sizePx, augmentations: [augmentation, augmentation] }];
 }
 
 export const DEFAULT_AUGMENTATION: AugmentationConfig = {

@@ -38,6 +38,7 @@ export interface ViewParameters {
   readonly blurSigmaPx: number;
   /** Null = not jittered. */
   readonly stain: StainJitter | null;
+  readonly solarised: boolean;
 }
 
 export type ColourOp = keyof ViewColour;
@@ -72,6 +73,7 @@ export function drawView(
       ? (random.between(0.1, 2) * viewSizePx) / BLUR_REFERENCE_SIZE_PX
       : 0,
     stain: drawStain(config, random),
+    solarised: drawSolarised(config, random),
   };
 }
 
@@ -106,6 +108,11 @@ function drawColour(strength: number, random: Random): ViewColour {
     saturation: factor(),
     hue: random.between(-0.2 * strength, 0.2 * strength),
   };
+}
+
+/** Draws nothing where there is none, as `drawStain`. */
+function drawSolarised({ solariseProbability = 0 }: AugmentationConfig, random: Random): boolean {
+  return solariseProbability > 0 && random.chance(solariseProbability);
 }
 
 /** Draws nothing where there is no jitter, so that runs from before it existed go on to the same bits. */

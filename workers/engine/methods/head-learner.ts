@@ -1,8 +1,8 @@
-/** The learner of a method that consists of a head on the embeddings and a loss of the head's projections. */
+/** The learner of a method that consists of a head on the embeddings of two views and a loss of the head's projections. */
 import type { Parameter } from '../models/parameter.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Tensor, Tensor2D } from '../tensorflow.ts';
-import type { EmbeddedBatch, Learned, Learner } from './method.ts';
+import { requireViews, type EmbeddedBatch, type Learned, type Learner } from './method.ts';
 
 export interface Head {
   readonly parameters: readonly Parameter[];
@@ -35,8 +35,9 @@ export class HeadLearner implements Learner {
     return this.#head.parameters;
   }
 
-  learn({ embeddings }: EmbeddedBatch): Learned {
-    const projections = this.#head.forward(embeddings);
+  learn(batch: EmbeddedBatch): Learned {
+    requireViews('This method', batch, [2]);
+    const projections = this.#head.forward(batch.embeddings);
     try {
       const { loss, gradient, series } = this.#lossOf(projections);
       const embeddingGradient = this.#head.backward(gradient);

@@ -1,22 +1,33 @@
-/** The pretraining methods by name. To add one: write its folder, and a line in both places below. */
-import { barlowTwins, type BarlowTwinsConfig } from './barlow-twins/index.ts';
-import type { Method, MethodSetting } from './method.ts';
-import { simclr, type SimclrConfig } from './simclr/index.ts';
-import { vicreg, type VicregConfig } from './vicreg/index.ts';
+/** The pretraining methods by name. To add one: write its folder, and a line here. */
+import { BARLOW_TWINS } from './barlow-twins/index.ts';
+import type { Method, MethodSetting, PretrainingMethod } from './method.ts';
+import { SIMCLR } from './simclr/index.ts';
+import { VICREG } from './vicreg/index.ts';
 
-export type { EmbeddedBatch, Learned, Learner, Method, MethodSetting } from './method.ts';
+export type { EmbeddedBatch, Learned, Learner, Method, MethodSetting, PretrainingMethod } from './method.ts';
 
-/** A method and its own settings; those that all methods share belong to the trainer. */
-export type MethodConfig = SimclrConfig | BarlowTwinsConfig | VicregConfig;
+const OWN = [SIMCLR, BARLOW_TWINS, VICREG] as const;
+const methods: PretrainingMethod<{ readonly name: string }>[] = [...OWN];
 
-/** @throws RangeError for a setting out of range. */
+/**
+ * A method and its own settings; those that all methods share belong to the trainer. Settings of a method that was
+ * registered are known to that method alone.
+ */
+export type MethodConfig = Parameters<(typeof OWN)[number]['prepare']>[0] | { readonly name: string };
+
+/**
+ * Adds a method that is not part of this program, for this process.
+ * @throws RangeError if a method has its name already.
+ */
+export function registerMethod(method: PretrainingMethod<{ readonly name: string }>): void {
+  if (methods.some(({ name }) => name === method.name))
+    throw new RangeError(`The engine has a pretraining method called ${method.name} already.`);
+  methods.push(method);
+}
+
+/** @throws RangeError for a method that the engine does not know, or a setting out of range. */
 export function methodOf(config: MethodConfig, setting: MethodSetting): Method {
-  switch (config.name) {
-    case 'SIMCLR':
-      return simclr(config, setting);
-    case 'BARLOW_TWINS':
-      return barlowTwins(config, setting);
-    case 'VICREG':
-      return vicreg(config, setting);
-  }
+  const method = methods.find(({ name }) => name === config.name);
+  if (method === undefined) throw new RangeError(`The engine has no pretraining method called ${config.name}.`);
+  return method.prepare(config, setting);
 }

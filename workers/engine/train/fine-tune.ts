@@ -4,7 +4,7 @@
  * on it are tested.
  */
 import { createAugmenter, type Augmenter } from '../augment/augmenter.ts';
-import type { AugmentationConfig } from '../augment/config.ts';
+import { pairOf, type AugmentationConfig } from '../augment/config.ts';
 import { embeddingBatchSize, normaliseImages, type Normalisation } from '../embed.ts';
 import type { EncoderArchitecture } from '../encoders/resnet/network.ts';
 import type { NamedTensor } from '../named-tensor.ts';
@@ -73,7 +73,7 @@ const WARMUP_SHARE = 0.1;
 
 /** Throws ProbeError TRAINING_DIVERGED when a loss is not finite. */
 export function fineTuned(input: FineTuningInput): Classifier<FineTuningFacts> {
-  const augmenter = createAugmenter(AUGMENTATION, input.imageSizePx);
+  const augmenter = createAugmenter(pairOf({ sizePx: input.imageSizePx, augmentation: AUGMENTATION }));
   let fitCount = 0;
   return {
     classify: async (train, test, reportProgress) => {

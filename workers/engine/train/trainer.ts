@@ -8,18 +8,15 @@
  * running statistics are updated once a step, to the mean of the updates that each part alone would have made.
  */
 import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
+import type { ViewGroup, ViewSpec } from '../augment/config.ts';
 import { multiplyMatrices } from '../kernels/elementwise.ts';
 import { canComputeIn, UnsupportedPrecisionError } from '../kernels/compute-dtype.ts';
-import {
-  describeEncoder,
-  usualPooling,
-  type Architecture,
-  type EncoderTensorSpec,
-  type Pooling,
-} from '../../../src/formats/encoders/index.ts';
+import { describeEncoder, usualPooling, type Architecture } from '../../../src/formats/encoders/index.ts';
 import { openTrainableEncoder, untrainedWeights } from '../encoders/index.ts';
 import type { RowNoise, TrainableEncoder, TrainingOptions } from '../encoders/index.ts';
-import { methodOf, type Learned, type Learner, type Method, type MethodConfig } from '../methods/index.ts';
+import { methodOf } from '../methods/index.ts';
+import type { Learned, Learner, Method, MethodConfig, MethodSetting } from '../methods/index.ts';
+import { methodSettingOf } from '../methods/setting.ts';
 import { dropGradient } from '../models/parameter.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { createOptimizer, NonFiniteGradientError, optimizerExpectations } from '../optim/index.ts';
@@ -29,7 +26,7 @@ import type { Schedule } from '../optim/schedule.ts';
 import type { Random } from '../rng.ts';
 import { scoped, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
-import { BatchInParts, WholeBatch } from './encoder-pass.ts';
+import { EncoderPass } from './encoder-pass.ts';
 import { viewsFrom } from './step-views.ts';
 import type { StepViews } from './step-views.ts';
 
@@ -96,12 +93,18 @@ export interface Trainer {
   /** Steps taken so far. */
   readonly stepIndex: number;
   /**
-   * One step of both views through the encoder, loss, gradients and optimizer.
+   * The views of each image that the method wants.
+   * @param usual the view that the run's own settings describe.
+   */
+  views(usual: ViewSpec): readonly ViewGroup[];
+  /**
+   * One step of all views through the encoder, loss, gradients and optimizer.
    *
-   * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the
-   * same images. The caller disposes them. Alternatively a function that makes such views, which the trainer disposes.
-   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, a
-   * number of images that microBatchSize does not divide, or a step after the last.
+   * @param views those of `views`, by a function that makes them, which the trainer disposes. Pairs of views of one size
+   * may be a tensor instead, which the caller disposes: [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views,
+   * rows N..2N-1 the second ones of the same images.
+   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, for other views than the
+   * method's, a number of images that microBatchSize does not divide, or a step after the last.
    */
   step(views: Tensor4D | StepViews): Promise<StepMetrics>;
   /**
@@ -110,7 +113,10 @@ export interface Trainer {
    * @throws RangeError during the warm-up, or if more steps were already taken.
    */
   replan(totalSteps: number): void;
-  /** The encoder alone, under torchvision's names and layouts. */
+  /**
+   * The encoder that the method exports, under the names and layouts of its state dict: the one that it trains, or one
+   * that it keeps beside it.
+   */
   encoderWeights(): NamedTensor[];
   /**
    * The state from which `restoreState` continues as if never interrupted: encoder, what the method
@@ -149,6 +155,7 @@ const STEP_EXPECTATION: TensorExpectation = { name: 'step', dtype: 'I64', shape:
 
 class PretrainingTrainer implements Trainer {
   readonly #options: TrainerOptions;
+  readonly #setting: MethodSetting;
   readonly #method: Method;
   #schedule: Schedule;
   #encoder: TrainableEncoder;
@@ -158,9 +165,9 @@ class PretrainingTrainer implements Trainer {
 
   constructor(options: TrainerOptions) {
     const { architecture, seedRandom, initialWeights, method } = options;
-    const embeddingDim = describeEncoder(architecture).embeddingDim(poolingOf(architecture));
     this.#options = options;
-    this.#method = methodOf(method, { architecture, embeddingDim });
+    this.#setting = methodSettingOf(architecture, options);
+    this.#method = methodOf(method, this.#setting);
     this.#schedule = options;
     const weights = initialWeights ?? untrainedWeights(architecture, seedRandom.fork('encoder'));
     this.#encoder = this.#openEncoder(weights);
@@ -170,7 +177,7 @@ class PretrainingTrainer implements Trainer {
 
   #openEncoder(weights: readonly NamedTensor[]): TrainableEncoder {
     const { architecture } = this.#options;
-    return openTrainableEncoder(architecture, weights, poolingOf(architecture), this.#options);
+    return openTrainableEncoder(architecture, weights, usualPooling(describeEncoder(architecture)), this.#options);
   }
 
   #newOptimizer(): Optimizer {
@@ -181,6 +188,10 @@ class PretrainingTrainer implements Trainer {
     return this.#stepIndex;
   }
 
+  views(usual: ViewSpec): readonly ViewGroup[] {
+    return this.#method.views(usual);
+  }
+
   async step(views: Tensor4D | StepViews): Promise<StepMetrics> {
     const learningRate = learningRateAt(this.#schedule, this.#stepIndex);
     const source = views instanceof tf.Tensor ? viewsFrom(views) : views;
@@ -188,10 +199,7 @@ class PretrainingTrainer implements Trainer {
     if (source.imageCount % partSize !== 0)
       throw new RangeError(`microBatchSize ${partSize} does not divide ${source.imageCount} images.`);
     const noise = this.#noise();
-    const pass =
-      source.imageCount === partSize
-        ? new WholeBatch(this.#encoder, source, noise)
-        : new BatchInParts(this.#encoder, source, partSize, noise);
+    const pass = new EncoderPass(this.#encoder, source, partSize, noise);
     try {
       const embeddings = pass.forward();
       const learned = this.#learner.learn({ embeddings, views: source, partSize, noise });
@@ -267,7 +275,7 @@ class PretrainingTrainer implements Trainer {
   }
 
   encoderWeights(): NamedTensor[] {
-    return this.#encoder.weights();
+    return this.#learner.exportedEncoder?.() ?? this.#encoder.weights();
   }
 
   saveState(): NamedTensor[] {
@@ -284,10 +292,11 @@ class PretrainingTrainer implements Trainer {
     const { architecture, optimizer } = this.#options;
     const description = describeEncoder(architecture);
     const { trained, kept } = this.#method;
-    const encoderExpectations = expectationsOf(description.tensors);
-    const trainedOfEncoder = expectationsOf(description.tensors.filter(({ kind }) => kind === 'WEIGHT'));
+    const { encoderTensors } = this.#setting;
+    const weightNames = new Set(description.tensors.flatMap(({ name, kind }) => (kind === 'WEIGHT' ? [name] : [])));
+    const trainedOfEncoder = encoderTensors.filter(({ name }) => weightNames.has(name));
     const expectations = [
-      ...encoderExpectations,
+      ...encoderTensors,
       ...trained,
       ...kept,
       ...optimizerExpectations(optimizer, [...trainedOfEncoder, ...trained]),
@@ -298,7 +307,7 @@ class PretrainingTrainer implements Trainer {
       wanted.flatMap(({ name }) => found.get(name) ?? []);
     const step = found.get(STEP_EXPECTATION.name);
     this.dispose();
-    this.#encoder = this.#openEncoder(pick(encoderExpectations));
+    this.#encoder = this.#openEncoder(pick(encoderTensors));
     this.#learner = this.#method.open(pick([...trained, ...kept]));
     this.#optimizer = this.#newOptimizer();
     this.#optimizer.restore(found);
@@ -312,21 +321,7 @@ class PretrainingTrainer implements Trainer {
   }
 }
 
-/** The pooling of a trained encoder: the usual one of its network. */
-function poolingOf(architecture: Architecture): Pooling {
-  return usualPooling(describeEncoder(architecture));
-}
-
-function expectationsOf(specs: readonly EncoderTensorSpec[]): TensorExpectation[] {
-  return specs.map(({ name, kind, shape, required }) => ({
-    name,
-    dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32',
-    shape,
-    required,
-  }));
-}
-
-/** The scalar `embeddingStd` of StepMetrics for embeddings [2N, D]. */
+/** The scalar `embeddingStd` of StepMetrics for embeddings [V * N, D]. */
 function embeddingStdOf(embeddings: Tensor2D): Tensor {
   return scoped(() => {
     const units = tf.div(embeddings, tf.maximum(tf.norm(embeddings, 2, 1, true), 1e-12));
@@ -335,7 +330,7 @@ function embeddingStdOf(embeddings: Tensor2D): Tensor {
   });
 }
 
-/** The scalar `effectiveRank` of StepMetrics for embeddings [2N, D]. */
+/** The scalar `effectiveRank` of StepMetrics for embeddings [V * N, D]. */
 function effectiveRankOf(embeddings: Tensor2D): Tensor {
   return scoped(() => {
     const centred = tf.sub(embeddings, tf.mean(embeddings, 0, true));

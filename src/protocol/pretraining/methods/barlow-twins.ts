@@ -9,11 +9,13 @@ const OPTIONS = {
 };
 
 export const BARLOW_TWINS = {
+  name: 'BARLOW_TWINS',
   title: 'Barlow Twins',
   paper: 'Zbontar et al. 2021, arXiv:2103.03230',
   help: 'projectionDim (2048), redundancyWeight (0.0051)',
   config: z.object({ name: z.literal('BARLOW_TWINS'), ...OPTIONS }),
   options: z.strictObject(OPTIONS).partial(),
+  hasTemperature: false,
   recipes: ['DEFAULT'],
   defaults: () => ({
     // The paper's is 8192, which has more weights than the encoder; its figure 4 shows what a smaller one loses.
@@ -21,4 +23,17 @@ export const BARLOW_TWINS = {
     // The paper's implementation details, from a grid search.
     redundancyWeight: 0.0051,
   }),
+  series: [
+    {
+      name: 'matchingCorrelation',
+      title: 'Matching correlation',
+      meaning: 'Correlation of the two views in each dimension; should rise to 1.',
+    },
+    {
+      name: 'redundancy',
+      title: 'Redundancy',
+      meaning: 'Correlation of different dimensions; near 1, all say the same (collapse).',
+      level: { value: 1, label: 'collapsed' },
+    },
+  ],
 } satisfies MethodDescription;

@@ -1,25 +1,48 @@
 /**
- * The pretraining methods as data. To add one: write its file, and a line in both lists below; the engine has a folder
- * for each, `workers/engine/methods`, with the same settings as plain types.
+ * The pretraining methods as data. To add one: write its file, and a line here; the engine has a folder for each,
+ * `workers/engine/methods`, with the same settings as plain types.
  */
 import { z } from 'zod';
-import type { RecipeName } from '../recipes.ts';
+import type { RecipeName } from '../recipe.ts';
 import { BARLOW_TWINS } from './barlow-twins.ts';
-import type { MethodDescription } from './description.ts';
+import type { MethodConfig, MethodDescription } from './description.ts';
 import { SIMCLR } from './simclr.ts';
 import { VICREG } from './vicreg.ts';
 
-const METHODS = { SIMCLR, BARLOW_TWINS, VICREG } as const satisfies Readonly<Record<string, MethodDescription>>;
+export type { MethodConfig, MethodDescription, SeriesDescription } from './description.ts';
 
-export const methodConfigSchema = z.discriminatedUnion('name', [SIMCLR.config, BARLOW_TWINS.config, VICREG.config]);
-export type MethodConfig = z.infer<typeof methodConfigSchema>;
-export type MethodName = MethodConfig['name'];
+const methods: MethodDescription[] = [SIMCLR, BARLOW_TWINS, VICREG];
 
-export const METHOD_NAMES = ['SIMCLR', 'BARLOW_TWINS', 'VICREG'] as const satisfies readonly MethodName[];
-
-export function describeMethod(name: MethodName): MethodDescription {
-  return METHODS[name];
+/**
+ * Adds a method that is not part of this program, for this process. To be launched, it must be added before the
+ * modules of the server are loaded, whose schemas list the names.
+ * @throws RangeError if a method has its name already.
+ */
+export function registerMethodDescription(description: MethodDescription): void {
+  if (methods.some(({ name }) => name === description.name))
+    throw new RangeError(`A pretraining method is called ${description.name} already.`);
+  methods.push(description);
 }
+
+export function methodNames(): string[] {
+  return methods.map(({ name }) => name);
+}
+
+/** @throws RangeError for an unknown name. */
+export function describeMethod(wanted: string): MethodDescription {
+  const found = methods.find(({ name }) => name === wanted);
+  if (found === undefined) throw new RangeError(`No pretraining method is called ${wanted}.`);
+  return found;
+}
+
+/** A frozen config, read by the schema of its method. */
+export const methodConfigSchema = z.looseObject({ name: z.string() }).transform((config, context): MethodConfig => {
+  const parsed = methods.find(({ name }) => name === config.name)?.config.safeParse(config);
+  if (parsed?.success === true) return parsed.data;
+  for (const { path, message } of parsed?.error.issues ?? [{ path: ['name'], message: 'is not a pretraining method' }])
+    context.addIssue({ code: 'custom', path: [...path], message });
+  return z.NEVER;
+});
 
 /**
  * All settings of a method: the launch's options, and for the others the recipe's values.
@@ -28,35 +51,32 @@ export function describeMethod(name: MethodName): MethodDescription {
  * @throws ZodError whose paths are those of the options.
  */
 export function methodConfigOf(
-  name: MethodName,
+  name: string,
   recipe: RecipeName,
   options: unknown,
   temperature: number | null,
 ): MethodConfig {
-  const { defaults, options: schema } = METHODS[name];
-  return methodConfigSchema.parse({
+  const { config, defaults, options: schema, hasTemperature } = describeMethod(name);
+  const chosen = schema.parse(options);
+  return config.parse({
     name,
-    ...defaults(recipe),
-    ...(temperature === null || !hasTemperature(name) ? {} : { temperature }),
-    ...schema.parse(options),
+    ...defaults(recipe, chosen),
+    ...(temperature === null || !hasTemperature ? {} : { temperature }),
+    ...chosen,
   });
-}
-
-/** Whether the method's loss has a temperature. */
-export function hasTemperature(name: MethodName): boolean {
-  return 'temperature' in METHODS[name].config.shape;
 }
 
 /** One sentence with all settings: `SimCLR (Chen et al. 2020): temperature 0.2, projectionDim 128.` */
 export function methodInWords({ name, ...settings }: MethodConfig): string {
-  const { title, paper } = METHODS[name];
+  const { title, paper, exported } = describeMethod(name);
   const values = Object.entries(settings).map(([setting, value]) => `${setting} ${String(value)}`);
-  return `${title} (${paper}): ${values.join(', ')}.`;
+  const encoder = exported === undefined ? '' : `; the registered encoder is ${exported}`;
+  return `${title} (${paper}): ${values.join(', ')}${encoder}.`;
 }
 
-const frozenSchema = z.object({ method: z.object({ name: z.enum(METHOD_NAMES) }) });
+const frozenSchema = z.object({ method: z.object({ name: z.string() }) });
 
 /** The method of a frozen config; SimCLR for runs from before there were others. */
-export function methodNameIn(config: unknown): MethodName {
+export function methodNameIn(config: unknown): string {
   return frozenSchema.safeParse(config).data?.method.name ?? 'SIMCLR';
 }

@@ -9,6 +9,7 @@ const OPTIONS = {
 };
 
 export const SIMCLR = {
+  name: 'SIMCLR',
   title: 'SimCLR',
   paper: 'Chen et al. 2020, arXiv:2002.05709',
   help: 'projectionDim (128), decoupled (false; true is DCL, for small batches)',
@@ -19,6 +20,7 @@ export const SIMCLR = {
     decoupled: OPTIONS.decoupled.default(false),
   }),
   options: z.strictObject(OPTIONS).partial(),
+  hasTemperature: true,
   recipes: ['DEFAULT', 'PAPER'],
   defaults: (recipe) => ({
     // The paper's is 0.5; a run of few epochs must learn to distinguish near neighbours early on.
@@ -27,4 +29,11 @@ export const SIMCLR = {
     projectionDim: 128,
     decoupled: false,
   }),
+  series: [
+    {
+      name: 'positiveSimilarity',
+      title: 'Positive similarity',
+      meaning: 'Cosine similarity of two views of one image; 1 means the same direction.',
+    },
+  ],
 } satisfies MethodDescription;

@@ -14,11 +14,13 @@ const OPTIONS = {
 };
 
 export const VICREG = {
+  name: 'VICREG',
   title: 'VICReg',
   paper: 'Bardes et al. 2022, arXiv:2105.04906',
   help: 'projectionDim (2048), invarianceWeight (25), varianceWeight (25), covarianceWeight (1)',
   config: z.object({ name: z.literal('VICREG'), ...OPTIONS }),
   options: z.strictObject(OPTIONS).partial(),
+  hasTemperature: false,
   recipes: ['DEFAULT'],
   defaults: () => ({
     // The paper's is 8192, which has more weights than the encoder.
@@ -28,4 +30,18 @@ export const VICREG = {
     varianceWeight: 25,
     covarianceWeight: 1,
   }),
+  series: [
+    { name: 'invariance', title: 'Invariance', meaning: 'Mean squared difference of the two views.' },
+    {
+      name: 'varianceHinge',
+      title: 'Variance hinge',
+      meaning: 'How far the standard deviations of the dimensions fall short of 1.',
+      level: { value: 1, label: 'collapsed' },
+    },
+    {
+      name: 'covariance',
+      title: 'Covariance',
+      meaning: 'Squared covariances of different dimensions, over their number; should fall.',
+    },
+  ],
 } satisfies MethodDescription;

@@ -1,17 +1,19 @@
 /** The charts of one run, or of two over each other. */
-import { SeriesChart, type Series } from '../../ui/series.tsx';
+import { SeriesChart, type Level, type Series } from '../../ui/series.tsx';
 import type { RunDetail } from './queries.ts';
 
-/** The series that show how a pretraining goes. */
-const CHARTS = [
+interface Chart {
+  readonly name: string;
+  readonly title: string;
+  readonly meaning: string;
+  readonly levels?: readonly Level[];
+}
+
+/** The series that show how a pretraining goes, whatever its method. */
+const CHARTS: readonly Chart[] = [
   { name: 'loss', title: 'Loss', meaning: "The method's own, mean over the batch: lower is better." },
   { name: 'learningRate', title: 'Learning rate', meaning: 'Warm-up, then cosine decay.' },
   { name: 'imagesPerSecond', title: 'Images per second', meaning: 'Mean over the last ten steps.' },
-  {
-    name: 'positiveSimilarity',
-    title: 'Positive similarity',
-    meaning: 'Cosine similarity of two views of one image; 1 means the same direction.',
-  },
   {
     name: 'embeddingStd',
     title: 'Collapse indicator',
@@ -24,30 +26,13 @@ const CHARTS = [
     meaning: 'Dimensions in which the embeddings vary: near 1, they lie on a line (dimensional collapse).',
     levels: [{ value: 1, label: 'a line' }],
   },
-  {
-    name: 'matchingCorrelation',
-    title: 'Matching correlation',
-    meaning: 'Barlow Twins: correlation of the two views in each dimension; should rise to 1.',
-  },
-  {
-    name: 'redundancy',
-    title: 'Redundancy',
-    meaning: 'Barlow Twins: correlation of different dimensions; near 1, all say the same (collapse).',
-    levels: [{ value: 1, label: 'collapsed' }],
-  },
-  { name: 'invariance', title: 'Invariance', meaning: 'VICReg: mean squared difference of the two views.' },
-  {
-    name: 'varianceHinge',
-    title: 'Variance hinge',
-    meaning: 'VICReg: how far the standard deviations of the dimensions fall short of 1.',
-    levels: [{ value: 1, label: 'collapsed' }],
-  },
-  {
-    name: 'covariance',
-    title: 'Covariance',
-    meaning: 'VICReg: squared covariances of different dimensions, over their number; should fall.',
-  },
-] as const;
+];
+
+/** What the methods of the runs watch, each series once. */
+function methodCharts(runs: readonly WatchedRun[]): Chart[] {
+  const byName = new Map(runs.flatMap(({ run }) => run.watchedSeries).map((series) => [series.name, series]));
+  return [...byName.values()].map(({ level, ...words }) => ({ ...words, levels: level === null ? [] : [level] }));
+}
 
 /** The run's own probe, with the baselines that it has to beat. */
 const PROBE_CHARTS = [
@@ -93,19 +78,13 @@ export function Charts({ runs }: { readonly runs: readonly WatchedRun[] }) {
           <SeriesChart key={name} title={title} meaning={meaning} series={series} levels={lines} />
         );
       })}
-      {CHARTS.map(({ name, title, meaning, ...rest }) => {
+      {[...CHARTS, ...methodCharts(runs)].map(({ name, title, meaning, levels = [] }) => {
         const series = runs.flatMap(({ series: known }, index) => {
           const found = known.get(name);
           return found === undefined ? [] : [{ ...found, label: labelOf(index, name) }];
         });
         return series.length === 0 ? null : (
-          <SeriesChart
-            key={name}
-            title={title}
-            meaning={meaning}
-            series={series}
-            {...('levels' in rest ? { levels: rest.levels } : {})}
-          />
+          <SeriesChart key={name} title={title} meaning={meaning} series={series} levels={levels} />
         );
       })}
     </div>

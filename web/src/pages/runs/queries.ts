@@ -75,6 +75,15 @@ export const RUN = graphql(
         config
         explanation
         environment
+        watchedSeries {
+          name
+          title
+          meaning
+          level {
+            value
+            label
+          }
+        }
         placements {
           id
           attempt

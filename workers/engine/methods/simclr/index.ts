@@ -3,10 +3,11 @@
  * whole batch; decoupled, it is DCL (Yeh et al. 2022, arXiv:2110.06848).
  */
 import type { TensorExpectation } from '../../../../src/formats/tensor-check.ts';
+import { pairOf } from '../../augment/config.ts';
 import { ntXent } from '../../losses/nt-xent.ts';
 import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../../models/projection-head.ts';
 import { HeadLearner } from '../head-learner.ts';
-import type { Method, MethodSetting } from '../method.ts';
+import type { Method, MethodSetting, PretrainingMethod } from '../method.ts';
 
 /** The paper's values are in brackets. */
 export interface SimclrConfig {
@@ -19,17 +20,17 @@ export interface SimclrConfig {
   readonly decoupled?: boolean | undefined;
 }
 
+export const SIMCLR: PretrainingMethod<SimclrConfig> = { name: 'SIMCLR', prepare };
+
 /** @throws RangeError for a value out of range. */
-export function simclr(
-  { projectionDim, temperature, decoupled }: SimclrConfig,
-  { embeddingDim }: MethodSetting,
-): Method {
+function prepare({ projectionDim, temperature, decoupled }: SimclrConfig, { embeddingDim }: MethodSetting): Method {
   if (!Number.isSafeInteger(projectionDim) || projectionDim < 1)
     throw new RangeError(`projectionDim must be a whole number of at least 1, not ${projectionDim}.`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new RangeError(`temperature must be positive, not ${temperature}.`);
   const trained: readonly TensorExpectation[] = projectionHeadExpectations(embeddingDim, projectionDim);
   return {
+    views: pairOf,
     trained,
     kept: [],
     initialState: (random) => randomProjectionHead(embeddingDim, projectionDim, random.fork('projection head')),

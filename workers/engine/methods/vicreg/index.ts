@@ -2,9 +2,10 @@
  * VICReg (Bardes et al. 2022, arXiv:2105.04906): a projector of three layers (the paper's expander), and a loss that
  * keeps the variance of each dimension of the projections. It needs no negatives.
  */
+import { pairOf } from '../../augment/config.ts';
 import { Mlp, mlpExpectations, randomMlp } from '../../models/mlp.ts';
 import { HeadLearner } from '../head-learner.ts';
-import type { Method, MethodSetting } from '../method.ts';
+import type { Method, MethodSetting, PretrainingMethod } from '../method.ts';
 import { vicregLoss, type VicregWeights } from './loss.ts';
 
 /** The paper's values are in brackets. */
@@ -14,8 +15,10 @@ export interface VicregConfig extends VicregWeights {
   readonly projectionDim: number;
 }
 
+export const VICREG: PretrainingMethod<VicregConfig> = { name: 'VICREG', prepare };
+
 /** @throws RangeError for a value out of range. */
-export function vicreg({ projectionDim, ...config }: VicregConfig, { embeddingDim }: MethodSetting): Method {
+function prepare({ projectionDim, ...config }: VicregConfig, { embeddingDim }: MethodSetting): Method {
   if (!Number.isSafeInteger(projectionDim) || projectionDim < 2)
     throw new RangeError(`projectionDim must be a whole number of at least 2, not ${projectionDim}.`);
   for (const name of ['invarianceWeight', 'varianceWeight', 'covarianceWeight'] as const)
@@ -23,6 +26,7 @@ export function vicreg({ projectionDim, ...config }: VicregConfig, { embeddingDi
       throw new RangeError(`${name} must not be negative, not ${config[name]}.`);
   const shape = { prefix: 'projector', dims: [embeddingDim, projectionDim, projectionDim, projectionDim] };
   return {
+    views: pairOf,
     trained: mlpExpectations(shape),
     kept: [],
     initialState: (random) => randomMlp(shape, random.fork('projector')),
