@@ -45,6 +45,7 @@ const OPTIONS: Readonly<Record<string, object>> = {
   SIMCLR: { decoupled: true },
   BARLOW_TWINS: { projectionDim: 16 },
   VICREG: { projectionDim: 16 },
+  DINO: { prototypeCount: 24, hiddenDim: 16, bottleneckDim: 8, localViewCount: 2 },
   TOY: { pull: 2 },
 };
 

@@ -189,6 +189,19 @@ describe('a trainer of each method', () => {
     { name: 'SIMCLR', temperature: 0.2, projectionDim: 16, decoupled: true },
     { name: 'BARLOW_TWINS', projectionDim: 16, redundancyWeight: 0.0051 },
     { name: 'VICREG', projectionDim: 16, invarianceWeight: 25, varianceWeight: 25, covarianceWeight: 1 },
+    {
+      name: 'DINO',
+      prototypeCount: 24,
+      hiddenDim: 16,
+      bottleneckDim: 8,
+      studentTemperature: 0.1,
+      teacherTemperature: 0.04,
+      teacherMomentum: 0.9,
+      centreMomentum: 0.9,
+      localViewCount: 2,
+      localCropScaleMin: 0.05,
+      localCropScaleMax: 0.25,
+    },
   ];
 
   /** The views that the trainer's method wants of the images of a step. */

@@ -46,6 +46,23 @@ export function pairOf({ sizePx, augmentation }: ViewSpec): readonly [ViewGroup]
   return [{ sizePx, augmentations: [augmentation, augmentation] }];
 }
 
+/**
+ * Two views of which the first is always blurred, and the second rarely, but sometimes solarised (Grill et al. 2020,
+ * arXiv:2006.07733, appendix B). Where the run's settings have no blur, none is blurred.
+ */
+export function asymmetricPairOf({ sizePx, augmentation }: ViewSpec): readonly [ViewGroup] {
+  const blurs = augmentation.blurProbability > 0;
+  return [
+    {
+      sizePx,
+      augmentations: [
+        { ...augmentation, blurProbability: blurs ? 1 : 0 },
+        { ...augmentation, blurProbability: blurs ? 0.1 : 0, solariseProbability: 0.2 },
+      ],
+    },
+  ];
+}
+
 export const DEFAULT_AUGMENTATION: AugmentationConfig = {
   cropScaleMin: 0.08,
   cropScaleMax: 1,

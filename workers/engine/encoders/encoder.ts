@@ -32,13 +32,18 @@ export interface TrainableEncoder extends InferenceEncoder {
   readonly parameters: readonly Parameter[];
   /** The embeddings that `forward` gives, bit for bit, without keeping anything for a backward pass. */
   embedInTraining(images: Tensor4D, noise: RowNoise): Tensor2D;
+  /**
+   * Like `embedInTraining`, for an encoder that is not trained itself but follows one that is: keeps the running
+   * statistics of this pass for `takeStatistics`.
+   */
+  embedAlongside(images: Tensor4D, noise: RowNoise): Tensor2D;
   /** `[N, H, W, 3]` to `[N, D]`; the caller owns the embeddings. The images must live until `backward`. */
   forward(images: Tensor4D, noise: RowNoise): Tensor2D;
   /** Sets every parameter's gradient from the gradient of the embeddings `[N, D]` of the last `forward`. */
   backward(embeddingGradient: Tensor2D): void;
   /**
-   * The running statistics after the last `forward` and `backward`; the caller owns them. None if the network has no
-   * batch norm.
+   * The running statistics after the last `forward` and `backward`, or after the last `embedAlongside`; the caller owns
+   * them. None if the network has no batch norm.
    */
   takeStatistics(): Tensor[];
   /** Sets the running statistics, in the order of `takeStatistics`, once their step has succeeded. */

@@ -12,9 +12,12 @@ import type { Window } from './padding.ts';
 /** Which mean and variance are used to normalise: the running ones, or those of the batch itself. */
 export type Statistics = 'RUNNING' | 'BATCH';
 
+/** Receives the running statistics after a batch, and owns them. */
+export type KeepStatistics = (runningMean: Tensor, runningVariance: Tensor) => void;
+
 /**
  * [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O], normalised, plus `addend` of the output's shape, with the
- * given activation. Keeps no tensors.
+ * given activation. Keeps no tensors but, for `keep`, the statistics after this batch.
  *
  * With the batch's statistics it must equal the forward pass of a training bit for bit, so that a resumed training
  * reaches identical weights. An embedding has no such constraint and uses the fastest kernel.
@@ -27,19 +30,28 @@ export function normalisedConvolution(
   statistics: Statistics,
   activation: Activation,
   addend?: Tensor4D,
+  keep?: KeepStatistics,
 ): Tensor4D {
   if (statistics === 'RUNNING' && areOwnOpsFasterAtInference() && hasOwnConvolution(images, filter.shape))
     return ownNormalisedConvolution(images, filter, window, state, activation, addend);
   const convolved = convolve(images, filter, window);
-  const normalised = normalise(convolved, state, statistics, addend === undefined ? activation : 'NONE');
+  const normalised = normalise(convolved, state, statistics, addend === undefined ? activation : 'NONE', keep);
   convolved.dispose();
   return addend === undefined ? normalised : finishSum(normalised, addend, activation);
 }
 
-function normalise(images: Tensor4D, state: BatchNormState, statistics: Statistics, activation: Activation): Tensor4D {
+function normalise(
+  images: Tensor4D,
+  state: BatchNormState,
+  statistics: Statistics,
+  activation: Activation,
+  keep: KeepStatistics | undefined,
+): Tensor4D {
   if (statistics === 'RUNNING') return batchNormInference(images, state, activation);
-  const { output, ...others } = batchNormTraining(images, state, activation);
+  const { output, nextRunningMean, nextRunningVariance, ...others } = batchNormTraining(images, state, activation);
   tf.dispose(Object.values(others).filter((tensor) => tensor !== undefined));
+  if (keep === undefined) tf.dispose([nextRunningMean, nextRunningVariance]);
+  else keep(nextRunningMean, nextRunningVariance);
   return output;
 }
 

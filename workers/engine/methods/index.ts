@@ -1,12 +1,13 @@
 /** The pretraining methods by name. To add one: write its folder, and a line here. */
 import { BARLOW_TWINS } from './barlow-twins/index.ts';
+import { DINO } from './dino/index.ts';
 import type { Method, MethodSetting, PretrainingMethod } from './method.ts';
 import { SIMCLR } from './simclr/index.ts';
 import { VICREG } from './vicreg/index.ts';
 
 export type { EmbeddedBatch, Learned, Learner, Method, MethodSetting, PretrainingMethod } from './method.ts';
 
-const OWN = [SIMCLR, BARLOW_TWINS, VICREG] as const;
+const OWN = [SIMCLR, BARLOW_TWINS, VICREG, DINO] as const;
 const methods: PretrainingMethod<{ readonly name: string }>[] = [...OWN];
 
 /**

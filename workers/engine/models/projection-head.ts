@@ -3,13 +3,13 @@
  * backward pass.
  */
 import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
-import { multiplyMatrices, relu, reluGradient } from '../kernels/elementwise.ts';
+import { relu, reluGradient } from '../kernels/elementwise.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
 import { asRank2, scoped, tf } from '../tensorflow.ts';
 import type { Tensor2D } from '../tensorflow.ts';
-import { createParameter, disposeParameter, fromDevice, setGradient } from './parameter.ts';
-import type { Parameter } from './parameter.ts';
+import { linearGradient, openLinear, runLinear, type LinearLayer } from './linear.ts';
+import { disposeParameter, fromDevice, type Parameter } from './parameter.ts';
 
 interface Trace {
   /** The head's input; owned by the caller. */
@@ -45,13 +45,13 @@ export function randomProjectionHead(embeddingDim: number, projectionDim: number
 
 export class ProjectionHead {
   readonly parameters: readonly Parameter[];
-  readonly #layers: readonly [Layer, Layer];
+  readonly #layers: readonly [LinearLayer, LinearLayer];
   #trace: Trace | undefined;
 
   /** @throws WeightsMismatchError when the tensors are not the four of `projectionHeadExpectations`. */
   constructor(embeddingDim: number, projectionDim: number, tensors: readonly NamedTensor[]) {
     const found = checkTensors('the projection head', tensors, projectionHeadExpectations(embeddingDim, projectionDim));
-    this.#layers = [createLayer('fc.1', found), createLayer('fc.3', found)];
+    this.#layers = [openLinear('fc.1', found), openLinear('fc.3', found)];
     this.parameters = this.#layers.flatMap(({ weight, bias }) => [weight, bias]);
   }
 
@@ -59,9 +59,9 @@ export class ProjectionHead {
   forward(embeddings: Tensor2D): Tensor2D {
     this.discard();
     const [first, second] = this.#layers;
-    const hidden = asRank2(scoped(() => relu(runLayer(first, embeddings))));
+    const hidden = asRank2(scoped(() => relu(runLinear(first, embeddings))));
     this.#trace = { embeddings, hidden };
-    return scoped(() => runLayer(second, hidden));
+    return scoped(() => runLinear(second, hidden));
   }
 
   /**
@@ -72,9 +72,9 @@ export class ProjectionHead {
     if (this.#trace === undefined) throw new Error('Projection head: backward before forward.');
     const { embeddings, hidden } = this.#trace;
     const [first, second] = this.#layers;
-    const hiddenGradient = layerGradient(second, hidden, projectionGradient);
+    const hiddenGradient = linearGradient(second, hidden, projectionGradient);
     const beforeRelu = asRank2(reluGradient(hiddenGradient, hidden));
-    const embeddingGradient = layerGradient(first, embeddings, beforeRelu);
+    const embeddingGradient = linearGradient(first, embeddings, beforeRelu);
     tf.dispose([hiddenGradient, beforeRelu]);
     this.discard();
     return embeddingGradient;
@@ -94,27 +94,4 @@ export class ProjectionHead {
     this.discard();
     this.parameters.forEach(disposeParameter);
   }
-}
-
-interface Layer {
-  readonly weight: Parameter;
-  readonly bias: Parameter;
-}
-
-function createLayer(name: string, tensors: ReadonlyMap<string, NamedTensor>): Layer {
-  const weight = tensors.get(`${name}.weight`);
-  const bias = tensors.get(`${name}.bias`);
-  if (weight === undefined || bias === undefined) throw new Error(`${name} is missing from tensors that were checked.`);
-  return { weight: createParameter(weight, 'WEIGHT', 'AS_IS'), bias: createParameter(bias, 'BIAS_OR_NORM', 'AS_IS') };
-}
-
-function runLayer({ weight, bias }: Layer, input: Tensor2D): Tensor2D {
-  return asRank2(tf.add(multiplyMatrices(input, weight.value, { transposeRight: true }), bias.value));
-}
-
-/** Sets the layer's gradients; returns the gradient of its input. */
-function layerGradient({ weight, bias }: Layer, input: Tensor2D, outputGradient: Tensor2D): Tensor2D {
-  setGradient(weight, multiplyMatrices(outputGradient, input, { transposeLeft: true }));
-  setGradient(bias, tf.sum(outputGradient, 0));
-  return multiplyMatrices(outputGradient, weight.value);
 }

@@ -5,13 +5,14 @@
 import { z } from 'zod';
 import type { RecipeName } from '../recipe.ts';
 import { BARLOW_TWINS } from './barlow-twins.ts';
+import { DINO } from './dino.ts';
 import type { MethodConfig, MethodDescription } from './description.ts';
 import { SIMCLR } from './simclr.ts';
 import { VICREG } from './vicreg.ts';
 
 export type { MethodConfig, MethodDescription, SeriesDescription } from './description.ts';
 
-const methods: MethodDescription[] = [SIMCLR, BARLOW_TWINS, VICREG];
+const methods: MethodDescription[] = [SIMCLR, BARLOW_TWINS, VICREG, DINO];
 
 /**
  * Adds a method that is not part of this program, for this process. To be launched, it must be added before the

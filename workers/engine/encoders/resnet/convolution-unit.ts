@@ -11,6 +11,9 @@ import type { ConvolutionUnitSpec } from './architecture.ts';
 import { createParameter, disposeParameter, fromDevice, setGradient, toDevice } from '../../models/parameter.ts';
 import type { Parameter } from '../../models/parameter.ts';
 
+/** Which statistics an inference normalises by, and whether it keeps what follows from them. */
+export type InferenceStatistics = Statistics | 'BATCH_KEPT';
+
 interface Trace {
   /** The unit's input; owned by the caller. */
   readonly images: Tensor4D;
@@ -37,6 +40,8 @@ export class ConvolutionUnit {
   #runningVariance: Tensor;
   #batchCount: bigint;
   #trace: Trace | undefined;
+  /** Of an `infer` that was to keep them. */
+  #nextStatistics: readonly [mean: Tensor, variance: Tensor] | undefined;
 
   /** @param weights checked tensors under torchvision's names. */
   constructor(spec: ConvolutionUnitSpec, weights: ReadonlyMap<string, NamedTensor>) {
@@ -68,8 +73,10 @@ export class ConvolutionUnit {
   /**
    * Inference: [N, H, W, I] to [N, H', W', O], keeping no tensors. The caller owns the output. With a shortcut, which
    * has the output's shape, it is the ReLU of their sum, as at the end of a residual block.
+   *
+   * @param statistics BATCH_KEPT is BATCH, and keeps the running statistics that follow for `takeStatistics`.
    */
-  infer(images: Tensor4D, statistics: Statistics, shortcut?: Tensor4D): Tensor4D {
+  infer(images: Tensor4D, statistics: InferenceStatistics, shortcut?: Tensor4D): Tensor4D {
     const filter = castTo(this.#filter.value, floatDtypeOf(images));
     const { window, activation } = this.spec;
     const output = normalisedConvolution(
@@ -77,12 +84,18 @@ export class ConvolutionUnit {
       filter,
       window,
       this.#normState(),
-      statistics,
+      statistics === 'BATCH_KEPT' ? 'BATCH' : statistics,
       shortcut === undefined ? activation : 'RELU',
       shortcut,
+      statistics === 'BATCH_KEPT' ? (mean, variance) => this.#keepStatistics(mean, variance) : undefined,
     );
     filter.dispose();
     return output;
+  }
+
+  #keepStatistics(mean: Tensor, variance: Tensor): void {
+    if (this.#nextStatistics !== undefined) tf.dispose([...this.#nextStatistics]);
+    this.#nextStatistics = [mean, variance];
   }
 
   /** Training: normalises by the batch's statistics. The unit owns the output and the trace for `backward`. */
@@ -125,8 +138,14 @@ export class ConvolutionUnit {
     return inputGradient;
   }
 
-  /** The running mean and variance after the last forward and backward pass; the caller now owns them. */
+  /**
+   * The running mean and variance after the last forward and backward pass, or after the last `infer` that kept them;
+   * the caller now owns them.
+   */
   takeStatistics(): readonly [mean: Tensor, variance: Tensor] {
+    const kept = this.#nextStatistics;
+    this.#nextStatistics = undefined;
+    if (kept !== undefined) return kept;
     if (this.#trace === undefined) throw new Error(`${this.spec.normName}: no forward pass to take statistics from.`);
     const { nextRunningMean, nextRunningVariance } = this.#trace.norm;
     this.#trace = undefined;
@@ -144,6 +163,8 @@ export class ConvolutionUnit {
 
   /** Frees all tensors of a forward pass, including its statistics. */
   discard(): void {
+    if (this.#nextStatistics !== undefined) tf.dispose([...this.#nextStatistics]);
+    this.#nextStatistics = undefined;
     if (this.#trace === undefined) return;
     const { filter, convolved, norm } = this.#trace;
     tf.dispose([filter, convolved]);

@@ -7,7 +7,6 @@ import {
   maxPoolGradient,
 } from '../../kernels/pooling.ts';
 import type { MaxPoolTrace } from '../../kernels/pooling.ts';
-import type { Statistics } from '../../kernels/normalised-convolution.ts';
 import { MIN_IMAGE_SIDE_PX } from '../../../../src/formats/encoders/resnet/specification.ts';
 import type { NamedTensor } from '../../named-tensor.ts';
 import type { Random } from '../../rng.ts';
@@ -16,7 +15,7 @@ import type { FloatDtype, Tensor, Tensor2D, Tensor4D } from '../../tensorflow.ts
 import type { TrainableEncoder } from '../encoder.ts';
 import { encoderSpec } from './architecture.ts';
 import type { EncoderArchitecture, EncoderSpec } from './architecture.ts';
-import { ConvolutionUnit } from './convolution-unit.ts';
+import { ConvolutionUnit, type InferenceStatistics } from './convolution-unit.ts';
 import type { Parameter } from '../../models/parameter.ts';
 import { ResidualBlock } from './residual-block.ts';
 import { checkEncoderWeights, randomEncoderWeights } from './weights.ts';
@@ -72,10 +71,11 @@ export class Encoder implements TrainableEncoder {
   /**
    * Inference: float32 images [N, H, W, 3], already normalised as the input contract says, to embeddings [N, D].
    *
-   * @param statistics BATCH gives the same result as `forward`, bit for bit, without keeping the activations.
+   * @param statistics BATCH gives the same result as `forward`, bit for bit, without keeping the activations;
+   * BATCH_KEPT also keeps the running statistics for `takeStatistics`.
    * @throws RangeError unless there are three channels and both sides are at least 32 px.
    */
-  embed(images: Tensor4D, statistics: Statistics = 'RUNNING'): Tensor2D {
+  embed(images: Tensor4D, statistics: InferenceStatistics = 'RUNNING'): Tensor2D {
     requireImages(images);
     const inputs = asRank4(castTo(images, this.computeDtype));
     const stemOutput = this.#stem.infer(inputs, statistics);
@@ -95,6 +95,10 @@ export class Encoder implements TrainableEncoder {
 
   embedInTraining(images: Tensor4D): Tensor2D {
     return this.embed(images, 'BATCH');
+  }
+
+  embedAlongside(images: Tensor4D): Tensor2D {
+    return this.embed(images, 'BATCH_KEPT');
   }
 
   /**
@@ -132,8 +136,8 @@ export class Encoder implements TrainableEncoder {
   }
 
   /**
-   * The running statistics after the last `forward` and `backward`, a mean and a variance for each batch norm; the
-   * caller owns them.
+   * The running statistics after the last `forward` and `backward`, or after the last `embedAlongside`: a mean and a
+   * variance for each batch norm; the caller owns them.
    */
   takeStatistics(): Tensor[] {
     return this.#units.flatMap((unit) => unit.takeStatistics());

@@ -1,11 +1,10 @@
 /** out = ReLU(main(x) + shortcut(x)): both the basic and the bottleneck block. */
 import { addImages, relu, reluGradient } from '../../kernels/elementwise.ts';
-import type { Statistics } from '../../kernels/normalised-convolution.ts';
 import type { NamedTensor } from '../../named-tensor.ts';
 import { asRank4 } from '../../tensorflow.ts';
 import type { Tensor4D } from '../../tensorflow.ts';
 import type { ResidualBlockSpec } from './architecture.ts';
-import { ConvolutionUnit } from './convolution-unit.ts';
+import { ConvolutionUnit, type InferenceStatistics } from './convolution-unit.ts';
 
 /**
  * Owns the tensors of its forward pass until its backward pass; the caller disposes the gradients that it passes in.
@@ -25,8 +24,8 @@ export class ResidualBlock {
     return this.#shortcut === undefined ? this.#main : [...this.#main, this.#shortcut];
   }
 
-  /** Inference: keeps no tensors; the caller owns the output. */
-  infer(images: Tensor4D, statistics: Statistics): Tensor4D {
+  /** Inference: keeps no tensors but the statistics of BATCH_KEPT; the caller owns the output. */
+  infer(images: Tensor4D, statistics: InferenceStatistics): Tensor4D {
     const shortcut = this.#shortcut?.infer(images, statistics) ?? images;
     let current = images;
     for (const [index, unit] of this.#main.entries()) {

@@ -128,6 +128,10 @@ export class VisionTransformer implements TrainableEncoder {
     return this.#pass(images, 'infer', noise);
   }
 
+  embedAlongside(images: Tensor4D, noise: RowNoise): Tensor2D {
+    return this.embedInTraining(images, noise);
+  }
+
   forward(images: Tensor4D, noise: RowNoise): Tensor2D {
     this.discard();
     this.#shape = this.#embedding.shapeOf(images);
