@@ -38,8 +38,9 @@ export async function importFolder(folder: string): Promise<ImportedFolder> {
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-cases-'));
   const importRoot = await realpath(folder);
   const env = {
-    ...readEnvironment(),
-    ...{ dataDir, port: 0, logLevel: 'error', importRoots: [importRoot], withWorker: true },
+    // Every folder of the server follows from this one, the artifacts that its worker reads among them.
+    ...readEnvironment({ ...process.env, PARAFFIN_DATA_DIR: dataDir }),
+    ...{ port: 0, logLevel: 'error', importRoots: [importRoot], withWorker: true },
   };
   const server = await startApp(env, createLogger('error', 'cases'));
   const stopped = onStopSignal(() => server.stop());

@@ -100,8 +100,8 @@ interface Imported {
 await installEngine();
 const dataDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-paper-mini-'));
 const env = {
-  ...readEnvironment(),
-  dataDir,
+  // Every folder of the server follows from this one, the artifacts that its worker reads among them.
+  ...readEnvironment({ ...process.env, PARAFFIN_DATA_DIR: dataDir }),
   port: 0,
   logLevel: 'error',
   importRoots: [path.resolve(values.data), path.join(dataDir, 'imports')],

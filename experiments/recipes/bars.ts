@@ -82,8 +82,8 @@ export async function measureBar(
   const imports = path.join(dataDir, 'imports');
   await mkdir(imports, { recursive: true });
   const env = {
-    ...readEnvironment(),
-    dataDir,
+    // Every folder of the server follows from this one, the artifacts that its worker reads among them.
+    ...readEnvironment({ ...process.env, PARAFFIN_DATA_DIR: dataDir }),
     port: 0,
     logLevel: 'error',
     importRoots: [path.resolve(sharedDir), imports],
