@@ -114,6 +114,90 @@ def give_formula(own, dtype):
         own[name].data = value.to(dtype)
 
 
+def infonce(queries, positives, negatives, temperature):
+    """He et al. 2020, algorithm 1."""
+    logits = torch.cat([torch.einsum("nc,nc->n", queries, positives)[:, None], torch.einsum("nc,kc->nk", queries, negatives)], dim=1)
+    return F.cross_entropy(logits / temperature, torch.zeros(len(logits), dtype=torch.long))
+
+
+class MocoV2:
+    """Both views are queries in turn, against the other view's key and the queue."""
+
+    config = {"name": "MOCO", "version": "V2", "projectionDim": 16, "contrastTemperature": 0.2, "keyMomentum": 0.5, "queueSize": 12}
+
+    def __init__(self, encoder, dim, dtype):
+        self.encoder = encoder
+        self.head = nn.Sequential(nn.Identity(), nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, self.config["projectionDim"])).to(dtype)
+        give_formula({"fc." + name: parameter for name, parameter in self.head.named_parameters()}, dtype)
+        self.key_encoder, self.key_head = copy.deepcopy(encoder), copy.deepcopy(self.head)
+        queue = torch.zeros(self.config["queueSize"], self.config["projectionDim"])
+        self.queue = formula_state({"queue": queue})["queue"].to(dtype)
+
+    def named(self):
+        return {**dict(self.encoder.named_parameters()), **{"fc." + name: parameter for name, parameter in self.head.named_parameters()}}
+
+    def kept(self):
+        state = {"momentum.encoder." + name: tensor for name, tensor in self.key_encoder.state_dict().items() if not name.endswith("num_batches_tracked")}
+        return {**state, **{"momentum.fc." + name: parameter for name, parameter in self.key_head.named_parameters()}, "queue": self.queue}
+
+    def loss(self, groups):
+        q1, q2 = F.normalize(self.head(self.encoder(groups[0])), dim=1).chunk(2)
+        with torch.no_grad():
+            self.keys = F.normalize(self.key_head(self.key_encoder(groups[0])), dim=1)
+        k1, k2 = self.keys.chunk(2)
+        temperature = self.config["contrastTemperature"]
+        return (infonce(q1, k2, self.queue, temperature) + infonce(q2, k1, self.queue, temperature)) / 2
+
+    def after(self, step):
+        follow(self.key_encoder, self.encoder, self.config["keyMomentum"])
+        follow(self.key_head, self.head, self.config["keyMomentum"])
+        self.queue = torch.cat([self.keys, self.queue])[: self.config["queueSize"]]
+
+
+def v3_head(*dims):
+    layers = []
+    for index, (inputs, outputs) in enumerate(zip(dims, dims[1:])):
+        layers.append(nn.Linear(inputs, outputs, bias=False))
+        layers += [nn.BatchNorm1d(outputs), nn.ReLU()] if index < len(dims) - 2 else [nn.BatchNorm1d(outputs, affine=False)]
+    return nn.Sequential(*layers)
+
+
+class MocoV3:
+    """Chen, Xie and He 2021, algorithm 1; each view passes the heads in a call of its own."""
+
+    config = {"name": "MOCO", "version": "V3", "projectionDim": 16, "contrastTemperature": 0.2, "keyMomentum": 0.5, "hiddenDim": 32}
+
+    def __init__(self, encoder, dim, dtype):
+        hidden, width = self.config["hiddenDim"], self.config["projectionDim"]
+        self.encoder = encoder
+        self.heads = nn.ModuleDict({"projector": v3_head(dim, hidden, hidden, width), "predictor": v3_head(width, hidden, width)}).to(dtype)
+        give_formula(dict(self.heads.named_parameters()), dtype)
+        self.key_encoder, self.key_projector = copy.deepcopy(encoder), copy.deepcopy(self.heads["projector"])
+
+    def named(self):
+        return {**dict(self.encoder.named_parameters()), **dict(self.heads.named_parameters())}
+
+    def kept(self):
+        state = {"momentum.encoder." + name: tensor for name, tensor in self.key_encoder.state_dict().items() if not name.endswith("num_batches_tracked")}
+        return {**state, **{"momentum.projector." + name: parameter for name, parameter in self.key_projector.named_parameters()}}
+
+    def loss(self, groups):
+        queries = [self.heads["predictor"](self.heads["projector"](view)) for view in self.encoder(groups[0]).chunk(2)]
+        with torch.no_grad():
+            keys = [self.key_projector(view) for view in self.key_encoder(groups[0]).chunk(2)]
+        return self.contrast(queries[0], keys[1]) + self.contrast(queries[1], keys[0])
+
+    def contrast(self, query, key):
+        temperature = self.config["contrastTemperature"]
+        logits = F.normalize(query, dim=1) @ F.normalize(key, dim=1).T / temperature
+        return 2 * temperature * F.cross_entropy(logits, torch.arange(len(logits)))
+
+    def after(self, step):
+        momentum = cosine_momentum(self.config["keyMomentum"], step)
+        follow(self.key_encoder, self.encoder, momentum)
+        follow(self.key_projector, self.heads["projector"], momentum)
+
+
 def train(method, family, images, groups, peak, dtype):
     encoder = encoder_of(family).to(dtype).train()
     model = method(encoder, 512 if family == "RESNET18" else VIT["embed_dim"], dtype)
@@ -150,6 +234,8 @@ def case(method, family, images, groups, peak):
     model = exact[3]
     encoder = {} if family == "RESNET18" else {name: list(tensor.shape) for name, tensor in model.encoder.state_dict().items()}
     own = {name: list(parameter.shape) for name, parameter in model.named().items() if name not in dict(model.encoder.named_parameters())}
+    if "queueSize" in model.config:
+        own["queue"] = list(model.queue.shape)
     return {
         "family": family, "specification": {} if family == "RESNET18" else VIT_STATED, "method": model.config, "count": images, "peakLearningRate": peak,
         "groups": [{"viewCount": count, "sidePx": side} for count, side in groups], "encoder": list(encoder.items()), "own": list(own.items()),
@@ -162,6 +248,9 @@ def case(method, family, images, groups, peak):
 CASES = [
     (Dino, "RESNET18", 4, [(2, 48), (3, 32)], 1e-4),
     (Dino, "VIT", 4, [(2, 32), (3, 16)], 1e-3),
+    (MocoV2, "RESNET18", 4, [(2, 48)], 1e-4),
+    (MocoV3, "RESNET18", 8, [(2, 32)], 1e-5),
+    (MocoV3, "VIT", 8, [(2, 32)], 1e-4),
 ]
 
 

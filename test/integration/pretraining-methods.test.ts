@@ -46,6 +46,7 @@ const OPTIONS: Readonly<Record<string, object>> = {
   BARLOW_TWINS: { projectionDim: 16 },
   VICREG: { projectionDim: 16 },
   DINO: { prototypeCount: 24, hiddenDim: 16, bottleneckDim: 8, localViewCount: 2 },
+  MOCO: { version: 'V3', projectionDim: 8, hiddenDim: 16 },
   TOY: { pull: 2 },
 };
 

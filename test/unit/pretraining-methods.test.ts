@@ -95,6 +95,27 @@ describe('the method of a launch', () => {
     refused({ methodOptions: { projectionDim: 0 } }, 'input.methodOptions.projectionDim', /at least 1/);
   });
 
+  test('MoCo has the options of its version', () => {
+    const v3 = methodOf(launch({ method: 'MOCO', methodOptions: { version: 'V3', hiddenDim: 512 } }));
+    assert.deepEqual(v3, {
+      name: 'MOCO',
+      version: 'V3',
+      projectionDim: 256,
+      contrastTemperature: 0.2,
+      keyMomentum: 0.99,
+      hiddenDim: 512,
+    });
+    refused({ method: 'MOCO', methodOptions: { hiddenDim: 512 } }, 'input.methodOptions', /hiddenDim/);
+    refused({ method: 'MOCO', methodOptions: { version: 'V3', queueSize: 9 } }, 'input.methodOptions', /queueSize/);
+    refused({ method: 'MOCO', methodOptions: { version: 'V1' } }, 'input.methodOptions.version', /./);
+    refused({ method: 'MOCO', methodOptions: { queueSize: 0 } }, 'input.methodOptions.queueSize', /at least 1/);
+  });
+
+  test('DINO refuses small crops whose least area exceeds their greatest', () => {
+    const methodOptions = { localCropScaleMin: 0.3 };
+    refused({ method: 'DINO', methodOptions }, 'input.methodOptions.localCropScaleMin', /must not exceed/);
+  });
+
   test('is refused with a temperature that its loss does not have, and with a recipe that has no values for it', () => {
     refused({ method: 'BARLOW_TWINS', temperature: 0.2 }, 'input.temperature', /Barlow Twins has no temperature/);
     refused({ method: 'VICREG', recipe: 'PAPER' }, 'input.recipe', /PAPER has no values for VICReg/);
@@ -202,6 +223,8 @@ describe('a trainer of each method', () => {
       localCropScaleMin: 0.05,
       localCropScaleMax: 0.25,
     },
+    { name: 'MOCO', version: 'V2', projectionDim: 8, contrastTemperature: 0.2, keyMomentum: 0.9, queueSize: 12 },
+    { name: 'MOCO', version: 'V3', projectionDim: 8, contrastTemperature: 0.2, keyMomentum: 0.9, hiddenDim: 16 },
   ];
 
   /** The views that the trainer's method wants of the images of a step. */

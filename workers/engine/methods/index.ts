@@ -2,12 +2,13 @@
 import { BARLOW_TWINS } from './barlow-twins/index.ts';
 import { DINO } from './dino/index.ts';
 import type { Method, MethodSetting, PretrainingMethod } from './method.ts';
+import { MOCO } from './moco/index.ts';
 import { SIMCLR } from './simclr/index.ts';
 import { VICREG } from './vicreg/index.ts';
 
 export type { EmbeddedBatch, Learned, Learner, Method, MethodSetting, PretrainingMethod } from './method.ts';
 
-const OWN = [SIMCLR, BARLOW_TWINS, VICREG, DINO] as const;
+const OWN = [SIMCLR, BARLOW_TWINS, VICREG, DINO, MOCO] as const;
 const methods: PretrainingMethod<{ readonly name: string }>[] = [...OWN];
 
 /**

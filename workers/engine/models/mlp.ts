@@ -25,7 +25,7 @@ export interface MlpShape {
   readonly dims: readonly number[];
 }
 
-interface Normalised {
+export interface Normalised {
   /** [views, N, H], of mean 0 and variance 1 over N. */
   readonly units: Tensor;
   /** [views, 1, H] */

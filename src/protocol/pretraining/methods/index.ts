@@ -7,12 +7,13 @@ import type { RecipeName } from '../recipe.ts';
 import { BARLOW_TWINS } from './barlow-twins.ts';
 import { DINO } from './dino.ts';
 import type { MethodConfig, MethodDescription } from './description.ts';
+import { MOCO } from './moco.ts';
 import { SIMCLR } from './simclr.ts';
 import { VICREG } from './vicreg.ts';
 
 export type { MethodConfig, MethodDescription, SeriesDescription } from './description.ts';
 
-const methods: MethodDescription[] = [SIMCLR, BARLOW_TWINS, VICREG, DINO];
+const methods: MethodDescription[] = [SIMCLR, BARLOW_TWINS, VICREG, DINO, MOCO];
 
 /**
  * Adds a method that is not part of this program, for this process. To be launched, it must be added before the
