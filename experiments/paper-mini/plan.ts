@@ -9,7 +9,13 @@ export interface Arm {
   /** The fraction of each dataset's images; the number of steps does not change. */
   readonly imageShare: number;
   readonly isTrained: boolean;
+  /** As in a launch. */
+  readonly method: string;
+  readonly methodOptions: object;
 }
+
+/** Which arms there are: by the images of the training, or by its method. */
+export type Question = 'data' | 'methods';
 
 /** The paper's questions in small: one dataset or many, few images or all, one stain or several. */
 export function armsOf(parts: readonly ExperimentPart[]): Arm[] {
@@ -21,15 +27,11 @@ export function armsOf(parts: readonly ExperimentPart[]): Arm[] {
     folders,
     imageShare,
     isTrained: true,
+    method: 'SIMCLR',
+    methodOptions: {},
   });
   return [
-    {
-      name: 'random',
-      meaning: 'the encoder with its random initial weights, not trained',
-      folders: all.slice(0, 1),
-      imageShare: 1,
-      isTrained: false,
-    },
+    randomArm(all),
     trained('one', 'lc25000_lung alone', has(['lc25000_lung'])),
     trained(
       'several',
@@ -46,6 +48,43 @@ export function armsOf(parts: readonly ExperimentPart[]): Arm[] {
       parts.filter(({ isHematoxylinEosin }) => isHematoxylinEosin).map(({ folder }) => folder),
     ),
   ];
+}
+
+/** The methods, each on every image, for as many steps of as many images. */
+export function methodArmsOf(parts: readonly ExperimentPart[]): Arm[] {
+  const folders = parts.map(({ folder }) => folder);
+  const trained = (name: string, meaning: string, method: string, methodOptions: object = {}): Arm => ({
+    name,
+    meaning,
+    folders,
+    imageShare: 1,
+    isTrained: true,
+    method,
+    methodOptions,
+  });
+  return [
+    randomArm(folders),
+    trained('SimCLR', 'NT-Xent, the default', 'SIMCLR'),
+    trained('DCL', 'SimCLR without the positive pair in its denominator', 'SIMCLR', { decoupled: true }),
+    trained('Barlow Twins', 'without negatives', 'BARLOW_TWINS'),
+    trained('VICReg', 'without negatives', 'VICREG'),
+    // Half as many keys as there are images, so that few of an image's negatives are its own.
+    trained('MoCo v2', 'with a queue of 1,024 keys', 'MOCO', { version: 'V2', queueSize: 1024 }),
+    trained('MoCo v3', 'without a queue', 'MOCO', { version: 'V3' }),
+    trained('DINO', 'with eight small crops beside the two large ones', 'DINO'),
+  ];
+}
+
+function randomArm(folders: readonly string[]): Arm {
+  return {
+    name: 'random',
+    meaning: 'the encoder with its random initial weights, not trained',
+    folders: folders.slice(0, 1),
+    imageShare: 1,
+    isTrained: false,
+    method: 'SIMCLR',
+    methodOptions: {},
+  };
 }
 
 export interface Pace {

@@ -1,6 +1,6 @@
 /** Tables, charts and text of the experiment's report. */
-import { drawChart, type ChartPoint } from './chart.ts';
-import type { Arm, Plan } from './plan.ts';
+import { drawChart, type ChartPoint, type ChartSeries } from './chart.ts';
+import type { Arm, Plan, Question } from './plan.ts';
 import type { ExperimentComparison, ExperimentEvaluation } from './registry.ts';
 
 export const PROTOCOLS = ['LINEAR_PROBE', 'KNN'] as const;
@@ -17,7 +17,11 @@ export interface Measured {
   readonly againstRandom: ExperimentComparison | null;
 }
 
+/** The page of each question, below the folder of the reports, and the folder of its pictures. */
+export const PAGES: Readonly<Record<Question, string>> = { data: 'paper-mini', methods: 'paper-mini-methods' };
+
 export interface Experiment {
+  readonly question: Question;
   readonly arms: readonly Arm[];
   readonly tests: readonly string[];
   readonly plan: Plan;
@@ -35,7 +39,8 @@ export interface Report {
 const SHARE_ARMS = ['all 5 %', 'all 25 %', 'all 50 %', 'all'] as const;
 
 export function reportOf(experiment: Experiment): Report {
-  const { arms, tests } = experiment;
+  const { question, arms, tests } = experiment;
+  const isOfData = question === 'data';
   const series = (names: readonly string[]) =>
     tests.flatMap((test) =>
       PROTOCOLS.map((protocol) => ({
@@ -46,22 +51,16 @@ export function reportOf(experiment: Experiment): Report {
   const names = arms.map(({ name }) => name);
   const pictures = {
     'arms.svg': drawChart({
-      title: 'What it was pretrained on',
+      title: isOfData ? 'What it was pretrained on' : 'How it was pretrained',
       valueLabel: 'macro F1, 95 % over groups',
       places: names,
       series: series(names),
       joined: false,
     }),
-    'images.svg': drawChart({
-      title: 'How many of the images, at the same number of steps',
-      valueLabel: 'macro F1, 95 % over groups',
-      places: ['5 %', '25 %', '50 %', '100 %'],
-      series: series(SHARE_ARMS),
-      joined: true,
-    }),
+    ...(isOfData ? { 'images.svg': chartOfShares(series(SHARE_ARMS)) } : {}),
   };
   const markdown = [
-    '# The paper in small',
+    isOfData ? '# The paper in small' : '# The pretraining methods in small',
     '',
     '<!-- Written by npm run experiment:paper-mini; edit experiments/paper-mini/report.ts. -->',
     '',
@@ -70,10 +69,9 @@ export function reportOf(experiment: Experiment): Report {
     '## Macro F1',
     '',
     ...tests.flatMap((test) => [...tableOf(experiment, test), '']),
-    '![what it was pretrained on](paper-mini/arms.png)',
+    `![macro F1 of every arm](${PAGES[question]}/arms.png)`,
     '',
-    '![how many images](paper-mini/images.png)',
-    '',
+    ...(isOfData ? [`![how many images](${PAGES[question]}/images.png)`, ''] : []),
     'Dots are means over seeds; lines are the 95 % bootstrap intervals over groups, averaged over seeds. "against random" is the paired difference to the random encoder',
     'of the same seed over the same folds, by `compareEvaluations`; where its interval contains 0, the data does not distinguish the two.',
     '',
@@ -87,6 +85,16 @@ export function reportOf(experiment: Experiment): Report {
     '',
   ].join('\n');
   return { markdown, pictures };
+}
+
+function chartOfShares(series: readonly ChartSeries[]): string {
+  return drawChart({
+    title: 'How many of the images, at the same number of steps',
+    valueLabel: 'macro F1, 95 % over groups',
+    places: ['5 %', '25 %', '50 %', '100 %'],
+    series,
+    joined: true,
+  });
 }
 
 function chosen({ measured }: Experiment, arm: string, test: string, protocol: Protocol): Measured[] {
@@ -153,7 +161,7 @@ function tableOf(experiment: Experiment, test: string): string[] {
   return [
     `### ${test}`,
     '',
-    '| pretrained on | linear probe | against random | kNN | against random | seeds, linear probe | its images seen in pretraining |',
+    `| ${experiment.question === 'data' ? 'pretrained on' : 'pretrained by'} | linear probe | against random | kNN | against random | seeds, linear probe | its images seen in pretraining |`,
     '| --- | --- | --- | --- | --- | --- | --- |',
     ...[...rows, ...baselineRows].map((cells) => `| ${cells.join(' | ')} |`),
   ];
@@ -193,8 +201,12 @@ function conclusionOf(experiment: Experiment): string {
   return [
     `With ${plan.steps} steps and ${plan.seedCount} ${plan.seedCount === 1 ? 'seed' : 'seeds'} for each arm, ${better} of ${verdicts.length} comparisons of a pretrained encoder with the random one have an interval above 0, ${worse} have one below 0;`,
     `the other ${verdicts.length - better - worse} intervals contain 0.`,
-    `By the means alone, pretraining on all datasets scores above pretraining on one in ${higher('all', 'one')} of ${cases.length} cases and above several in ${higher('all', 'several')};`,
-    `macro F1 never falls from one share of the images to the next, from 5 to 100 %, in ${rising} of ${cases.length}; pretraining on all stains scores above pretraining on H&E alone in ${higher('all', 'H&E only')} of ${cases.length}.`,
+    ...(experiment.question === 'methods'
+      ? []
+      : [
+          `By the means alone, pretraining on all datasets scores above pretraining on one in ${higher('all', 'one')} of ${cases.length} cases and above several in ${higher('all', 'several')};`,
+          `macro F1 never falls from one share of the images to the next, from 5 to 100 %, in ${rising} of ${cases.length}; pretraining on all stains scores above pretraining on H&E alone in ${higher('all', 'H&E only')} of ${cases.length}.`,
+        ]),
     `Of the ${trained.length} pretrained encoders, the number that scores above plain colour statistics of the same images is: ${aboveColour.join(', ')}.`,
     'The paper trained for 1,000 epochs on hundreds of thousands of images; this experiment has about two thousand patches and trains for minutes. It shows that the whole process works, and the direction of an effect where an interval excludes 0,',
     'but never that a model is good. Where tested images were part of the pretraining (last column), they were seen without their labels; this still helps the pretrained encoders.',
