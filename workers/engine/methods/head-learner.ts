@@ -1,4 +1,4 @@
-/** The learner of a method that consists of a head on the embeddings of two views and a loss of the head's projections. */
+/** The learner of a method that consists of a head on the embeddings of two views, and a loss of its projections. */
 import type { Parameter } from '../models/parameter.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Tensor, Tensor2D } from '../tensorflow.ts';

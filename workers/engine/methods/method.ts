@@ -36,8 +36,8 @@ export interface MethodSetting {
 
 export interface Method {
   /**
-   * The views of each image, in the order of the embeddings' rows. The views of a group go through the encoder together,
-   * and batch norm normalises them together; the group of the largest views should come first.
+   * The views of each image, in the order of the embeddings' rows. The views of a group go through the encoder
+   * together, and batch norm normalises them together; the group of the largest views should come first.
    * @param usual the view that the run's own settings describe.
    */
   views(usual: ViewSpec): readonly ViewGroup[];

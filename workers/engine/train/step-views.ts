@@ -5,11 +5,11 @@ import type { Tensor4D } from '../tensorflow.ts';
 export interface StepViews {
   /** N */
   readonly imageCount: number;
-  /** Number of views of each image in each group: the views of a group have one size and go through an encoder together. */
+  /** Number of views of each image in each group: those of a group have one size and pass an encoder together. */
   readonly viewCounts: readonly number[];
   /**
-   * The V views of a group of images `start`..`start + count - 1`: [V * count, H, W, 3] float32, normalised, first views
-   * before second views. Repeated calls for the same images give the same views. The caller disposes them.
+   * The V views of a group of images `start`..`start + count - 1`: [V * count, H, W, 3] float32, normalised, first
+   * views before second views. Repeated calls for the same images give the same views. The caller disposes them.
    */
   make(start: number, count: number, group: number): Tensor4D;
 }

@@ -100,9 +100,9 @@ export interface Trainer {
   /**
    * One step of all views through the encoder, loss, gradients and optimizer.
    *
-   * @param views those of `views`, by a function that makes them, which the trainer disposes. Pairs of views of one size
-   * may be a tensor instead, which the caller disposes: [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views,
-   * rows N..2N-1 the second ones of the same images.
+   * @param views those of `views`, by a function that makes them, which the trainer disposes. Pairs of views of one
+   * size may be a tensor instead, which the caller disposes: [2N, H, W, 3] float32, normalised; rows 0..N-1 the first
+   * views, rows N..2N-1 the second ones of the same images.
    * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, for other views than the
    * method's, a number of images that microBatchSize does not divide, or a step after the last.
    */

@@ -56,7 +56,7 @@ export interface MocoV3Config {
   readonly projectionDim: number;
   /** [0.2] */
   readonly contrastTemperature: number;
-  /** The share of its weights that the momentum encoder keeps in the first step; it rises to 1 along a cosine [0.99]. */
+  /** The share of its weights that the momentum encoder keeps at first; it rises to 1 along a cosine [0.99]. */
   readonly keyMomentum: number;
   /** Length of the hidden layers of both heads [4096]. */
   readonly hiddenDim: number;
