@@ -118,7 +118,11 @@ export async function benchEmbedding({
       const pairs: { readonly own: Measurement; readonly other: Measurement }[] = [];
       for (let round = 0; round < rounds; round += 1) {
         onProgress(`embedding, ${encoder}: round ${round + 1}`);
-        pairs.push({ own: await ours(), other: await peer() });
+        const pair = { own: await ours(), other: await peer() };
+        pairs.push(pair);
+        onProgress(
+          `  processor time for each image: ${rounded(pair.own.cpuMsPerImage)} ms, ONNX Runtime ${rounded(pair.other.cpuMsPerImage)} ms`,
+        );
       }
       cases.push({ encoder, batchSize, imageCount: BATCHES[encoder] * batchSize, ...compared(pairs) });
     }

@@ -234,7 +234,12 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
       if ('unsupported' in own)
         throw new Error(`The device could compute in ${named.precision} a moment ago: ${own.unsupported}`);
       ours.push(own);
-      if (peer.kind === 'READY') theirs.push(await peer.measure(measured));
+      if (peer.kind !== 'READY') continue;
+      const other = await peer.measure(measured);
+      theirs.push(other);
+      report(
+        `  processor time of a step: ${median(own.cpuMs).toFixed(0)} ms, PyTorch ${median(other.cpuMs).toFixed(0)} ms`,
+      );
     }
     const ratios = (series: 'durationsMs' | 'cpuMs'): number | null => {
       const found = ours.flatMap((own, round) => {

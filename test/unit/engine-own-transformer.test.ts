@@ -11,6 +11,15 @@ import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/env.ts';
 import {
+  attention,
+  attentionByTensorflow,
+  attentionGradient,
+  disposeAttention,
+} from '../../workers/engine/kernels/attention.ts';
+import { geluByTensorflow, geluGradientByTensorflow } from '../../workers/engine/kernels/gelu.ts';
+import { layerNormByTensorflow, layerNormGradientByTensorflow } from '../../workers/engine/kernels/layer-norm.ts';
+import { linearByTensorflow, linearGradientByTensorflow } from '../../workers/engine/kernels/linear.ts';
+import {
   hasOwnLinear,
   hasOwnTransformerOps,
   ownAttention,
@@ -263,6 +272,53 @@ describe('the other layers', () => {
     const digests = await Promise.all(['1', '2', '5'].map(digestWithThreads));
     assert.match(digests[0] ?? '', /^[0-9a-f]{64}$/);
     assert.equal(new Set(digests).size, 1);
+  });
+});
+
+/** A GPU, or a CPU without AVX2, computes the layers by these; here they run on the CPU. */
+describe("TensorFlow's ops, which other devices use", () => {
+  const same = (what: string, ours: readonly Tensor[], others: readonly Tensor[]): void => {
+    assert.deepEqual(
+      ours.map(({ shape }) => shape),
+      others.map(({ shape }) => shape),
+    );
+    ours.forEach((tensor, place) =>
+      assertNear(`${what}, ${place}`, readFloats(tensor), readFloats(others[place] ?? tensor)),
+    );
+    tf.dispose([...ours, ...others]);
+  };
+
+  test('give the numbers of ours', () => {
+    const before = liveTensorCount();
+    const [x, arriving, weight] = [normals(1, 14, 24), normals(2, 14, 24), normals(3, 24, 24)];
+    const [scale, offset] = [vector(4, 24), vector(5, 24)];
+    const state = { weight, bias: offset, computeDtype: 'float32' } as const;
+    const gradients = linearGradientByTensorflow(x, state, arriving);
+    same('linear', [ownLinear(x, weight, offset, 'float32')], [linearByTensorflow(x, state)]);
+    same('the gradient of linear', ownLinearGradient(x, weight, arriving, 'float32'), [
+      gradients.input,
+      gradients.weight,
+      gradients.bias,
+    ]);
+    const norm = layerNormByTensorflow(x, { scale, offset, epsilon: 1e-6 });
+    const own = layerNormGradientByTensorflow(x, scale, norm, arriving);
+    same('the gradient of layer norm', ownLayerNormGradient(x, scale, norm.mean, norm.inverseStd, arriving), [
+      own.rows,
+      own.scale,
+      own.offset,
+    ]);
+    same('layer norm', ownLayerNorm(x, scale, offset, 1e-6), [norm.output, norm.mean, norm.inverseStd]);
+    same('GELU', [ownGelu(x)], [geluByTensorflow(x)]);
+    same('the gradient of GELU', [ownGeluGradient(x, arriving)], [geluGradientByTensorflow(x, arriving)]);
+    const shape = { imageCount: 2, tokenCount: 7, headCount: 2 };
+    const [ours, others] = [attention(x, shape), attentionByTensorflow(x, shape)];
+    const part = scoped(() => asRank2(tf.slice(arriving, [0, 0], [14, 8])));
+    same('the gradient of attention', [attentionGradient(ours.trace, part)], [attentionGradient(others.trace, part)]);
+    same('attention', [ours.output], [others.output]);
+    disposeAttention(ours.trace);
+    disposeAttention(others.trace);
+    tf.dispose([x, arriving, weight, scale, offset, part]);
+    assert.equal(liveTensorCount(), before, 'tensors were left behind');
   });
 });
 

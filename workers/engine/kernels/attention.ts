@@ -68,7 +68,11 @@ export function disposeAttention(trace: AttentionTrace): void {
   }
 }
 
-function attentionByTensorflow(qkv: Tensor2D, { imageCount, tokenCount, headCount }: AttentionShape): AttentionResult {
+/** `attention` on devices without our own ops. */
+export function attentionByTensorflow(
+  qkv: Tensor2D,
+  { imageCount, tokenCount, headCount }: AttentionShape,
+): AttentionResult {
   const { output, ...trace } = scoped(() => {
     const width = qkv.shape[1] / 3;
     const headWidth = width / headCount;

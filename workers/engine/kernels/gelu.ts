@@ -13,13 +13,21 @@ function normalCdf(x: Tensor): Tensor {
 
 /** x · Φ(x) */
 export function gelu(x: Tensor2D): Tensor2D {
-  if (hasOwnTransformerOps()) return ownGelu(x);
+  return hasOwnTransformerOps() ? ownGelu(x) : geluByTensorflow(x);
+}
+
+/** `gelu` on devices without our own ops. */
+export function geluByTensorflow(x: Tensor2D): Tensor2D {
   return asRank2(scoped(() => tf.mul(x, normalCdf(x))));
 }
 
 /** The derivative is Φ(x) + x · φ(x). */
 export function geluGradient(x: Tensor2D, outputGradient: Tensor2D): Tensor2D {
-  if (hasOwnTransformerOps()) return ownGeluGradient(x, outputGradient);
+  return hasOwnTransformerOps() ? ownGeluGradient(x, outputGradient) : geluGradientByTensorflow(x, outputGradient);
+}
+
+/** `geluGradient` on devices without our own ops. */
+export function geluGradientByTensorflow(x: Tensor2D, outputGradient: Tensor2D): Tensor2D {
   return asRank2(
     scoped(() => {
       const density = tf.mul(tf.exp(tf.mul(tf.square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));

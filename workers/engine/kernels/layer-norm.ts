@@ -22,12 +22,15 @@ export interface LayerNormResult {
 }
 
 /** `[R, W]` to its normalised rows, times scale plus offset. */
-export function layerNorm(rows: Tensor2D, { scale, offset, epsilon }: LayerNormState): LayerNormResult {
-  if (hasOwnTransformerOps()) {
-    const [output, mean, inverseStd] = ownLayerNorm(rows, scale, offset, epsilon);
-    if (!output || !mean || !inverseStd) throw new Error('Layer norm gave too few outputs.');
-    return { output: asRank2(output), mean, inverseStd };
-  }
+export function layerNorm(rows: Tensor2D, state: LayerNormState): LayerNormResult {
+  if (!hasOwnTransformerOps()) return layerNormByTensorflow(rows, state);
+  const [output, mean, inverseStd] = ownLayerNorm(rows, state.scale, state.offset, state.epsilon);
+  if (!output || !mean || !inverseStd) throw new Error('Layer norm gave too few outputs.');
+  return { output: asRank2(output), mean, inverseStd };
+}
+
+/** `layerNorm` on devices without our own ops. */
+export function layerNormByTensorflow(rows: Tensor2D, { scale, offset, epsilon }: LayerNormState): LayerNormResult {
   return scoped(() => {
     const mean = tf.mean(rows, 1, true);
     const centred = tf.sub(rows, mean);
@@ -43,25 +46,30 @@ export interface LayerNormGradients {
   readonly offset: Tensor;
 }
 
+type LayerNormStatistics = Pick<LayerNormResult, 'mean' | 'inverseStd'>;
+
 /** The gradients of the rows, the scale and the offset, from that of the output. */
 export function layerNormGradient(
   rows: Tensor2D,
   scale: Tensor,
-  { mean, inverseStd }: Pick<LayerNormResult, 'mean' | 'inverseStd'>,
+  statistics: LayerNormStatistics,
   outputGradient: Tensor2D,
 ): LayerNormGradients {
-  if (hasOwnTransformerOps()) {
-    const [rowsGradient, scaleGradient, offsetGradient] = ownLayerNormGradient(
-      rows,
-      scale,
-      mean,
-      inverseStd,
-      outputGradient,
-    );
-    if (!rowsGradient || !scaleGradient || !offsetGradient)
-      throw new Error('The gradient of layer norm gave too few outputs.');
-    return { rows: asRank2(rowsGradient), scale: scaleGradient, offset: offsetGradient };
-  }
+  if (!hasOwnTransformerOps()) return layerNormGradientByTensorflow(rows, scale, statistics, outputGradient);
+  const gradients = ownLayerNormGradient(rows, scale, statistics.mean, statistics.inverseStd, outputGradient);
+  const [rowsGradient, scaleGradient, offsetGradient] = gradients;
+  if (!rowsGradient || !scaleGradient || !offsetGradient)
+    throw new Error('The gradient of layer norm gave too few outputs.');
+  return { rows: asRank2(rowsGradient), scale: scaleGradient, offset: offsetGradient };
+}
+
+/** `layerNormGradient` on devices without our own ops. */
+export function layerNormGradientByTensorflow(
+  rows: Tensor2D,
+  scale: Tensor,
+  { mean, inverseStd }: LayerNormStatistics,
+  outputGradient: Tensor2D,
+): LayerNormGradients {
   return scoped(() => {
     const normalised = tf.mul(tf.sub(rows, mean), inverseStd);
     const scaled = tf.mul(outputGradient, scale);

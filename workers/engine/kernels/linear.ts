@@ -19,8 +19,13 @@ export function linearInput(input: Tensor, computeDtype: FloatDtype): Tensor {
 }
 
 /** @param input as `linearInput` gives it. */
-export function linear(input: Tensor, { weight, bias, computeDtype }: LinearState): Tensor2D {
-  if (hasOwnLinear(computeDtype)) return ownLinear(input, weight, bias, computeDtype);
+export function linear(input: Tensor, state: LinearState): Tensor2D {
+  const { weight, bias, computeDtype } = state;
+  return hasOwnLinear(computeDtype) ? ownLinear(input, weight, bias, computeDtype) : linearByTensorflow(input, state);
+}
+
+/** `linear` on devices without our own ops: the input is in the dtype of the computation. */
+export function linearByTensorflow(input: Tensor, { weight, bias, computeDtype }: LinearState): Tensor2D {
   return scoped(() => {
     const factor = castTo(weight, computeDtype);
     const product = castTo(multiplyMatrices(input, factor, { transposeRight: true }), 'float32');
@@ -43,17 +48,20 @@ export function linearGradient(
   { weight, computeDtype }: Omit<LinearState, 'bias'>,
   outputGradient: Tensor2D,
 ): LinearGradients {
-  if (hasOwnLinear(computeDtype)) {
-    const [inputGradient, weightGradient, biasGradient] = ownLinearGradient(
-      input,
-      weight,
-      outputGradient,
-      computeDtype,
-    );
-    if (!inputGradient || !weightGradient || !biasGradient)
-      throw new Error('The gradient of a linear layer gave too few outputs.');
-    return { input: asRank2(inputGradient), weight: weightGradient, bias: biasGradient };
-  }
+  if (!hasOwnLinear(computeDtype)) return linearGradientByTensorflow(input, { weight, computeDtype }, outputGradient);
+  const gradients = ownLinearGradient(input, weight, outputGradient, computeDtype);
+  const [inputGradient, weightGradient, biasGradient] = gradients;
+  if (!inputGradient || !weightGradient || !biasGradient)
+    throw new Error('The gradient of a linear layer gave too few outputs.');
+  return { input: asRank2(inputGradient), weight: weightGradient, bias: biasGradient };
+}
+
+/** `linearGradient` on devices without our own ops: the input is in the dtype of the computation. */
+export function linearGradientByTensorflow(
+  input: Tensor,
+  { weight, computeDtype }: Omit<LinearState, 'bias'>,
+  outputGradient: Tensor2D,
+): LinearGradients {
   return scoped(() => {
     const gradient = castTo(outputGradient, computeDtype);
     const factor = castTo(weight, computeDtype);
