@@ -1,11 +1,11 @@
 /**
- * Slides on the pages, in a real browser: an import with the form, the contact sheet, also of 500 slides, and one slide
- * with its patches.
+ * Slides on the pages, in a real browser: an import with the form, the contact sheet, also of 500 slides, and the whole
+ * way from a folder of slides to a heat map.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { appendFile, mkdir, rename, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -97,6 +97,26 @@ async function outlinePixels(slide: string): Promise<number> {
 async function paraffin(...args: readonly string[]): Promise<string> {
   const env = childEnvironment({ PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey });
   return (await exec(process.execPath, [path.join(ROOT, 'src/cli/main.ts'), ...args], { env })).stdout;
+}
+
+/** Launches a run by the API. @returns when it has succeeded. */
+async function runToItsEnd(mutation: string, input: object): Promise<void> {
+  const type = `${mutation.charAt(0).toUpperCase()}${mutation.slice(1)}Input`;
+  const launched = await server.ask(
+    `mutation ($input: ${type}!) { ${mutation}(input: $input) { run { id } userErrors { message } } }`,
+    { input },
+  );
+  const id = at(launched, `data.${mutation}.run.id`);
+  assert.ok(typeof id === 'string', JSON.stringify(launched));
+  await eventually(
+    `the end of ${mutation}`,
+    async () => {
+      const { status, failureMessage } = await database.db.run.findUniqueOrThrow({ where: { id } });
+      assert.notEqual(status, 'FAILED', failureMessage ?? '');
+      return status === 'SUCCEEDED' ? true : undefined;
+    },
+    DEADLINE_MS,
+  );
 }
 
 async function picture(name: string): Promise<void> {
@@ -305,6 +325,205 @@ test('what is missing for a colouring is named, with the form that launches it',
   await page.getByRole('link', { name: 'Launch an embedding' }).click();
   await page.getByRole('heading', { name: /^Embed/ }).waitFor();
   assert.equal(await page.getByLabel('Dataset version *').inputValue(), id);
+});
+
+/** Dense dark cells in the left half, few pale ones in the right; each patient is stained a little differently. */
+const cohortPaint =
+  (patient: number): Paint =>
+  (x, y) => {
+    if (x < 80 || y < 80 || x >= 1200 || y >= 880) return GLASS;
+    const isTumour = x < 640;
+    const isCell = isTumour
+      ? (x % 13) ** 2 + (y % 11) ** 2 < 60 + (x % 64) / 4
+      : (x % 41) ** 2 + (y % 37) ** 2 < 70 + (y % 64) / 4;
+    return isCell ? [isTumour ? 70 : 120, 50 + 6 * patient, 130 + (y % 32)] : [222, 140 + 5 * patient, 188];
+  };
+
+/** The mean lightness of what is drawn over the left and over the right half of the slide, 0..255. */
+async function lightnessOfHalves(): Promise<readonly [left: number, right: number]> {
+  const found: unknown = await page.evaluate(`(() => {
+    const { width, height } = document.querySelector('.slide-patches');
+    const { data } = document.querySelector('.slide-patches').getContext('2d').getImageData(0, 0, width, height);
+    const [sums, counts] = [[0, 0], [0, 0]];
+    for (let at = 0; at < data.length; at += 4) {
+      if (data[at + 3] < 100) continue;
+      const half = (at / 4) % width < width / 2 ? 0 : 1;
+      sums[half] += 0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2];
+      counts[half] += 1;
+    }
+    return sums.map((sum, half) => (counts[half] === 0 ? -1 : sum / counts[half]));
+  })()`);
+  const [left = -1, right = -1] = z.array(z.number()).parse(found);
+  return [left, right];
+}
+
+test('a cohort becomes a version, an encoder, an evaluation by patient, features, and a heat map on its slides', async () => {
+  const folder = path.join(server.folder, 'patients');
+  const drawn = path.join(server.folder, 'drawn');
+  await mkdir(folder);
+  await mkdir(drawn);
+  const outline = [80, 80, 640, 80, 640, 880, 80, 880, 80, 80];
+  const region = {
+    ...{ type: 'Feature', properties: { classification: { name: 'tumour' } } },
+    geometry: {
+      type: 'Polygon',
+      coordinates: [Array.from({ length: 5 }, (_, corner) => outline.slice(2 * corner, 2 * corner + 2))],
+    },
+  };
+  for (const patient of [1, 2, 3, 4]) {
+    await drawSlide(path.join(folder, `P${patient}.svs`), {
+      ...{ width: 1280, height: 960, downsamples: [1, 4], compression: 'JPEG', paint: cohortPaint(patient) },
+      description: aperioDescription(1280, 960, 'AppMag = 20|MPP = 0.5'),
+    });
+    await writeFile(
+      path.join(drawn, `P${patient}.geojson`),
+      JSON.stringify({ type: 'FeatureCollection', features: [region] }),
+    );
+  }
+  const csv = path.join(server.folder, 'patients.csv');
+  await writeFile(csv, 'slide,patient\nP1,Anna\nP2,Bert\nP3,Clara\nP4,Dora\n');
+
+  // The data manager's part: a form.
+  const datasetId = await createDataset('Patients');
+  await page.goto(`${server.url}/new?what=importDatasetVersion&datasetId=${datasetId}`);
+  await page.getByLabel('Layout', { exact: true }).selectOption('SLIDES');
+  assert.equal(await page.getByLabel('Label level').count(), 0, 'the API refuses it for slides');
+  await page.getByLabel('Path *').fill(folder);
+  await page.getByLabel('Labels CSV path').fill(csv);
+  await page.getByLabel('Patch size, px *').fill('80');
+  await page.getByLabel('Microns per pixel *').fill('0.5');
+  await page.getByLabel('Patches per slide max').fill('60');
+  await page.getByLabel('Stain normalisation').selectOption('REINHARD');
+  const annotations = page.getByRole('group', { name: 'Annotations' });
+  assert.equal(await annotations.getByLabel('Other label').count(), 0);
+  await annotations.getByRole('checkbox', { name: 'Annotations' }).check();
+  await annotations.getByLabel('Path', { exact: true }).fill(drawn);
+  await annotations.getByLabel('Other label').fill('normal');
+  await picture('slides-form');
+  await page.getByRole('button', { name: 'Import images' }).click();
+  await page.getByText('succeeded', { exact: true }).waitFor();
+  await page.getByText('4 of 4 slides have annotations.').waitFor();
+
+  const dataset = await server.ask(
+    '{ dataset(slug: "patients") { latestVersion { id groupCount labelNames slidePatches(position: 2) { firstRow x y labelNames labels } } } }',
+  );
+  const version = at(dataset, 'data.dataset.latestVersion');
+  const versionId = String(at(version, 'id'));
+  assert.deepEqual([at(version, 'groupCount'), at(version, 'labelNames')], [4, ['normal', 'tumour']]);
+  const places = z
+    .object({
+      ...{ firstRow: z.number(), x: z.array(z.number()), y: z.array(z.number()) },
+      ...{ labelNames: z.array(z.string()), labels: z.array(z.number().nullable()) },
+    })
+    .parse(at(version, 'slidePatches'));
+  for (const [patch, x] of places.x.entries())
+    assert.equal(places.labelNames[places.labels[patch] ?? -1], x < 640 ? 'tumour' : 'normal');
+
+  const small = { imageSizePx: 32, batchSize: 8, encoder: 'RESNET18', precision: 'FLOAT32' };
+  await runToItsEnd('launchPretraining', {
+    ...{ modelSlug: 'patients', datasets: [{ datasetVersionId: versionId }], steps: 2, probe: { enabled: false } },
+    ...small,
+  });
+  const { id: checkpointId } = await database.db.checkpoint.findFirstOrThrow({
+    where: { model: { slug: 'patients' } },
+    orderBy: { id: 'desc' },
+  });
+  await runToItsEnd('launchEvaluation', {
+    ...{ checkpointId, datasetVersionId: versionId, folds: 2, seed: 1, options: { bootstrapResamples: 100 } },
+  });
+
+  // What the pages are given is what the evaluation has stored.
+  const evaluated = await server.ask(
+    'query ($id: ID!) { evaluations(filter: { datasetVersionId: $id }) { nodes { id predictionsUrl slidePredictions(position: 2) { labelNames label predicted scores } none: slidePredictions(position: 9) { label } } } }',
+    { id: versionId },
+  );
+  const evaluation = at(evaluated, 'data.evaluations.nodes.0');
+  const stored = await fetch(server.url + String(at(evaluation, 'predictionsUrl')), {
+    headers: { authorization: `Bearer ${server.adminKey}` },
+  });
+  const lineSchema = z.object({ key: z.string(), predicted: z.string(), probabilities: z.array(z.number()) });
+  const ofKey = new Map(
+    (await stored.text())
+      .trimEnd()
+      .split('\n')
+      .map((line) => lineSchema.parse(JSON.parse(line)))
+      .map((line) => [Number(line.key), line]),
+  );
+  const expected = places.x.map((_, patch) => ofKey.get(places.firstRow + patch));
+  const predictions = at(evaluation, 'slidePredictions');
+  assert.deepEqual(
+    [at(predictions, 'labelNames'), at(predictions, 'label'), at(evaluation, 'none')],
+    [['normal', 'tumour'], 'tumour', null],
+  );
+  assert.deepEqual(
+    at(predictions, 'predicted'),
+    expected.map((line) => ['normal', 'tumour'].indexOf(line?.predicted ?? '')),
+  );
+  for (const [patch, score] of z.array(z.number()).parse(at(predictions, 'scores')).entries())
+    assert.ok(Math.abs(score - (expected[patch]?.probabilities[1] ?? NaN)) <= 5e-5);
+  const unknown = await server.ask(
+    'query ($id: ID!) { evaluation(id: $id) { slidePredictions(position: 2, label: "stroma") { label } } }',
+    { id: at(evaluation, 'id') },
+  );
+  assert.equal(at(unknown, 'errors.0.extensions.code'), 'BAD_INPUT');
+
+  // For a user of multiple-instance learning: the evaluation has computed the embeddings.
+  const out = path.join(server.folder, 'features');
+  await paraffin('embed', 'patients', '--data', 'patients', '--out', out);
+  assert.deepEqual((await readdir(out)).sort(), ['P1.h5', 'P2.h5', 'P3.h5', 'P4.h5', 'features.json']);
+  const corners = BigInt64Array.from(places.x.flatMap((x, patch) => [BigInt(x), BigInt(places.y[patch] ?? -1)]));
+  assert.ok((await readFile(path.join(out, 'P3.h5'))).includes(Buffer.from(corners.buffer)));
+
+  await page.goto(`${server.url}/slides/${versionId}/2`);
+  await page.getByRole('list', { name: 'Legend' }).getByText('tumour').waitFor();
+  await page.waitForLoadState('networkidle');
+  await picture('slide-labels');
+  // By keyboard alone.
+  const colourBy = page.getByLabel('Colour by');
+  await colourBy.focus();
+  for (const name of ['predicted label', 'score of an evaluation']) {
+    await page.keyboard.press('ArrowDown');
+    assert.equal(await colourBy.locator('option:checked').innerText(), name);
+  }
+  const scale = page.getByRole('group', { name: 'Legend' });
+  await scale.getByText('score of tumour').waitFor();
+  await eventually(
+    'the tumour is lighter than the rest',
+    async () => {
+      const [left, right] = await lightnessOfHalves();
+      return right >= 0 && left > right + 40 ? true : undefined;
+    },
+    DEADLINE_MS,
+  );
+  await picture('slide-heat-map');
+  await page.getByLabel('Score of').selectOption('normal');
+  await scale.getByText('score of normal').waitFor();
+  await eventually(
+    'the other label is the other way round',
+    async () => {
+      const [left, right] = await lightnessOfHalves();
+      return left >= 0 && right > left + 40 ? true : undefined;
+    },
+    DEADLINE_MS,
+  );
+
+  await colourBy.selectOption('similarity');
+  await page.getByText('Click on a patch, or type its number').waitFor();
+  await page.getByLabel('Patch', { exact: true }).fill('3');
+  await scale.getByText('cosine similarity').waitFor();
+  await page.getByText(/^Patch 3 of \d+, .*cosine similarity 1$/).waitFor();
+  await picture('slide-similarity');
+  const box = await page.locator('.slide-frame').boundingBox();
+  assert.ok(box !== null);
+  const zoom = Math.min(box.width / 1280, box.height / 960);
+  const [x = 0, y = 0] = [places.x[7], places.y[7]];
+  await page.mouse.click(box.x + box.width / 2 + (x + 40 - 640) * zoom, box.y + box.height / 2 + (y + 40 - 480) * zoom);
+  await page.getByText(/^Patch 8 of \d+, .*cosine similarity 1$/).waitFor();
+  const address = page.url();
+  assert.match(address, /colour=similarity/);
+  assert.match(address, /patch=8/);
+  await page.reload();
+  await page.getByText(/^Patch 8 of \d+, .*cosine similarity 1$/).waitFor();
 });
 
 test('500 slides are a sheet of a few, which fetches the others as one scrolls', async () => {
