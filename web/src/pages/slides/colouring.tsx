@@ -263,7 +263,9 @@ function useSimilarity(
 ): Coloured {
   const node = sources?.node;
   const sets = node != null && 'embeddings' in node ? node.embeddings : [];
-  const set = sets.find(({ id }) => id === embeddingSetId) ?? sets[0];
+  // An encoder's rather than a baseline's, which an evaluation makes last.
+  const set =
+    sets.find(({ id }) => id === embeddingSetId) ?? sets.find(({ source }) => source === 'CHECKPOINT') ?? sets[0];
   const answer = useGraphQLQuery(
     SLIDE_SIMILARITY,
     { versionId: version.id, position: slide.position, patch: chosen ?? 0, embeddingSetId: set?.id ?? '' },
