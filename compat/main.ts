@@ -5,7 +5,7 @@
  *
  *   npm run compat -- [--all] [--browser] [--write] [--cache-dir DIR]
  *
- * --all      ResNet-101 too
+ * --all      ResNet-101, ResNet-152 and the wide ResNet-50-2 too
  * --browser  TF.js in headless Chromium too
  * --write    writes the table to docs/compatibility.md
  */
@@ -13,7 +13,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import type { ResnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
+import type { ResnetName } from '../src/formats/encoders/resnet/specification.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from '../workers/engine/process-env.ts';
 import { pythonSnippet } from '../web/src/pages/models/snippets.ts';
 import { embedInBrowser } from './browser.ts';
@@ -49,11 +49,11 @@ const { values: options } = parseArgs({
     'cache-dir': { type: 'string' },
   },
 });
-const encoders: readonly ResnetArchitecture[] = [
+const encoders: readonly ResnetName[] = [
   'RESNET18',
   'RESNET34',
   'RESNET50',
-  ...(options.all ? (['RESNET101'] as const) : []),
+  ...(options.all ? (['RESNET101', 'RESNET152', 'WIDE_RESNET50_2'] as const) : []),
 ];
 const cacheDir = options['cache-dir'] ?? compatCacheDir();
 const report = (message: string): void => console.error(message);

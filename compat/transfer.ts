@@ -12,7 +12,7 @@ import { readSafetensors, writeSafetensors } from '../src/formats/safetensors.ts
 import type { SafetensorsTensor } from '../src/formats/safetensors.ts';
 import { readTorchCheckpoint, toFloat32 } from '../src/formats/torch-checkpoint/index.ts';
 import type { TorchTensor } from '../src/formats/torch-checkpoint/index.ts';
-import { resnetArchitecture, type ResnetArchitecture } from '../src/formats/encoders/resnet/specification.ts';
+import { resnetArchitecture, type ResnetName } from '../src/formats/encoders/resnet/specification.ts';
 import { mapToEncoder } from '../src/formats/encoders/mapping.ts';
 import { COMPAT_CONTRACT } from './images.ts';
 import { EXPORT_FORMATS, exportMetadataOf } from '../src/protocol/export.ts';
@@ -20,7 +20,7 @@ import { EXPORT_FORMATS, exportMetadataOf } from '../src/protocol/export.ts';
 const EXPORT_FILES = { PYTORCH: 'encoder.pt', ONNX: 'encoder.onnx', TFJS: 'encoder-tfjs.zip' } as const;
 
 /** Writes the exports that the server makes of a checkpoint, from `weights.safetensors` of the folder. */
-export async function exportWeights(folder: string, architecture: ResnetArchitecture): Promise<void> {
+export async function exportWeights(folder: string, architecture: ResnetName): Promise<void> {
   const weights = await readFile(path.join(folder, 'weights.safetensors'));
   const metadata = exportMetadataOf(createHash('sha256').update(weights).digest('hex'));
   const source: EncoderExport = {
@@ -40,7 +40,7 @@ const CHECKPOINTS = { plain: 'plain.pt', legacy: 'legacy.pt', lightning: 'lightn
  * Reads PyTorch's checkpoints of the folder, and Paraffin's own, as an import does, and writes each as
  * `<name>.safetensors`. @throws Error if one is recognised as another format.
  */
-export async function importCheckpoints(folder: string, architecture: ResnetArchitecture): Promise<void> {
+export async function importCheckpoints(folder: string, architecture: ResnetName): Promise<void> {
   for (const [name, fileName] of Object.entries(CHECKPOINTS)) {
     await using file = await open(path.join(folder, fileName));
     const { tensors } = await readTorchCheckpoint(accessFile(file, (await file.stat()).size));

@@ -135,6 +135,7 @@ def main():
         case("RESNET34", 2, 64, 64, False),
         case("RESNET50", 4, 96, 96, True),
         case("RESNET101", 1, 64, 64, False),
+        case("WIDE_RESNET50_2", 1, 64, 64, False),
     ]
     facts = {"oracle": f"torchvision {torchvision.__version__}, torch {torch.__version__}", "cases": cases}
     TARGET.write_text(json.dumps(facts) + "\n")

@@ -287,7 +287,7 @@ describe('importCheckpoint refuses', () => {
     'torn.ckpt': () => lightningFile(weights.slice(0, 3), '').subarray(0, 5000),
     'foreign.safetensors': () =>
       writeSafetensors([{ name: 'transformer.weight', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
-    'odd-prefix.safetensors': () => writeSafetensors(renamed(weights, 'teacher.')),
+    'odd-prefix.safetensors': () => writeSafetensors(renamed(weights, 'pupil.')),
     'gaps.safetensors': () =>
       writeSafetensors([...weights.slice(1), { name: 'extra', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
     'narrow.safetensors': () =>
@@ -324,7 +324,7 @@ describe('importCheckpoint refuses', () => {
       inFile('odd-prefix.safetensors'),
       'CHECKPOINT_KEYS_MISMATCH',
       'input.path',
-      /"teacher\."/,
+      /"pupil\."/,
     ],
     [
       'a stated prefix that is not there',
@@ -463,16 +463,16 @@ describe('importCheckpoint refuses', () => {
   test('a file of two networks, until the caller says which one; the other is listed as left out', async () => {
     const other = someEncoder('RESNET18', 2);
     const file = await put(
-      'moco.safetensors',
-      writeSafetensors([...renamed(weights, 'module.encoder_q.'), ...renamed(other, 'module.encoder_k.')]),
+      'momentum.safetensors',
+      writeSafetensors([...renamed(weights, 'backbone.'), ...renamed(other, 'momentum_backbone.')]),
     );
     const fault = await faultOf({ path: file, modelSlug: 'refused' });
-    assert.match(fault.message, /more than one network.*module\.encoder_k.*module\.encoder_q/);
+    assert.match(fault.message, /more than one network.*backbone\..*momentum_backbone\./);
     for (const [keyPrefix, numbers, ignored] of [
-      ['module.encoder_q.', weights, 'module.encoder_k: 120 tensors'],
-      ['module.encoder_k.', other, 'module.encoder_q: 120 tensors'],
+      ['backbone.', weights, 'momentum_backbone: 120 tensors'],
+      ['momentum_backbone.', other, 'backbone: 120 tensors'],
     ] as const) {
-      const checkpoint = await imported({ path: file, modelSlug: 'moco', keyPrefix });
+      const checkpoint = await imported({ path: file, modelSlug: 'momentum', keyPrefix });
       assert.deepEqual(at(checkpoint, 'importedFrom.contents.ignoredParts'), [ignored]);
       assert.deepEqual(digests(readSafetensors(await download(checkpoint)).tensors), digests(numbers));
     }
@@ -520,10 +520,10 @@ describe('importCheckpoint refuses', () => {
   test('an unusual prefix, unless it is stated', async () => {
     const checkpoint = await imported({
       path: path.join(server.folder, 'odd-prefix.safetensors'),
-      modelSlug: 'teacher',
-      keyPrefix: 'teacher.',
+      modelSlug: 'pupil',
+      keyPrefix: 'pupil.',
     });
-    assert.equal(at(checkpoint, 'importedFrom.contents.keyPrefix'), 'teacher.');
+    assert.equal(at(checkpoint, 'importedFrom.contents.keyPrefix'), 'pupil.');
   });
 
   test('every sender that is not an OPERATOR', async () => {

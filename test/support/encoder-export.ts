@@ -2,7 +2,7 @@
 import type { EncoderExport, ExportInputContract } from '../../src/formats/encoder-export.ts';
 import { convolutionUnitSteps } from '../../src/formats/encoders/resnet/graph.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
-import { resnetArchitecture, type ResnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
+import { resnetArchitecture, type ResnetName } from '../../src/formats/encoders/resnet/specification.ts';
 
 /** A contract of the first version, as files of ResNets state it to this day. */
 export const FILE_CONTRACT = {
@@ -23,7 +23,7 @@ export const EXPORT_CONTRACT: ExportInputContract = {
 };
 
 /** Tensors in torchvision's order, with pseudo-random numbers in [low, low + span). */
-export function encoderToExport(architecture: ResnetArchitecture): EncoderExport {
+export function encoderToExport(architecture: ResnetName): EncoderExport {
   let state = 12_345;
   const numbers = (count: number, low: number, span: number): Float32Array => {
     const values = new Float32Array(count);

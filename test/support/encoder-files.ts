@@ -1,10 +1,10 @@
 /** Files of weights as other programs write them. */
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
-import { resnetTensorSpecs, type ResnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
+import { resnetTensorSpecs, type ResnetName } from '../../src/formats/encoders/resnet/specification.ts';
 import { archive, op, pickle, storage, tensor } from '../fixtures/hostile/torch-files.ts';
 
 /** Every tensor of an encoder, its numbers drawn from a seed. */
-export function someEncoder(architecture: ResnetArchitecture, seed = 1): SafetensorsTensor[] {
+export function someEncoder(architecture: ResnetName, seed = 1): SafetensorsTensor[] {
   let state = seed;
   return resnetTensorSpecs(architecture).map(({ name, shape, kind }): SafetensorsTensor => {
     if (kind === 'BATCH_COUNT') return { name, shape, dtype: 'I64', data: BigInt64Array.of(7n) };

@@ -44,8 +44,12 @@ describe('encoder', () => {
         .filter(({ kind }) => trained.has(kind))
         .reduce((sum, { shape }) => sum + shape.reduce((product, side) => product * side, 1), 0),
     );
-    assert.deepEqual(counts, [11_176_512, 21_284_672, 23_508_032, 42_500_160]);
-    assert.deepEqual(ENCODER_ARCHITECTURES.map(embeddingDimOf), [512, 512, 2048, 2048]);
+    // ResNet-18, 34, 50, 101, 152, wide 50-2, wide 101-2.
+    assert.deepEqual(
+      counts,
+      [11_176_512, 21_284_672, 23_508_032, 42_500_160, 58_143_808, 66_834_240, 124_837_696],
+    );
+    assert.deepEqual(ENCODER_ARCHITECTURES.map(embeddingDimOf), [512, 512, 2048, 2048, 2048, 2048, 2048]);
   });
 
   test('shapes: any batch size, and any side of at least 32 px', () => {

@@ -4,10 +4,10 @@ import { describe, test } from 'node:test';
 import {
   detectArchitecture,
   embeddingDimOf,
-  RESNET_ARCHITECTURES,
+  RESNET_NAMES,
   resnetTensorSpecs,
 } from '../../src/formats/encoders/resnet/specification.ts';
-import type { ResnetArchitecture } from '../../src/formats/encoders/resnet/specification.ts';
+import type { ResnetName } from '../../src/formats/encoders/resnet/specification.ts';
 import { mapToEncoder } from '../../src/formats/encoders/mapping.ts';
 import type { MappableTensor, MappingExpectation, RefusedMapping } from '../../src/formats/encoders/mapping.ts';
 import { embeddingDimOf as engineEmbeddingDimOf } from '../../workers/engine/encoders/resnet/architecture.ts';
@@ -15,7 +15,7 @@ import { encoderExpectations } from '../../workers/engine/encoders/resnet/weight
 
 const tensor = (name: string, shape: readonly number[], dtype = 'F32'): MappableTensor => ({ name, shape, dtype });
 
-function encoder(architecture: ResnetArchitecture = 'RESNET18', prefix = ''): MappableTensor[] {
+function encoder(architecture: ResnetName = 'RESNET18', prefix = ''): MappableTensor[] {
   return resnetTensorSpecs(architecture).map(({ name, shape, kind }) =>
     tensor(`${prefix}${name}`, shape, kind === 'BATCH_COUNT' ? 'I64' : 'F32'),
   );
@@ -39,7 +39,7 @@ function refusal(tensors: readonly MappableTensor[], expectation?: MappingExpect
 }
 
 describe('the table of names and shapes', () => {
-  for (const architecture of RESNET_ARCHITECTURES) {
+  for (const architecture of RESNET_NAMES) {
     test(`${architecture} is the engine's`, () => {
       const bySpec = resnetTensorSpecs(architecture).map(({ name, shape, kind, required }) => ({
         name,
@@ -62,16 +62,19 @@ describe('the table of names and shapes', () => {
   }
 
   test("has as many parameters as torchvision's", () => {
-    const count = (architecture: ResnetArchitecture): number =>
+    const count = (architecture: ResnetName): number =>
       resnetTensorSpecs(architecture)
         .filter(({ name }) => !/running|tracked/.test(name))
         .reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
     // torchvision's documented totals minus fc: 1000 x D + 1000.
-    assert.deepEqual(RESNET_ARCHITECTURES.map(count), [
+    assert.deepEqual(RESNET_NAMES.map(count), [
       11_689_512 - 513_000,
       21_797_672 - 513_000,
       25_557_032 - 2_049_000,
       44_549_160 - 2_049_000,
+      60_192_808 - 2_049_000,
+      68_883_240 - 2_049_000,
+      126_886_696 - 2_049_000,
     ]);
   });
 });
@@ -157,6 +160,23 @@ describe('refused', () => {
     assert.deepEqual(
       result.prefixes.map(({ prefix }) => prefix),
       ['encoder.', 'net.'],
+    );
+  });
+
+  test('two queries, two teachers, or a third network beside them: none is chosen by guessing', () => {
+    for (const prefixes of [
+      ['a.encoder_q.', 'b.encoder_q.', 'b.encoder_k.'],
+      ['teacher.', 'student.', 'state_dict_ema.'],
+      ['momentum_backbone.', 'backbone.'],
+    ])
+      assert.equal(refusal(prefixes.flatMap((prefix) => encoder('RESNET18', prefix))).reason, 'PREFIX_AMBIGUOUS');
+  });
+
+  test('a wide network with a tensor too few is named as what it is', () => {
+    const result = refusal(encoder('WIDE_RESNET50_2').filter(({ name }) => name !== 'bn1.weight'));
+    assert.deepEqual(
+      [result.detectedEncoder, result.network, result.missing],
+      ['WIDE_RESNET50_2', 'Wide ResNet-50-2', ['bn1.weight']],
     );
   });
 
@@ -307,7 +327,6 @@ describe('as other tools leave their files', () => {
         tensor('module.queue', [128, 65536]),
         tensor('module.queue_ptr', [1], 'I64'),
       ],
-      stated: 'module.encoder_q.',
       prefix: 'module.encoder_q.',
       ignored: [
         ['module.encoder_q.fc', 4],
@@ -350,13 +369,26 @@ describe('as other tools leave their files', () => {
         ...encoder('RESNET18', 'teacher.backbone.'),
         tensor('teacher.head.last_layer.weight_g', [65536, 1]),
       ],
-      stated: 'teacher.backbone.',
       prefix: 'teacher.backbone.',
       ignored: [
         ['student', 120],
         ['teacher.head', 1],
       ],
     },
+    {
+      tool: 'MoCo v3: a base encoder and its momentum copy',
+      tensors: [
+        ...encoder('RESNET50', 'state_dict.module.base_encoder.'),
+        ...encoder('RESNET50', 'state_dict.module.momentum_encoder.'),
+        ...linear('state_dict.module.predictor.0', 4096, 256),
+      ],
+      prefix: 'state_dict.module.base_encoder.',
+      ignored: [
+        ['state_dict.module.momentum_encoder', 318],
+        ['state_dict.module.predictor', 2],
+      ],
+    },
+    { tool: "DINO's teacher alone", tensors: encoder('RESNET50', 'teacher.'), prefix: 'teacher.', ignored: [] },
     {
       tool: 'Barlow Twins',
       tensors: [
@@ -498,9 +530,9 @@ describe('an unsupported network, by its name', () => {
   const stem = (shape: readonly number[]): MappableTensor[] =>
     encoder().map((each) => (each.name === 'conv1.weight' ? { ...each, shape } : each));
   const networks: readonly (readonly [string, readonly MappableTensor[]])[] = [
-    ['ResNet-152', bottlenecks([3, 8, 36, 3], 64, 1)],
+    ['ResNet-200', bottlenecks([3, 24, 36, 3], 64, 1)],
     ['ResNeXt-50 (32 groups)', bottlenecks([3, 4, 6, 3], 128, 32)],
-    ["Wide ResNet-50 (128 channels in the first layer's blocks)", bottlenecks([3, 4, 6, 3], 128, 1)],
+    ["Wide ResNet-50 (192 channels in the first layer's blocks)", bottlenecks([3, 4, 6, 3], 192, 1)],
     ['ResNet-18 with a 3x3 stem instead of 7x7 (as for CIFAR)', stem([64, 3, 3, 3])],
     ['ResNet-18 with 1 input channel instead of 3 (RGB)', stem([64, 1, 7, 7])],
     ['a ResNet of 3, 5, 7, 3 blocks', bottlenecks([3, 5, 7, 3], 64, 1)],

@@ -120,9 +120,20 @@ const PREFIX_WORDS: ReadonlySet<string> = new Set([
   'network',
   'resnet',
   'state_dict',
+  'teacher',
   'trunk',
   'vit',
 ]);
+/**
+ * Of two networks that one training saves, the one that its authors evaluate: the query encoder of MoCo
+ * (main_lincls.py), the base encoder of MoCo v3 (main_lincls.py), the teacher of DINO and iBOT (eval_linear.py,
+ * `--checkpoint_key teacher`).
+ */
+const EVALUATED: readonly (readonly [evaluated: string, other: string])[] = [
+  ['encoder_q', 'encoder_k'],
+  ['base_encoder', 'momentum_encoder'],
+  ['teacher', 'student'],
+];
 const FLOATING: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16']);
 /** A batch count is a whole number; `.half()` and `.float()` of a state dict leave it in another type. */
 const COUNTING: ReadonlySet<string> = new Set([...FLOATING, 'I64', 'I32', 'I16', 'I8', 'U8']);
@@ -236,8 +247,8 @@ function cannotJoin(name: string): never {
 }
 
 /**
- * The stated network, or the only complete one. If two are complete, the user must choose, because an average and its
- * original, or a teacher and its student, give different embeddings.
+ * The stated network, the only complete one, or of two the one that the training's authors evaluate. Otherwise the user
+ * must choose, because an average and its original give different embeddings.
  */
 function chosenNetwork(
   networks: readonly FamilyNetwork[],
@@ -246,11 +257,23 @@ function chosenNetwork(
 ): (NetworkPlace & Pick<FamilyNetwork, 'family'>) | Extract<MappingRefusal, 'PREFIX_AMBIGUOUS' | 'PREFIX_UNKNOWN'> {
   if (stated !== undefined) return networks.find(({ prefix }) => prefix === stated) ?? { ...largest, prefix: stated };
   const whole = networks.filter(({ isWhole }) => isWhole);
-  const [first, second] = whole.length > 0 ? whole : networks;
+  const candidates = whole.length > 0 ? whole : networks;
+  const evaluated = evaluatedNetwork(candidates);
+  const [first, second] = evaluated === undefined ? candidates : [evaluated];
   if (first === undefined) return 'PREFIX_UNKNOWN';
   if (second !== undefined) return 'PREFIX_AMBIGUOUS';
   const words = first.prefix.split('.').slice(0, -1);
   return words.every((word) => PREFIX_WORDS.has(word)) ? first : 'PREFIX_UNKNOWN';
+}
+
+function evaluatedNetwork(networks: readonly FamilyNetwork[]): FamilyNetwork | undefined {
+  const has = ({ prefix }: FamilyNetwork, word: string): boolean => prefix.split('.').includes(word);
+  for (const [evaluated, other] of EVALUATED) {
+    const [found, second] = networks.filter((network) => has(network, evaluated));
+    if (found === undefined || second !== undefined) continue;
+    if (networks.every((network) => network === found || has(network, other))) return found;
+  }
+  return undefined;
 }
 
 /** A name of the file as the state dict has it within the network; undefined outside of it. */

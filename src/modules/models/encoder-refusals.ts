@@ -140,7 +140,7 @@ export function refusal(
       );
       const differences = parts.join(', ');
       const { network } = refused;
-      if (network !== undefined && network.replace('-', '').toUpperCase() !== encoder)
+      if (network !== undefined && lettersOf(network) !== lettersOf(encoder ?? ''))
         return keys(
           `The file contains ${network}, which cannot be imported: ${differences}.`,
           `Only ${IMPORTABLE} can be imported.`,
@@ -156,6 +156,11 @@ export function refusal(
       );
     }
   }
+}
+
+/** Wide ResNet-50-2 and WIDE_RESNET50_2 name the same network. */
+function lettersOf(name: string): string {
+  return name.replaceAll(/[-_ ]/g, '').toUpperCase();
 }
 
 /** Detects one shard of a sharded state dict: its tensors are valid, but they are only a part of the network. */

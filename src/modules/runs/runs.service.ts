@@ -390,7 +390,7 @@ async function requireSameEncoder(models: ModelService, checkpointId: string, en
     field,
     hint:
       checkpoint.encoder === 'OTHER'
-        ? "Choose a checkpoint of one of torchvision's ResNets, or of timm's ViT-Ti, S or B with patches of 16 px."
+        ? "Choose a checkpoint of torchvision's ResNet-18, 34, 50 or 101, or of timm's ViT-Ti, S or B with patches of 16 px."
         : `Set encoder to ${checkpoint.encoder}.`,
   });
 }

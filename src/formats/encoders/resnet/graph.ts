@@ -8,7 +8,7 @@ import {
   RESNET_PLANS,
   STAGE_WIDTHS,
   STEM_CHANNELS,
-  type ResnetArchitecture,
+  type ResnetName,
   type ResnetPlan,
 } from './specification.ts';
 
@@ -18,8 +18,8 @@ const BATCH_NORM_EPSILON = 1e-5;
 const EXPANSION = { BASIC: 1, BOTTLENECK: 4 } as const;
 
 /** The whole network in an order in which it can be computed; within a block, torchvision's order of the tensors. */
-export function resnetGraph(architecture: ResnetArchitecture): GraphStep[] {
-  const { block, depths } = RESNET_PLANS[architecture];
+export function resnetGraph(architecture: ResnetName): GraphStep[] {
+  const { block, depths, widthFactor = 1 } = RESNET_PLANS[architecture];
   const steps: GraphStep[] = [
     {
       kind: 'CONVOLUTION_UNIT',
@@ -46,7 +46,7 @@ export function resnetGraph(architecture: ResnetArchitecture): GraphStep[] {
           name,
           input,
           inputChannels,
-          width,
+          width: width * widthFactor,
           outputChannels,
           stride: stage > 0 && index === 0 ? 2 : 1,
         }),
@@ -62,6 +62,7 @@ interface BlockSpec {
   readonly name: string;
   readonly input: string;
   readonly inputChannels: number;
+  /** Channels inside the block. */
   readonly width: number;
   readonly outputChannels: number;
   readonly stride: number;
@@ -120,6 +121,6 @@ function residualBlock(
 }
 
 /** Every convolution unit, in the order in which torchvision's state dict lists them. */
-export function convolutionUnitSteps(architecture: ResnetArchitecture): ConvolutionUnitStep[] {
+export function convolutionUnitSteps(architecture: ResnetName): ConvolutionUnitStep[] {
   return resnetGraph(architecture).filter((step) => step.kind === 'CONVOLUTION_UNIT');
 }

@@ -6,11 +6,11 @@ import {
   detectArchitecture,
   embeddingDimOf,
   MIN_IMAGE_SIDE_PX,
-  RESNET_ARCHITECTURES,
   resnetArchitecture,
+  RESNET_NAMES,
   resnetSpecified,
   resnetTensorSpecs,
-  type ResnetArchitecture,
+  type ResnetName,
 } from './specification.ts';
 
 /**
@@ -20,7 +20,7 @@ import {
  */
 const CHECK_SIZES_PX = { min: 64, max: 512 } as const;
 
-function described(name: ResnetArchitecture): EncoderDescription {
+function described(name: ResnetName): EncoderDescription {
   return {
     architecture: resnetArchitecture(name),
     name,
@@ -53,25 +53,25 @@ const names: EncoderNames = {
     };
   },
   named: (wanted) => {
-    const name = RESNET_ARCHITECTURES.find((each) => each === wanted);
+    const name = RESNET_NAMES.find((each) => each === wanted);
     return name === undefined ? undefined : described(name);
   },
 };
 
 /** The architecture with the fewest missing and unexpected names. */
-function closestArchitecture(tensors: readonly MappableTensor[]): ResnetArchitecture {
+function closestArchitecture(tensors: readonly MappableTensor[]): ResnetName {
   const own = new Set(tensors.map(({ name }) => name));
-  const distance = (architecture: ResnetArchitecture): number => {
+  const distance = (architecture: ResnetName): number => {
     const specs = resnetTensorSpecs(architecture);
     const common = specs.filter(({ name }) => own.has(name)).length;
     return own.size + specs.length - 2 * common;
   };
-  return [...RESNET_ARCHITECTURES].sort((a, b) => distance(a) - distance(b))[0] ?? 'RESNET18';
+  return [...RESNET_NAMES].sort((a, b) => distance(a) - distance(b))[0] ?? 'RESNET18';
 }
 
 export const RESNET: EncoderFamily = {
   family: 'RESNET',
-  importable: 'ResNet-18, 34, 50 and 101 with the names of torchvision or timm',
+  importable: 'ResNet-18, 34, 50, 101 and 152 and the wide ResNet-50-2 and 101-2 with the names of torchvision or timm',
   names,
   describe: (specification) => described(resnetSpecified(specification)),
 };

@@ -91,8 +91,8 @@ const DEPTHS: readonly (readonly [depths: string, basic: string, bottleneck: str
 ];
 
 /**
- * Describes a network for an error message: `ResNet-152`, `ResNeXt-50 (32 groups)`, `ResNet-18 with a 3x3 stem (as for
- * CIFAR)`. Undefined where a layer is missing.
+ * Describes a network for an error message: `ResNet-152`, `Wide ResNet-50-2`, `ResNeXt-50 (32 groups)`, `ResNet-18 with
+ * a 3x3 stem (as for CIFAR)`. Undefined where a layer is missing.
  * @param tensors of one network, by torchvision's names.
  */
 export function resnetInWords(tensors: readonly NamedTensor[]): string | undefined {
@@ -113,7 +113,9 @@ export function resnetInWords(tensors: readonly NamedTensor[]): string | undefin
       ? `${plain.replace('ResNet', 'ResNeXt')} (${groupCount} groups)`
       : width === 64
         ? plain
-        : `Wide ${plain} (${width} channels in the first layer's blocks)`;
+        : width === 128
+          ? `Wide ${plain}-2`
+          : `Wide ${plain} (${width} channels in the first layer's blocks)`;
   return [name, ...stemInWords(shapes.get('conv1.weight'))].join(' with ');
 }
 

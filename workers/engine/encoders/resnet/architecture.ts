@@ -7,12 +7,12 @@ import {
   RESNET_PLANS,
   STAGE_WIDTHS,
   STEM_CHANNELS,
-  type ResnetArchitecture,
+  type ResnetName,
 } from '../../../../src/formats/encoders/resnet/specification.ts';
 import type { Window } from '../../kernels/padding.ts';
 
 export { embeddingDimOf };
-export type EncoderArchitecture = ResnetArchitecture;
+export type EncoderArchitecture = ResnetName;
 
 /** A convolution and the batch norm after it. */
 export interface ConvolutionUnitSpec {
@@ -44,7 +44,7 @@ const EXPANSION = { BASIC: 1, BOTTLENECK: 4 } as const;
 
 /** The whole network, from the stem to the last block, in torchvision's order. */
 export function encoderSpec(architecture: EncoderArchitecture): EncoderSpec {
-  const { block, depths } = RESNET_PLANS[architecture];
+  const { block, depths, widthFactor = 1 } = RESNET_PLANS[architecture];
   const blocks: ResidualBlockSpec[] = [];
   let inputChannels = STEM_CHANNELS;
   STAGE_WIDTHS.forEach((width, stage) => {
@@ -55,7 +55,7 @@ export function encoderSpec(architecture: EncoderArchitecture): EncoderSpec {
       blocks.push(
         block === 'BASIC'
           ? basicBlock(name, inputChannels, width, stride)
-          : bottleneckBlock(name, inputChannels, width, stride),
+          : bottleneckBlock(name, [inputChannels, width * widthFactor, width * EXPANSION.BOTTLENECK], stride),
       );
       inputChannels = width * EXPANSION[block];
     }
@@ -123,8 +123,11 @@ function basicBlock(name: string, inputChannels: number, width: number, stride: 
 }
 
 /** torchvision's "v1.5": the stride is on the 3x3 convolution, not on the first 1x1. */
-function bottleneckBlock(name: string, inputChannels: number, width: number, stride: number): ResidualBlockSpec {
-  const outputChannels = width * EXPANSION.BOTTLENECK;
+function bottleneckBlock(
+  name: string,
+  [inputChannels, width, outputChannels]: readonly [input: number, inner: number, output: number],
+  stride: number,
+): ResidualBlockSpec {
   return {
     main: [
       unit(name, 1, [inputChannels, width], 1, 1, 'RELU'),

@@ -21,7 +21,7 @@ import { ResidualBlock } from './residual-block.ts';
 import { checkEncoderWeights, randomEncoderWeights } from './weights.ts';
 
 export { embeddingDimOf } from './architecture.ts';
-export { RESNET_ARCHITECTURES as ENCODER_ARCHITECTURES } from '../../../../src/formats/encoders/resnet/specification.ts';
+export { RESNET_NAMES as ENCODER_ARCHITECTURES } from '../../../../src/formats/encoders/resnet/specification.ts';
 export type { EncoderArchitecture } from './architecture.ts';
 
 interface Trace {
