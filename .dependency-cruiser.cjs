@@ -149,12 +149,12 @@ module.exports = {
       severity: 'error',
       from: path('^src/cli/client/'),
       // socket-owner asks the kernel to whom a port belongs: before the server is asked anything. The digest of a
-      // version is computed, and features are written, by the formats, which are pure, from what the API sent. Generated
-      // code is what the API's schema says.
+      // version is computed, features are written, and shards of weights are merged by the formats, which are pure.
+      // Generated code is what the API's schema says.
       to: {
         path: '^(src|workers)/',
         pathNot:
-          '^src/cli/|^src/env\\.ts$|^src/generated/(schema\\.d|pretraining-methods)\\.ts$|^src/formats/(manifest/|(hdf5|npy|random-access)\\.ts$)|^src/platform/socket-owner\\.ts$',
+          '^src/cli/|^src/env\\.ts$|^src/generated/(schema\\.d|pretraining-methods)\\.ts$|^src/formats/(manifest/|(hdf5|npy|random-access|sharded-safetensors)\\.ts$)|^src/platform/socket-owner\\.ts$',
       },
     },
     { name: 'programs-know-nothing-of-the-pages', severity: 'error', from: path('^(src|workers)/'), to: path('^web/') },

@@ -133,6 +133,7 @@ async function writeWeights(workDir: string, weightsPath: string): Promise<void>
     embeddingLayer: 'avgpool',
     pooling: 'AVGPOOL',
     interpolation: 'BILINEAR',
+    weightsDtype: 'FLOAT32',
     micronsPerPixelMin: null,
     micronsPerPixelMax: null,
   } as const;

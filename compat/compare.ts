@@ -35,8 +35,15 @@ export const EXPORTS: readonly Comparison[] = [
   { label: 'Paraffin -> TF.js (cpu)', actual: 'tfjs', reference: 'engine-weights', sizesPx: [SMALL_SIZE_PX] },
 ];
 
-/** The vision transformers of vit_models.py. */
-export const VIT_NAMES = ['VIT_S16', 'VIT_B14_REG4', 'VIT_W384_D4_P16_REG8_SWIGLU'] as const;
+/** The vision transformers of vit_models.py, and the side of their images. */
+export const VIT_SIZES_PX: Readonly<Record<string, number>> = {
+  VIT_S16: LARGE_SIZE_PX,
+  'VIT_S16 at 64 px': SMALL_SIZE_PX,
+  'VIT_S16 in bfloat16': LARGE_SIZE_PX,
+  VIT_B14_REG4: LARGE_SIZE_PX,
+  VIT_W384_D4_P16_REG8_SWIGLU: LARGE_SIZE_PX,
+};
+export const VIT_NAMES = Object.keys(VIT_SIZES_PX);
 const LARGE = [LARGE_SIZE_PX] as const;
 export const VIT_COMPARISONS: readonly Comparison[] = [
   { label: 'timm, float32 against float64', actual: 'timm', reference: 'exact', sizesPx: LARGE },

@@ -22,6 +22,7 @@ export const COMPAT_CONTRACT: ExportInputContract = {
   embeddingLayer: 'avgpool',
   pooling: 'AVGPOOL',
   interpolation: 'BILINEAR',
+  weightsDtype: 'FLOAT32',
   micronsPerPixelMin: null,
   micronsPerPixelMax: null,
 };

@@ -17,7 +17,7 @@ import type { ResnetName } from '../src/formats/encoders/resnet/specification.ts
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from '../workers/engine/process-env.ts';
 import { pythonSnippet } from '../web/src/pages/models/snippets.ts';
 import { embedInBrowser } from './browser.ts';
-import { compare, EXPORTS, IMPORTS, FLOAT32_BASELINE, VIT_COMPARISONS, VIT_NAMES } from './compare.ts';
+import { compare, EXPORTS, IMPORTS, FLOAT32_BASELINE, VIT_COMPARISONS, VIT_NAMES, VIT_SIZES_PX } from './compare.ts';
 import type { Comparison } from './compare.ts';
 import { COMPAT_CONTRACT, SMALL_SIZE_PX, writeSharedImages } from './images.ts';
 import { writeManifestSample } from './manifest-sample.ts';
@@ -186,11 +186,13 @@ async function main(): Promise<number> {
 
 async function rowOf(comparison: Comparison, encoder: string, workDir: string): Promise<Row> {
   const { label } = comparison;
+  const sizePx = VIT_SIZES_PX[encoder];
+  const sizesPx = sizePx === undefined ? comparison.sizesPx : [sizePx];
   try {
     return {
       label,
       encoder,
-      outcome: { kind: 'MEASURED', difference: await compare(comparison, path.join(workDir, encoder)) },
+      outcome: { kind: 'MEASURED', difference: await compare({ ...comparison, sizesPx }, path.join(workDir, encoder)) },
     };
   } catch (error) {
     const loadFaults = await readFile(path.join(workDir, encoder, 'load-faults.json'), 'utf8').catch(() => '{}');
@@ -227,7 +229,7 @@ async function writeDocument(table: string, versions: Readonly<Record<string, st
 Written by \`npm run compat -- --all --browser --write\`; the run fails if a number is above ${TOLERANCE.toExponential(0)}.
 
 Each number is the largest difference in any component of an embedding, divided by that embedding's root mean square, over three images
-at 224 px and at 64 px (TF.js: only at 64 px; vision transformers: at 224 px). Imports are compared with torchvision's or timm's embedding, exports with Paraffin's own. The first row shows how much of the difference is float32 rounding.
+at 224 px and at 64 px (TF.js: only at 64 px; vision transformers: at 224 px, unless the column says another size). Imports are compared with torchvision's or timm's embedding, exports with Paraffin's own. The first row shows how much of the difference is float32 rounding.
 
 ${table}
 

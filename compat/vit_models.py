@@ -24,25 +24,34 @@ from timm.models.vision_transformer import VisionTransformer
 torch.set_num_threads(2)
 command, work_dir = sys.argv[1], pathlib.Path(sys.argv[2])
 images_facts = json.loads((work_dir / "images.json").read_text())
-SIZE = 224
 
-# name: (how timm makes it, pooling, what the tensors do not tell)
+def vit_small():
+    return timm.create_model("vit_small_patch16_224", num_classes=0, dynamic_img_size=True)
+
+
+# name: (how timm makes it, pooling, what the tensors do not tell, side of the images in px, dtype of the saved weights)
 NETWORKS = {
-    "VIT_S16": (lambda: timm.create_model("vit_small_patch16_224", num_classes=0), "CLS", {}),
+    "VIT_S16": (vit_small, "CLS", {}, 224, torch.float32),
+    # Positions of 14 x 14 patches, interpolated to 4 x 4.
+    "VIT_S16 at 64 px": (vit_small, "MEAN", {}, 64, torch.float32),
+    # timm computes in float32 with the rounded weights, as Paraffin does.
+    "VIT_S16 in bfloat16": (vit_small, "CLS", {}, 224, torch.bfloat16),
     # Positions of 37 x 37 patches, interpolated to 16 x 16.
-    "VIT_B14_REG4": (lambda: timm.create_model("vit_base_patch14_reg4_dinov2", num_classes=0, dynamic_img_size=True), "CLS", {}),
+    "VIT_B14_REG4": (lambda: timm.create_model("vit_base_patch14_reg4_dinov2", num_classes=0, dynamic_img_size=True), "CLS", {}, 224, torch.float32),
     "VIT_W384_D4_P16_REG8_SWIGLU": (
         lambda: VisionTransformer(
-            img_size=SIZE, patch_size=16, embed_dim=384, depth=4, num_heads=8, mlp_ratio=5.33334, mlp_layer=SwiGLUPacked,
+            img_size=224, patch_size=16, embed_dim=384, depth=4, num_heads=8, mlp_ratio=5.33334, mlp_layer=SwiGLUPacked,
             act_layer=torch.nn.SiLU, reg_tokens=8, no_embed_class=True, init_values=1e-5, num_classes=0),
         "CLS_AND_MEAN",
         {"headCount": 8},
+        224,
+        torch.float32,
     ),
 }
 
 
-def images():
-    pixels = np.fromfile(work_dir / f"images-{SIZE}.u8", dtype=np.uint8).reshape(-1, SIZE, SIZE, 3)
+def images(size):
+    pixels = np.fromfile(work_dir / f"images-{size}.u8", dtype=np.uint8).reshape(-1, size, size, 3)
     scaled = pixels.astype(np.float32) / np.float32(255)
     normalised = (scaled - np.float32(images_facts["channelMean"])) / np.float32(images_facts["channelStd"])
     return torch.from_numpy(np.ascontiguousarray(normalised.transpose(0, 3, 1, 2)))
@@ -70,41 +79,44 @@ def randomise(model):
 
 
 def make(name, target):
-    build, pooling, specification = NETWORKS[name]
+    build, pooling, specification, size, dtype = NETWORKS[name]
     model = build()
     randomise(model)
-    state = model.state_dict()
+    state = model.to(dtype).state_dict()
     torch.save(state, target / "plain.pt")
     safetensors.torch.save_file(state, target / "plain.safetensors")
-    (target / "use.json").write_text(json.dumps({"pooling": pooling, "imageSizePx": SIZE, "specification": specification}))
-    embed(model, pooling, images()).tofile(target / f"timm-{SIZE}.f32")
-    embed(model.double(), pooling, images().double()).tofile(target / f"exact-{SIZE}.f32")
+    (target / "use.json").write_text(json.dumps({"pooling": pooling, "imageSizePx": size, "specification": specification}))
+    embed(model.float(), pooling, images(size)).tofile(target / f"timm-{size}.f32")
+    embed(model.double(), pooling, images(size).double()).tofile(target / f"exact-{size}.f32")
 
 
 def load_pytorch(name, target):
-    build, pooling, _ = NETWORKS[name]
+    build, pooling, _, size, _ = NETWORKS[name]
     state = torch.load(target / "encoder.pt", weights_only=True)
     model = build()
     assert list(state) == list(model.state_dict()), "another order of keys"
     model.load_state_dict(state, strict=True)
-    embed(model, pooling, images()).tofile(target / f"pytorch-{SIZE}.f32")
+    embed(model, pooling, images(size)).tofile(target / f"pytorch-{size}.f32")
 
 
 def load_safetensors(name, target):
-    build, pooling, _ = NETWORKS[name]
+    build, pooling, _, size, dtype = NETWORKS[name]
     model = build()
-    model.load_state_dict(safetensors.torch.load_file(target / "weights.safetensors"), strict=True)
-    embed(model, pooling, images()).tofile(target / f"safetensors-{SIZE}.f32")
+    state = safetensors.torch.load_file(target / "weights-pickle.safetensors")
+    assert {tensor.dtype for tensor in state.values()} == {dtype}, "another dtype than was imported"
+    model.load_state_dict(state, strict=True)
+    embed(model, pooling, images(size)).tofile(target / f"safetensors-{size}.f32")
 
 
-def load_onnx(_name, target):
+def load_onnx(name, target):
+    size = NETWORKS[name][3]
     path = str(target / "encoder.onnx")
     onnx.checker.check_model(path, full_check=True)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    (embeddings,) = session.run(["embeddings"], {"images": images().numpy()})
-    (first,) = session.run(None, {"images": images().numpy()[:1]})
+    (embeddings,) = session.run(["embeddings"], {"images": images(size).numpy()})
+    (first,) = session.run(None, {"images": images(size).numpy()[:1]})
     assert first.shape == (1, embeddings.shape[1])
-    embeddings.tofile(target / f"onnx-{SIZE}.f32")
+    embeddings.tofile(target / f"onnx-{size}.f32")
 
 
 for name in NETWORKS:

@@ -72,7 +72,7 @@ const environmentSchema = z.object({
     .string()
     .regex(/^[1-9]\d{0,14}$/, 'must be a number of bytes')
     .transform(Number)
-    .default(4 * 1024 ** 3),
+    .default(64 * 1024 ** 3),
   PARAFFIN_ENGINE_CACHE_DIR: z.string().min(1).optional(),
   PARAFFIN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PARAFFIN_REQUIRE_AUTH: flagSchema.default(false),
@@ -188,8 +188,8 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
     meaning: '`true`: `importCheckpoint` may also fetch from loopback and private addresses.',
   },
   PARAFFIN_MAX_UPLOAD_BYTES: {
-    fallback: '4294967296',
-    meaning: 'Largest file that may be uploaded. A checkpoint may have at most 4 GiB, whatever its source.',
+    fallback: '68719476736',
+    meaning: 'Largest file that may be uploaded, if the disk has room for it.',
   },
   PARAFFIN_ENGINE_CACHE_DIR: {
     fallback: '`~/.cache/paraffin/engine`',

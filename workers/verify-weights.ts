@@ -9,7 +9,7 @@
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { z } from 'zod';
-import { readSafetensors } from '../src/formats/safetensors.ts';
+import { encoderWeights } from '../src/formats/encoder-file.ts';
 import { embedPixels, HALF_NORMALISATION } from './engine/embed.ts';
 import { architectureNamed, describeEncoder, NAMED_ENCODERS, usualPooling } from '../src/formats/encoders/index.ts';
 import { openEncoder } from './engine/encoders/index.ts';
@@ -22,7 +22,7 @@ const golden = z
   .parse(JSON.parse(await text(process.stdin)));
 
 const pooling = usualPooling(describeEncoder(architecture));
-const encoder = openEncoder(architecture, readSafetensors(await readFile(file)).tensors, pooling);
+const encoder = openEncoder(architecture, encoderWeights(await readFile(file)), pooling);
 const embeddings = embedPixels(
   encoder,
   new Uint8Array(Buffer.from(golden.images, 'base64')),

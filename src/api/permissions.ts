@@ -182,6 +182,8 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'Thumbnail',
     'Tombstone',
     'TrainingFact',
+    'WeightsPrecision',
+    'WeightsRounding',
     'TrainingState',
     'WatchedLevel',
     'WatchedSeries',

@@ -2,7 +2,13 @@
  * The input of every export writer: an encoder's tensors, checked against its architecture, and the facts that a user
  * of the file needs.
  */
-import { describeEncoder, type Architecture, type EncoderDescription, type Pooling } from './encoders/index.ts';
+import {
+  describeEncoder,
+  type Architecture,
+  type EncoderDescription,
+  type Pooling,
+  type WeightsDtype,
+} from './encoders/index.ts';
 import type { EncoderGraph } from './encoders/graph.ts';
 import type { SafetensorsTensor } from './safetensors.ts';
 import { checkTensors } from './tensor-check.ts';
@@ -19,6 +25,8 @@ export interface ExportInputContract {
   readonly embeddingLayer: string;
   readonly pooling: Pooling;
   readonly interpolation: 'BILINEAR' | 'BICUBIC';
+  /** The least precise dtype in which a weight is stored. */
+  readonly weightsDtype: WeightsDtype;
   /** Resolution of the training images; null if unknown. */
   readonly micronsPerPixelMin: number | null;
   readonly micronsPerPixelMax: number | null;
@@ -30,8 +38,8 @@ export interface EncoderExport {
   readonly tensors: readonly SafetensorsTensor[];
   readonly inputContract: ExportInputContract;
   /**
-   * Further facts, stored unchanged in the file; `architecture`, `inputContract` and `preparation` are set by the
-   * writer.
+   * Further facts, stored unchanged in the file; `architecture`, `inputContract`, `precision` and `preparation` are
+   * set by the writer.
    */
   readonly metadata: Readonly<Record<string, string>>;
 }
@@ -86,15 +94,16 @@ export function exportGraph({ architecture, tensors, inputContract }: EncoderExp
 }
 
 /**
- * The contract as files state it: values that the first version of contracts implied are left out, so that the same
+ * The contract as files state it: values that earlier contracts implied are left out, so that the same
  * weights still give the same file.
  */
 export function contractInFile(contract: ExportInputContract): object {
-  const { pooling, interpolation, ...first } = contract;
+  const { pooling, interpolation, weightsDtype, ...first } = contract;
   return {
     ...first,
     ...(pooling === 'AVGPOOL' ? {} : { pooling }),
     ...(interpolation === 'BILINEAR' ? {} : { interpolation }),
+    ...(weightsDtype === 'FLOAT32' ? {} : { weightsDtype }),
   };
 }
 
@@ -108,10 +117,18 @@ export function describePreparation(contract: ExportInputContract): string {
   return `Input: ${channelOrder} images, ${resize}; pixel values scaled to ${valueRange.join('..')}, minus mean [${channelMean.join(', ')}], divided by standard deviation [${channelStd.join(', ')}].`;
 }
 
+/** What a file with float32 weights says of their precision; undefined if nothing was lost. */
+function precisionInWords({ weightsDtype }: ExportInputContract): string | undefined {
+  if (weightsDtype === 'FLOAT32') return undefined;
+  return `The weights were imported as ${weightsDtype.toLowerCase()}; this file has the same values as float32.`;
+}
+
 /** The facts that go into the file, sorted by name so that the same export gives the same bytes. */
 export function exportMetadata({ architecture, inputContract, metadata }: EncoderExport): [string, string][] {
+  const precision = precisionInWords(inputContract);
   const facts = {
     ...metadata,
+    ...(precision === undefined ? {} : { precision }),
     ...describeEncoder(architecture).fileMetadata,
     inputContract: JSON.stringify(contractInFile(inputContract)),
     preparation: describePreparation(inputContract),

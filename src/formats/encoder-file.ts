@@ -1,8 +1,12 @@
-/** The stored form of an encoder's weights: the same weights with the same contract give the same file everywhere. */
+/**
+ * The stored form of an encoder's weights, safetensors in the dtype in which they came: the same weights with the same
+ * contract give the same file everywhere.
+ */
 import { EXPORTED_ENCODER } from './encoders/exported.ts';
 import { describeEncoder, type Architecture } from './encoders/index.ts';
 import { contractInFile, type ExportInputContract } from './encoder-export.ts';
-import { writeSafetensors, type SafetensorsTensor } from './safetensors.ts';
+import { readForeignSafetensors, writeSafetensors, type ForeignTensor, type SafetensorsTensor } from './safetensors.ts';
+import { toFloat32 } from './torch-checkpoint/dtype.ts';
 
 /** The metadata of the stored file: what a reader needs to use it. */
 export function encoderFileMetadata(
@@ -44,4 +48,18 @@ export function encoderTensorsOf(
     if (tensor === undefined) throw new RangeError(`${name} is missing from the training state.`);
     return { ...tensor, name };
   });
+}
+
+/**
+ * The weights of a stored encoder for computing: float32, to which half precision is widened without loss. The values
+ * of tensors that are float32 already are views of the bytes.
+ * @throws SafetensorsError with the first fault of the file.
+ */
+export function encoderWeights(bytes: Uint8Array): SafetensorsTensor[] {
+  return readForeignSafetensors(bytes).tensors.map(widened);
+}
+
+function widened({ name, shape, ...values }: ForeignTensor): SafetensorsTensor {
+  if (values.dtype === 'I64') return { name, shape, ...values };
+  return { name, shape, dtype: 'F32', data: toFloat32(values) };
 }

@@ -61,7 +61,8 @@ export type SafetensorsFault =
   | 'HOLE_OR_OVERLAP'
   | 'SIZE_MISMATCH'
   | 'END_MISMATCH'
-  | 'NAME_INVALID';
+  | 'NAME_INVALID'
+  | 'SHARD_INDEX_INVALID';
 
 export class SafetensorsError extends Error {
   readonly fault: SafetensorsFault;
@@ -81,7 +82,16 @@ const METADATA_KEY = '__metadata__';
 const DTYPES: ReadonlyMap<string, TorchDtype> = new Map(TORCH_DTYPES.map((dtype) => [dtype, dtype]));
 
 /** Name, dtype and shape of a tensor that is about to be written. */
-export type SafetensorsPlan = TensorFacts & { readonly dtype: SafetensorsDtype };
+export type SafetensorsPlan = TensorFacts & { readonly dtype: TorchDtype };
+
+/** A file that is not written yet: its beginning, and where each tensor's bytes go. */
+export interface SafetensorsLayout {
+  /** The length of the header and the header itself. */
+  readonly beginning: Uint8Array<ArrayBuffer>;
+  /** Positions in the file by name, in their order. */
+  readonly places: ReadonlyMap<string, { readonly begin: number; readonly end: number }>;
+  readonly byteSize: number;
+}
 
 export interface AllocatedSafetensors {
   /** The whole file, with its header written and its values 0. */
@@ -108,21 +118,34 @@ export function writeSafetensors(
 }
 
 /**
- * Creates a file without values, so that they can be read directly into their place and are never in memory twice.
- *
- * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
+ * Creates a file without values in memory, so that they can be read directly into their place.
  * @throws SafetensorsError as `writeSafetensors`, except SIZE_MISMATCH.
  */
 export function allocateSafetensors(
   tensors: readonly SafetensorsPlan[],
   metadata: Readonly<Record<string, string>> = {},
 ): AllocatedSafetensors {
+  const { beginning, places, byteSize } = layOutSafetensors(tensors, metadata);
+  const file = new Uint8Array(byteSize);
+  file.set(beginning);
+  return { file, places: new Map([...places].map(([name, { begin, end }]) => [name, file.subarray(begin, end)])) };
+}
+
+/**
+ * Plans a file that is written tensor by tensor, because it may be larger than the memory.
+ *
+ * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
+ * @throws SafetensorsError as `writeSafetensors`, except SIZE_MISMATCH.
+ */
+export function layOutSafetensors(
+  tensors: readonly SafetensorsPlan[],
+  metadata: Readonly<Record<string, string>> = {},
+): SafetensorsLayout {
   const sorted = tensors.toSorted(
     (a, b) => BYTES_PER_ELEMENT[b.dtype] - BYTES_PER_ELEMENT[a.dtype] || compareNames(a.name, b.name),
   );
   const ranges = new Map<string, readonly [begin: number, end: number]>();
-  // The JSON is written manually, because an object would put integer-like names first and lose `__proto__`.
-  const entries = metadataEntry(metadata);
+  const entries: string[] = [];
   let end = 0;
   for (const { name, dtype, shape } of sorted) {
     if (name === METADATA_KEY || !name.isWellFormed())
@@ -135,7 +158,30 @@ export function allocateSafetensors(
       `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":${JSON.stringify(shape)},"data_offsets":[${begin},${end}]}`,
     );
   }
-  const header = new TextEncoder().encode(`{${entries.join(',')}}`);
+  const beginning = safetensorsBeginning(entries, metadata);
+  return {
+    beginning,
+    places: new Map(
+      [...ranges].map(([name, [first, last]]) => [
+        name,
+        { begin: beginning.length + first, end: beginning.length + last },
+      ]),
+    ),
+    byteSize: beginning.length + end,
+  };
+}
+
+/**
+ * The length of the header and the header, padded to a multiple of 8 bytes.
+ * @param entries members of its JSON, in the order of the tensors' bytes. They are text, because an object would put
+ * integer-like names first and lose `__proto__`.
+ * @throws SafetensorsError METADATA_INVALID or HEADER_TOO_LARGE.
+ */
+export function safetensorsBeginning(
+  entries: readonly string[],
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array<ArrayBuffer> {
+  const header = new TextEncoder().encode(`{${[...metadataEntry(metadata), ...entries].join(',')}}`);
   const paddedLength = Math.ceil(header.length / 8) * 8;
   if (paddedLength > MAX_HEADER_BYTES)
     throw new SafetensorsError(
@@ -144,16 +190,11 @@ export function allocateSafetensors(
     );
 
   const dataStart = LENGTH_BYTES + paddedLength;
-  const file = new Uint8Array(dataStart + end);
-  new DataView(file.buffer).setBigUint64(0, BigInt(paddedLength), true);
-  file.set(header, LENGTH_BYTES);
-  file.fill(0x20, LENGTH_BYTES + header.length, dataStart);
-  return {
-    file,
-    places: new Map(
-      [...ranges].map(([name, [first, last]]) => [name, file.subarray(dataStart + first, dataStart + last)]),
-    ),
-  };
+  const beginning = new Uint8Array(dataStart);
+  new DataView(beginning.buffer).setBigUint64(0, BigInt(paddedLength), true);
+  beginning.set(header, LENGTH_BYTES);
+  beginning.fill(0x20, LENGTH_BYTES + header.length);
+  return beginning;
 }
 
 /**
@@ -195,6 +236,30 @@ export type UnreadTensor = TensorFacts & {
   load(into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData>;
 };
 
+/** A tensor of a file by its position there. */
+export interface SafetensorsPlace extends TensorFacts {
+  readonly dtype: TorchDtype;
+  /** Of the whole file, in bytes. */
+  readonly begin: number;
+  readonly end: number;
+}
+
+/**
+ * Where the tensors of a file are, in the order of their bytes.
+ * @throws SafetensorsError with the first fault; see `SafetensorsFault`.
+ */
+export async function placesInSafetensors(
+  source: RandomAccess,
+): Promise<{ readonly places: readonly SafetensorsPlace[]; readonly metadata: Readonly<Record<string, string>> }> {
+  const dataStart = dataStartOf(await source.read(0, Math.min(LENGTH_BYTES, source.byteSize)), source.byteSize);
+  const header = await source.read(LENGTH_BYTES, dataStart - LENGTH_BYTES);
+  const { infos, metadata } = tensorInfos(header, dataStart, source.byteSize);
+  return {
+    places: infos.map((info) => ({ ...info, begin: dataStart + info.begin, end: dataStart + info.end })),
+    metadata,
+  };
+}
+
 /**
  * As `readForeignSafetensors`, but reads only the header: the values of each tensor are read when they are needed, so
  * that a file of several gigabytes is not in memory.
@@ -203,18 +268,16 @@ export type UnreadTensor = TensorFacts & {
 export async function openForeignSafetensors(
   source: RandomAccess,
 ): Promise<{ readonly tensors: readonly UnreadTensor[]; readonly metadata: Readonly<Record<string, string>> }> {
-  const dataStart = dataStartOf(await source.read(0, Math.min(LENGTH_BYTES, source.byteSize)), source.byteSize);
-  const header = await source.read(LENGTH_BYTES, dataStart - LENGTH_BYTES);
-  const { infos, metadata } = tensorInfos(header, dataStart, source.byteSize);
+  const { places, metadata } = await placesInSafetensors(source);
   return {
-    tensors: infos.map(({ name, dtype, shape, begin, end }) => ({
+    tensors: places.map(({ name, dtype, shape, begin, end }) => ({
       name,
       dtype,
       shape,
       load: async (into) => {
         const length = end - begin;
         const isOwnPlace = into.length === length && into.byteOffset % BYTES_PER_ELEMENT[dtype] === 0;
-        const bytes = await source.read(dataStart + begin, length, isOwnPlace ? into : undefined);
+        const bytes = await source.read(begin, length, isOwnPlace ? into : undefined);
         checkSize(name, dtype, shape, bytes.length);
         return elementsOf(dtype, bytes);
       },

@@ -1,6 +1,12 @@
 /** Encoders as workers and the registry exchange them: how to prepare images for one, and what proves its weights. */
 import { z } from 'zod';
-import { architectureSchema, NAMED_ENCODERS, POOLINGS, type Pooling } from '../formats/encoders/index.ts';
+import {
+  architectureSchema,
+  NAMED_ENCODERS,
+  POOLINGS,
+  WEIGHTS_DTYPES,
+  type Pooling,
+} from '../formats/encoders/index.ts';
 import { sha256Schema, storedBytesSchema } from './artifacts.ts';
 import { checkpointProbeSchema } from './checkpoint-probe.ts';
 
@@ -17,7 +23,8 @@ const perChannel = (value: z.ZodNumber) => z.tuple([value, value, value]);
 
 /**
  * The input contract: how to prepare an image for the encoder, and how its output becomes an embedding. Contracts of
- * the first version have neither `pooling` nor `interpolation`: they are read with the values that it implied.
+ * the first version have neither `pooling` nor `interpolation`, and those before half precision was stored no
+ * `weightsDtype`: they are read with the values that they implied.
  */
 export const inputContractSchema = z
   .strictObject({
@@ -36,6 +43,8 @@ export const inputContractSchema = z
     embeddingLayer: z.string().min(1).max(100),
     /** How the output of the network becomes one embedding. */
     pooling: z.enum(POOLINGS).default('AVGPOOL'),
+    /** The least precise dtype in which a weight is stored; it follows from the file. */
+    weightsDtype: z.enum(WEIGHTS_DTYPES).default('FLOAT32'),
     /** Resolution of the training images, if known. */
     micronsPerPixelMin: z.number().gt(0).nullable(),
     micronsPerPixelMax: z.number().gt(0).nullable(),
@@ -61,6 +70,16 @@ export const goldenSchema = z.strictObject({
   images: z.base64(),
   /** `[count, embeddingDim]` */
   embeddings: z.array(z.array(z.number()).readonly()).min(1).readonly(),
+  /**
+   * How far rounding the weights to a dtype moves the embeddings: the largest difference in any component, divided by
+   * the embedding's root mean square; null if a rounded weight is infinite. Of float32 weights it is measured for each
+   * narrower dtype. Of others it is measured for their own dtype: the weights before their rounding are not known, and
+   * are drawn at random from those that round to the stored ones.
+   */
+  rounding: z
+    .array(z.strictObject({ dtype: z.enum(WEIGHTS_DTYPES), maxRelativeDifference: z.number().nullable() }))
+    .readonly()
+    .optional(),
 });
 export type GoldenRecord = Readonly<z.infer<typeof goldenSchema>>;
 

@@ -103,6 +103,14 @@ def lightning(state):
     }
 
 
+def rounding_difference(model, state, dtype, embedding):
+    """How far rounding every weight and statistic to the dtype moves the embedding, relative to its root mean square."""
+    model.float().load_state_dict({name: tensor.to(dtype).float() if tensor.is_floating_point() else tensor for name, tensor in state.items()})
+    with torch.no_grad():
+        rounded = model.eval()(golden_image())[0]
+    return float((rounded - embedding).abs().max() / embedding.square().mean().sqrt())
+
+
 def digest(tensor):
     return hashlib.sha256(tensor.contiguous().numpy().tobytes()).hexdigest()
 
@@ -123,6 +131,7 @@ facts = {
     # Of the golden image; how far float32 itself is from the exact one says how much of a difference is rounding.
     "embedding": [float(value) for value in embedding],
     "float32Error": rounding,
+    "roundingDifference": {name: rounding_difference(model, state, dtype, embedding) for name, dtype in (("FLOAT16", torch.float16), ("BFLOAT16", torch.bfloat16))},
 }
 (here / "lightning-encoder-expected.json").write_text(json.dumps(facts) + "\n")
 print(checkpoint.stat().st_size, "bytes; rounding", rounding, "; embedding", float(embedding.mean()), float(embedding.std()), int((embedding == 0).sum()))

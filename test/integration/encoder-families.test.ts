@@ -11,7 +11,6 @@ import { registerEncoderFamily } from '../../src/formats/encoders/registry.ts';
 import type { EncoderTensorSpec } from '../../src/formats/encoders/index.ts';
 import { vitTensorSpecs, type VitSpecification } from '../../src/formats/encoders/vit/specification.ts';
 import { writeSafetensors, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
-import { readEncoderFile } from '../../src/modules/models/encoder-file.ts';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { registerEncoderNetwork } from '../../workers/engine/encoders/index.ts';
 import { evaluateTask } from '../../workers/tasks/evaluate.ts';
@@ -24,6 +23,7 @@ import { lightningFile } from '../support/encoder-files.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
 import { TOY, TOY_NETWORK } from '../support/toy-encoders.ts';
+import { readEncoderInMemory } from '../support/weights-sink.ts';
 import type { Task } from '../../workers/tasks/task.ts';
 import type { InputContract } from '../../src/protocol/checkpoint.ts';
 
@@ -233,7 +233,7 @@ test('a family that is not part of the program is imported, evaluated and export
   await writeFile(file, writeSafetensors(someTensors(TOY.describe({ width: 6 }).tensors)));
   // In this process, because the one that reads strangers' files knows the program's own families only.
   await using handle = await open(file);
-  const read = await readEncoderFile(handle.fd, {
+  const read = await readEncoderInMemory([handle.fd], {
     fileName: null,
     expectedSha256: null,
     expectedByteSize: null,

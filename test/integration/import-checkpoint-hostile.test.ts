@@ -9,11 +9,11 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
 import { describeEncoder } from '../../src/formats/encoders/index.ts';
-import { readEncoderFile } from '../../src/modules/models/encoder-file.ts';
 import { loadPublishedCheckpoints } from '../../src/modules/models/index.ts';
 import type { InputContract } from '../../src/protocol/checkpoint.ts';
 import { hostileFiles, inertFiles } from '../fixtures/hostile/torch-corpus.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
+import { readEncoderInMemory } from '../support/weights-sink.ts';
 
 const CONTRACT = { ...INPUT_CONTRACT, imageSizePx: 64 };
 /** Damaged only in the numbers of tensors, which are not read here, because the keys are refused first. */
@@ -27,7 +27,7 @@ after(() => rm(folder, { recursive: true, force: true }));
 
 async function refusalOf(file: string, inputContract: InputContract = CONTRACT): Promise<DomainError> {
   await using handle = await open(file);
-  const error: unknown = await readEncoderFile(handle.fd, {
+  const error: unknown = await readEncoderInMemory([handle.fd], {
     fileName: null,
     expectedSha256: null,
     expectedByteSize: null,
@@ -81,39 +81,4 @@ describe('a file whose pickle would run code when PyTorch loads it', () => {
     test(`${what}: is not executed; it is refused because its keys are not those of an encoder`, async () =>
       assert.equal((await refusalOfBytes(bytes)).code, 'CHECKPOINT_KEYS_MISMATCH'));
   }
-});
-
-test('a file over the limit is refused before any byte is read', async () => {
-  const file = path.join(folder, 'huge.ckpt');
-  await using handle = await open(file, 'w');
-  await handle.truncate(4 * 1024 ** 3 + 1);
-  const readBytes = async (): Promise<number> =>
-    Number(/^rchar: (\d+)$/m.exec(await readFile('/proc/self/io', 'utf8'))?.[1]);
-  const before = await readBytes();
-  const { code, hint } = await refusalOf(file);
-  assert.deepEqual([code, hint], ['FILE_TOO_LARGE', 'Save only the state dict of the encoder.']);
-  assert.ok((await readBytes()) - before < 1024 * 1024, 'a file that is too large was read');
-});
-
-test('an encoder whose float32 form is over the limit is refused by its size, also from a smaller file in half precision', async () => {
-  const published = (await loadPublishedCheckpoints()).find(({ slug }) => slug === 'midnight-12k');
-  assert.ok(published !== undefined);
-  const { tensors } = describeEncoder(published.architecture);
-  let end = 0;
-  const entries = tensors.map(({ name, shape }) => {
-    const begin = end;
-    end += shape.reduce((product, side) => product * side, 2);
-    return [name, { dtype: 'F16', shape, data_offsets: [begin, end] }];
-  });
-  const header = Buffer.from(JSON.stringify(Object.fromEntries(entries)));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(header.length));
-  const file = path.join(folder, 'half.safetensors');
-  await writeFile(file, Buffer.concat([length, header]));
-  // The values are a hole, which takes no space.
-  await truncate(file, length.length + header.length + end);
-  assert.ok(end < 4 * 1024 ** 3);
-  const { code, message } = await refusalOf(file, published.inputContract);
-  assert.equal(code, 'FILE_TOO_LARGE');
-  assert.match(message, new RegExp(`takes ${2 * end} bytes as float32`));
 });

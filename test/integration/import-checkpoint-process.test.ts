@@ -8,7 +8,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { DomainError } from '../../src/errors.ts';
-import { readEncoderFile, type EncoderFileTask } from '../../src/modules/models/encoder-file.ts';
+import type { EncoderFileTask } from '../../src/modules/models/encoder-file.ts';
 import { readEncoderFileInSandbox, type ReadingBounds } from '../../src/modules/models/encoder-process.ts';
 import { readPermissionFlags } from '../../src/platform/sandbox.ts';
 import { archive, legacy, op, pickle } from '../fixtures/hostile/torch-files.ts';
@@ -16,6 +16,7 @@ import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 import { lightningFile, someEncoder } from '../support/encoder-files.ts';
 import { eventually } from '../support/eventually.ts';
 import { childrenOf } from '../support/processes.ts';
+import { readEncoderInMemory } from '../support/weights-sink.ts';
 
 let folder = '';
 before(async () => {
@@ -52,7 +53,7 @@ async function sha256Of(bytes: AsyncIterable<Uint8Array>): Promise<string> {
 
 async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): Promise<DomainError> {
   await using file = await fileOf(bytes);
-  const error = await readEncoderFileInSandbox(file, TASK, scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(
+  const error = await readEncoderFileInSandbox([file], TASK, scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(
     () => assert.fail('it was read'),
     (reason: unknown) => reason,
   );
@@ -62,12 +63,13 @@ async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): 
 
 test('the process returns the same bytes as the reader in-process', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
-  const here = await readEncoderFile(file.fd, TASK);
+  const here = await readEncoderInMemory([file.fd], TASK);
   let turns = 0;
   const counting = setInterval(() => (turns += 1), 5);
-  const { facts, kept } = await readEncoderFileInSandbox(file, TASK, scratchDir(), sha256Of, BOUNDS);
+  const { facts, kept } = await readEncoderFileInSandbox([file], TASK, scratchDir(), sha256Of, BOUNDS);
   clearInterval(counting);
-  const { bytes, ...factsHere } = here;
+  const { bytes, byteSize, ...factsHere } = here;
+  assert.equal(byteSize, bytes.length);
   assert.deepEqual(facts, factsHere);
   assert.equal(kept, createHash('sha256').update(bytes).digest('hex'));
   assert.ok(turns > 10, `the event loop ran ${turns} timers meanwhile`);
@@ -87,7 +89,7 @@ test('a file that takes too much memory ends only its own process', async () => 
 test('an error while storing the weights is reported, and the process ends', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET18'), ''));
   await assert.rejects(
-    readEncoderFileInSandbox(file, TASK, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
+    readEncoderFileInSandbox([file], TASK, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
     /no space left/,
   );
   assert.deepEqual(await childrenOf(process.pid), []);
@@ -105,7 +107,7 @@ async function readingProcess(): Promise<number> {
 
 test('a process that dies gives an error, and leaves no weights', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
-  const reading = readEncoderFileInSandbox(file, TASK, scratchDir(), () => assert.fail('kept'), BOUNDS);
+  const reading = readEncoderFileInSandbox([file], TASK, scratchDir(), () => assert.fail('kept'), BOUNDS);
   const failed = assert.rejects(reading, /The reading process ended with SIGKILL/);
   process.kill(await readingProcess(), 'SIGKILL');
   await failed;
@@ -116,7 +118,7 @@ test("the process knows none of the server's secrets", async (context) => {
   process.env['PARAFFIN_DATABASE_URL'] = 'postgresql://paraffin:secret@127.0.0.1/paraffin';
   context.after(() => delete process.env['PARAFFIN_DATABASE_URL']);
   await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
-  const reading = readEncoderFileInSandbox(file, TASK, scratchDir(), sha256Of, BOUNDS);
+  const reading = readEncoderFileInSandbox([file], TASK, scratchDir(), sha256Of, BOUNDS);
   const environment = await readFile(`/proc/${await readingProcess()}/environ`, 'utf8');
   assert.deepEqual(
     environment

@@ -7,12 +7,17 @@ import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { readSafetensors, writeSafetensors, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import {
+  readForeignSafetensors,
+  readSafetensors,
+  writeSafetensors,
+  type SafetensorsTensor,
+} from '../../src/formats/safetensors.ts';
 import { embedPixels } from '../../workers/engine/embed.ts';
 import { encoderFromWeights } from '../../workers/engine/encoders/resnet/network.ts';
 import { at, CONTRIBUTOR, listAt } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
-import { lightningFile, renamed, someEncoder } from '../support/encoder-files.ts';
+import { halfFile, halves, lightningFile, renamed, someEncoder } from '../support/encoder-files.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 const CONTRACT = { imageSizePx: 64, channelMean: [0.485, 0.456, 0.406], channelStd: [0.229, 0.224, 0.225] };
@@ -149,6 +154,48 @@ describe('importCheckpoint', () => {
       ignoredParts: ['callbacks: 0 tensors'],
       scalars: [{ path: 'epoch', value: 9 }],
     });
+  });
+
+  test('half precision is stored as it came, and is told', async () => {
+    const checkpoint = await imported({
+      path: await put('half.safetensors', halfFile('BF16', weights)),
+      modelSlug: 'half',
+    });
+    const stored = readForeignSafetensors(await download(checkpoint));
+    for (const { name, dtype, data } of weights) {
+      const found = stored.tensors.find((tensor) => tensor.name === name);
+      assert.deepEqual(found?.data, dtype === 'F32' ? halves('BF16', data) : data, name);
+    }
+    assert.match(stored.metadata['inputContract'] ?? '', /"weightsDtype":"BFLOAT16"/);
+    const answer = await server.ask(
+      'query ($id: ID!) { checkpoint(id: $id) { inputContract { weightsDtype } precision { dtype rounding { dtype } sentence } } }',
+      { id: at(checkpoint, 'id') },
+    );
+    assert.deepEqual(at(answer, 'data.checkpoint'), {
+      inputContract: { weightsDtype: 'BFLOAT16' },
+      precision: { dtype: 'BFLOAT16', rounding: null, sentence: 'The weights are bfloat16, computed in float32.' },
+    });
+  });
+
+  test('shards, by the index beside them: the same checkpoint as in one file', async () => {
+    await put('model-00001-of-00002.safetensors', writeSafetensors(weights.slice(0, 50)));
+    await put('model-00002-of-00002.safetensors', writeSafetensors(weights.slice(50)));
+    const weightMap = Object.fromEntries(
+      weights.map(({ name }, index) => [name, `model-0000${index < 50 ? 1 : 2}-of-00002.safetensors`]),
+    );
+    const index = await put('model.safetensors.index.json', Buffer.from(JSON.stringify({ weight_map: weightMap })));
+    const first = await imported({ path: path.join(server.folder, 'own.safetensors') });
+    const checkpoint = await imported({ path: index, modelSlug: 'shards' });
+    assert.deepEqual(
+      ['sha256', 'importedFrom.fileName', 'importedFrom.contents.format'].map((field) => at(checkpoint, field)),
+      [at(first, 'sha256'), 'model.safetensors.index.json', 'SAFETENSORS'],
+    );
+    const absent = { weight_map: { ...weightMap, more: 'model-00003-of-00002.safetensors' } };
+    const fault = await faultOf({
+      path: await put('absent.safetensors.index.json', Buffer.from(JSON.stringify(absent))),
+      modelSlug: 'refused',
+    });
+    assert.deepEqual([fault.code, fault.field], ['IMPORT_PATH_NOT_FOUND', 'input.path']);
   });
 
   test('an export can be imported again, also on another server', async () => {
@@ -497,7 +544,13 @@ describe('importCheckpoint refuses', () => {
   });
 
   for (const [name, content, message] of [
-    ['model.safetensors.index.json', '{"metadata": {}, "weight_map": {"conv1.weight": "a"}}', /index of a checkpoint/],
+    ['shards.json', '{"metadata": {}, "weight_map": {"conv1.weight": "a"}}', /index of a checkpoint/],
+    [
+      'odd.safetensors.index.json',
+      '{"weight_map": {"conv1.weight": "../a.safetensors"}}',
+      /not a safetensors file beside it/,
+    ],
+    ['no.safetensors.index.json', '{"weights": {}}', /has no "weight_map"/],
     ['model.h5', '\x89HDF\r\n\x1a\n', /HDF5/],
     ['pointer.pt', 'version https://git-lfs.github.com/spec/v1\n', /Git LFS pointer/],
   ] as const) {

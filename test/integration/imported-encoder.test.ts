@@ -32,6 +32,7 @@ const expectedFile = z.object({
   tensorSha256: z.record(z.string(), z.string()),
   embedding: z.array(z.number()),
   float32Error: z.number(),
+  roundingDifference: z.record(z.string(), z.number()),
 });
 const expected = expectedFile.parse(
   JSON.parse(await readFile(path.join(GOLDEN, 'lightning-encoder-expected.json'), 'utf8')),
@@ -164,6 +165,26 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
       Float32Array.from(expected.embedding),
     );
     assert.ok(difference < 1e-4, `${difference}; float32 itself is off by ${expected.float32Error}`);
+  });
+
+  test("tells what rounding the weights loses, as PyTorch's embeddings of rounded weights show it", async () => {
+    const answer = await server.ask(
+      'query ($id: ID!) { checkpoint(id: $id) { precision { dtype sentence rounding { dtype maxRelativeDifference } } } }',
+      { id: importedId },
+    );
+    const precision = at(answer, 'data.checkpoint.precision');
+    const measured = listAt(precision, 'rounding');
+    assert.deepEqual(
+      measured.map((each) => at(each, 'dtype')),
+      ['FLOAT16', 'BFLOAT16'],
+    );
+    for (const each of measured) {
+      const wanted = expected.roundingDifference[String(at(each, 'dtype'))] ?? Number.NaN;
+      const difference = Number(at(each, 'maxRelativeDifference'));
+      // Both sides compute in float32, whose own error is part of each difference.
+      assert.ok(Math.abs(difference - wanted) < 0.02 * wanted + 4 * expected.float32Error, `${difference}, not ${wanted}`);
+    }
+    assert.match(String(at(precision, 'sentence')), /^The weights are float32\. Rounded to float16, they move/);
   });
 
   test('is evaluated, trained further, and compared with the result', async () => {

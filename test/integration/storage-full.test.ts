@@ -125,7 +125,7 @@ test('the weights of an imported checkpoint do not use the reserve', async (cont
     specification: null,
     inputContract: INPUT_CONTRACT,
   };
-  const reading = readEncoderFileInSandbox(handle, task, path.join(disk, 'downloads'), () =>
+  const reading = readEncoderFileInSandbox([handle], task, path.join(disk, 'downloads'), () =>
     assert.fail('it was kept'),
   );
   await assert.rejects(reading, FULL);

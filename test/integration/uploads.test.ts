@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, openAsBlob } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { request as httpRequest, type ClientRequest } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -268,7 +268,7 @@ describe('an upload', () => {
       const uploading = uploadByCommandLine(
         openRegistry(`http://127.0.0.1:${proxy.port}`, keys.contributor),
         { quiet: true },
-        file,
+        { name: path.basename(file), blob: await openAsBlob(file) },
       );
       await eventually('a break', () => (proxy.resetCount() > 0 ? true : undefined));
       proxy.disconnect();

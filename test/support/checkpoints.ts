@@ -14,6 +14,7 @@ export const INPUT_CONTRACT: InputContract = {
   embeddingLayer: 'avgpool',
   pooling: 'AVGPOOL',
   interpolation: 'BILINEAR',
+  weightsDtype: 'FLOAT32',
   micronsPerPixelMin: 0.25,
   micronsPerPixelMax: null,
 };

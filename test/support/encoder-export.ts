@@ -20,6 +20,7 @@ export const EXPORT_CONTRACT: ExportInputContract = {
   ...FILE_CONTRACT,
   pooling: 'AVGPOOL',
   interpolation: 'BILINEAR',
+  weightsDtype: 'FLOAT32',
 };
 
 /** Tensors in torchvision's order, with pseudo-random numbers in [low, low + span). */

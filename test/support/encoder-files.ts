@@ -1,6 +1,7 @@
 /** Files of weights as other programs write them. */
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { resnetTensorSpecs, type ResnetName } from '../../src/formats/encoders/resnet/specification.ts';
+import { layOutSafetensors } from '../../src/formats/safetensors.ts';
 import { archive, op, pickle, storage, tensor } from '../fixtures/hostile/torch-files.ts';
 
 /** Every tensor of an encoder, its numbers drawn from a seed. */
@@ -22,6 +23,32 @@ export function someEncoder(architecture: ResnetName, seed = 1): SafetensorsTens
 
 export function renamed(tensors: readonly SafetensorsTensor[], prefix: string): SafetensorsTensor[] {
   return tensors.map((each) => ({ ...each, name: `${prefix}${each.name}` }));
+}
+
+/** The bits of the nearest values in half precision, rounded to even. */
+export function halves(dtype: 'F16' | 'BF16', values: Float32Array): Uint16Array<ArrayBuffer> {
+  if (dtype === 'F16') return new Uint16Array(new Float16Array(values).buffer);
+  const bits = new Uint32Array(values.slice().buffer);
+  return Uint16Array.from(bits, (each) => (each + 0x7fff + ((each >>> 16) & 1)) >>> 16);
+}
+
+/** A safetensors file whose floating-point tensors are in half precision where `isHalf` says so. */
+export function halfFile(
+  dtype: 'F16' | 'BF16',
+  tensors: readonly SafetensorsTensor[],
+  isHalf: (name: string) => boolean = () => true,
+): Buffer {
+  const stored = tensors.map(({ name, shape, ...values }) =>
+    values.dtype === 'F32' && isHalf(name)
+      ? { name, shape, dtype, data: halves(dtype, values.data) }
+      : { name, shape, ...values },
+  );
+  const { beginning, places, byteSize } = layOutSafetensors(stored);
+  const file = Buffer.alloc(byteSize);
+  file.set(beginning);
+  for (const { name, data } of stored)
+    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), places.get(name)?.begin);
+  return file;
 }
 
 /** A Lightning checkpoint whose callback would run a command in Python. */

@@ -45,10 +45,7 @@ describe('encoder', () => {
         .reduce((sum, { shape }) => sum + shape.reduce((product, side) => product * side, 1), 0),
     );
     // ResNet-18, 34, 50, 101, 152, wide 50-2, wide 101-2.
-    assert.deepEqual(
-      counts,
-      [11_176_512, 21_284_672, 23_508_032, 42_500_160, 58_143_808, 66_834_240, 124_837_696],
-    );
+    assert.deepEqual(counts, [11_176_512, 21_284_672, 23_508_032, 42_500_160, 58_143_808, 66_834_240, 124_837_696]);
     assert.deepEqual(ENCODER_ARCHITECTURES.map(embeddingDimOf), [512, 512, 2048, 2048, 2048, 2048, 2048]);
   });
 

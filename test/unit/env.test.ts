@@ -25,7 +25,7 @@ describe('environment', () => {
       logLevel: 'info',
       requireAuth: false,
       allowPrivateUrls: false,
-      maxUploadBytes: 4 * 1024 ** 3,
+      maxUploadBytes: 64 * 1024 ** 3,
       withWorker: true,
       workerName: undefined,
       workerKinds: undefined,

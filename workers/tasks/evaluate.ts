@@ -2,7 +2,7 @@
  * Evaluation: a checkpoint and a labelled version in, metrics with intervals, baselines, predictions and leakage out.
  */
 import { FINE_TUNABLE_ENCODERS } from '../../src/formats/encoders/index.ts';
-import { readSafetensors } from '../../src/formats/safetensors.ts';
+import { encoderWeights } from '../../src/formats/encoder-file.ts';
 import { DomainError, UnreachableCaseError } from '../../src/errors.ts';
 import type { EmbeddingSource } from '../../src/protocol/embeddings.ts';
 import { imagesAt, splitUnitOf, type ManifestImages } from '../engine/data/manifest.ts';
@@ -171,7 +171,7 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
         seed: config.seed,
       });
     const classifiers: Candidates<Classifier<object>> = {
-      pretrained: async () => tuned(readSafetensors(await context.artifacts.read(sha256)).tensors),
+      pretrained: async () => tuned(encoderWeights(await context.artifacts.read(sha256))),
       random: async () => tuned(randomEncoderOf(checkpoint, request.randomEncoderSeed)),
       colour: async () => {
         const embedded = await labelledEmbeddings(subject, readEmbeddings, 'COLOUR_STATISTICS');

@@ -1,6 +1,6 @@
 /** Pretraining: trains an encoder on sealed versions and registers it as a checkpoint. */
 import { architectureNamed } from '../../src/formats/encoders/index.ts';
-import { encoderFileOf, encoderTensorsOf } from '../../src/formats/encoder-file.ts';
+import { encoderFileOf, encoderTensorsOf, encoderWeights } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
 import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
@@ -278,7 +278,7 @@ async function loadInitialWeights(
 ): Promise<readonly NamedTensor[] | undefined> {
   if (config.initialCheckpointId === null) return undefined;
   const checkpoint = await context.registry.checkpoint({ id: config.initialCheckpointId });
-  return readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors;
+  return encoderWeights(await context.artifacts.read(checkpoint.sha256));
 }
 
 /** `steps: 0`: the untrained encoder, the control that every comparison needs. */

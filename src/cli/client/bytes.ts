@@ -1,6 +1,6 @@
 /** Downloads from and uploads to a registry, resumed after an interruption and verified against their digest. */
 import { createHash } from 'node:crypto';
-import { createReadStream, openAsBlob } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -210,28 +210,31 @@ export interface SentFile {
 }
 
 /**
- * Uploads a file by the tus protocol; resumes after an interruption, and continues an upload of an earlier attempt of
+ * Uploads bytes by the tus protocol; resumes after an interruption, and continues an upload of an earlier attempt of
  * the same command.
  *
  * This is our own tus client: of tus-js-client we would have to replace the HTTP layer (keys, and errors with their
  * codes), the fingerprint (a digest, not the file's path and time) and the storage, and it would add 20 packages for
  * the remaining loop.
  */
-export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<SentFile> {
+export async function upload(
+  registry: Registry,
+  options: ClientOptions,
+  { name, blob }: { readonly name: string; readonly blob: Blob },
+): Promise<SentFile> {
   const line = createStatusLine(process.stderr);
   using _left = exitOnInterrupt(() => 'The upload was interrupted. Run the same command again to continue.', line);
-  const { size } = await stat(file).catch(() => {
-    throw new CommandFailure({ exitCode: EXIT.INVALID_ARGUMENTS, message: `The file ${file} does not exist.` });
-  });
-  const sha256 = await sha256Of(file);
+  const { size } = blob;
+  const hash = createHash('sha256');
+  for await (const chunk of blob.stream()) hash.update(chunk);
+  const sha256 = hash.digest('hex');
   const { unfinishedUpload } = await import('./unfinished-upload.ts');
   const unfinished = unfinishedUpload(registry.url, sha256);
   const before = await uploadedBytes(registry, await unfinished.readUnfinished(), size);
   if (before !== undefined)
     printNote(options, `The upload continues at ${formatByteSize(before.offset)} of ${formatByteSize(size)}.`);
-  const at = before?.at ?? (await beginUpload(registry, path.basename(file), size, sha256));
+  const at = before?.at ?? (await beginUpload(registry, name, size, sha256));
   await unfinished.writeUnfinished(at);
-  const blob = await openAsBlob(file);
   for (let offset = before?.offset ?? 0, attemptsWithoutProgress = 0; offset < size;) {
     if (options.quiet !== true)
       line.show(`${progressBar(offset / size)} ${formatByteSize(offset)} of ${formatByteSize(size)}`);

@@ -2,6 +2,7 @@
 import { jsonObject, namesOf, numberFrom, numbers, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { upload } from './bytes.ts';
+import { weightsToUpload } from './weights-files.ts';
 import { clientCommand, connect, granted, rejectErrors } from './connection.ts';
 import { USER_ERROR_FIELDS } from './fragments.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
@@ -80,9 +81,10 @@ export const importModelCommand = clientCommand('import', {
     'models import --published ciga-resnet18',
     'models import pytorch_model.bin --published uni',
     'models import resnet50-0676ba61.pth',
+    'models import model.safetensors.index.json --published virchow2',
   ],
 })
-  .argument('[source]', 'a file on this machine, or a URL')
+  .argument('[source]', 'on this machine: a file, or the index of shards or their folder; or a URL')
   .option('--published <name>', 'a published checkpoint of the catalogue, whose facts are known')
   .option('-m, --model <slug>', 'the model that gets a new version; created if it does not exist')
   .option('--image-size <px>', 'side of the square input', wholeNumberFrom(1))
@@ -174,7 +176,7 @@ export const importModelCommand = clientCommand('import', {
         if (/^https?:\/\//.test(source)) return { input: { url: source } };
         // The options are validated before gigabytes are uploaded.
         rejectErrors((await registry.ask(IMPORT, { input: { ...about, validateOnly: true } })).importCheckpoint);
-        const { uploadId, forget } = await upload(registry, options, source);
+        const { uploadId, forget } = await upload(registry, options, await weightsToUpload(source));
         return { input: { uploadId }, forget };
       };
       const { input, forget } = await from();

@@ -87,6 +87,9 @@ const SHOW = graphql(
               micronsPerPixelMin
               micronsPerPixelMax
             }
+            precision {
+              sentence
+            }
             isTrainingKnown
             sameWeights {
               version
@@ -216,6 +219,7 @@ const showCommand = clientCommand('show', {
         return [
           `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.architecture.name.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${formatByteSize(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
           `  prepare: ${contract.imageSizePx} px ${contract.channelOrder}, ${contract.resizeRule.toLowerCase().replaceAll('_', ' ')}, ${contract.interpolation.toLowerCase()}, values to [${contract.valueRange.join(', ')}], mean [${contract.channelMean.join(', ')}], std [${contract.channelStd.join(', ')}]${contract.pooling === 'AVGPOOL' ? '' : `; pooling ${contract.pooling}`}`,
+          ...(checkpoint.sha256 === null ? [] : [`  ${checkpoint.precision.sentence}`]),
           ...(checkpoint.trainedOn.length === 0
             ? [`  trained on ${checkpoint.isTrainingKnown ? 'nothing' : 'unknown images'}`]
             : [

@@ -13,6 +13,13 @@ export type Architecture = z.infer<typeof architectureSchema>;
 export const POOLINGS = ['AVGPOOL', 'CLS', 'MEAN', 'CLS_AND_MEAN'] as const;
 export type Pooling = (typeof POOLINGS)[number];
 
+/**
+ * The dtype in which an encoder's weights are stored, most precise first. Computations are in float32, which holds the
+ * values of all three exactly.
+ */
+export const WEIGHTS_DTYPES = ['FLOAT32', 'FLOAT16', 'BFLOAT16'] as const;
+export type WeightsDtype = (typeof WEIGHTS_DTYPES)[number];
+
 /** One tensor of an encoder's state dict, under the names and layouts of its ecosystem. */
 export interface EncoderTensorSpec {
   readonly name: string;

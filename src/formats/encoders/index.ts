@@ -6,8 +6,8 @@ import { ENCODER_FAMILIES } from './registry.ts';
 import { RESNET_ARCHITECTURES } from './resnet/specification.ts';
 import { VIT_PRESET_NAMES } from './vit/presets.ts';
 
-export { architectureSchema, POOLINGS } from './architecture.ts';
-export type { Architecture, EncoderTensorSpec, Pooling } from './architecture.ts';
+export { architectureSchema, POOLINGS, WEIGHTS_DTYPES } from './architecture.ts';
+export type { Architecture, EncoderTensorSpec, Pooling, WeightsDtype } from './architecture.ts';
 export type { EncoderDescription, EncoderFamily } from './family.ts';
 
 /**

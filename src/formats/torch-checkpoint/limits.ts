@@ -32,9 +32,9 @@ export interface TorchCheckpointLimits {
 
 const MIB = 1024 * 1024;
 
-/** Many times the size of a ResNet-101 with its optimiser's states. */
 export const DEFAULT_TORCH_CHECKPOINT_LIMITS: TorchCheckpointLimits = {
-  maxFileBytes: 8 * 1024 * MIB,
+  // Only the tensors that are needed are read, one at a time, so that the size of a file costs no memory.
+  maxFileBytes: Number.MAX_SAFE_INTEGER,
   maxEntries: 100_000,
   maxPickleBytes: 64 * MIB,
   maxSteps: 2_000_000,

@@ -3,7 +3,7 @@ import { describeEncoder } from '../../formats/encoders/index.ts';
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
 import { areGroupsKnown, intervalCaveat } from '../../statistics/interval-caveat.rules.ts';
 import { unbeatenBaselines, ungroupedImageCountOf, type ReportedEvaluationRecord } from '../evaluations/index.ts';
-import { type CheckpointRecord, type ModelRecord } from '../models/index.ts';
+import { precisionSentence, type CheckpointRecord, type ModelRecord } from '../models/index.ts';
 import type { RunRecord } from '../runs/index.ts';
 import type { EvaluationMetricRecord, LeakageRecord, LearningCurvePointRecord } from '../../protocol/evaluation.ts';
 import { probeAdvice, probeOverlapSentence, probeSentence } from '../../protocol/checkpoint-probe.ts';
@@ -73,6 +73,7 @@ export function modelCardOf(facts: ModelCardFacts): string {
     '',
     ...section('How to prepare an image', contractLines(checkpoint)),
     ...section('Golden image', goldenLines(facts)),
+    ...section('Precision', precisionLines(facts)),
     ...section('Training data', trainingDataLines(facts)),
     ...section('Training procedure', procedureLines(facts)),
     ...section("The training's own probe", probeLines(facts)),
@@ -80,7 +81,7 @@ export function modelCardOf(facts: ModelCardFacts): string {
     ...(checkpoint.sha256 === null
       ? []
       : section('Download', [
-          `\`${facts.serverUrl}/checkpoints/${checkpoint.id}/download?format=safetensors\` (or pytorch, onnx, tfjs). The ETag is the file's sha256. Tensors are stored under torchvision's names and layouts, without \`fc\`.`,
+          `\`${facts.serverUrl}/checkpoints/${checkpoint.id}/download?format=safetensors\` (or pytorch, onnx, tfjs). The ETag is the file's sha256. Tensors have the names and layouts of torchvision (ResNets) or timm (vision transformers), without a head.`,
         ])),
   ].join('\n');
 }
@@ -163,6 +164,10 @@ function goldenLines({ checkpoint, golden, serverUrl }: ModelCardFacts): string[
   return [
     `An image of ${imageSizePx} x ${imageSizePx} px (\`Checkpoint.golden\` of ${serverUrl}/graphql has its pixels) gives an embedding that begins with ${beginning.join(', ')}. If you get other numbers, you prepare images differently.`,
   ];
+}
+
+function precisionLines({ checkpoint: { sha256, inputContract }, golden }: ModelCardFacts): string[] {
+  return sha256 === null ? [] : [precisionSentence(inputContract.weightsDtype, golden?.rounding)];
 }
 
 function trainingDataLines({ trainedOn, isTrainingComplete }: ModelCardFacts): string[] {

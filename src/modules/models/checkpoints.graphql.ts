@@ -2,8 +2,15 @@
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
-import { describeEncoder, NAMED_ENCODERS, parameterCountOf, POOLINGS } from '../../formats/encoders/index.ts';
+import {
+  describeEncoder,
+  NAMED_ENCODERS,
+  parameterCountOf,
+  POOLINGS,
+  WEIGHTS_DTYPES,
+} from '../../formats/encoders/index.ts';
 import { WEIGHTS_FORMATS } from './models.rules.ts';
+import { precisionSentence } from './precision.rules.ts';
 import { CHANNEL_ORDERS, INTERPOLATIONS, RESIZE_RULES } from '../../protocol/checkpoint.ts';
 
 const records = path.join(import.meta.dirname, 'models.records.ts');
@@ -62,6 +69,40 @@ export const Pooling = enumType({
   members: [...POOLINGS],
 });
 
+export const WeightsDtype = enumType({
+  name: 'WeightsDtype',
+  description: 'A dtype of stored weights. Embeddings are always computed in float32.',
+  members: [...WEIGHTS_DTYPES],
+});
+
+export const WeightsRounding = objectType({
+  name: 'WeightsRounding',
+  description: 'How far rounding the weights to a dtype moves the golden embedding.',
+  definition(t) {
+    t.nonNull.field('dtype', { type: 'WeightsDtype' });
+    t.float('maxRelativeDifference', {
+      description:
+        "Largest difference of a component, divided by the embedding's root mean square. Null if the rounded weights give no finite embedding.",
+    });
+  },
+});
+
+export const WeightsPrecision = objectType({
+  name: 'WeightsPrecision',
+  definition(t) {
+    t.nonNull.field('dtype', {
+      type: 'WeightsDtype',
+      description: 'The least precise dtype in which a weight is stored, as it was imported.',
+    });
+    t.list.nonNull.field('rounding', {
+      type: 'WeightsRounding',
+      description:
+        'Of float32 weights for each narrower dtype, by rounding them. Of others for their own dtype, with weights drawn from those that round to the stored ones. Null until it is measured.',
+    });
+    t.nonNull.string('sentence', { description: 'The same in words.' });
+  },
+});
+
 export const ChannelOrder = enumType({ name: 'ChannelOrder', members: [...CHANNEL_ORDERS] });
 
 export const InputContract = objectType({
@@ -84,6 +125,10 @@ export const InputContract = objectType({
         "Name of the layer from which the embedding comes: avgpool of torchvision's ResNets, whose output it is; norm of timm's vision transformers, whose output is pooled.",
     });
     t.nonNull.field('pooling', { type: 'Pooling' });
+    t.nonNull.field('weightsDtype', {
+      type: 'WeightsDtype',
+      description: 'The least precise dtype in which a weight is stored.',
+    });
     t.float('micronsPerPixelMin', {
       description: 'Finest resolution of the training images, if known.',
     });
@@ -196,6 +241,19 @@ export const Checkpoint = objectType({
     t.float('byteSize', {
       description: 'Byte size of the stored safetensors file.',
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).byteSize,
+    });
+    t.nonNull.field('precision', {
+      type: 'WeightsPrecision',
+      resolve: async (checkpoint, _args, ctx) => {
+        const { inputContract } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
+        const golden = await ctx.loaders.models.goldenByCheckpoint.load(checkpoint.id);
+        const rounding = golden?.rounding;
+        return {
+          dtype: inputContract.weightsDtype,
+          rounding: rounding === undefined ? null : [...rounding],
+          sentence: precisionSentence(inputContract.weightsDtype, rounding),
+        };
+      },
     });
     t.field('golden', {
       type: 'JSON',

@@ -28,7 +28,7 @@ import type {
   NewImportedCheckpoint,
 } from './models.records.ts';
 import { externalSourceSchema, trainingFactSchema } from './models.rules.ts';
-import { type GoldenRecord, inputContractSchema } from '../../protocol/checkpoint.ts';
+import { type GoldenRecord, goldenSchema, inputContractSchema } from '../../protocol/checkpoint.ts';
 import { checkpointProbeSchema } from '../../protocol/checkpoint-probe.ts';
 
 export interface CheckpointFilter {
@@ -49,8 +49,6 @@ export interface ImportRequest {
   readonly idempotencyKey: string;
   readonly inputDigest: string;
 }
-
-const goldenSchema = z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) });
 
 /** Leaves out the golden images and embeddings: they are large and rarely needed. */
 const WITHOUT_GOLDEN = { golden: true } as const;
@@ -287,17 +285,14 @@ export function createCheckpointStore(db: Database) {
     fillPublished: async (
       tx: Transaction,
       id: string,
-      {
-        architecture,
-        importedFrom,
-        ...weights
-      }: Pick<NewImportedCheckpoint, 'architecture' | 'sha256' | 'byteSize' | 'tensorDigest' | 'importedFrom'>,
+      { architecture, inputContract, importedFrom, ...weights }: Omit<NewImportedCheckpoint, 'embeddingDim'>,
     ): Promise<CheckpointRecord | undefined> => {
       const { count } = await tx.checkpoint.updateMany({
         where: { id, sha256: null },
         data: {
           ...weights,
           ...networkColumns(architecture),
+          inputContract: inputContractSchema.parse(inputContract),
           importedFrom: externalSourceSchema.parse(importedFrom),
         },
       });

@@ -1,31 +1,22 @@
 /**
- * Turns a file of weights, whatever its format, into the one form that this registry stores: float32 safetensors under
- * the names of its ecosystem. The file is untrusted, so this runs in a separate process (encoder-file.program.ts) that
- * can be killed.
+ * Turns a file of weights, whatever its format, into the one form that this registry stores: safetensors under the names
+ * of its ecosystem. The file is untrusted, so this runs in a separate process (encoder-file.program.ts) that can be
+ * killed.
  */
 import { createHash } from 'node:crypto';
 import { fstat, read } from 'node:fs';
-import { promisify } from 'node:util';
+import { isDeepStrictEqual, promisify } from 'node:util';
 import { DomainError } from '../../errors.ts';
 import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
-import { openForeignSafetensors, readSafetensors } from '../../formats/safetensors.ts';
-import { tensorDigestOf } from '../../formats/tensor-digest.ts';
+import { mergedShards } from '../../formats/sharded-safetensors.ts';
+import { openForeignSafetensors } from '../../formats/safetensors.ts';
 import { readTorchCheckpoint, type IgnoredPart, type TorchScalar } from '../../formats/torch-checkpoint/index.ts';
 import { encoderFileMetadata } from '../../formats/encoder-file.ts';
-import type { Architecture, NamedEncoder } from '../../formats/encoders/index.ts';
+import type { Architecture, NamedEncoder, WeightsDtype } from '../../formats/encoders/index.ts';
 import { mapToEncoder } from '../../formats/encoders/mapping.ts';
-import {
-  checkUse,
-  cleanText,
-  explained,
-  MAX_TEXT,
-  otherNetwork,
-  refusal,
-  tooLarge,
-  tooManyWeights,
-} from './encoder-refusals.ts';
+import { checkUse, cleanText, explained, MAX_TEXT, otherNetwork, refusal } from './encoder-refusals.ts';
 import type { ImportedContentsRecord } from './models.records.ts';
-import { joinedTensor, storedEncoder, type SourceTensor } from './stored-encoder.ts';
+import { joinedTensor, storeEncoder, weightsDtypeOf, type SourceTensor, type WeightsSink } from './stored-encoder.ts';
 import type { InputContract } from '../../protocol/checkpoint.ts';
 
 export interface EncoderFileTask {
@@ -48,7 +39,9 @@ export interface EncoderFileTask {
 export interface EncoderFacts {
   readonly architecture: Architecture;
   readonly embeddingDim: number;
-  /** sha256 of the original file. */
+  /** The least precise dtype of the weights; it is part of the input contract in the stored file. */
+  readonly weightsDtype: WeightsDtype;
+  /** sha256 of the original file; of one in shards, of the one file that holds the same (`mergedShards`). */
   readonly sourceSha256: string;
   readonly sourceByteSize: number;
   /** Digest of the encoder's tensors, computed by `tensorDigestOf`. */
@@ -57,8 +50,8 @@ export interface EncoderFacts {
 }
 
 export interface EncoderFile extends EncoderFacts {
-  /** Safetensors. The same weights with the same contract give the same bytes, independent of the original file. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** Size of the safetensors; 0 if the file was only looked at. */
+  readonly byteSize: number;
 }
 
 interface OpenedFile {
@@ -71,8 +64,6 @@ interface OpenedFile {
   readonly scalars: readonly TorchScalar[];
 }
 
-/** Several times the size of the largest Lightning checkpoints of a ResNet-101. */
-const MAX_FILE_BYTES = 4 * 1024 ** 3;
 const HASH_CHUNK_BYTES = 1024 * 1024;
 /** Entries that are recorded of each list of a file's other contents: enough to identify it in a small row. */
 const MAX_LISTED = 200;
@@ -85,22 +76,32 @@ const statOf = promisify(fstat);
 const readAt = promisify(read);
 
 /**
- * @param fd an open regular file; the caller closes it.
- * @throws DomainError FILE_TOO_LARGE, DIGEST_MISMATCH, FORMAT_INVALID, CHECKPOINT_KEYS_MISMATCH (with the keys),
+ * @param fds one open regular file, or the shards of one safetensors file in their order; the caller closes them.
+ * @param sink receives the safetensors: the same weights with the same contract give the same bytes, independent of the
+ * original file. Nothing is written without an input contract.
+ * @throws DomainError DIGEST_MISMATCH, FORMAT_INVALID, CHECKPOINT_KEYS_MISMATCH (with the keys),
  * CHECKPOINT_INCOMPATIBLE (another encoder than stated), FILE_CHANGED (while it was read).
  */
-export async function readEncoderFile(fd: number, task: EncoderFileTask): Promise<EncoderFile> {
-  const before = await statOf(fd, { bigint: true });
-  const byteSize = Number(before.size);
-  if (byteSize > MAX_FILE_BYTES) throw tooLarge(byteSize, MAX_FILE_BYTES);
+export async function readEncoderFile(
+  fds: readonly number[],
+  task: EncoderFileTask,
+  sink: WeightsSink,
+): Promise<EncoderFile> {
+  const before = await stateOf(fds);
+  const files = fds.map((fd, index) =>
+    accessFile(
+      { read: (buffer, offset, length, position) => readAt(fd, buffer, offset, length, position) },
+      Number(before[index]?.size ?? 0),
+    ),
+  );
+  const source = await sourceOf(files).catch((error: unknown) => {
+    throw explained(error);
+  });
+  const { byteSize } = source;
   checkExpected('size', task.expectedByteSize === null ? null : `${task.expectedByteSize} bytes`, `${byteSize} bytes`);
   // The whole file is hashed before parsing only if a sha256 is expected, because hashing gigabytes takes long.
-  const checkedSha256 = task.expectedSha256 === null ? undefined : await sha256Of(fd, byteSize);
+  const checkedSha256 = task.expectedSha256 === null ? undefined : await sha256Of(source);
   if (checkedSha256 !== undefined) checkExpected('sha256', task.expectedSha256, checkedSha256);
-  const source = accessFile(
-    { read: (buffer, offset, length, position) => readAt(fd, buffer, offset, length, position) },
-    byteSize,
-  );
   const file = await openWeights(source).catch((error: unknown) => {
     throw explained(error);
   });
@@ -118,15 +119,19 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
   const { description } = mapped;
   const { inputContract } = task;
   if (inputContract !== null) checkUse(description, inputContract);
-  const storedBytes = description.tensors.reduce((sum, { shape }) => sum + storedSizeOf(shape), 0);
-  if (storedBytes > MAX_FILE_BYTES) throw tooManyWeights(storedBytes, MAX_FILE_BYTES);
-  const metadata = inputContract === null ? {} : encoderFileMetadata(description.architecture, inputContract);
-  const bytes = await storedEncoder(description, mapped.tensors, metadata).catch((error: unknown) => {
+  const weightsDtype = weightsDtypeOf(description, mapped.tensors);
+  const metadata =
+    inputContract === null ? {} : encoderFileMetadata(description.architecture, { ...inputContract, weightsDtype });
+  const stored = await storeEncoder(
+    description,
+    mapped.tensors,
+    metadata,
+    inputContract === null ? NOWHERE : sink,
+  ).catch((error: unknown) => {
     throw explained(error);
   });
-  const sourceSha256 = checkedSha256 ?? (await sha256Of(fd, byteSize));
-  const after = await statOf(fd, { bigint: true });
-  if (after.mtimeNs !== before.mtimeNs || after.size !== before.size)
+  const sourceSha256 = checkedSha256 ?? (await sha256Of(source));
+  if (!isDeepStrictEqual(await stateOf(fds), before))
     throw new DomainError({
       code: 'FILE_CHANGED',
       message: 'The file changed while it was read.',
@@ -137,9 +142,10 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
   return {
     architecture: description.architecture,
     embeddingDim: description.embeddingDim(inputContract?.pooling ?? description.poolings[0] ?? 'AVGPOOL'),
+    weightsDtype,
     sourceSha256,
     sourceByteSize: byteSize,
-    tensorDigest: tensorDigestOf(readSafetensors(bytes).tensors),
+    tensorDigest: stored.tensorDigest,
     contents: {
       format: file.format,
       keyPrefix: prefix,
@@ -154,23 +160,40 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
         .slice(0, MAX_LISTED)
         .map(({ path, value }) => ({ path: cleanText(path), value: cleanScalar(value) })),
     },
-    bytes,
+    byteSize: inputContract === null ? 0 : stored.byteSize,
   };
 }
 
-/** Bytes of a float32 tensor; the few batch counts, which take twice as many, do not matter. */
-function storedSizeOf(shape: readonly number[]): number {
-  return shape.reduce((product, side) => product * side, 4);
+const NOWHERE: WeightsSink = { begin: () => undefined, write: () => undefined };
+
+/** Size and time of change of each file. */
+async function stateOf(
+  fds: readonly number[],
+): Promise<readonly { readonly size: bigint; readonly mtimeNs: bigint }[]> {
+  return Promise.all(
+    fds.map(async (fd) => {
+      const { size, mtimeNs } = await statOf(fd, { bigint: true });
+      return { size, mtimeNs };
+    }),
+  );
 }
 
-async function sha256Of(fd: number, byteSize: number): Promise<string> {
+/** One file as it is, or several shards as the one file that they are parts of. */
+async function sourceOf(files: readonly RandomAccess[]): Promise<RandomAccess> {
+  const [only, second] = files;
+  if (only === undefined) throw new RangeError('There is no file to read.');
+  return second === undefined ? only : mergedShards(files);
+}
+
+async function sha256Of(source: RandomAccess): Promise<string> {
   const hash = createHash('sha256');
-  const buffer = Buffer.alloc(HASH_CHUNK_BYTES);
-  for (let position = 0; position < byteSize;) {
-    const { bytesRead } = await readAt(fd, buffer, 0, buffer.length, position);
-    if (bytesRead === 0) break;
-    hash.update(buffer.subarray(0, bytesRead));
-    position += bytesRead;
+  const buffer = new Uint8Array(HASH_CHUNK_BYTES);
+  for (let position = 0; position < source.byteSize;) {
+    const length = Math.min(buffer.length, source.byteSize - position);
+    const bytes = await source.read(position, length, buffer.subarray(0, length));
+    if (bytes.length === 0) break;
+    hash.update(bytes);
+    position += bytes.length;
   }
   return hash.digest('hex');
 }

@@ -10,7 +10,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
 import { freeBytesOf } from '../../platform/free-space.ts';
-import { architectureSchema } from '../../formats/encoders/index.ts';
+import { architectureSchema, WEIGHTS_DTYPES } from '../../formats/encoders/index.ts';
 import { openUnlinked } from '../../platform/unlinked-file.ts';
 import { endingOf, startSandboxed } from '../../platform/sandbox.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
@@ -32,6 +32,7 @@ const processAnswerSchema: z.ZodType<ProcessAnswer> = z.discriminatedUnion('outc
     facts: z.object({
       architecture: architectureSchema,
       embeddingDim: z.number(),
+      weightsDtype: z.enum(WEIGHTS_DTYPES),
       sourceSha256: z.string(),
       sourceByteSize: z.number(),
       tensorDigest: z.string(),
@@ -48,19 +49,27 @@ const processAnswerSchema: z.ZodType<ProcessAnswer> = z.discriminatedUnion('outc
   }),
 ]);
 
-/** Limits that the process receives in addition to its task. */
-export interface WeightsSpace {
+/** What the process receives on its standard input. */
+export interface ProcessTask extends EncoderFileTask {
   /** Disk space that the weights may use; the rest is reserved for the database. */
   readonly spaceBytes: number;
+  /** One, or the number of shards. */
+  readonly fileCount: number;
 }
 
 export interface ReadingBounds {
   readonly timeoutMs: number;
-  /** Limit of the JavaScript heap; tensors are outside the heap, and the readers bound their size. */
+  /** Limit of the JavaScript heap; tensors are outside the heap, one at a time. */
   readonly maxHeapMb: number;
 }
 
-const BOUNDS: ReadingBounds = { timeoutMs: 300_000, maxHeapMb: 768 };
+/** A slow disk reads 20 MB/s; a file is read twice and written once. */
+const READ_BYTES_PER_MS = 20_000 / 3;
+
+function boundsOf(byteSize: number): ReadingBounds {
+  return { timeoutMs: 300_000 + Math.ceil(byteSize / READ_BYTES_PER_MS), maxHeapMb: 768 };
+}
+
 const PROGRAM = path.join(import.meta.dirname, 'encoder-file.program.ts');
 /**
  * The environment contains none of the server's secrets. Huge pages halve the time of reading 94 MB: with 4 KB pages,
@@ -81,22 +90,29 @@ export interface ReadEncoder<Kept> {
 
 /**
  * Runs `readEncoderFile` in a separate process.
- * @param file open to read; the caller closes it.
+ * @param files one file, or its shards in their order, open to read; the caller closes them.
  * @param scratchDir folder of the unlinked file of weights. Its parent, the data directory, is hidden from the process.
  * @param keep stores the safetensors once they are complete.
  * @throws DomainError also TIMED_OUT or OUT_OF_MEMORY for a file that exceeds the limits, and STORAGE_FULL before the
  * weights use the reserved disk space.
  */
 export async function readEncoderFileInSandbox<Kept>(
-  file: FileHandle,
+  files: readonly FileHandle[],
   task: EncoderFileTask,
   scratchDir: string,
   keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>,
-  bounds: ReadingBounds = BOUNDS,
+  bounds?: ReadingBounds,
 ): Promise<ReadEncoder<Kept>> {
   await using weights = await openUnlinked(scratchDir);
   const spaceBytes = await freeBytesOf(scratchDir);
-  const answer = await answerTo(file, { ...task, spaceBytes }, weights, path.dirname(scratchDir), bounds);
+  const byteSizes = await Promise.all(files.map(async (file) => (await file.stat()).size));
+  const answer = await answerTo(
+    files,
+    { ...task, spaceBytes, fileCount: files.length },
+    weights,
+    path.dirname(scratchDir),
+    bounds ?? boundsOf(byteSizes.reduce((sum, byteSize) => sum + byteSize, 0)),
+  );
   if (answer.outcome === 'READ') return { facts: answer.facts, kept: await keep(wholeOf(weights, answer.byteSize)) };
   const { code, message: text, field, hint } = answer;
   throw new DomainError({
@@ -109,8 +125,8 @@ export async function readEncoderFileInSandbox<Kept>(
 
 /** Runs the process to its end. */
 async function answerTo(
-  file: FileHandle,
-  task: EncoderFileTask & WeightsSpace,
+  files: readonly FileHandle[],
+  task: ProcessTask,
   weights: FileHandle,
   hiddenDir: string,
   { timeoutMs, maxHeapMb }: ReadingBounds,
@@ -120,7 +136,7 @@ async function answerTo(
     hiddenFolder: hiddenDir,
     maxHeapMb,
     env: READER_ENV,
-    stdio: ['pipe', 'pipe', 'pipe', weights.fd, file.fd],
+    stdio: ['pipe', 'pipe', 'pipe', weights.fd, ...files.map(({ fd }) => fd)],
     timeoutMs,
   });
   let answerText = '';
@@ -146,7 +162,7 @@ async function answerTo(
   if (performance.now() - startedMs >= timeoutMs)
     throw new DomainError({
       code: 'TIMED_OUT',
-      message: `Reading the file took longer than ${timeoutMs / 1000} s.`,
+      message: `Reading the file took longer than ${Math.round(timeoutMs / 1000)} s.`,
       hint,
     });
   if (/heap out of memory|Allocation failed/i.test(stderrTail))

@@ -12,23 +12,6 @@ export const MAX_TEXT = 300;
 /** Number of names of each kind that an error lists. */
 const MAX_NAMES = 40;
 
-export function tooLarge(byteSize: number, limit: number): DomainError {
-  return new DomainError({
-    code: 'FILE_TOO_LARGE',
-    message: `The file has ${byteSize} bytes; at most ${limit} are read.`,
-    hint: 'Save only the state dict of the encoder.',
-  });
-}
-
-/** The error for an encoder whose stored form, float32, would be too large; half precision doubles on the way. */
-export function tooManyWeights(byteSize: number, limit: number): DomainError {
-  return new DomainError({
-    code: 'FILE_TOO_LARGE',
-    message: `The encoder takes ${byteSize} bytes as float32, the form in which weights are stored; at most ${limit} can be stored.`,
-    hint: 'A smaller encoder can be imported, e.g. a ViT-L (1.2 GB).',
-  });
-}
-
 /** Translates a reader's error into an error of the registry; other errors are rethrown. */
 export function explained(error: unknown): unknown {
   if (error instanceof TorchCheckpointError) {
@@ -100,7 +83,7 @@ export function refusal(
   if (shard !== undefined)
     return keys(
       `The file is ${shard}; it contains ${tensors.length} of its tensors.`,
-      'Merge the shards into one state dict, and import it.',
+      'Import the index of the shards, such as model.safetensors.index.json, or the folder that holds them.',
     );
   switch (reason) {
     case 'NO_ENCODER':

@@ -8,6 +8,7 @@ import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
 import { DomainError } from '../../errors.ts';
 import type { ArtifactStore, StoredBytes } from '../../platform/artifact-store/index.ts';
+import { MAX_SHARD_INDEX_BYTES, SHARD_INDEX_ENDING, shardNamesOf } from '../../formats/sharded-safetensors.ts';
 import { createFairPool } from '../../platform/fair-pool.ts';
 import { openImportFile } from '../../platform/import-roots.ts';
 import { fetchRemoteFile } from '../../platform/remote-file.ts';
@@ -15,6 +16,7 @@ import type { UploadStore } from '../../platform/upload-store.ts';
 import { personOf, type Viewer } from '../access/index.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { readEncoderFileInSandbox, type ReadEncoder } from './encoder-process.ts';
+import { explained } from './encoder-refusals.ts';
 import type { InputContract } from '../../protocol/checkpoint.ts';
 import { fileNameOfUrl, recordedUrl, type ImportSource } from './import.rules.ts';
 
@@ -68,7 +70,8 @@ export interface FileRequest {
 
 /** A file that is ready to be read. */
 export interface LocalFile {
-  readonly handle: FileHandle;
+  /** One file, or its shards in their order. */
+  readonly handles: readonly FileHandle[];
   /** The source, as recorded. */
   readonly fileName: string | null;
   readonly url: string | null;
@@ -76,12 +79,13 @@ export interface LocalFile {
   readonly sha256: string | null;
 }
 
-/** The largest file that is accepted: the size limit of PyTorch checkpoints. */
-const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
-/** Memory budget of all concurrent reads of weights; at most a quarter of the machine's memory. */
-const READING_BUDGET_BYTES = 4 * 1024 ** 3;
 /** Memory of a reader process before it holds any weights. */
 const READING_BASE_BYTES = 200 * 1024 ** 2;
+/**
+ * A reader holds one tensor at a time, as it is in the file and as float32. The largest one of a small network is a
+ * fifth of its file; of a large one it is a hundredth.
+ */
+const READING_FRACTION = 0.3;
 
 export function createImportFiles({
   artifacts,
@@ -93,18 +97,18 @@ export function createImportFiles({
   const readings = createFairPool({
     // At least two, so that one slow file never blocks all other imports.
     slotCount: Math.max(2, availableParallelism()),
-    budgetBytes: Math.min(READING_BUDGET_BYTES, totalmem() / 4),
+    budgetBytes: totalmem() / 4,
   });
   const readQueued = async <Kept>(
     viewer: Viewer,
-    { handle }: LocalFile,
+    { handles }: LocalFile,
     task: EncoderFileTask,
     keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>,
   ): Promise<ReadEncoder<Kept>> => {
-    const { size } = await handle.stat();
-    // Half precision takes twice its size in the stored form, which is whole in memory.
-    return readings.run(personOf(viewer) ?? '', READING_BASE_BYTES + 2 * size, () =>
-      readEncoderFileInSandbox(handle, task, downloadsDir, keep),
+    const sizes = await Promise.all(handles.map(async (handle) => (await handle.stat()).size));
+    const byteSize = sizes.reduce((sum, size) => sum + size, 0);
+    return readings.run(personOf(viewer) ?? '', READING_BASE_BYTES + READING_FRACTION * byteSize, () =>
+      readEncoderFileInSandbox(handles, task, downloadsDir, keep),
     );
   };
 
@@ -114,14 +118,15 @@ export function createImportFiles({
     work: (file: LocalFile) => Promise<Result>,
   ): Promise<Result> => {
     if (source.kind === 'PATH') {
-      await using handle = await openImportFile(source.path, importRoots, 'input.path');
-      return await work({ handle, fileName: path.basename(source.path), url: null, sha256: expected.sha256 });
+      await using opened = new AsyncDisposableStack();
+      const handles = await openWithShards(source.path, importRoots, opened);
+      return await work({ handles, fileName: path.basename(source.path), url: null, sha256: expected.sha256 });
     }
     if (source.kind === 'UPLOAD')
       return uploads.consume(source.uploadId, viewer.kind === 'KEY' ? viewer.keyId : '', async (upload) => {
         const sha256 = sha256OfUpload(expected.sha256, upload.sha256);
         await using handle = await open(upload.path, 'r');
-        return await work({ handle, fileName: upload.fileName, url: null, sha256 });
+        return await work({ handles: [handle], fileName: upload.fileName, url: null, sha256 });
       });
     await mkdir(downloadsDir, { recursive: true });
     const destination = path.join(downloadsDir, randomUUID());
@@ -129,7 +134,8 @@ export function createImportFiles({
       await fetchRemoteFile({
         url: source.url,
         destination,
-        maxBytes: MAX_DOWNLOAD_BYTES,
+        // The disk is the limit: a download ends before it touches the reserve.
+        maxBytes: Number.MAX_SAFE_INTEGER,
         isAllowedAddress: allowPrivateUrls ? () => true : undefined,
         expectedSha256: expected.sha256 ?? undefined,
         expectedByteSize: expected.byteSize ?? undefined,
@@ -138,7 +144,7 @@ export function createImportFiles({
       });
       await using handle = await open(destination, 'r');
       return await work({
-        handle,
+        handles: [handle],
         fileName: fileNameOfUrl(source.url),
         url: recordedUrl(source.url),
         sha256: expected.sha256,
@@ -173,6 +179,37 @@ export function createImportFiles({
       }
     },
   };
+}
+
+/** Opens a file, or the shards that an index names, which are beside it. */
+async function openWithShards(
+  file: string,
+  importRoots: readonly string[],
+  opened: AsyncDisposableStack,
+): Promise<readonly FileHandle[]> {
+  const open = async (each: string): Promise<FileHandle> =>
+    opened.use(await openImportFile(each, importRoots, 'input.path'));
+  const handle = await open(file);
+  if (!file.endsWith(SHARD_INDEX_ENDING)) return [handle];
+  const { size } = await handle.stat();
+  if (size > MAX_SHARD_INDEX_BYTES)
+    throw new DomainError({
+      code: 'FILE_TOO_LARGE',
+      message: `The index of the shards has ${size} bytes; at most ${MAX_SHARD_INDEX_BYTES} are read.`,
+      hint: 'Import the index as the library wrote it.',
+    });
+  const index = (await handle.readFile()).toString('utf8');
+  const shards: FileHandle[] = [];
+  for (const name of shardsNamedIn(index)) shards.push(await open(path.join(path.dirname(file), name)));
+  return shards;
+}
+
+function shardsNamedIn(index: string): readonly string[] {
+  try {
+    return shardNamesOf(index);
+  } catch (error) {
+    throw explained(error);
+  }
 }
 
 /** The sha256 that an upload must have, as stated in the input or when the upload began. */

@@ -130,7 +130,7 @@ export function createCheckpointImports({
           (await checkpoints.createImported(tx, model.id, {
             architecture: read.architecture,
             embeddingDim: read.embeddingDim,
-            inputContract,
+            inputContract: { ...inputContract, weightsDtype: read.weightsDtype },
             importedFrom,
             ...stored,
             tensorDigest: read.tensorDigest,
@@ -182,6 +182,7 @@ export function createCheckpointImports({
         (await checkpoints.fillPublished(tx, published.id, {
           ...stored,
           architecture: read.architecture,
+          inputContract: { ...published.inputContract, weightsDtype: read.weightsDtype },
           tensorDigest: read.tensorDigest,
           importedFrom,
         })) ?? (await checkpoints.findPublished(published.publishedSlug ?? '', tx));

@@ -26,6 +26,7 @@ export type {
   WeightsFileRecord,
 } from './models.records.ts';
 export { WEIGHTS_FORMATS, type WeightsFormat } from './models.rules.ts';
+export { precisionSentence } from './precision.rules.ts';
 export type { CheckpointListFilter, ModelReference, ModelService } from './models.service.ts';
 export type { ModelFilter } from './models.store.ts';
 

@@ -3,7 +3,7 @@
  * recognised like new ones. Checkpoints are read in the background, one at a time; each digest is written immediately,
  * so that the next start continues where this one ended.
  */
-import { readSafetensors } from '../../formats/safetensors.ts';
+import { encoderWeights } from '../../formats/encoder-file.ts';
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';
 import type { Transact } from '../../platform/db.ts';
 import type { LineageStore } from './lineage.store.ts';
@@ -30,7 +30,7 @@ export async function fillTensorDigests(
     for (const { id, sha256 } of page) {
       if (signal.aborted) return filledCount;
       try {
-        const tensorDigest = tensorDigestOf(readSafetensors(await readArtifact(sha256)).tensors);
+        const tensorDigest = tensorDigestOf(encoderWeights(await readArtifact(sha256)));
         await transact(async (tx) => {
           await lineage.fillTensorDigest(tx, id, tensorDigest);
           await lineage.shareTrainedOn(tx, tensorDigest);

@@ -189,6 +189,7 @@ export function inputContractOf({
     embeddingLayer: embeddingLayerOf(pooling),
     pooling,
     interpolation: 'BILINEAR',
+    weightsDtype: 'FLOAT32',
     micronsPerPixelMin: null,
     micronsPerPixelMax: null,
   };

@@ -6,20 +6,21 @@
 import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { createNpyRowReader, npyHeader } from '../../../src/formats/npy.ts';
-import { readSafetensors, writeSafetensors } from '../../../src/formats/safetensors.ts';
+import { writeSafetensors } from '../../../src/formats/safetensors.ts';
 import type { SealedVersion } from '../../../src/protocol/dataset-version.ts';
 import type { UsableCheckpoint } from '../../../src/protocol/checkpoint.ts';
 import { readVerified, type StoredBytes } from '../../../src/platform/artifact-store/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import { imagesFrom, type ManifestImages } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize, embedPixels } from '../../engine/embed.ts';
-import { openEncoder, untrainedWeights } from '../../engine/encoders/index.ts';
+import { openEncoder, untrainedWeights, type InferenceEncoder } from '../../engine/encoders/index.ts';
 import type { NamedTensor } from '../../engine/named-tensor.ts';
 import { COLOUR_STATISTICS_DIM, colourStatistics } from '../../engine/probe/colour-statistics.ts';
 import { createRandom } from '../../engine/rng.ts';
 import { engineInfo } from '../../engine/tensorflow.ts';
 import { openShardSources } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
+import { withStoredWeights } from '../stored-weights.ts';
 import type { TaskContext } from '../task.ts';
 import {
   colourStatisticsKey,
@@ -96,12 +97,14 @@ function describerOf(
   source: Source,
 ): Describer {
   const { architecture, embeddingDim, inputContract } = checkpoint;
-  const byEncoder = (encoderDigest: string, load: () => Promise<readonly NamedTensor[]>): Describer => ({
+  const openWith = (tensors: readonly NamedTensor[]): InferenceEncoder =>
+    openEncoder(architecture, tensors, inputContract.pooling);
+  const byEncoder = (encoderDigest: string, openEmbedder: () => Promise<InferenceEncoder>): Describer => ({
     source,
     key: { encoderDigest, datasetDigest: version.digest, preparationDigest: preparationDigestOf(inputContract) },
     embeddingDim,
     open: async () => {
-      const opened = openEncoder(architecture, await load(), inputContract.pooling);
+      const opened = await openEmbedder();
       return {
         describe: (pixels, imageCount) =>
           embedPixels(opened, pixels, imageCount, inputContract.imageSizePx, inputContract),
@@ -111,14 +114,11 @@ function describerOf(
   });
   switch (source) {
     case 'CHECKPOINT':
-      return byEncoder(
-        checkpoint.sha256,
-        async () => readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors,
-      );
+      return byEncoder(checkpoint.sha256, () => withStoredWeights(context, checkpoint.sha256, openWith));
     case 'RANDOM_ENCODER': {
       const weights = randomEncoderOf(checkpoint, randomEncoderSeed);
       const digest = createHash('sha256').update(writeSafetensors(weights, {})).digest('hex');
-      return byEncoder(digest, async () => weights);
+      return byEncoder(digest, async () => openWith(weights));
     }
     case 'COLOUR_STATISTICS':
       return {

@@ -4,13 +4,7 @@
  * weights must contain.
  */
 import { GRAPH_INPUT, GRAPH_OUTPUT, type ConvolutionUnitStep, type GraphStep } from '../graph.ts';
-import {
-  RESNET_PLANS,
-  STAGE_WIDTHS,
-  STEM_CHANNELS,
-  type ResnetName,
-  type ResnetPlan,
-} from './specification.ts';
+import { RESNET_PLANS, STAGE_WIDTHS, STEM_CHANNELS, type ResnetName, type ResnetPlan } from './specification.ts';
 
 /** The epsilon that torchvision adds to the variance in every batch norm. */
 const BATCH_NORM_EPSILON = 1e-5;

@@ -198,6 +198,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
             <Digest sha256={checkpoint.sha256} />
           </Fact>
           <Fact name="Size">{checkpoint.byteSize === null ? null : bytes(checkpoint.byteSize)}</Fact>
+          <Fact name="Precision">{checkpoint.precision.sentence}</Fact>
           <Fact name="Download">
             {checkpoint.formats.map((format) => (
               <a

@@ -106,6 +106,9 @@ export const CHECKPOINT = graphql(
         }
         sha256
         byteSize
+        precision {
+          sentence
+        }
         formats
         publishedSlug
         createdAt
