@@ -182,7 +182,10 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
       const wanted = expected.roundingDifference[String(at(each, 'dtype'))] ?? Number.NaN;
       const difference = Number(at(each, 'maxRelativeDifference'));
       // Both sides compute in float32, whose own error is part of each difference.
-      assert.ok(Math.abs(difference - wanted) < 0.02 * wanted + 4 * expected.float32Error, `${difference}, not ${wanted}`);
+      assert.ok(
+        Math.abs(difference - wanted) < 0.02 * wanted + 4 * expected.float32Error,
+        `${difference}, not ${wanted}`,
+      );
     }
     assert.match(String(at(precision, 'sentence')), /^The weights are float32\. Rounded to float16, they move/);
   });

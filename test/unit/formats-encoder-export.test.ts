@@ -140,8 +140,19 @@ test('the preparation is described in words and kept as facts', () => {
   assert.deepEqual(JSON.parse(facts.get('inputContract') ?? ''), FILE_CONTRACT);
 });
 
-test('a contract says pooling and interpolation in a file only where the first version of contracts did not imply them', () => {
+test('a contract says pooling, interpolation and dtype in a file only where earlier contracts did not imply them', () => {
   assert.deepEqual(contractInFile(EXPORT_CONTRACT), FILE_CONTRACT);
-  const second = { ...EXPORT_CONTRACT, pooling: 'CLS', interpolation: 'BICUBIC' } as const;
+  const second = { ...EXPORT_CONTRACT, pooling: 'CLS', interpolation: 'BICUBIC', weightsDtype: 'BFLOAT16' } as const;
   assert.deepEqual(contractInFile(second), second);
+});
+
+test('a file of half precision says so, and that its own numbers are float32', () => {
+  const source = encoderToExport('RESNET18');
+  const facts = new Map(
+    exportMetadata({ ...source, inputContract: { ...source.inputContract, weightsDtype: 'FLOAT16' } }),
+  );
+  assert.equal(
+    facts.get('precision'),
+    'The weights were imported as float16; this file has the same values as float32.',
+  );
 });
