@@ -1,15 +1,12 @@
 /**
- * The corpus of hostile files, imported as a user would: each is refused with its specific error, and one over the
- * limit of size is not read at all.
+ * The corpus of hostile files, imported as a user would: each is refused with its specific error.
  */
 import assert from 'node:assert/strict';
-import { mkdtemp, open, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
-import { describeEncoder } from '../../src/formats/encoders/index.ts';
-import { loadPublishedCheckpoints } from '../../src/modules/models/index.ts';
 import type { InputContract } from '../../src/protocol/checkpoint.ts';
 import { hostileFiles, inertFiles } from '../fixtures/hostile/torch-corpus.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
