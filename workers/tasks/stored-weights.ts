@@ -8,8 +8,8 @@ import type { TaskContext } from './task.ts';
 
 /**
  * Calls `use` with tensors whose values are read from the verified file whenever `data` is asked for, so that an
- * encoder of several gigabytes is in memory once, on the device, and not a second time beside it. Half precision is widened to
- * float32. The tensors must not be used after `use` has ended.
+ * encoder of several gigabytes is in memory once, on the device, and not a second time beside it. Half precision is
+ * widened to float32. The tensors must not be used after `use` has ended.
  *
  * @throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
  */

@@ -1,7 +1,7 @@
 /**
  * Turns a file of weights, whatever its format, into the one form that this registry stores: safetensors under the
- * names of its ecosystem. The file is untrusted, so this runs in a separate process (encoder-file.program.ts) that can be
- * killed.
+ * names of its ecosystem. The file is untrusted, so this runs in a separate process (encoder-file.program.ts) that can
+ * be killed.
  */
 import { createHash } from 'node:crypto';
 import { fstat, read } from 'node:fs';

@@ -1,7 +1,7 @@
 /**
  * The one form in which the registry stores an encoder: safetensors under the names of its ecosystem, each tensor in
- * the dtype in which it came (float32, float16 or bfloat16; all else as float32). Only one tensor at a time is in memory,
- * so that the size of an encoder is limited by the disk alone.
+ * the dtype in which it came (float32, float16 or bfloat16; all else as float32). Only one tensor at a time is in
+ * memory, so that the size of an encoder is limited by the disk alone.
  */
 import { DomainError } from '../../errors.ts';
 import { layOutSafetensors, type SafetensorsPlan } from '../../formats/safetensors.ts';
