@@ -185,6 +185,7 @@ async function writeWeights(encoder: EmbeddingEncoder, workDir: string): Promise
     embeddingLayer: 'embedding',
     pooling,
     interpolation: 'BILINEAR',
+    weightsDtype: 'FLOAT32',
     micronsPerPixelMin: null,
     micronsPerPixelMax: null,
   } as const;
