@@ -177,7 +177,7 @@ describe('registering checkpoints', () => {
       `query($id: ID!) { node(id: $id) { __typename } checkpoint(id: $id) {
         model { slug name } version encoder architecture { family name parameterCount specification } embeddingDim step epoch sha256 byteSize formats downloadUrl golden trainedOn { id }
         importedFrom { url } sourceRun { id }
-        inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer pooling interpolation micronsPerPixelMin micronsPerPixelMax }
+        inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer pooling interpolation weightsDtype micronsPerPixelMin micronsPerPixelMax }
       } }`,
       { id },
     );
