@@ -24,7 +24,7 @@ import { benchSlides } from './slides.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,embedding,protocol,slides,viewer] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --json] [-- --rounds 5] [-- --grid]
+const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,embedding,protocol,slides,viewer] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --tiatoolbox PYTHON] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
@@ -38,7 +38,7 @@ Each suite measures our implementation and a peer in turn and prints medians, ra
   weights    importing a Lightning checkpoint, loading safetensors, embedding stored images, against PyTorch, safetensors and ONNX Runtime in Python
   embedding  patches of 224 px by ResNets and vision transformers, against ONNX Runtime with their exports
   protocol   a training step that is reported to a server over HTTP, against one that is not
-  slides     tissue and patches of whole slides of a gigapixel, against openslide-python and TIAToolbox in environments that pip fills
+  slides     tissue and patches of whole slides of a gigapixel, against openslide-python in an environment that pip fills, and TIAToolbox in the Python of --tiatoolbox
   viewer     a slide of 3 gigapixels: its first tile, tiles while one pans, and its page in Chromium
 `;
 
@@ -65,6 +65,7 @@ const { values } = parseArgs({
     grid: { type: 'boolean' },
     's3-endpoint': { type: 'string' },
     's3-megabytes': { type: 'string', default: '1000' },
+    tiatoolbox: { type: 'string' },
     rounds: { type: 'string', default: '5' },
     help: { type: 'boolean', short: 'h' },
   },
@@ -174,6 +175,7 @@ if (isWanted('slides')) {
   results['slides'] = await benchSlides({
     pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-slides'),
     rounds,
+    tiatoolboxPython: values.tiatoolbox ?? null,
     onProgress: report,
   });
 }

@@ -12,7 +12,7 @@ import { openSlideReader, type SlideReader } from '../../workers/imaging/slides/
 import { temporaryFolder } from '../support/shards.ts';
 import { aperioDescription, tiffOf, type Rgb } from '../support/slide-files.ts';
 import { slideLibrary } from '../support/slide-library.ts';
-import { drawDicom, drawNdpi, drawScn, type VendorSlide } from '../support/slide-vendors.ts';
+import { drawDicom, drawMirax, drawNdpi, drawScn, type VendorSlide } from '../support/slide-vendors.ts';
 
 const golden = z
   .object({
@@ -89,6 +89,7 @@ for (const { name, vendor, source, draw, colourError } of [
   ...[
     { name: 'drawn.ndpi', vendor: 'hamamatsu', draw: (file: string) => drawNdpi(file, SLIDE) },
     { name: 'level-0.dcm', vendor: 'dicom', draw: (file: string) => drawDicom(path.dirname(file), SLIDE) },
+    { name: 'drawn.mrxs', vendor: 'mirax', draw: (file: string) => drawMirax(file, SLIDE) },
     { name: 'drawn.scn', vendor: 'leica', draw: (file: string) => drawScn(file, SLIDE) },
   ].map((each) => ({ ...each, source: 'openslide.mpp-x', colourError: 4 })),
 ])

@@ -1,5 +1,5 @@
 /** Draws small slides in the formats of scanners other than Aperio's, as far as OpenSlide reads of them. */
-import { writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
 import { paintedPixels, TILE_PX, tiffOf, tilesOf, type Paint, type TiffDirectory } from './slide-files.ts';
@@ -163,4 +163,82 @@ export async function drawDicom(folder: string, slide: VendorSlide): Promise<voi
     const file = Buffer.concat([Buffer.alloc(128), Buffer.from('DICM'), groupLength, meta, dataSet]);
     await writeFile(path.join(folder, `level-${index}.dcm`), file);
   }
+}
+
+/**
+ * MIRAX: an `.mrxs`, and beside it a folder of the same name with an index and the images. Each image is one tile of
+ * the finest level, and four by four of them are one of the second; they do not overlap.
+ */
+export async function drawMirax(file: string, slide: VendorSlide): Promise<void> {
+  const folder = file.replace(/\.mrxs$/, '');
+  await mkdir(folder);
+  await writeFile(file, 'MIRAX');
+  const levels = levelsOf(slide);
+  const across = slide.width / TILE_PX;
+  const data: Buffer[] = [Buffer.from('data')];
+  let dataBytes = 4;
+  const id = 'drawn';
+  const version = '01.02';
+  const head = Buffer.from(`${version}${id}`);
+  const int32s = (...values: readonly number[]): Buffer => {
+    const bytes = Buffer.alloc(values.length * 4);
+    for (const [at, value] of values.entries()) bytes.writeInt32LE(value, at * 4);
+    return bytes;
+  };
+  // Behind the head: the places of both roots, the places of the lists of all levels, and the lists.
+  const rootAt = head.length + 8;
+  let listAt = rootAt + levels.length * 4;
+  const lists: Buffer[] = [];
+  const places: number[] = [];
+  const sections: string[] = [];
+  for (const [index, level] of levels.entries()) {
+    const step = LEVEL_1 ** index;
+    const entries: number[] = [];
+    for (const [tile, jpeg] of (await tilesOf(level, 'JPEG')).entries()) {
+      const tilesAcross = Math.ceil(level.width / TILE_PX);
+      const number = Math.floor(tile / tilesAcross) * step * across + (tile % tilesAcross) * step;
+      entries.push(number, dataBytes, jpeg.length, 0);
+      data.push(jpeg);
+      dataBytes += jpeg.length;
+    }
+    places.push(listAt);
+    const list = int32s(0, listAt + 8, entries.length / 4, 0, ...entries);
+    lists.push(list);
+    listAt += list.length;
+    sections.push(`[LEVEL_${index}]
+OVERLAP_X = 0
+OVERLAP_Y = 0
+MICROMETER_PER_PIXEL_X = ${slide.micronsPerPixel * level.downsample}
+MICROMETER_PER_PIXEL_Y = ${slide.micronsPerPixel * level.downsample}
+IMAGE_FORMAT = JPEG
+IMAGE_FILL_COLOR_BGR = 16777215
+DIGITIZER_WIDTH = ${TILE_PX}
+DIGITIZER_HEIGHT = ${TILE_PX}
+IMAGE_CONCAT_FACTOR = ${index === 0 ? 0 : Math.log2(LEVEL_1)}`);
+  }
+  const hierarchy = levels.map(
+    (_, index) => `HIER_0_VAL_${index} = ZoomLevel_${index}\nHIER_0_VAL_${index}_SECTION = LEVEL_${index}`,
+  );
+  const ini = `[GENERAL]
+SLIDE_ID = ${id}
+SLIDE_VERSION = ${version}
+IMAGENUMBER_X = ${across}
+IMAGENUMBER_Y = ${slide.height / TILE_PX}
+OBJECTIVE_MAGNIFICATION = 20
+[HIERARCHICAL]
+HIER_COUNT = 1
+NONHIER_COUNT = 0
+INDEXFILE = Index.dat
+HIER_0_NAME = Slide zoom level
+HIER_0_COUNT = ${levels.length}
+${hierarchy.join('\n')}
+[DATAFILE]
+FILE_COUNT = 1
+FILE_0 = Data0000.dat
+${sections.join('\n')}
+`;
+  await writeFile(path.join(folder, 'Slidedat.ini'), ini);
+  const roots = int32s(rootAt, rootAt);
+  await writeFile(path.join(folder, 'Index.dat'), Buffer.concat([head, roots, int32s(...places), ...lists]));
+  await writeFile(path.join(folder, 'Data0000.dat'), Buffer.concat(data));
 }

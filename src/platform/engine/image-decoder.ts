@@ -64,7 +64,7 @@ export async function ensureImageDecoder(onProgress: (progress: EngineProgress) 
 
 /** What someone should know who works without the addon. */
 export function slowDecodingNote(): string {
-  return `JPEG and PNG images are decoded at a third of the possible speed, because our decoder could not be compiled. On Debian: apt-get install g++ ${PACKAGES}, then "${ENGINE_INSTALL_COMMAND}".`;
+  return `JPEG and PNG images are decoded at a third of the possible speed, and patches of slides are cut more slowly, because our decoder could not be compiled. On Debian: apt-get install g++ ${PACKAGES}, then "${ENGINE_INSTALL_COMMAND}".`;
 }
 
 /** @throws EngineLibraryError if g++ or a header is missing. */
