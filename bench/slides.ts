@@ -1,10 +1,11 @@
 /**
  * Measures tissue detection and tiling of whole slides at 0.5 um/px in patches of 256 px, in turn with scripts of
- * openslide-python and, if its Python is given, TIAToolbox on the same slides and cores. Ours is a whole import to sealed
- * shards: it also checks every patch for pen, focus and emptiness, digests and hashes its pixels, looks for copies,
- * and reads in sandboxed processes.
+ * openslide-python and, if its Python is given, TIAToolbox on the same slides and cores. Ours is a whole import to
+ * sealed shards: it also checks every patch for pen, focus and emptiness, digests and hashes its pixels, looks for
+ * copies, and reads in sandboxed processes.
  *
- * To run it alone: `node scripts/run.mjs bench/slides.ts [--rounds 3] [--blocks 32] [--tiatoolbox PYTHON]`.
+ * To run it alone: `node scripts/run.mjs bench/slides.ts [--rounds 3] [--blocks 32] [--slides wide.svs]
+ * [--tiatoolbox PYTHON]`.
  * pip brings TIAToolbox with four gigabytes of CUDA, so that it is not installed here.
  */
 import { spawn } from 'node:child_process';
@@ -33,6 +34,8 @@ export interface SlidesBenchOptions {
   readonly tiatoolboxPython: string | null;
   /** Side of the slides in blocks of 1,024 px [32: a gigapixel, about 3,000 patches]. */
   readonly blocksPerSide?: number;
+  /** Names of the slides that are measured; null: all. */
+  readonly slides?: readonly string[] | null;
   readonly onProgress: (message: string) => void;
 }
 
@@ -63,19 +66,17 @@ export interface SlidesBench {
   readonly cases: readonly SlidesBenchCase[];
 }
 
-interface Case extends Omit<SlideToDraw, 'blocksPerSide' | 'tissueColumns'> {
-  readonly name: string;
-  /** Of the other slides' side; the rest is glass, so that there are about as many patches. */
-  readonly timesAsWide: number;
-}
+type Case = Omit<SlideToDraw, 'blocksPerSide' | 'tissueColumns'> & { readonly name: string; readonly isWide: boolean };
 
 const CASES: readonly Case[] = [
   // The usual levels and um/px of a scanner: no patch begins at a tile.
-  { name: 'aperio.svs', downsamples: [1, 4, 16], aperioMicronsPerPixel: 0.2527, timesAsWide: 1 },
-  { name: 'pyramid.tiff', downsamples: [1, 2, 4, 8, 16], aperioMicronsPerPixel: null, timesAsWide: 1 },
-  // 100,352 px on each side: does memory grow with the slide?
-  { name: 'wide.svs', downsamples: [1, 4, 16], aperioMicronsPerPixel: 0.2527, timesAsWide: 3.0625 },
+  { name: 'aperio.svs', downsamples: [1, 4, 16], aperioMicronsPerPixel: 0.2527, isWide: false },
+  { name: 'pyramid.tiff', downsamples: [1, 2, 4, 8, 16], aperioMicronsPerPixel: null, isWide: false },
+  // Does memory grow with the slide?
+  { name: 'wide.svs', downsamples: [1, 4, 16], aperioMicronsPerPixel: 0.2527, isWide: true },
 ];
+/** 100,352 px. */
+const WIDE_BLOCKS = 98;
 const MICRONS_PER_PIXEL = '0.5';
 const PATCH_PX = '256';
 const MINUTES = 60_000;
@@ -95,18 +96,23 @@ interface Side {
 
 /** @throws Error if openslide-python cannot be installed, or a side fails. */
 export async function benchSlides(options: SlidesBenchOptions): Promise<SlidesBench> {
-  const { blocksPerSide = 32, rounds, onProgress } = options;
+  const { blocksPerSide = 32, slides: wanted = null, rounds, onProgress } = options;
   const sides = await findSides(options);
   const base = await mkdtemp(path.join(os.tmpdir(), 'paraffin-bench-slides-'));
   try {
     const cases: SlidesBenchCase[] = [];
-    for (const { name, timesAsWide, ...drawn } of CASES) {
+    for (const { name, isWide, ...drawn } of CASES) {
+      if (wanted !== null && !wanted.includes(name)) continue;
       onProgress(`slides: drawing ${name}`);
       const folder = path.join(base, path.parse(name).name);
       await mkdir(folder);
       const slide = path.join(folder, name);
-      const tissueColumns = Math.ceil(blocksPerSide / timesAsWide);
-      await drawTissueSlide(slide, { ...drawn, blocksPerSide: Math.round(blocksPerSide * timesAsWide), tissueColumns });
+      // As much tissue as on the other slides.
+      const tissueColumns = isWide ? Math.ceil(blocksPerSide ** 2 / WIDE_BLOCKS) : blocksPerSide;
+      await drawTissueSlide(slide, {
+        ...{ ...drawn, tissueColumns },
+        blocksPerSide: isWide ? WIDE_BLOCKS : blocksPerSide,
+      });
       const results = sides.map((): Measured[] => []);
       for (let round = 0; round < rounds; round += 1)
         for (const [index, side] of sides.entries()) {
@@ -218,13 +224,19 @@ async function measure(program: string, args: readonly string[]): Promise<Measur
 
 if (import.meta.main) {
   const { values } = parseArgs({
-    options: { rounds: { type: 'string' }, blocks: { type: 'string' }, tiatoolbox: { type: 'string' } },
+    options: {
+      rounds: { type: 'string' },
+      blocks: { type: 'string' },
+      tiatoolbox: { type: 'string' },
+      slides: { type: 'string' },
+    },
   });
   const result = await benchSlides({
     pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-slides'),
     rounds: Number(values.rounds ?? 3),
     blocksPerSide: Number(values.blocks ?? 32),
     tiatoolboxPython: values.tiatoolbox ?? null,
+    slides: values.slides?.split(',') ?? null,
     onProgress: (message) => void process.stderr.write(`${message}\n`),
   });
   process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
