@@ -1,6 +1,6 @@
 /**
- * DINO's projection head (Caron et al. 2021, arXiv:2104.14294, appendix C): three linear layers with GELU between them,
- * a projection on the unit sphere, and a linear layer whose rows, the prototypes, have unit length (weight
+ * DINO's projection head (Caron et al. 2021, arXiv:2104.14294, section 3.1): three linear layers with GELU between
+ * them, a projection on the unit sphere, and a linear layer whose rows, the prototypes, have unit length (weight
  * normalisation with its gains fixed at 1). With a hand-written backward pass.
  */
 import { checkTensors, type TensorExpectation } from '../../../../src/formats/tensor-check.ts';
