@@ -19,12 +19,11 @@ import { benchProtocol } from './protocol.ts';
 import { benchReading } from './reading.ts';
 import { benchS3 } from './s3.ts';
 import { measureServerMemory, withServer } from './server.ts';
-import { benchSlideViewer } from './slide-viewer.ts';
 import { benchSlides } from './slides.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,embedding,protocol,slides,viewer] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --tiatoolbox PYTHON] [-- --json] [-- --rounds 5] [-- --grid]
+const HELP = `usage: npm run bench [-- --suite training,input,reading,import,catalogue,download,s3,weights,embedding,protocol,slides] [-- --s3-endpoint URL] [-- --s3-megabytes 1000] [-- --tiatoolbox PYTHON] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures our implementation and a peer in turn and prints medians, range and ratio: on a shared machine a time alone means little.
 
@@ -39,7 +38,6 @@ Each suite measures our implementation and a peer in turn and prints medians, ra
   embedding  patches of 224 px by ResNets and vision transformers, against ONNX Runtime with their exports
   protocol   a training step that is reported to a server over HTTP, against one that is not
   slides     tissue and patches of whole slides of a gigapixel, against openslide-python in an environment that pip fills, and TIAToolbox in the Python of --tiatoolbox
-  viewer     a slide of 3 gigapixels: its first tile, tiles while one pans, and its page in Chromium
 `;
 
 const SUITES = [
@@ -54,7 +52,6 @@ const SUITES = [
   'embedding',
   'protocol',
   'slides',
-  'viewer',
 ] as const;
 type Suite = (typeof SUITES)[number];
 
@@ -164,10 +161,6 @@ if (isWanted('embedding')) {
 if (isWanted('protocol')) {
   report('protocol: steps with and without reports, in turn');
   results['protocol'] = await withServer((server) => benchProtocol(server, rounds));
-}
-if (isWanted('viewer')) {
-  report('viewer: a slide of gigapixels over loopback');
-  results['viewer'] = await withServer((server) => benchSlideViewer(server, rounds, report), true);
 }
 
 if (isWanted('slides')) {

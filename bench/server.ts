@@ -16,14 +16,8 @@ export interface BenchedServer {
 
 const PROGRAM = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 
-/**
- * Starts PostgreSQL and the server, runs the given work, and stops both.
- * @param hasWorker whether the server starts a worker.
- */
-export async function withServer<Result>(
-  work: (server: BenchedServer) => Promise<Result>,
-  hasWorker = false,
-): Promise<Result> {
+/** Starts PostgreSQL and the server, runs the given work, and stops both. */
+export async function withServer<Result>(work: (server: BenchedServer) => Promise<Result>): Promise<Result> {
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-server-'));
   const postgres = await startPostgres(path.join(folder, 'postgres'));
   const child = spawn(process.execPath, [PROGRAM, 'serve'], {
@@ -32,7 +26,7 @@ export async function withServer<Result>(
       PARAFFIN_DATA_DIR: folder,
       PARAFFIN_DATABASE_URL: postgres.url,
       PARAFFIN_PORT: '0',
-      PARAFFIN_WORKER: String(hasWorker),
+      PARAFFIN_WORKER: 'false',
       PARAFFIN_LOG_LEVEL: 'warn',
     },
     stdio: ['ignore', 'pipe', 'inherit'],
