@@ -28,6 +28,7 @@ export const TESTS_OF_A_FOLDER: Readonly<Record<string, string>> = {
   'local-files': 'runs on both kinds of store by itself',
   'registry-in-bucket': 'moves a registry from a folder into buckets',
   'storage-full': 'a full disk; artifact-store-faults has the full bucket',
+  'two-servers': 'the leases of two servers; nothing is put into its store',
 };
 
 /** The value of `BUCKET_VARIABLE` for a server. */

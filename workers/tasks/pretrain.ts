@@ -1,10 +1,10 @@
 /** Pretraining: trains an encoder on sealed versions and registers it as a checkpoint. */
-import { architectureNamed } from '../../src/formats/encoders/index.ts';
+import { architectureNamed, type Architecture } from '../../src/formats/encoders/index.ts';
 import { encoderFileOf, encoderTensorsOf, encoderWeights } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
 import { DEFAULT_SHUFFLE } from '../../src/protocol/pretraining/shuffle.ts';
-import type { TrainedEncoder } from '../../src/protocol/checkpoint.ts';
+import type { GoldenRecord, InputContract, TrainedEncoder } from '../../src/protocol/checkpoint.ts';
 import { openEncoder, openTrainableEncoder, untrainedWeights } from '../engine/encoders/index.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
@@ -15,6 +15,7 @@ import { planWithinBudget, watchPace, type ElapsedSeconds } from './pretraining-
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
 import { openRunProbe, type RunProbe } from './run-probe.ts';
 import { TaskStopped, type Task, type TaskContext, type TaskResult } from './task.ts';
+import { weightsRounding } from './weights-rounding.ts';
 import { probeSentence, type CheckpointProbeRecord } from '../../src/protocol/checkpoint-probe.ts';
 import {
   frozenPretrainingSchema,
@@ -322,13 +323,24 @@ async function storeEncoder(
   const stored = await context.artifacts.put(encoderFileOf(architecture, weights, inputContract));
   // The weights are read back from the store and loaded, so that only weights that are proven to load are registered.
   const { tensors } = readSafetensors(await context.artifacts.read(stored.sha256));
+  const golden = measuredGolden(architecture, tensors, inputContract);
+  return { step, probe, weights: stored, tensorDigest: tensorDigestOf(tensors), golden };
+}
+
+/** As the export of a checkpoint measures it, so that it is the same whoever measures it. */
+function measuredGolden(
+  architecture: Architecture,
+  tensors: readonly NamedTensor[],
+  inputContract: InputContract,
+): GoldenRecord {
   const encoder = openEncoder(architecture, tensors, inputContract.pooling);
+  let golden: GoldenRecord;
   try {
-    const golden = goldenOf(encoder, inputContract);
-    return { step, probe, weights: stored, tensorDigest: tensorDigestOf(tensors), golden };
+    golden = goldenOf(encoder, inputContract);
   } finally {
     encoder.dispose();
   }
+  return { ...golden, rounding: weightsRounding(architecture, tensors, inputContract, golden) };
 }
 
 function registeredSentence({ encoder }: PretrainingConfig, { step }: TrainedEncoder): string {
