@@ -21,7 +21,7 @@ export async function serve(): Promise<void> {
   process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
   process.channel?.unref();
   process.stdout.write(
-    `Paraffin is at ${app.url}/graphql\nData: ${env.dataDir}\nThe first ADMIN key is in ${app.adminKeyFile}\n`,
+    `Paraffin is at ${app.url}/ and its GraphQL at ${app.url}/graphql\nData: ${env.dataDir}\nThe first ADMIN key is in ${app.adminKeyFile}\n`,
   );
   if (!isEngineInstalled())
     process.stdout.write(

@@ -61,7 +61,7 @@ async function start(): Promise<Program> {
     'the address of the server',
     () => {
       assert.equal(child.exitCode, null, `The program ended at its start: ${output}`);
-      return /Paraffin is at (http:\S+)\/graphql/.exec(output)?.[1];
+      return /Paraffin is at (http:\S+)\/ and/.exec(output)?.[1];
     },
     START_DEADLINE_MS,
   );

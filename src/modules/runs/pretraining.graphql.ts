@@ -135,7 +135,7 @@ export const LaunchPretrainingInput = inputObjectType({
     });
     t.int('batchSize', {
       default: 256,
-      description: 'Images per step; views are twice that. null: chosen by the recipe.',
+      description: 'Images per step, each in as many views as the method wants. null: chosen by the recipe.',
     });
     t.int('microBatchSize', {
       description:

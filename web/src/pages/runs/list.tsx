@@ -32,7 +32,7 @@ export function RunsPage() {
     <>
       <div className="head">
         <h1>Runs</h1>
-        <p className="soft">Imports, pretrainings and evaluations. Open a run to watch it live.</p>
+        <p className="soft">Imports, pretrainings, embeddings, evaluations and exports. Open a run to watch it live.</p>
       </div>
       <Active />
       <section className="sheet" aria-labelledby="all">
