@@ -9,6 +9,7 @@
 
 #include <node_api.h>
 
+#include "deflate.h"
 #include "patch.h"
 #include "pixels.h"
 #include "reduce.h"
@@ -241,6 +242,28 @@ bool readBytes(napi_env env, napi_value value, Bytes& bytes) {
   return true;
 }
 
+/** decodeJpegTile(tables, bytes, isYcbcr, width, height, target): boolean */
+napi_value decodeTile(napi_env env, napi_callback_info info) {
+  size_t count = 6;
+  napi_value values[6];
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  Bytes tables, bytes, target;
+  bool isYcbcr;
+  Size size;
+  if (count != 6 || !readBytes(env, values[0], tables) || !readBytes(env, values[1], bytes) ||
+      napi_get_value_bool(env, values[2], &isYcbcr) != napi_ok ||
+      napi_get_value_int32(env, values[3], &size.width) != napi_ok ||
+      napi_get_value_int32(env, values[4], &size.height) != napi_ok || !readBytes(env, values[5], target) ||
+      size.width < 1 || size.height < 1 || uint64_t{3} * size.width * size.height != target.byteSize) {
+    napi_throw_type_error(env, nullptr, "decodeJpegTile takes tables, bytes, a size, and room for three bytes a pixel");
+    return nullptr;
+  }
+  napi_value isDone;
+  const TileCoding coding{tables.data, tables.byteSize, isYcbcr};
+  napi_get_boolean(env, decodeJpegTile(bytes.data, bytes.byteSize, coding, size, target.data), &isDone);
+  return isDone;
+}
+
 /** onBackground(bgra, red, green, blue, target) */
 napi_value layRegionOnBackground(napi_env env, napi_callback_info info) {
   size_t count = 5;
@@ -353,14 +376,52 @@ napi_value filterPictureRows(napi_env env, napi_callback_info info) {
   return nullptr;
 }
 
+/** deflateBlock(bytes, isLast, target): number */
+napi_value deflateBytes(napi_env env, napi_callback_info info) {
+  size_t count = 3;
+  napi_value values[3];
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  Bytes bytes, target;
+  bool isLast;
+  // Counts have 32 bits.
+  if (count != 3 || !readBytes(env, values[0], bytes) || bytes.byteSize < 1 || bytes.byteSize > INT32_MAX ||
+      napi_get_value_bool(env, values[1], &isLast) != napi_ok || !readBytes(env, values[2], target) ||
+      target.byteSize < deflateRoomFor(bytes.byteSize)) {
+    napi_throw_type_error(env, nullptr, "deflateBlock takes bytes, whether they are the last, and room for twice as many");
+    return nullptr;
+  }
+  napi_value written;
+  napi_create_double(env, static_cast<double>(deflateBlock(bytes.data, bytes.byteSize, isLast, target.data)), &written);
+  return written;
+}
+
+/** adler32(checksum, bytes): number */
+napi_value checksumBytes(napi_env env, napi_callback_info info) {
+  size_t count = 2;
+  napi_value values[2];
+  napi_get_cb_info(env, info, &count, values, nullptr, nullptr);
+  uint32_t checksum;
+  Bytes bytes;
+  if (count != 2 || napi_get_value_uint32(env, values[0], &checksum) != napi_ok || !readBytes(env, values[1], bytes)) {
+    napi_throw_type_error(env, nullptr, "adler32 takes a checksum and bytes");
+    return nullptr;
+  }
+  napi_value result;
+  napi_create_uint32(env, adler32(checksum, bytes.data, bytes.byteSize), &result);
+  return result;
+}
+
 napi_value init(napi_env env, napi_value exports) {
   const napi_property_descriptor functions[] = {
       {"decodeSquare", nullptr, startSquare, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"decodeJpeg", nullptr, decodeWholeJpeg, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"decodeJpegTile", nullptr, decodeTile, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"onBackground", nullptr, layRegionOnBackground, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"mix", nullptr, mixRegion, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"measure", nullptr, measurePatch, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
       {"filterRows", nullptr, filterPictureRows, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"deflateBlock", nullptr, deflateBytes, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
+      {"adler32", nullptr, checksumBytes, nullptr, nullptr, nullptr, napi_enumerable, nullptr},
   };
   napi_define_properties(env, exports, std::size(functions), functions);
   return exports;

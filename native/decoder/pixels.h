@@ -42,6 +42,22 @@ struct Request {
 bool decodeJpeg(const uint8_t* bytes, size_t byteSize, Request& request);
 bool decodePng(const uint8_t* bytes, size_t byteSize, Request& request);
 
+/** How a TIFF stores the JPEGs of its tiles (TIFF technical note 2). */
+struct TileCoding {
+  /** JPEGTables, which all tiles share; none if it has no bytes. */
+  const uint8_t* tables;
+  size_t tablesByteSize;
+  /** By PhotometricInterpretation, whatever the markers of the JPEG say; otherwise RGB. */
+  bool isYcbcr;
+};
+
+/**
+ * Decodes one tile, with the pixels of OpenSlide: baseline, three components, chroma as above, without a warning.
+ * @param size that the JPEG must have. @param room for RGB, uint8, `[height, width, 3]`.
+ * @returns false for any other tile; what is in the room is then undefined.
+ */
+bool decodeJpegTile(const uint8_t* bytes, size_t byteSize, const TileCoding& coding, Size size, uint8_t* room);
+
 /** More than any patch has; a larger image is left to the caller, which refuses it. */
 constexpr int64_t kPixelsMax = 64 * 1024 * 1024;
 

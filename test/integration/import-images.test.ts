@@ -332,7 +332,7 @@ describe('hostile folders', () => {
     await put(folder, 'b/not really.png', 'hello');
     await put(folder, 'b/empty.jpg', '');
     await put(folder, 'b/tiny.png', await tissuePng(20, 6));
-    await put(folder, 'b/glass.png', await encodePng({ data: glassPixels(64), width: 64, height: 64 }));
+    await put(folder, 'b/glass.png', encodePng({ data: glassPixels(64), width: 64, height: 64 }));
     await put(folder, 'b/scan.dcm', 'DICM');
     await put(folder, 'b/huge.tif', 'II*\0');
     await truncate(path.join(folder, 'b/huge.tif'), 2 ** 31);
@@ -464,7 +464,7 @@ describe('one picture with contradictory labels, splits or groups', () => {
 
   test('empty glass is not a contradiction: a background class keeps its images', async (context) => {
     const { folder, run } = await place(context);
-    const glass = await encodePng({ data: glassPixels(64), width: 64, height: 64 });
+    const glass = encodePng({ data: glassPixels(64), width: 64, height: 64 });
     for (const name of ['1', '2', '3']) await put(folder, `background/${name}.png`, glass);
     await put(folder, 'tumour/empty.png', glass);
     for (const seed of [0, 1]) await put(folder, `tumour/${seed}.png`, await tissuePng(64, seed));

@@ -3,7 +3,8 @@
  * first patch as a fault of memory would.
  */
 import { createFrameReader, writeFrame } from '../../workers/imaging/decoder/frames.ts';
-import type { SlideReply, SlideRequest } from '../../workers/imaging/slides/slide-protocol.ts';
+import type { SlideRequest } from '../../workers/imaging/slides/slide-protocol.ts';
+import type { SlideReply } from '../../workers/imaging/slides/slide-reply.ts';
 
 const requests = createFrameReader(process.stdin, (text): SlideRequest => JSON.parse(text));
 const reply = (message: SlideReply): Promise<void> => writeFrame(process.stdout, message);

@@ -221,7 +221,7 @@ describe('cutting', () => {
   test('patches do not overlap, are cut row by row, and the remainder is left out', async () => {
     const sizePx = 100;
     const pixels = tissuePixels(sizePx, 5);
-    const prepared = await prepare(await encodePng({ data: pixels, width: sizePx, height: sizePx }), 32);
+    const prepared = await prepare(encodePng({ data: pixels, width: sizePx, height: sizePx }), 32);
     assert.ok(prepared.outcome === 'PREPARED');
     assert.equal(prepared.images.length + prepared.blankCount, 9);
     for (const [index, patch] of prepared.images.entries()) {
@@ -247,7 +247,7 @@ describe('cutting', () => {
     const pixels = glassPixels(sizePx);
     const tissue = tissuePixels(64, 7);
     for (let row = 0; row < 64; row += 1) tissue.copy(pixels, row * sizePx * 3, row * 64 * 3, (row + 1) * 64 * 3);
-    const prepared = await prepare(await encodePng({ data: pixels, width: sizePx, height: sizePx }), 64);
+    const prepared = await prepare(encodePng({ data: pixels, width: sizePx, height: sizePx }), 64);
     assert.ok(prepared.outcome === 'PREPARED');
     assert.deepEqual([prepared.images.length, prepared.blankCount], [1, 3]);
   });

@@ -1,10 +1,12 @@
 /** The loops over a slide's pixels: what they compute, and that our addon computes the same. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { constants, deflateSync, inflateRawSync } from 'node:zlib';
 import sharp from 'sharp';
 import { ensureImageDecoder, imageDecoderAddon } from '../../src/platform/engine/image-decoder.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
-import { encodePng } from '../../workers/imaging/decoder/encode-png.ts';
+import { deflateRoomFor } from '../../workers/imaging/decoder/deflate.ts';
+import { encodePng, SCRIPT_PNG_LOOPS, type PngLoops } from '../../workers/imaging/decoder/encode-png.ts';
 import { loadNativeDecoder } from '../../workers/imaging/decoder/native-decoder.ts';
 import { pixelLoops, SCRIPT_LOOPS } from '../../workers/imaging/slides/pixel-loops.ts';
 import { resample, type Sampling } from '../../workers/imaging/slides/resample.ts';
@@ -131,6 +133,18 @@ describe('measures of a patch', () => {
 });
 
 describe('a PNG', () => {
+  /** What a filter leaves of tissue: small differences, with runs of zeros of all lengths between them. */
+  function differences(byteSize: number, runLengths: readonly number[]): Buffer {
+    const bytes = randomBytes(byteSize).map((byte) => (byte % 16) * (byte >> 7));
+    let at = 0;
+    for (const length of runLengths) {
+      at += 1 + random.integer(20);
+      bytes.fill(0, at, at + length);
+      at += length;
+    }
+    return Buffer.from(bytes);
+  }
+
   test('holds its pixels, for sharp, and has the same bytes with the addon', async () => {
     for (const [width, height] of [
       [256, 256],
@@ -142,12 +156,64 @@ describe('a PNG', () => {
     ] as const) {
       const noise = randomBytes(Math.min(5000, width * height * 3));
       const data = Buffer.alloc(width * height * 3, noise);
-      const png = await encodePng({ data, width, height }, loops.filterRows);
-      assert.deepEqual(await encodePng({ data, width, height }), png, `${width} x ${height}`);
+      const png = encodePng({ data, width, height }, loops.png);
+      assert.ok(encodePng({ data, width, height }).equals(png), `${width} x ${height}`);
       const read = await sharp(png, { failOn: 'warning' }).raw().toBuffer({ resolveWithObject: true });
       assert.deepEqual([read.info.width, read.info.height, read.info.channels], [width, height, 3]);
       assert.ok(read.data.equals(data), `${width} x ${height}`);
     }
+  });
+
+  test('is compressed as zlib reads it, with runs, rare bytes and long codes, and the same with the addon', () => {
+    const runs = Array.from({ length: 300 }, (_, index) => index);
+    // Each byte is as frequent as the two before it together: an unbounded code of 25 lengths.
+    const fibonacci = Array.from({ length: 24 }).reduce<number[]>(
+      (all) => [...all, (all.at(-1) ?? 0) + (all.at(-2) ?? 0)],
+      [1, 1],
+    );
+    const cases: readonly (readonly [string, Buffer])[] = [
+      ['one byte', Buffer.of(7)],
+      ['one zero', Buffer.of(0)],
+      ['zeros', Buffer.alloc(100_000)],
+      ['one value', Buffer.alloc(100_000, 200)],
+      ['noise', randomBytes(100_003)],
+      ['runs of all lengths', differences(60_000, runs)],
+      ['a run at the start and one at the end', Buffer.concat([Buffer.alloc(9), randomBytes(50), Buffer.alloc(8)])],
+      ['seven zeros', Buffer.concat([randomBytes(50), Buffer.alloc(7), Buffer.of(1), Buffer.alloc(7)])],
+      ['long codes', Buffer.concat(fibonacci.map((count, value) => Buffer.alloc(count, value + 1)))],
+    ];
+    for (const [what, bytes] of cases) {
+      const deflated = ({ deflateBlock }: PngLoops, isLast: boolean): Buffer => {
+        const room = Buffer.alloc(deflateRoomFor(bytes.length), 255);
+        return room.subarray(0, deflateBlock(bytes, isLast, room));
+      };
+      const [script, notLast] = [deflated(SCRIPT_PNG_LOOPS, true), deflated(SCRIPT_PNG_LOOPS, false)];
+      assert.ok(inflateRawSync(script).equals(bytes), what);
+      assert.ok(inflateRawSync(Buffer.concat([notLast, script])).equals(Buffer.concat([bytes, bytes])), what);
+      assert.ok(deflated(loops.png, true).equals(script), what);
+      assert.ok(deflated(loops.png, false).equals(notLast), what);
+      const checksum = SCRIPT_PNG_LOOPS.adler32(1, bytes);
+      // The last four bytes of a zlib stream.
+      assert.equal(checksum, deflateSync(bytes).readUInt32BE(deflateSync(bytes).length - 4), what);
+      assert.equal(loops.png.adler32(1, bytes), checksum, what);
+      const half = bytes.length >> 1;
+      assert.equal(loops.png.adler32(loops.png.adler32(1, bytes.subarray(0, half)), bytes.subarray(half)), checksum);
+    }
+  });
+
+  test('is as small as by zlib with runs alone, to a hundredth', () => {
+    const rows = differences(200_000, [30, 8, 500, 3000]);
+    const room = Buffer.alloc(deflateRoomFor(rows.length));
+    const zlib = deflateSync(rows, { level: 1, strategy: constants.Z_RLE, memLevel: 9 });
+    assert.ok(loops.png.deflateBlock(rows, true, room) < 1.01 * zlib.length);
+  });
+
+  test('with the addon refuses too little room, and nothing to compress', () => {
+    if (native === null) return assert.equal(loops, SCRIPT_LOOPS);
+    const room = Buffer.alloc(deflateRoomFor(10));
+    assert.ok(native.deflateBlock(Buffer.alloc(10), true, room) > 0);
+    for (const byteSize of [0, 11])
+      assert.throws(() => native.deflateBlock(Buffer.alloc(byteSize), true, room), TypeError, String(byteSize));
   });
 
   test('with the addon refuses rows that the picture does not have', () => {

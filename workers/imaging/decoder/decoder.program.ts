@@ -7,6 +7,7 @@ import sharp from 'sharp';
 import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
 import type { DecoderArgument } from './decoder-protocol.ts';
 import { serveDecoder } from './decoder-service.ts';
+import { pngLoops } from './encode-png.ts';
 import { createJpegDecoder, loadNativeDecoder } from './native-decoder.ts';
 import { prepareImage } from './prepare.ts';
 import { makeThumbnail } from './thumbnail.ts';
@@ -18,9 +19,9 @@ sharp.cache(false);
 // The argument comes from our own import, which is trusted.
 const { addon }: DecoderArgument = JSON.parse(process.argv[2] ?? '');
 const native = loadNativeDecoder(addon);
-const jpegs = native === null ? null : createJpegDecoder(native);
+const loops = { jpegs: native === null ? null : createJpegDecoder(native), png: pngLoops(native) };
 dropPrivilegesIfRequested();
 await serveDecoder(process.stdin, process.stdout, {
-  prepare: (bytes, preparation) => prepareImage(bytes, preparation, jpegs),
+  prepare: (bytes, preparation) => prepareImage(bytes, preparation, loops),
   makeThumbnail,
 });

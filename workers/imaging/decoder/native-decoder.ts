@@ -28,6 +28,21 @@ export interface NativeDecoder {
    * @returns false if it does not decode this image, or the image has another size; `target` is undefined then.
    */
   decodeJpeg(bytes: Buffer, width: number, height: number, target: Buffer): boolean;
+  /**
+   * Fills `target` with all pixels of a JPEG that is a tile of a TIFF (TIFF technical note 2), as OpenSlide decodes it:
+   * RGB, uint8, `[height, width, 3]`, in this thread.
+   * @param tables JPEGTables; empty if the TIFF has none. @param isYcbcr by PhotometricInterpretation; otherwise RGB.
+   * @returns false if it does not decode this tile, or the tile has another size; `target` is undefined then.
+   * @throws TypeError for a target of another size.
+   */
+  decodeJpegTile(
+    tables: Buffer,
+    bytes: Buffer,
+    isYcbcr: boolean,
+    width: number,
+    height: number,
+    target: Buffer,
+  ): boolean;
   /** See `onBackgroundInScript`. @param target of three bytes for each four of `bgra`. */
   onBackground(bgra: Buffer, red: number, green: number, blue: number, target: Buffer): void;
   /** See `mixInScript`. @throws TypeError for weights beyond the source, or a target of another size. */
@@ -45,6 +60,10 @@ export interface NativeDecoder {
   measure(rgb: Buffer, width: number, height: number): readonly [number, number, number];
   /** See `FilterRows`. @throws TypeError for rows that the picture does not have. */
   filterRows(rgb: Buffer, width: number, firstRow: number, target: Buffer): void;
+  /** See `DeflateBlock`. @throws TypeError for no bytes, and for less room than it may need. */
+  deflateBlock(bytes: Buffer, isLast: boolean, target: Buffer): number;
+  /** See `Adler32`. */
+  adler32(checksum: number, bytes: Buffer): number;
 }
 
 export interface JpegDecoder {
@@ -91,9 +110,13 @@ export function loadNativeDecoder(addon: string | null): NativeDecoder | null {
 const FUNCTIONS = [
   'decodeSquare',
   'decodeJpeg',
+  'decodeJpegTile',
   'onBackground',
   'mix',
   'measure',
+  'filterRows',
+  'deflateBlock',
+  'adler32',
 ] as const satisfies (keyof NativeDecoder)[];
 
 function isNativeDecoder(loaded: unknown): loaded is NativeDecoder {

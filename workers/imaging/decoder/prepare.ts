@@ -4,7 +4,7 @@ import { UnreachableCaseError } from '../../../src/errors.ts';
 import { isNearlyBlank } from '../blankness.ts';
 import type { ProfileEffect } from '../colour/profile.ts';
 import { CUT_PIXELS_MAX, decodeImage, decodingBytesOf, WHOLE_PIXELS_MAX, type DecodedImage } from './decode.ts';
-import { encodePng } from './encode-png.ts';
+import { encodePng, SCRIPT_PNG_LOOPS, type PngLoops } from './encode-png.ts';
 import { flatnessOf, type Flatness } from '../flatness.ts';
 import { formatOf, readImageHeader } from '../formats/index.ts';
 import type { Finding, ImageFormat, ImageHeader } from '../formats/image-header.ts';
@@ -67,6 +67,14 @@ export interface Preparation {
   readonly emit: (image: PreparedImage) => Promise<void>;
 }
 
+/** Native code for what is slow without it; the images are the same. */
+export interface PreparationLoops {
+  readonly jpegs: JpegDecoder | null;
+  readonly png: PngLoops;
+}
+
+const SCRIPT_LOOPS: PreparationLoops = { jpegs: null, png: SCRIPT_PNG_LOOPS };
+
 /**
  * Decodes and checks an image, and cuts it if `patchSizePx` is given: into patches that do not overlap, row by row from
  * the top left, without the remainder at the right and bottom and without nearly blank patches. A whole image keeps its
@@ -76,7 +84,7 @@ export interface Preparation {
 export async function prepareImage(
   bytes: Buffer,
   { patchSizePx, sampleBits, measuresFlatness, decodingBytesMax, reserve, emit }: Preparation,
-  jpegs: JpegDecoder | null = null,
+  { jpegs, png }: PreparationLoops = SCRIPT_LOOPS,
 ): Promise<Prepared> {
   const format = formatOf(bytes);
   if (format === undefined) return refused({ issue: 'NOT_AN_IMAGE' });
@@ -99,10 +107,11 @@ export async function prepareImage(
   const { pixels, profile } = decoded;
   const notes = [...header.notes, ...decoded.notes];
   const isWhole = patchSizePx === null || (pixels.width === patchSizePx && pixels.height === patchSizePx);
-  if (!isWhole) return { outcome: 'PREPARED', blankCount: await cut(pixels, patchSizePx, profile, emit), notes };
+  if (!isWhole)
+    return { outcome: 'PREPARED', blankCount: await cut(pixels, patchSizePx, { profile, png, emit }), notes };
   const nearlyBlank = isNearlyBlank(pixels);
   if (nearlyBlank && patchSizePx !== null) return { outcome: 'PREPARED', blankCount: 1, notes };
-  const kept = await storedBytesOf(decoded, header);
+  const kept = storedBytesOf(decoded, header, png);
   const flatness = measuresFlatness ? flatnessOf(pixels) : null;
   await emit(describe(kept.bytes, kept.extension, pixels, { cutFrom: null, profile, nearlyBlank, flatness }));
   return { outcome: 'PREPARED', blankCount: 0, notes };
@@ -148,11 +157,12 @@ function withoutStrayBytes(
 }
 
 /** The file itself, without its colour profile, if every reader decodes `pixels` from it; otherwise a PNG. */
-async function storedBytesOf(
+function storedBytesOf(
   { bytes, pixels, profile }: DecodedImage,
   { isPlain, hasProfile, format }: ImageHeader,
-): Promise<Pick<PreparedImage, 'bytes' | 'extension'>> {
-  if (!isPlain || profile?.changesPixels === true) return { bytes: await encodePng(pixels), extension: 'png' };
+  png: PngLoops,
+): Pick<PreparedImage, 'bytes' | 'extension'> {
+  if (!isPlain || profile?.changesPixels === true) return { bytes: encodePng(pixels, png), extension: 'png' };
   return { bytes: hasProfile ? withoutProfile(bytes, format) : bytes, extension: extensionOf(format) };
 }
 
@@ -160,8 +170,11 @@ async function storedBytesOf(
 async function cut(
   pixels: Pixels,
   patchSizePx: number,
-  profile: ProfileEffect | null,
-  emit: Preparation['emit'],
+  {
+    profile,
+    png,
+    emit,
+  }: { readonly profile: ProfileEffect | null; readonly png: PngLoops; readonly emit: Preparation['emit'] },
 ): Promise<number> {
   let blankCount = 0;
   const { width: sourceWidth, height: sourceHeight } = pixels;
@@ -172,10 +185,10 @@ async function cut(
     });
     const full = row.filter(({ patch }) => !isNearlyBlank(patch));
     blankCount += row.length - full.length;
-    const images = full.map(async ({ patch, cutFrom }) =>
-      describe(await encodePng(patch), 'png', patch, { cutFrom, profile, nearlyBlank: false, flatness: null }),
-    );
-    for (const image of await Promise.all(images)) await emit(image);
+    for (const { patch, cutFrom } of full) {
+      const bytes = encodePng(patch, png);
+      await emit(describe(bytes, 'png', patch, { cutFrom, profile, nearlyBlank: false, flatness: null }));
+    }
   }
   return blankCount;
 }

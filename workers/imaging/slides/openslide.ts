@@ -5,6 +5,7 @@
 import koffi from 'koffi';
 import type { Pixels } from '../pixels.ts';
 import type { SlideLevel } from './geometry.ts';
+import { createKeptMemory } from '../kept-memory.ts';
 import { SCRIPT_LOOPS, type Colour, type PixelLoops } from './pixel-loops.ts';
 
 export interface OpenSlide {
@@ -127,19 +128,6 @@ function cacheLimiterOf(library: ReturnType<typeof koffi.load>): (handle: unknow
   } catch {
     return () => undefined;
   }
-}
-
-/** Of a patch of 512 px at twice the resolution, with some room. */
-const KEPT_BYTES = 8 * 1024 * 1024;
-
-/** The same memory for every region but large ones, because the kernel takes long to clear new pages. */
-function createKeptMemory(): (byteSize: number) => Buffer {
-  let kept = Buffer.alloc(0);
-  return (byteSize) => {
-    if (byteSize > KEPT_BYTES) return Buffer.allocUnsafeSlow(byteSize);
-    if (byteSize > kept.length) kept = Buffer.allocUnsafeSlow(byteSize);
-    return kept.subarray(0, byteSize);
-  };
 }
 
 /** @param text as RRGGBB. */

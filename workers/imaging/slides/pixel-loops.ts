@@ -1,5 +1,5 @@
 /** The loops over every pixel that is read of a slide: in our addon where it is compiled, else in script. */
-import { filterRowsInScript, type FilterRows } from '../decoder/encode-png.ts';
+import { pngLoops, SCRIPT_PNG_LOOPS, type PngLoops } from '../decoder/encode-png.ts';
 import type { NativeDecoder } from '../decoder/native-decoder.ts';
 import { measureInScript, type MeasurePatch } from './patch-quality.ts';
 import { mixInScript, type Mix } from './resample.ts';
@@ -16,14 +16,14 @@ export interface PixelLoops {
   readonly onBackground: (bgra: Buffer, background: Colour, target: Buffer) => void;
   readonly mix: Mix;
   readonly measure: MeasurePatch;
-  readonly filterRows: FilterRows;
+  readonly png: PngLoops;
 }
 
 export const SCRIPT_LOOPS: PixelLoops = {
   onBackground: onBackgroundInScript,
   mix: mixInScript,
   measure: measureInScript,
-  filterRows: filterRowsInScript,
+  png: SCRIPT_PNG_LOOPS,
 };
 
 /** @returns loops that make the same pixels with the addon as without one. */
@@ -37,7 +37,7 @@ export function pixelLoops(native: NativeDecoder | null): PixelLoops {
       const [penCount = 0, laplacianSum = 0, laplacianSquares = 0] = native.measure(data, width, height);
       return { penCount, laplacianSum, laplacianSquares };
     },
-    filterRows: ({ data, width }, firstRow, target) => native.filterRows(data, width, firstRow, target),
+    png: pngLoops(native),
   };
 }
 

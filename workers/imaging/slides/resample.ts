@@ -39,6 +39,10 @@ export function resample(
   height: number,
   mix: Mix = mixInScript,
 ): Pixels {
+  const isAsItIs = scaleX === 1 && scaleY === 1 && left === 0 && top === 0;
+  // The sums would give the same pixels. The source may be memory that the next region overwrites.
+  if (isAsItIs && width === source.width && height === source.height)
+    return { data: Buffer.from(source.data), width, height };
   const data = Buffer.allocUnsafe(width * height * 3);
   mix(source, weightsOf(left, scaleX, width, source.width), weightsOf(top, scaleY, height, source.height), data);
   return { data, width, height };

@@ -12,14 +12,8 @@ import type { SlideFaultCode } from './openslide.ts';
 import type { PatchPlace } from './patch-grid.ts';
 import type { PatchFlaw } from './patch-quality.ts';
 import type { SlidePictures } from './pictures.ts';
-import {
-  PICTURE_BYTES_MAX,
-  PLACE_BYTES,
-  slideReplySchema,
-  TILE_BYTES_MAX,
-  type SlideReply,
-  type SlideRequest,
-} from './slide-protocol.ts';
+import { PLACE_BYTES, type SlideRequest } from './slide-protocol.ts';
+import { PICTURE_BYTES_MAX, slideReplySchema, TILE_BYTES_MAX, type SlideReply } from './slide-reply.ts';
 import type { Stain } from './stain.ts';
 
 export interface SlideProcessOptions {

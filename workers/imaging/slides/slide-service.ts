@@ -24,7 +24,8 @@ import type { PixelLoops } from './pixel-loops.ts';
 import { resample } from './resample.ts';
 import { readTile } from './tile.ts';
 import { picturesOf } from './pictures.ts';
-import { PLACE_BYTES, type SlideReply, type SlideRequest } from './slide-protocol.ts';
+import { PLACE_BYTES, type SlideRequest } from './slide-protocol.ts';
+import type { SlideReply } from './slide-reply.ts';
 import { estimateStain, normaliseStain, type Stain } from './stain.ts';
 import { findTissue } from './tissue.ts';
 
@@ -54,7 +55,7 @@ export interface SlideServiceOptions {
 export async function serveSlide(
   input: Readable,
   output: Writable,
-  { openSlide, shownFolder, loops: { mix, measure, filterRows } }: SlideServiceOptions,
+  { openSlide, shownFolder, loops: { mix, measure, png: pngLoops } }: SlideServiceOptions,
 ): Promise<void> {
   // The request comes from our own import, which is trusted.
   const requests = createFrameReader(input, (text): SlideRequest => JSON.parse(text));
@@ -134,7 +135,7 @@ export async function serveSlide(
     const flaw = flawOf(scanned, options, measure);
     if (flaw !== null) return reply({ kind: 'FLAWED', bodyByteSize: 0, place, flaw });
     const patch = stain === null ? scanned : normaliseStain(scanned, stain);
-    const png = await encodePng(patch, filterRows);
+    const png = encodePng(patch, pngLoops);
     return reply(
       {
         ...{ kind: 'PATCH', bodyByteSize: png.length, place },

@@ -5,12 +5,15 @@
  */
 import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
 import { loadNativeDecoder } from '../decoder/native-decoder.ts';
+import { withJpegTiles } from './jpeg-tiles.ts';
 import { loadOpenSlide } from './openslide.ts';
 import { pixelLoops } from './pixel-loops.ts';
 import { serveSlide } from './slide-service.ts';
 
 const [shownFolder = '', libraryFile = '', addon = ''] = process.argv.slice(2);
-const loops = pixelLoops(loadNativeDecoder(addon === '' ? null : addon));
-const openSlide = loadOpenSlide(libraryFile, loops);
+const native = loadNativeDecoder(addon === '' ? null : addon);
+const loops = pixelLoops(native);
+const library = loadOpenSlide(libraryFile, loops);
+const openSlide = native === null ? library : withJpegTiles(library, native.decodeJpegTile);
 dropPrivilegesIfRequested();
 await serveSlide(process.stdin, process.stdout, { openSlide, shownFolder, loops });

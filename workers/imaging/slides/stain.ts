@@ -2,30 +2,30 @@
  * Stain normalisation: how a slide is stained is estimated once from a sample of its pixels, and every patch is mapped
  * to a fixed reference stain. Pure. Held to torchstain and HistomicsTK in test/golden/stain.test.ts.
  */
-import { z } from 'zod';
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import type { StainNormalisation } from '../../../src/protocol/slide-options.ts';
 import type { Pixels } from '../pixels.ts';
 
-const triple = z.tuple([z.number(), z.number(), z.number()]).readonly();
-export type Triple = z.infer<typeof triple>;
+export type Triple = readonly [number, number, number];
+
+interface MacenkoStain {
+  readonly method: 'MACENKO';
+  /** Optical density of red, green and blue for one unit of each stain; unit vectors. */
+  readonly haematoxylin: Triple;
+  readonly eosin: Triple;
+  /** The 99th percentile of the amount of each. */
+  readonly amounts: readonly [number, number];
+}
+
+/** Mean and standard deviation of the three channels of l alpha beta. */
+interface ReinhardStain {
+  readonly method: 'REINHARD';
+  readonly means: Triple;
+  readonly deviations: Triple;
+}
 
 /** How a slide is stained. */
-export const stainSchema = z.discriminatedUnion('method', [
-  z.strictObject({
-    method: z.literal('MACENKO'),
-    /** Optical density of red, green and blue for one unit of each stain; unit vectors. */
-    haematoxylin: triple,
-    eosin: triple,
-    /** The 99th percentile of the amount of each. */
-    amounts: z.tuple([z.number(), z.number()]).readonly(),
-  }),
-  /** Mean and standard deviation of the three channels of l alpha beta. */
-  z.strictObject({ method: z.literal('REINHARD'), means: triple, deviations: triple }),
-]);
-export type Stain = z.infer<typeof stainSchema>;
-type MacenkoStain = Extract<Stain, { method: 'MACENKO' }>;
-type ReinhardStain = Extract<Stain, { method: 'REINHARD' }>;
+export type Stain = MacenkoStain | ReinhardStain;
 
 /** Of the method's authors (their MATLAB code), which torchstain and others have taken over. */
 const MACENKO_REFERENCE: MacenkoStain = {
