@@ -32,7 +32,8 @@ export interface SandboxedProgram {
   readonly hiddenFolder: string;
   /**
    * An inherited descriptor of `stdio` that is a folder: the program sees it at `shownFolderPath`, to read, even if it
-   * is below the hidden folder or below one that the unprivileged user may not enter. For libraries that take paths.
+   * is below the hidden folder or below one that the unprivileged user may not enter. For libraries that take paths, and
+   * for the program itself.
    */
   readonly shownDescriptor?: number;
   readonly nodeFlags?: readonly string[];
@@ -174,9 +175,10 @@ export function readPermissionFlags(reads: readonly string[] = []): string[] {
  */
 export async function startSandboxed(options: SandboxedProgram): Promise<ChildProcess> {
   const { program, args = [], nodeFlags = [], reads, maxHeapMb, hasNativeCode, env = {}, stdio, timeoutMs } = options;
-  const { kind = await sandboxKind() } = options;
+  const { kind = await sandboxKind(), shownDescriptor } = options;
   const [command = '', ...rest] = sandboxed(kind, options, [
     ...[process.execPath, ...readPermissionFlags(reads), ...(hasNativeCode === true ? ['--allow-addons'] : [])],
+    ...(shownDescriptor === undefined ? [] : [`--allow-fs-read=${shownFolderPath(kind, shownDescriptor)}/*`]),
     ...[
       ...nodeFlags,
       `--max-old-space-size=${maxHeapMb}`,
