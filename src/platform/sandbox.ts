@@ -32,8 +32,8 @@ export interface SandboxedProgram {
   readonly hiddenFolder: string;
   /**
    * An inherited descriptor of `stdio` that is a folder: the program sees it at `shownFolderPath`, to read, even if it
-   * is below the hidden folder or below one that the unprivileged user may not enter. For libraries that take paths, and
-   * for the program itself.
+   * is below the hidden folder or below one that the unprivileged user may not enter. For the program itself, and for
+   * libraries that take paths.
    */
   readonly shownDescriptor?: number;
   readonly nodeFlags?: readonly string[];

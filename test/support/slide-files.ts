@@ -134,7 +134,7 @@ export async function tilesOf(
   return tiles;
 }
 
-/** Types: 2 ASCII, 3 SHORT, 4 LONG, 5 RATIONAL (a pair of values), 7 UNDEFINED (bytes in Latin-1), 9 SLONG, 11 FLOAT. */
+/** Types: 2 ASCII, 3 SHORT, 4 LONG, 5 RATIONAL (two values), 7 UNDEFINED (bytes in Latin-1), 9 SLONG, 11 FLOAT. */
 type Entry = readonly [tag: number, type: 2 | 3 | 4 | 5 | 7 | 9 | 11, values: readonly number[] | string];
 const TYPE_BYTES = { 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 11: 4 } as const;
 
