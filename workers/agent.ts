@@ -10,23 +10,23 @@ import type { Logger } from '../src/logger.ts';
 import type { ArtifactStore } from '../src/platform/artifact-store/index.ts';
 import { programVersion } from '../src/platform/program-version.ts';
 import { whyNotHere, type WorkerCapabilities } from '../src/protocol/requirements.ts';
-import type { RunRegistry } from '../src/protocol/run-calls.ts';
 import {
   LEASE_SECONDS,
+  leaseName,
+  leaseNamed,
   RUN_LANES,
+  type HeldLease,
   type RunFailureRecord,
   type RunKind,
-  type RunLease,
   type RunStatus,
 } from '../src/protocol/runs.ts';
-import { PROTOCOL_VERSION, type Claim, type ClaimedRun } from '../src/protocol/worker-calls.ts';
+import { PROTOCOL_VERSION, type Claim, type ClaimedPart, type ClaimedRun } from '../src/protocol/worker-calls.ts';
 import { startChild, type Child, type ChildSettings } from './child-process.ts';
 import type { StopReason } from './child-protocol.ts';
 import { cpuFacts, type Device, type Devices } from './devices.ts';
 import { failureOfEnd, STUCK, TIMED_OUT_RUN } from './failure.ts';
-import { folderOf, leaseOf } from './lease-folder.ts';
 import { oomKillCount } from './oom-kills.ts';
-import { createRunRegistry, type WorkerRegistry } from './registry/http.ts';
+import { createPartRegistry, createRunRegistry, type WorkerRegistry } from './registry/http.ts';
 import { isRegistryFault, untilRegistryAnswers } from './registry/patience.ts';
 
 export interface AgentParts {
@@ -107,6 +107,14 @@ interface Slot {
   readonly device?: Device;
 }
 
+/** What the agent says of a run or part while its child works on it. */
+interface Holding {
+  /** @param seconds since it was claimed. @throws DomainError LEASE_LOST. */
+  renew(seconds: number): Promise<'HELD' | 'CANCELING' | 'TIMED_OUT'>;
+  /** Says what became of it, for a child that died. */
+  settle(failure: RunFailureRecord): Promise<void>;
+}
+
 export function createAgent(parts: AgentParts): Agent {
   const { registry, logger } = parts;
   const executing = new Set<Promise<unknown>>();
@@ -114,9 +122,9 @@ export function createAgent(parts: AgentParts): Agent {
   /** Aborted when the worker drains. */
   const draining = new AbortController();
 
-  const removeWorkOf = async (lease: RunLease): Promise<void> => {
-    await rm(path.join(parts.workDir, folderOf(lease)), { recursive: true, force: true });
-    await parts.store?.upkeep.removeUnfinished(folderOf(lease));
+  const removeWorkOf = async (lease: HeldLease): Promise<void> => {
+    await rm(path.join(parts.workDir, leaseName(lease)), { recursive: true, force: true });
+    await parts.store?.upkeep.removeUnfinished(leaseName(lease));
   };
 
   /** Removes files of killed agents. Several agents may share the folders, so files of a held lease are kept. */
@@ -125,10 +133,10 @@ export function createAgent(parts: AgentParts): Agent {
       ...(await readdir(parts.workDir).catch(() => [])),
       ...((await parts.store?.upkeep.unfinishedWriters()) ?? []),
     ]);
-    const leases = [...names].flatMap((name) => leaseOf(name) ?? []);
+    const leases = [...names].flatMap((name) => leaseNamed(name) ?? []);
     if (leases.length === 0) return;
-    const held = new Set((await registry.held(leases)).map(folderOf));
-    await Promise.all(leases.filter((lease) => !held.has(folderOf(lease))).map(removeWorkOf));
+    const held = new Set((await registry.held(leases)).map(leaseName));
+    await Promise.all(leases.filter((lease) => !held.has(leaseName(lease))).map(removeWorkOf));
   };
 
   let cleaner: NodeJS.Timeout | undefined;
@@ -154,28 +162,25 @@ export function createAgent(parts: AgentParts): Agent {
     ...parts.offer,
   });
 
-  const claimFor = ({ kinds, device }: Slot, chosen: Pick<Claim, 'runId' | 'waitSeconds'>) =>
-    registry.claim(
-      {
-        protocolVersion: PROTOCOL_VERSION,
-        programVersion: programVersion(),
-        workerName: parts.workerName,
-        kinds: [...kinds],
-        deviceId: device?.id ?? null,
-        capabilities: capabilitiesOf(device),
-        ...chosen,
-      },
-      draining.signal,
-    );
+  const claimFor = ({ kinds, device }: Slot, chosen: Pick<Claim, 'runId' | 'waitSeconds'>) => ({
+    protocolVersion: PROTOCOL_VERSION,
+    programVersion: programVersion(),
+    workerName: parts.workerName,
+    kinds: [...kinds],
+    deviceId: device?.id ?? null,
+    capabilities: capabilitiesOf(device),
+    ...chosen,
+  });
 
-  /** Waits for the next run of a place. @returns undefined if there is none yet. */
-  const nextRun = async (slot: Slot): Promise<ClaimedRun | undefined> => {
+  /** Waits for the next run, or part of one, for a place. @returns undefined if there is none yet. */
+  const nextWork = async (slot: Slot): Promise<ClaimedRun | ClaimedPart | undefined> => {
     if (!slot.kinds.includes('IMPORT') && !parts.engineReady()) return afterPause();
     if (slot.device !== undefined && !(await parts.devices.hasRoom(slot.device))) {
       logger.debug({ device: slot.device.id }, 'the device has too little free memory');
       return afterPause();
     }
-    return claimFor(slot, { runId: null, waitSeconds: CLAIM_WAIT_SECONDS });
+    const claim = claimFor(slot, { runId: null, waitSeconds: CLAIM_WAIT_SECONDS });
+    return registry.claimAny(claim, draining.signal);
   };
 
   /** Ends at once when the worker drains. */
@@ -186,7 +191,7 @@ export function createAgent(parts: AgentParts): Agent {
   const serve = async (slot: Slot): Promise<void> => {
     while (!draining.signal.aborted) {
       try {
-        const claimed = await nextRun(slot);
+        const claimed = await nextWork(slot);
         if (claimed !== undefined) await execute(claimed, slot);
       } catch (error) {
         if (draining.signal.aborted) return;
@@ -211,15 +216,15 @@ export function createAgent(parts: AgentParts): Agent {
     }
   };
 
-  const execute = async (claimed: ClaimedRun, slot: Slot): Promise<void> => {
-    const { run, lease, token } = claimed;
-    const ownRun = createRunRegistry({ url: parts.child.url, token }, run.id, { timeoutMs: RENEWAL_TIMEOUT_MS });
-    const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
+  const execute = async (claimed: ClaimedRun | ClaimedPart, slot: Slot): Promise<void> => {
+    const { run, lease } = claimed;
+    const holding = 'plan' in claimed ? holdPart(claimed) : holdRun(claimed);
+    const runLogger = logger.child({ ...lease, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
     // Files that an earlier attempt left here: only the current holder of the run may work on it. If the registry is
     // away, the next run removes them, and this one waits in its child.
     await removeOrphanedWork().catch((error: unknown) => runLogger.warn({ error }, 'old work could not be removed'));
-    const workDir = path.join(parts.workDir, folderOf(lease));
+    const workDir = path.join(parts.workDir, leaseName(lease));
     await mkdir(workDir, { recursive: true });
     const oomKillsBefore = await oomKillCount();
     const child = startChild({ ...parts.child, workDir }, claimed, slot.device?.env ?? {}, runLogger);
@@ -242,11 +247,15 @@ export function createAgent(parts: AgentParts): Agent {
     const claimedAtMs = performance.now();
     let isRenewing = false;
     const renew = async (): Promise<void> => {
-      const renewal = await ownRun.renew({ busySeconds: run.busySeconds + (performance.now() - claimedAtMs) / 1000 });
-      if (renewal.status === 'CANCELING') cancel();
-      else if (run.maxDurationSeconds !== null && renewal.busySeconds > run.maxDurationSeconds) {
-        verdict ??= TIMED_OUT_RUN;
-        askToStop('TIMEOUT', DRAIN_GRACE_MS);
+      switch (await holding.renew((performance.now() - claimedAtMs) / 1000)) {
+        case 'HELD':
+          return;
+        case 'CANCELING':
+          cancel();
+          return;
+        case 'TIMED_OUT':
+          verdict ??= TIMED_OUT_RUN;
+          askToStop('TIMEOUT', DRAIN_GRACE_MS);
       }
     };
     const renewal = setInterval(() => {
@@ -275,14 +284,11 @@ export function createAgent(parts: AgentParts): Agent {
         const kernelWasOutOfMemory =
           oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore;
         runLogger.warn({ signal: end.signal, code: end.code, stderrTail: end.stderrTail }, 'the child died');
-        await untilRegistryAnswers(
-          () => settleForChild(ownRun, verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })),
-          {
-            onWait: () => runLogger.warn('the outcome of the run waits for the registry'),
-            limitMs: SETTLE_PATIENCE_MS,
-            stopping: draining.signal,
-          },
-        ).catch((error: unknown) => {
+        await untilRegistryAnswers(() => holding.settle(verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })), {
+          onWait: () => runLogger.warn('the outcome of the run waits for the registry'),
+          limitMs: SETTLE_PATIENCE_MS,
+          stopping: draining.signal,
+        }).catch((error: unknown) => {
           // Otherwise another worker has taken the run over or settled it.
           if (!isLost(error)) throw error;
         });
@@ -295,12 +301,35 @@ export function createAgent(parts: AgentParts): Agent {
     }
   };
 
-  const settleForChild = async (ownRun: RunRegistry, failure: RunFailureRecord): Promise<void> => {
-    const { status } = await ownRun.renew({ busySeconds: 0 });
-    if (status === 'CANCELING') await ownRun.cancel({});
-    else if (draining.signal.aborted)
-      await ownRun.release({ message: 'The worker stopped; the run continues at its next start.' });
-    else await ownRun.fail({ failure });
+  const holdRun = ({ run, token }: ClaimedRun): Holding => {
+    const ownRun = createRunRegistry({ url: parts.child.url, token }, run.id, { timeoutMs: RENEWAL_TIMEOUT_MS });
+    return {
+      renew: async (seconds) => {
+        const { status, busySeconds } = await ownRun.renew({ busySeconds: run.busySeconds + seconds });
+        if (status === 'CANCELING') return 'CANCELING';
+        return run.maxDurationSeconds !== null && busySeconds > run.maxDurationSeconds ? 'TIMED_OUT' : 'HELD';
+      },
+      settle: async (failure) => {
+        const { status } = await ownRun.renew({ busySeconds: 0 });
+        if (status === 'CANCELING') await ownRun.cancel({});
+        else if (draining.signal.aborted)
+          await ownRun.release({ message: 'The worker stopped; the run continues at its next start.' });
+        else await ownRun.fail({ failure });
+      },
+    };
+  };
+
+  /** A part whose run was cancelled is lost with its run. */
+  const holdPart = ({ lease, token }: ClaimedPart): Holding => {
+    const ownPart = createPartRegistry({ url: parts.child.url, token }, lease, { timeoutMs: RENEWAL_TIMEOUT_MS });
+    return {
+      renew: async () => {
+        await ownPart.renew({});
+        return 'HELD';
+      },
+      settle: async ({ message }) =>
+        void (await ownPart.giveBack({ reason: draining.signal.aborted ? null : message })),
+    };
   };
 
   /** Claims this run. @returns it, or why it could not be taken. */
@@ -316,7 +345,7 @@ export function createAgent(parts: AgentParts): Agent {
     const slot: Slot = { kinds: [found.kind], ...(device === undefined ? {} : { device }) };
     const obstacle = whyNotHere(found, parts.workerName, capabilitiesOf(device));
     if (obstacle !== null) return notTaken(`The run ${obstacle}.`);
-    const claimed = await ask(() => claimFor(slot, { runId, waitSeconds: 0 }));
+    const claimed = await ask(() => registry.claim(claimFor(slot, { runId, waitSeconds: 0 }), draining.signal));
     return claimed === undefined ? notTaken(whyNotClaimed((await statusOf(runId))?.status)) : { claimed, slot };
   };
 

@@ -1,4 +1,4 @@
-/** Starts and ends the process of one run. */
+/** Starts and ends the process of one run, or of a part of one. */
 import { fork } from 'node:child_process';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
@@ -9,7 +9,7 @@ import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
 import { IMPORT_HEAP_FLAGS } from './imaging/import-heap.ts';
-import type { ClaimedRun } from '../src/protocol/worker-calls.ts';
+import type { ClaimedPart, ClaimedRun } from '../src/protocol/worker-calls.ts';
 
 export interface ChildSettings {
   /** The registry's URL. */
@@ -65,10 +65,11 @@ const [execPath = process.execPath, ...execArgv] = [...PARENT_DEATH_SIGNAL, proc
  */
 export function startChild(
   settings: ChildSettings,
-  { run, lease, token }: ClaimedRun,
+  claimed: ClaimedRun | ClaimedPart,
   deviceEnv: Readonly<Record<string, string>>,
   logger: Logger,
 ): Child {
+  const { run, token } = claimed;
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
     execPath,
     execArgv: run.kind === 'IMPORT' ? [...execArgv, ...IMPORT_HEAP_FLAGS] : execArgv,
@@ -123,7 +124,7 @@ export function startChild(
     ...settings,
     token,
     run: { id: run.id, kind: run.kind, config: run.config, attempt: run.attempt, microBatchSize: run.microBatchSize },
-    lease,
+    claim: 'plan' in claimed ? { lease: claimed.lease, plan: claimed.plan } : { lease: claimed.lease, plan: null },
   };
   send(start);
   return {

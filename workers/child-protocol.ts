@@ -1,12 +1,13 @@
 /** The messages between the agent and its child. Secrets are sent here, never in argv. */
 import { z } from 'zod';
-import { runKindSchema, runLeaseSchema } from '../src/protocol/runs.ts';
+import { storedBytesSchema } from '../src/protocol/artifacts.ts';
+import { partLeaseSchema, runKindSchema, runLeaseSchema } from '../src/protocol/runs.ts';
 
 export const startMessageSchema = z.object({
   kind: z.literal('START'),
   /** The registry's URL. */
   url: z.string(),
-  /** Good for this run and this lease alone. */
+  /** Good for this run or part, and this lease alone. */
   token: z.string(),
   dataDir: z.string(),
   /** The folder of the registry's artifacts, if this machine shares it; null: they go over HTTP. */
@@ -23,7 +24,11 @@ export const startMessageSchema = z.object({
     attempt: z.number(),
     microBatchSize: z.number().nullable(),
   }),
-  lease: runLeaseSchema,
+  /** The plan of a part; null: the whole run. */
+  claim: z.union([
+    z.object({ lease: runLeaseSchema, plan: z.null() }),
+    z.object({ lease: partLeaseSchema, plan: storedBytesSchema }),
+  ]),
 });
 export type StartMessage = z.infer<typeof startMessageSchema>;
 

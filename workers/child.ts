@@ -1,17 +1,18 @@
-/** Runs one run in one process, because TensorFlow blocks its thread, and a crash must end only this run. */
+/** Runs one run, or a part of one, in one process: TensorFlow blocks its thread, and a crash must end only this run. */
+import type { StoredBytes } from '../src/protocol/artifacts.ts';
+import type { PartRegistry } from '../src/protocol/part-calls.ts';
 import type { RunRegistry } from '../src/protocol/run-calls.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore, openLocalFiles } from '../src/platform/artifact-store/index.ts';
 import { DomainError, UnreachableCaseError } from '../src/errors.ts';
 import { agentMessageSchema, type ChildMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { failureOf, TIMED_OUT_RUN } from './failure.ts';
-import { folderOf } from './lease-folder.ts';
 import { createProgressReporter } from './progress-reporter.ts';
 import { createHttpArtifacts } from './registry/artifacts.ts';
-import { createRunRegistry } from './registry/http.ts';
+import { createPartRegistry, createRunRegistry } from './registry/http.ts';
 import { localFileOf } from './registry/local-files.ts';
 import { TaskStopped, type StopRequest, type Task, type TaskContext } from './tasks/task.ts';
-import type { RunKind } from '../src/protocol/runs.ts';
+import { leaseName, type RunKind } from '../src/protocol/runs.ts';
 
 /** Often enough for an agent that waits for minutes. */
 const ALIVE_EVERY_MS = 1_000;
@@ -74,24 +75,62 @@ async function taskFor(kind: RunKind): Promise<Task> {
 }
 
 async function execute(start: StartMessage): Promise<void> {
-  const logger = createLogger(start.logLevel, 'run').child({ runId: start.run.id, attempt: start.run.attempt });
-  const { token, run, lease } = start;
-  const door = { url: start.url, token };
+  const { claim, run } = start;
+  const logger = createLogger(start.logLevel, 'run').child({ ...claim.lease, attempt: run.attempt });
+  const door = { url: start.url, token: start.token };
   // Whatever a task reads and writes waits for the registry, because the memory of this process holds what would be
   // lost with it. The agent, which renews the lease, ends the process if the run is lost.
   const patience = { onWait: sendAlive };
-  const registry = createRunRegistry(door, run.id, { patience });
-  const reporter = createProgressReporter(async (report) => void (await registry.report(report)));
-  const isTraining = run.kind === 'PRETRAINING';
-  const store =
+  const artifacts =
     start.artifactsDir === null
       ? createHttpArtifacts({
           ...{ door, runId: run.id, workDir: start.workDir, patience },
           onBucketClosed: (error) =>
             logger.warn({ error }, 'the bucket of the registry cannot be reached; bytes go by way of the registry'),
         })
-      : openArtifactStore(start.artifactsDir, folderOf(lease));
-  const files = openLocalFiles({ store, folder: start.cacheDir, maxBytes: start.cacheBytes });
+      : openArtifactStore(start.artifactsDir, leaseName(claim.lease));
+  const parts = { logger, artifacts };
+  await (claim.plan === null
+    ? executeRun(start, createRunRegistry(door, run.id, { patience }), parts)
+    : executePart(start, claim.plan, createPartRegistry(door, claim.lease, { patience }), parts));
+  sendToAgent('SETTLED', () => process.exit(0));
+}
+
+interface ChildParts {
+  readonly logger: Logger;
+  readonly artifacts: ReturnType<typeof createHttpArtifacts> | ReturnType<typeof openArtifactStore>;
+}
+
+function throwIfStopped(): void {
+  sendAlive();
+  if (stop !== 'NO') throw new TaskStopped(stop);
+}
+
+async function executePart(
+  start: StartMessage,
+  plan: StoredBytes,
+  registry: PartRegistry,
+  { logger, artifacts }: ChildParts,
+): Promise<void> {
+  try {
+    const { readImportPart } = await import('./tasks/import-part.ts');
+    const context = { artifacts, logger, dataDir: start.dataDir, workDir: start.workDir, throwIfStopped };
+    await registry.settle({ outcome: await readImportPart(context, start.run.config, plan) });
+  } catch (error) {
+    if (error instanceof DomainError && error.code === 'LEASE_LOST') throw error;
+    logger.warn({ error }, 'the part is given back');
+    await registry.giveBack({ reason: error instanceof TaskStopped ? null : failureOf(error).message });
+  }
+}
+
+async function executeRun(
+  start: StartMessage,
+  registry: RunRegistry,
+  { logger, artifacts }: ChildParts,
+): Promise<void> {
+  const reporter = createProgressReporter(async (report) => void (await registry.report(report)));
+  const isTraining = start.run.kind === 'PRETRAINING';
+  const files = openLocalFiles({ store: artifacts, folder: start.cacheDir, maxBytes: start.cacheBytes });
   const context: TaskContext = {
     runId: start.run.id,
     attempt: start.run.attempt,
@@ -102,7 +141,7 @@ async function execute(start: StartMessage): Promise<void> {
           environment: { ...environment, codeRevision: start.codeRevision, node: process.version },
         }),
     },
-    artifacts: store,
+    artifacts,
     localFile: localFileOf(files, registry),
     logger,
     dataDir: start.dataDir,
@@ -112,10 +151,7 @@ async function execute(start: StartMessage): Promise<void> {
       sendAlive();
       return stop;
     },
-    throwIfStopped: () => {
-      sendAlive();
-      if (stop !== 'NO') throw new TaskStopped(stop);
-    },
+    throwIfStopped,
     progress: async (fraction, message) => {
       sendAlive();
       await reporter.progress(fraction, message);
@@ -139,7 +175,6 @@ async function execute(start: StartMessage): Promise<void> {
   } catch (error) {
     await settleFailure(registry, error, logger);
   }
-  sendToAgent('SETTLED', () => process.exit(0));
 }
 
 async function settleFailure(registry: RunRegistry, error: unknown, logger: Logger): Promise<void> {

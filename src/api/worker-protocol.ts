@@ -1,9 +1,10 @@
 /**
  * The door of the workers (docs/worker-protocol.md): claims with a key that may WORK; everything about a claimed run
- * with the token that came with it.
+ * or part with the token that came with it.
  *
  *   POST /worker/claim, /worker/run, /worker/held
  *   POST /worker/runs/{id}/{call}                  the calls of src/protocol/run-calls.ts
+ *   POST /worker/runs/{id}/parts/{part}/{call}     those of src/protocol/part-calls.ts, for a part of a run
  *   GET, HEAD, PUT /worker/runs/{id}/artifacts/{sha256}
  *   POST /worker/runs/{id}/artifacts/{sha256}      stores what came by /uploads
  *   POST /worker/runs/{id}/artifacts/{sha256}/direct/{begin|sign|complete}   bytes that go straight to the bucket
@@ -27,7 +28,8 @@ import {
   type StoredBytes,
 } from '../protocol/artifacts.ts';
 import { isRunCall, RUN_CALLS } from '../protocol/run-calls.ts';
-import type { RunLease } from '../protocol/runs.ts';
+import { isPartCall, PART_CALLS } from '../protocol/part-calls.ts';
+import type { HeldLease } from '../protocol/runs.ts';
 import { CALL_BYTES_MAX } from '../protocol/worker-calls.ts';
 import { sendFile, type DownloadSources } from './downloads.ts';
 import type { RunAdmitted } from './gate.ts';
@@ -61,19 +63,14 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
       await runAdmitted(request, async ({ viewer }) => authorise(viewer, 'OPERATOR', 'WORK'));
     next();
   };
-  const leases = new WeakMap<Request, RunLease>();
+  const leases = new WeakMap<Request, HeldLease>();
   const requireRun: RequestHandler = async (request, _response, next) => {
     const lease = await desk.leaseOfToken(bearerKey(request.headers.authorization ?? '') ?? '');
-    if (lease.runId !== request.params['id'])
-      throw new DomainError({
-        code: 'FORBIDDEN',
-        message: 'The token is good for another run.',
-        hint: 'Use the token that came with this run.',
-      });
+    if (lease.runId !== request.params['id']) throw notThisToken('run');
     leases.set(request, lease);
     next();
   };
-  const leaseOf = (request: Request): RunLease => {
+  const leaseOf = (request: Request): HeldLease => {
     const lease = leases.get(request);
     if (lease === undefined) throw new Error('A call of a run came without its lease.');
     return lease;
@@ -93,13 +90,18 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
   });
   router.post('/worker/runs/:id/:call', requireRun, body, async (request, response) => {
     const call = String(request.params['call']);
-    if (!isRunCall(call))
-      throw new DomainError({
-        code: 'NOT_FOUND',
-        message: `The call ${call.slice(0, 100)} does not exist.`,
-        hint: `The calls are ${Object.keys(RUN_CALLS).join(', ')}; see docs/worker-protocol.md.`,
-      });
-    answer(response, await desk.calls(leaseOf(request))[call](request.body));
+    if (!isRunCall(call)) throw unknownCall(call, Object.keys(RUN_CALLS));
+    const lease = leaseOf(request);
+    if ('part' in lease) throw notThisToken('run');
+    answer(response, await desk.calls(lease)[call](request.body));
+  });
+  const partPath = '/worker/runs/:id/parts/:part/:call';
+  router.post(partPath, requireRun, body, async (request, response) => {
+    const call = String(request.params['call']);
+    if (!isPartCall(call)) throw unknownCall(call, Object.keys(PART_CALLS));
+    const lease = leaseOf(request);
+    if (!('part' in lease) || String(lease.part) !== request.params['part']) throw notThisToken('part');
+    answer(response, await desk.partCalls(lease)[call](request.body));
   });
 
   const artifactPath = '/worker/runs/:id/artifacts/:sha256';
@@ -175,6 +177,7 @@ export function createWorkerProtocol(options: WorkerProtocolOptions): Router {
     [artifactPath, 'GET, HEAD, PUT, POST'],
     [directPath, 'POST'],
     ['/worker/runs/:id/:call', 'POST'],
+    [partPath, 'POST'],
   ] as const)
     router.all(path, (_request, response) => {
       response.setHeader('Allow', allowed);
@@ -211,6 +214,22 @@ function named(stored: StoredBytes, sha256: string): StoredBytes {
     message: `The bytes have the sha256 ${stored.sha256}, not ${sha256}.`,
     field: 'sha256',
     hint: 'Send the bytes again.',
+  });
+}
+
+function notThisToken(of: 'run' | 'part'): DomainError {
+  return new DomainError({
+    code: 'FORBIDDEN',
+    message: `The token is good for another ${of}.`,
+    hint: `Use the token that came with this ${of}.`,
+  });
+}
+
+function unknownCall(call: string, known: readonly string[]): DomainError {
+  return new DomainError({
+    code: 'NOT_FOUND',
+    message: `The call ${call.slice(0, 100)} does not exist.`,
+    hint: `The calls are ${known.join(', ')}; see docs/worker-protocol.md.`,
   });
 }
 

@@ -22,6 +22,7 @@ import {
 } from './embeddings.ts';
 import { importBlockSchema, importReportSchema, newImportBlockSchema } from './import.ts';
 import { runOutcomeSchema } from './outcome.ts';
+import { PARTS_MAX, partStateSchema, plannedPartSchema } from './part-calls.ts';
 import { frozenPretrainingSchema } from './pretraining/config.ts';
 import { numberedReportSchema, RUN_STATUSES, runFailureSchema } from './runs.ts';
 
@@ -87,6 +88,16 @@ export const RUN_CALLS = {
   },
   /** A block of an import, behind which the next attempt continues; it replaces that at its position and all after. */
   keepImportBlock: { input: z.strictObject({ block: newImportBlockSchema }), output: done },
+  /**
+   * The parts of an import that other workers may read from now on; it replaces those of before. What a part with the
+   * same plan has given stays, and so does the lease of its worker.
+   */
+  planParts: {
+    input: z.strictObject({ parts: z.array(plannedPartSchema).max(PARTS_MAX).readonly() }),
+    output: done,
+  },
+  /** Takes a part for this worker if nobody has it, or if the lease of who has it has lapsed. Throws NOT_FOUND. */
+  takePart: { input: z.strictObject({ number: plannedPartSchema.shape.number }), output: partStateSchema },
   /** Registers the encoder of a step while the run goes on. */
   registerEncoder: { input: z.strictObject({ encoder: trainedEncoderSchema }), output: done },
   /** The same block of several sets. */
@@ -150,6 +161,8 @@ export function registryOver(send: (name: RunCallName, input: unknown) => Promis
     bestTrainingState: call('bestTrainingState', RUN_CALLS.bestTrainingState),
     importBlocks: call('importBlocks', RUN_CALLS.importBlocks),
     keepImportBlock: call('keepImportBlock', RUN_CALLS.keepImportBlock),
+    planParts: call('planParts', RUN_CALLS.planParts),
+    takePart: call('takePart', RUN_CALLS.takePart),
     renew: call('renew', RUN_CALLS.renew),
     setEnvironment: call('setEnvironment', RUN_CALLS.setEnvironment),
     freezeConfig: call('freezeConfig', RUN_CALLS.freezeConfig),

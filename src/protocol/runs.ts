@@ -27,6 +27,32 @@ export const LEASE_SECONDS = 20;
 export const runLeaseSchema = z.strictObject({ runId: z.uuid(), epoch: z.number().int().min(1) });
 export type RunLease = Readonly<z.infer<typeof runLeaseSchema>>;
 
+/** A worker's right to one part of a run that another worker holds: see part-calls.ts. */
+export const partLeaseSchema = z.strictObject({
+  runId: z.uuid(),
+  part: z.int().min(0),
+  /** Increased each time that a worker takes the part. */
+  partEpoch: z.int().min(1),
+});
+export type PartLease = Readonly<z.infer<typeof partLeaseSchema>>;
+
+export const heldLeaseSchema = z.union([runLeaseSchema, partLeaseSchema]);
+export type HeldLease = RunLease | PartLease;
+
+const LEASE_NAME = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(?:(\d{1,9})p)?(\d{1,9})$/;
+
+/** Names what belongs to a lease: folders of a worker, uploads, unfinished files in an artifact store. */
+export function leaseName(lease: HeldLease): string {
+  return 'part' in lease ? `${lease.runId}-${lease.part}p${lease.partEpoch}` : `${lease.runId}-${lease.epoch}`;
+}
+
+/** @returns undefined if this is not the name of a lease. */
+export function leaseNamed(name: string): HeldLease | undefined {
+  const [, runId, part, epoch] = LEASE_NAME.exec(name) ?? [];
+  if (runId === undefined) return undefined;
+  return part === undefined ? { runId, epoch: Number(epoch) } : { runId, part: Number(part), partEpoch: Number(epoch) };
+}
+
 /** Why an attempt failed. The class decides about the next attempt. */
 export const runFailureSchema = z.strictObject({
   class: z.enum(['USER', 'DATA', 'OUT_OF_MEMORY', 'INFRASTRUCTURE', 'TIMEOUT', 'INTERNAL']),

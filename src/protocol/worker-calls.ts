@@ -3,8 +3,9 @@
  * concerns this run, from the renewal of its lease to its end, goes by the calls of run-calls.ts with that token.
  */
 import { z } from 'zod';
+import { storedBytesSchema } from './artifacts.ts';
 import { NO_CAPABILITIES, runRequirementsSchema, workerCapabilitiesSchema } from './requirements.ts';
-import { RUN_STATUSES, runKindSchema, runLeaseSchema } from './runs.ts';
+import { heldLeaseSchema, partLeaseSchema, RUN_STATUSES, runKindSchema, runLeaseSchema } from './runs.ts';
 
 /** Changes when a worker of the version before could misunderstand the registry, or the other way round. */
 export const PROTOCOL_VERSION = 1;
@@ -28,6 +29,8 @@ export const claimSchema = z.strictObject({
   waitSeconds: z.number().min(0).max(CLAIM_WAIT_SECONDS_MAX),
   /** What this place has; a worker that leaves it out takes runs that need nothing. */
   capabilities: workerCapabilitiesSchema.default(NO_CAPABILITIES),
+  /** If no run waits, a part of an import that another worker holds will do: see part-calls.ts. */
+  takesParts: z.boolean().optional(),
 });
 export type Claim = Readonly<z.infer<typeof claimSchema>>;
 
@@ -52,8 +55,19 @@ export const claimedRunSchema = z.object({
 });
 export type ClaimedRun = Readonly<z.infer<typeof claimedRunSchema>>;
 
-/** Null: no run waits for this place. */
-export const claimAnswerSchema = claimedRunSchema.nullable();
+/** A part of a run that another worker holds. */
+export const claimedPartSchema = z.object({
+  run: claimedRunSchema.shape.run,
+  lease: partLeaseSchema,
+  /** What is to be done, as the worker of the run has planned it: see part-calls.ts. */
+  plan: storedBytesSchema,
+  /** Good for this part and this lease alone. */
+  token: z.string(),
+});
+export type ClaimedPart = Readonly<z.infer<typeof claimedPartSchema>>;
+
+/** Null: no run waits for this place. A part only for a claim that takes parts. */
+export const claimAnswerSchema = z.union([claimedPartSchema, claimedRunSchema]).nullable();
 
 /** What a one-shot worker asks about the run that it is told to take; null: the run does not exist. */
 export const runQuestionSchema = z.strictObject({ runId: z.uuid() });
@@ -68,9 +82,9 @@ export const runQuestionAnswerSchema = z
   .nullable();
 export type RunQuestionAnswer = Readonly<z.infer<typeof runQuestionAnswerSchema>>;
 
-/** Which of these leases still hold their runs; an expired lease counts until its run is taken by another worker. */
-export const heldSchema = z.strictObject({ leases: z.array(runLeaseSchema).max(1000).readonly() });
-export const heldAnswerSchema = z.array(runLeaseSchema).readonly();
+/** Which of these leases still hold; an expired one counts until its run or part is taken by another worker. */
+export const heldSchema = z.strictObject({ leases: z.array(heldLeaseSchema).max(1000).readonly() });
+export const heldAnswerSchema = z.array(heldLeaseSchema).readonly();
 
 /** A body of a call is at most this large: the outcome of an import of a million images has some megabytes. */
 export const CALL_BYTES_MAX = 64 * 1024 * 1024;

@@ -95,7 +95,7 @@ async function claimAt({ desk }: Server): Promise<ClaimedRun> {
     ...{ runId: id, waitSeconds: 0, capabilities: NO_CAPABILITIES },
   };
   const claimed = await desk.claim(claim, new AbortController().signal);
-  assert.ok(claimed !== null);
+  assert.ok(claimed !== null && !('plan' in claimed));
   await desk.leaseOfToken(claimed.token);
   return claimed;
 }
@@ -187,7 +187,7 @@ describe('a dead worker', () => {
       },
       new AbortController().signal,
     );
-    assert.ok(later !== null);
+    assert.ok(later !== null && !('plan' in later));
     await pass(21);
     await assert.rejects(cutOff.desk.leaseOfToken(earlier.token), { code: 'LEASE_LOST' });
     await untilTakenBack(later, [cutOff, other], cutOff);

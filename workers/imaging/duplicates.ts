@@ -3,7 +3,7 @@
  * labels, splits or groups neither.
  */
 import { conflictBetween, createConflicts, type Conflicts } from './conflicts.ts';
-import type { PackedImage } from './import-blocks.ts';
+import type { PackedImage } from './read-file.ts';
 import type { IssueSink } from './issues.ts';
 import type { SourceImage, SourceList } from './listing.ts';
 import { createSeenPixels, pixelsName } from './seen-pixels.ts';

@@ -16,10 +16,9 @@ import { gunzip, gzip } from 'node:zlib';
 import { z } from 'zod';
 import { DomainError } from '../../src/errors.ts';
 import type { ArtifactStore } from '../../src/platform/artifact-store/index.ts';
-import type { FileFacts, OpenFolder } from '../../src/platform/open-folder.ts';
-import { findingSchema } from './decoder/decoder-protocol.ts';
-import type { Prepared, PreparedImage } from './decoder/prepare.ts';
+import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { SourceImage, SourceList } from './listing.ts';
+import { fileOf, lineOf, type ReadFile } from './read-file.ts';
 import type { StoredShard } from './shard-writer.ts';
 import type { ImportBlockRecord, NewImportBlock } from '../../src/protocol/import.ts';
 
@@ -29,22 +28,6 @@ export interface BlockStore {
   readonly kept: readonly ImportBlockRecord[];
   /** Registers a block whose bytes are stored; it replaces the one at its position and all after it. */
   keep(block: NewImportBlock): Promise<void>;
-}
-
-/** A prepared image whose bytes may lie in a sealed shard already. */
-export interface PackedImage extends Omit<PreparedImage, 'bytes' | 'flatness'> {
-  readonly byteLength: number;
-  /** Null for an image that an earlier attempt has decoded and packed. */
-  readonly bytes: Buffer | null;
-}
-
-/** What an import learns of one file. */
-export interface ReadFile {
-  /** Null for a file that is gone, or is not a regular file. */
-  readonly facts: FileFacts | null;
-  /** The bytes read. */
-  readonly byteSize: number;
-  readonly prepared: Prepared & { readonly images: readonly PackedImage[] };
 }
 
 /** What a block cannot be used for: the import starts again without any. */
@@ -78,70 +61,6 @@ const headSchema = z.strictObject({
   partOf: z.string().nullable(),
 });
 type Head = z.infer<typeof headSchema>;
-
-const imageSchema = z.strictObject({
-  extension: z.enum(['jpg', 'png', 'webp']),
-  byteLength: count,
-  pixelDigest: sha256,
-  perceptualHash: z.hex().length(16),
-  width: count,
-  height: count,
-  cutFrom: z.strictObject({ x: count, y: count, sourceWidth: count, sourceHeight: count }).nullable(),
-  profile: z.strictObject({ sha256, changesPixels: z.boolean() }).nullable(),
-  nearlyBlank: z.boolean(),
-});
-const fileSchema = z.strictObject({
-  facts: z.strictObject({ byteSize: count, modifiedAtMs: z.int() }).nullable(),
-  byteSize: count,
-  prepared: z.discriminatedUnion('outcome', [
-    z.strictObject({ outcome: z.literal('REFUSED'), finding: findingSchema }),
-    z.strictObject({
-      outcome: z.literal('PREPARED'),
-      blankCount: count,
-      notes: z.array(findingSchema),
-      images: z.array(imageSchema),
-    }),
-  ]),
-});
-
-function lineOf({ facts, byteSize, prepared }: ReadFile): string {
-  const line: z.infer<typeof fileSchema> = {
-    facts,
-    byteSize,
-    prepared:
-      prepared.outcome === 'REFUSED'
-        ? { outcome: 'REFUSED', finding: prepared.finding }
-        : {
-            outcome: 'PREPARED',
-            blankCount: prepared.blankCount,
-            notes: [...prepared.notes],
-            images: prepared.images.map((image) => ({
-              extension: image.extension,
-              byteLength: image.byteLength,
-              pixelDigest: image.pixelDigest.toString('hex'),
-              perceptualHash: Buffer.from(image.perceptualHash).toString('hex'),
-              width: image.width,
-              height: image.height,
-              cutFrom: image.cutFrom,
-              profile: image.profile,
-              nearlyBlank: image.nearlyBlank,
-            })),
-          },
-  };
-  return JSON.stringify(line);
-}
-
-function fileOf(line: string): ReadFile {
-  const { facts, byteSize, prepared } = fileSchema.parse(JSON.parse(line));
-  if (prepared.outcome === 'REFUSED') return { facts, byteSize, prepared: { ...prepared, images: [] } };
-  const images = prepared.images.map((image) => ({
-    ...image,
-    pixelDigest: Buffer.from(image.pixelDigest, 'hex'),
-    perceptualHash: Uint8Array.from(Buffer.from(image.perceptualHash, 'hex')),
-    bytes: null,
-  }));
-  return { facts, byteSize, prepared: { ...prepared, images } };
-}
 
 /** The order of the files is part of it, because their lines have no names; and the patches of a slide are. */
 function digestOfSources(sources: Iterable<SourceImage>): string {
@@ -278,7 +197,7 @@ async function readBlock(artifacts: Pick<ArtifactStore, 'read'>, digest: string)
 }
 
 /** Anything else, such as a bucket that does not answer, may be over at the next attempt. */
-function isDamage(error: unknown): boolean {
+export function isDamage(error: unknown): boolean {
   if (error instanceof DomainError) return error.code === 'ARTIFACT_NOT_FOUND' || error.code === 'ARTIFACT_CORRUPT';
   const isOfGzip =
     error instanceof Error &&

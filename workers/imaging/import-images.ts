@@ -19,9 +19,7 @@ import {
   usableBlocks,
   type BlockStore,
   type BlockWriter,
-  type PackedImage,
   type PackedSoFar,
-  type ReadFile,
   type UsableBlock,
 } from './import-blocks.ts';
 import { mapInOrder, type HeldResources } from './in-order.ts';
@@ -38,6 +36,7 @@ import {
   type MemoryKind,
   type ReadingOptions,
 } from './read-source.ts';
+import type { PackedImage, ReadFile } from './read-file.ts';
 import { addContentIssues, needsAnswer, nothingReadable, questionsOf, reportOf } from './report.ts';
 import {
   createShardWriter,
@@ -50,6 +49,7 @@ import {
 } from './shard-writer.ts';
 import { createPictureFolder, storeSlides } from './slides/imported-slides.ts';
 import { slideColumnsOf } from './slides/read-batch.ts';
+import { shareSlides, type PartStore, type SharedSlides } from './slides/shared-slides.ts';
 import { createThumbnailPicker, storeThumbnails, type PickedImage, type StoredThumbnail } from './thumbnails.ts';
 import type { ImportQuestion, ImportReportRecord } from '../../src/protocol/import.ts';
 import type { ImportedSlide } from '../../src/protocol/imported-slide.ts';
@@ -73,6 +73,8 @@ export interface ImportOptions extends LayoutOptions, Omit<ReadingOptions, keyof
   readonly onReport?: (report: ImportReportRecord) => Promise<void>;
   /** Where the import keeps what its next attempt needs; undefined: nothing is kept. A dry run keeps nothing. */
   readonly blocks?: BlockStore;
+  /** Through which slides are shared with other workers; undefined: they are not. A dry run shares nothing. */
+  readonly parts?: PartStore;
   /**
    * Called if an earlier attempt has kept blocks, before the first file that they do not cover is read; once more if
    * the import then has to start over.
@@ -100,6 +102,8 @@ export interface ImportProgress {
   readonly imageCount: number;
   /** Of source files; of a slide, the bytes of its patches. */
   readonly bytesRead: number;
+  /** Slides that other workers have read, by the name of the worker. */
+  readonly readBy: ReadonlyMap<string, number>;
 }
 
 export interface ImportResult {
@@ -298,6 +302,7 @@ async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promi
   const patchCounts = new Map<string, number>();
   /** The earlier attempt has found that this pass must be repeated, so that its images lie in no shard. */
   const willBeRepeated = used.some(({ head }) => head.shard === null);
+  let shared: SharedSlides | null = null;
   let filesDone = 0;
   let bytesRead = 0;
   let reportedAt = -Infinity;
@@ -338,7 +343,7 @@ async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promi
     issues.add(issue, relativePath, reason === undefined ? {} : { reason });
 
   const progressNow = (fraction: number): ImportProgress => ({
-    ...{ fraction, pass, filesDone, bytesRead },
+    ...{ fraction, pass, filesDone, bytesRead, readBy: shared?.readBy ?? new Map() },
     fileCount: sources.length,
     imageCount: counts.imageCount,
   });
@@ -378,11 +383,13 @@ async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promi
   if (!earlier.isFirstAttempt && pass === (earlier.blocks.at(-1)?.head.pass ?? 1))
     await options.onContinue?.({ filesDone, imageCount: counts.imageCount, fault: earlier.fault });
 
+  shared = await sharedSlides(options, sources, filesDone);
   const read = async (source: SourceImage, room: HeldResources<MemoryKind>) => ({
     source,
-    file: await readSource(options, source, room),
+    file: await readSource(options, source, room, shared),
   });
-  for await (const { source, file } of mapInOrder(sources.slice(filesDone), readingLimitsOf(options), read)) {
+  const limits = readingLimitsOf(options, shared !== null);
+  for await (const { source, file } of mapInOrder(sources.slice(filesDone), limits, read)) {
     options.throwIfStopped?.();
     const imageCountBefore = counts.imageCount;
     await take(file, source);
@@ -401,6 +408,16 @@ async function pack(options: ImportOptions, decided: Decided, turn: Pass): Promi
   const result = await seal(options, decided, turn, { counts, patchCounts, picked, bytesRead });
   await options.onProgress?.(progressNow(1));
   return { result };
+}
+
+async function sharedSlides(
+  { parts, isDryRun = false, slides, folder, artifacts, throwIfStopped }: ImportOptions,
+  sources: Iterable<SourceImage>,
+  doneCount: number,
+): Promise<SharedSlides | null> {
+  if (parts === undefined || isDryRun || slides == null) return null;
+  const { patchSizePx } = slides;
+  return shareSlides({ folder, sources, doneCount, patchSizePx, artifacts, parts, throwIfStopped });
 }
 
 /** What a pass has found that its sinks do not hold. */

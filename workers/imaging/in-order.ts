@@ -20,6 +20,8 @@ export interface HeldResources<Kind extends string> {
   take(kind: Kind, amount: number): Promise<void>;
   /** Returns all but this amount. */
   keep(kind: Kind, amount: number): void;
+  /** Aborted when nobody takes the result any more. */
+  readonly abandoned: AbortSignal;
 }
 
 /**
@@ -34,6 +36,7 @@ export async function* mapInOrder<Item, Result, Kind extends string>(
 ): AsyncGenerator<Result> {
   const budgets = createBudgets(limits.shared);
   const pending: Promise<Result>[] = [];
+  const abandoned = new AbortController();
   const iterator = items[Symbol.iterator]();
   let startedCount = 0;
   const start = (): void => {
@@ -44,6 +47,7 @@ export async function* mapInOrder<Item, Result, Kind extends string>(
     const result = work(next.value, {
       take: (kind, amount) => budgets.of(kind).take(order, amount),
       keep: (kind, amount) => budgets.of(kind).keep(order, amount),
+      abandoned: abandoned.signal,
     }).finally(() => {
       for (const budget of budgets.all) budget.pass(order);
     });
@@ -62,6 +66,7 @@ export async function* mapInOrder<Item, Result, Kind extends string>(
       start();
     }
   } finally {
+    abandoned.abort();
     for (const budget of budgets.all) budget.close();
     await Promise.allSettled(pending);
   }

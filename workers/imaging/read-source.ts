@@ -4,11 +4,12 @@ import { REQUESTS_PER_DECODER } from './decoder/decoder-limits.ts';
 import type { FileToPrepare, ImageDecoders, PreparedFile } from './decoder/image-decoders.ts';
 import type { ImageTraits } from './find-masks.ts';
 import type { Finding } from './formats/image-header.ts';
-import type { ReadFile } from './import-blocks.ts';
+import type { ReadFile } from './read-file.ts';
 import type { HeldResources, InOrderLimits } from './in-order.ts';
 import type { SourceImage } from './listing.ts';
 import type { ImportLayout } from './plan-import.ts';
 import { readBatch, type SlideBatch, type SlideReading } from './slides/read-batch.ts';
+import type { SharedSlides } from './slides/shared-slides.ts';
 import { FILE_BYTES_MAX, openSourceFile, SourceFileError } from './source-file.ts';
 
 export interface ReadingOptions {
@@ -34,13 +35,19 @@ const IMAGES_AHEAD_PER_CORE = 8;
 /** The resources that sources share, each taken in this order. */
 export type MemoryKind = 'fileBytes' | 'decoders' | 'decodingBytes';
 
-/** What the sources that are read at once may hold together. */
-export function readingLimitsOf({
-  decoders,
-  decodingBytes = DECODING_BYTES,
-}: Pick<ReadingOptions, 'decoders' | 'decodingBytes'>): InOrderLimits<MemoryKind> {
+/** Batches of slides that are shared: enough to read on behind a slide that another worker has. */
+const SHARED_BATCHES_AHEAD = 96;
+
+/**
+ * What the sources that are read at once may hold together.
+ * @param isShared whether other workers read some of them.
+ */
+export function readingLimitsOf(
+  { decoders, decodingBytes = DECODING_BYTES }: Pick<ReadingOptions, 'decoders' | 'decodingBytes'>,
+  isShared = false,
+): InOrderLimits<MemoryKind> {
   return {
-    windowSize: Math.max(8, decoders.processCount * IMAGES_AHEAD_PER_CORE),
+    windowSize: Math.max(isShared ? SHARED_BATCHES_AHEAD : 8, decoders.processCount * IMAGES_AHEAD_PER_CORE),
     shared: { fileBytes: FILE_BYTES_MAX, decoders: decoders.requestCount, decodingBytes },
   };
 }
@@ -53,15 +60,17 @@ export function mayBeKept({ label }: SourceImage, layout: ImportLayout): boolean
 /**
  * Reads and decodes a source, and encodes what is cut from it. A source that cannot be used is REFUSED with its reason.
  * @param room of `readingLimitsOf`.
+ * @param shared with other workers; null: nothing is.
  * @throws Error if no decoder or reader of slides starts.
  */
 export async function readSource(
   options: ReadingOptions,
   source: SourceImage,
   room: HeldResources<MemoryKind>,
+  shared: SharedSlides | null = null,
 ): Promise<ReadFile> {
   const { folder, layout, patchSizePx } = options;
-  if (source.slide !== undefined) return readSlide(options, source.relativePath, source.slide, room);
+  if (source.slide !== undefined) return readSlide(options, source, source.slide, room, shared);
   const opened = await openSourceFile(folder, source.relativePath, (byteCount) => room.take('fileBytes', byteCount));
   if ('issue' in opened) {
     const facts = await folder.factsOf(source.relativePath);
@@ -92,21 +101,28 @@ function refused(finding: Finding): PreparedFile & { readonly images: readonly [
 /** Readers of slides stand in for decoders, of which there are as many; each has one batch at a time. */
 async function readSlide(
   { folder, slides }: ReadingOptions,
-  relativePath: string,
+  source: SourceImage,
   batch: SlideBatch,
   room: HeldResources<MemoryKind>,
+  shared: SharedSlides | null,
 ): Promise<ReadFile> {
   if (slides == null) throw new Error('A slide was planned without readers of slides.');
   await room.take('decoders', REQUESTS_PER_DECODER);
   const { patchSizePx } = slides;
   await room.take('decodingBytes', batch.places.length * patchSizePx * (patchSizePx * 3 + 1));
-  const facts = await folder.factsOf(relativePath);
-  const prepared = await readBatch(folder, relativePath, batch, slides);
-  const storedBytes = prepared.images.reduce((sum, image) => sum + image.bytes.length, 0);
-  room.keep('decodingBytes', storedBytes);
-  room.keep('decoders', 0);
-  const images = prepared.images.map((image) => ({ ...image, byteLength: image.bytes.length }));
-  return { facts, byteSize: storedBytes, prepared: { ...prepared, images } };
+  const read = async (): Promise<ReadFile> => {
+    const facts = await folder.factsOf(source.relativePath);
+    const prepared = await readBatch(folder, source.relativePath, batch, slides);
+    const images = prepared.images.map((image) => ({ ...image, byteLength: image.bytes.length }));
+    const byteSize = images.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    return { facts, byteSize, prepared: { ...prepared, images } };
+  };
+  const release = (): void => room.keep('decoders', 0);
+  const { abandoned } = room;
+  const file = shared === null ? await read() : await shared.fileOf(source, { abandoned, release }, read);
+  room.keep('decodingBytes', file.byteSize);
+  release();
+  return file;
 }
 
 async function prepareFile(

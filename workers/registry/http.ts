@@ -1,13 +1,16 @@
 /** The registry over HTTP (docs/worker-protocol.md): requests, and the errors that they end with. */
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../src/errors.ts';
+import { partRegistryOver, type PartRegistry } from '../../src/protocol/part-calls.ts';
 import { registryOver, type RunRegistry } from '../../src/protocol/run-calls.ts';
-import type { RunLease } from '../../src/protocol/runs.ts';
+import type { HeldLease, PartLease } from '../../src/protocol/runs.ts';
 import {
   claimAnswerSchema,
+  claimedRunSchema,
   heldAnswerSchema,
   runQuestionAnswerSchema,
   type Claim,
+  type ClaimedPart,
   type ClaimedRun,
   type RunQuestionAnswer,
 } from '../../src/protocol/worker-calls.ts';
@@ -120,16 +123,21 @@ async function call(
 /** The registry as a worker sees it. Every call is made once; the caller decides whether to repeat it. */
 export interface WorkerRegistry {
   /** Undefined: no run waits. @param signal ends the waiting. */
-  claim(claim: Claim, signal: AbortSignal): Promise<ClaimedRun | undefined>;
+  claim(claim: Omit<Claim, 'takesParts'>, signal: AbortSignal): Promise<ClaimedRun | undefined>;
+  /** As `claim`; if no run waits, a part of one that another worker holds. */
+  claimAny(claim: Omit<Claim, 'takesParts'>, signal: AbortSignal): Promise<ClaimedRun | ClaimedPart | undefined>;
   /** Undefined: the run does not exist. */
   run(runId: string): Promise<NonNullable<RunQuestionAnswer> | undefined>;
-  held(leases: readonly RunLease[]): Promise<readonly RunLease[]>;
+  held(leases: readonly HeldLease[]): Promise<readonly HeldLease[]>;
 }
 
 export function createWorkerRegistry(door: Door): WorkerRegistry {
   return {
     claim: async (claim, signal) =>
-      claimAnswerSchema.parse(await call(door, '/worker/claim', claim, { signal })) ?? undefined,
+      claimedRunSchema.nullable().parse(await call(door, '/worker/claim', claim, { signal })) ?? undefined,
+    claimAny: async (claim, signal) =>
+      claimAnswerSchema.parse(await call(door, '/worker/claim', { ...claim, takesParts: true }, { signal })) ??
+      undefined,
     run: async (runId) => runQuestionAnswerSchema.parse(await call(door, '/worker/run', { runId })) ?? undefined,
     held: async (leases) => heldAnswerSchema.parse(await call(door, '/worker/held', { leases })),
   };
@@ -143,13 +151,22 @@ export interface RunRegistryOptions {
 }
 
 /** The calls of a claimed run. */
-export function createRunRegistry(
+export function createRunRegistry(door: Door, runId: string, options: RunRegistryOptions = {}): RunRegistry {
+  return registryOver(callsBelow(door, `/worker/runs/${runId}`, options));
+}
+
+/** The calls of a claimed part of a run. */
+export function createPartRegistry(
   door: Door,
-  runId: string,
-  { patience, timeoutMs = CALL_TIMEOUT_MS }: RunRegistryOptions = {},
-): RunRegistry {
-  return registryOver((name, input) => {
-    const once = (): Promise<unknown> => call(door, `/worker/runs/${runId}/${name}`, input, { timeoutMs });
+  { runId, part }: Pick<PartLease, 'runId' | 'part'>,
+  options: RunRegistryOptions = {},
+): PartRegistry {
+  return partRegistryOver(callsBelow(door, `/worker/runs/${runId}/parts/${part}`, options));
+}
+
+function callsBelow(door: Door, path: string, { patience, timeoutMs = CALL_TIMEOUT_MS }: RunRegistryOptions) {
+  return (name: string, input: unknown): Promise<unknown> => {
+    const once = (): Promise<unknown> => call(door, `${path}/${name}`, input, { timeoutMs });
     return patience === undefined ? once() : untilRegistryAnswers(once, patience);
-  });
+  };
 }

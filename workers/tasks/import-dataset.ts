@@ -1,13 +1,12 @@
 /** A run of kind IMPORT: turns a folder of images into a sealed dataset version. */
 import path from 'node:path';
-import { readEnvironment } from '../../src/env.ts';
-import { ensureOpenSlide } from '../../src/platform/openslide/library.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
 import { openImageDecoders } from '../imaging/decoder/image-decoders.ts';
 import { importImages, type Continued, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
 import { SHARD_LIMITS, type ShardLimits } from '../imaging/shard-writer.ts';
 import type { SlidesToPlan } from '../imaging/slides/plan-slides.ts';
-import { openSlideReaders, type SlideReaders } from '../imaging/slides/slide-readers.ts';
+import type { SlideReaders } from '../imaging/slides/slide-readers.ts';
+import { openImportReaders } from './import-readers.ts';
 import type { Task, TaskContext, TaskResult } from './task.ts';
 import type { StoredBytes } from '../../src/protocol/artifacts.ts';
 import { importConfigSchema, type ImportConfig, type ImportOutcome } from '../../src/protocol/import.ts';
@@ -44,11 +43,18 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
     hiddenFolder: context.dataDir,
     onFailure: (failure) => context.logger.warn(failure, 'an image decoder failed'),
   });
-  await using readers = config.slides === null ? null : await openReaders(context);
+  await using readers =
+    config.slides === null
+      ? null
+      : await openImportReaders(context.dataDir, (message) => {
+          // A report that fails is no reason to end the download: the import's own next report fails as well.
+          context.progress(0, `Slide reader: ${message}.`).catch(() => undefined);
+        });
   const kept = await context.registry.importBlocks({});
   const progressBefore = kept.at(-1)?.progress ?? 0;
   await context.progress(progressBefore, 'Looking for images.');
   const startedAtMs = performance.now();
+  let lastFraction = progressBefore;
   const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, sampleBits, keepConflicts, accept, dryRun } = config;
   const result = await importImages({
     ...{
@@ -73,8 +79,21 @@ async function importDataset(context: TaskContext, rawConfig: unknown, shardLimi
     shardLimits,
     throwIfStopped: () => context.throwIfStopped(),
     blocks: { kept, keep: async (block) => void (await context.registry.keepImportBlock({ block })) },
+    parts: {
+      plan: async (parts) => void (await context.registry.planParts({ parts })),
+      take: (number) => context.registry.takePart({ number }),
+      localFile: (sha256) => context.localFile(sha256),
+      onNotice: async (sentence) => {
+        await context.progress(lastFraction, sentence);
+        // As an event of its own: the next report of progress has another message.
+        await context.flush();
+      },
+    },
     onContinue: (continued) => reportContinued(context, continued, progressBefore),
-    onProgress: (progress) => report(context, config, progress, startedAtMs),
+    onProgress: async (progress) => {
+      lastFraction = progress.fraction;
+      await report(context, config, progress, startedAtMs);
+    },
     onReport: async (found) => void (await context.registry.setImportReport({ report: found })),
   });
   if (dryRun) return { message: verdictOf(result), outcome: { kind: 'IMPORT', sealed: null } };
@@ -100,15 +119,6 @@ async function reportContinued(
   await context.progress(filesDone === 0 ? 0 : progress, fault === null ? `${start}.` : `${start}: ${fault}.`);
   // As an event of its own: the next report of progress has another message.
   await context.flush();
-}
-
-/** OpenSlide is fetched by the first import of slides. */
-async function openReaders(context: TaskContext): Promise<SlideReaders> {
-  const library = await ensureOpenSlide(readEnvironment().engineCacheDir, ({ message }) => {
-    // A report that fails is no reason to end the download: the import's own next report fails as well.
-    context.progress(0, `Slide reader: ${message}.`).catch(() => undefined);
-  });
-  return openSlideReaders({ libraryFile: library.file, hiddenFolder: context.dataDir });
 }
 
 /** The path of a folder relative to another one; null if it does not lie below it. */
@@ -141,7 +151,9 @@ async function report(
   startedAtMs: number,
 ): Promise<void> {
   const things = slides === null ? 'files' : 'batches of patches';
-  const files = `${progress.filesDone} of ${progress.fileCount} ${things}`;
+  const others = [...progress.readBy].map(([worker, count]) => `${count} by ${worker}`);
+  const helped = others.length === 0 ? '' : `; slides read by other workers: ${others.join(', ')}`;
+  const files = `${progress.filesDone} of ${progress.fileCount} ${things}${helped}`;
   await context.progress(
     progress.fraction,
     progress.pass === 1 ? `${files}.` : `${files}, again without the images with contradictory labels.`,

@@ -13,6 +13,7 @@ export { adoptArtifactStore, claimArtifactStore, requireArtifactStore } from './
 export {
   EMBEDDING_BLOCK_MEDIA_TYPE,
   IMPORT_BLOCK_MEDIA_TYPE,
+  IMPORT_PART_MEDIA_TYPE,
   startSweeper,
   sweepReplaced,
   TRAINING_STATE_MEDIA_TYPE,

@@ -12,9 +12,15 @@ import { deleteUnreferenced, hasUnreferenced } from './references.store.ts';
 export const TRAINING_STATE_MEDIA_TYPE = 'application/vnd.paraffin.training-state';
 export const EMBEDDING_BLOCK_MEDIA_TYPE = 'application/vnd.paraffin.embedding-block';
 export const IMPORT_BLOCK_MEDIA_TYPE = 'application/vnd.paraffin.import-block';
+export const IMPORT_PART_MEDIA_TYPE = 'application/vnd.paraffin.import-part';
 
 /** Kinds of bytes that only one run needs, and only until it has stored what follows them. */
-const REPLACED_MEDIA_TYPES = [TRAINING_STATE_MEDIA_TYPE, EMBEDDING_BLOCK_MEDIA_TYPE, IMPORT_BLOCK_MEDIA_TYPE];
+const REPLACED_MEDIA_TYPES = [
+  TRAINING_STATE_MEDIA_TYPE,
+  EMBEDDING_BLOCK_MEDIA_TYPE,
+  IMPORT_BLOCK_MEDIA_TYPE,
+  IMPORT_PART_MEDIA_TYPE,
+];
 
 /**
  * A worker records such bytes as soon as it has stored them, and waits three minutes at most for the database. Other

@@ -4,6 +4,8 @@ import { createRunLedger, type RunLedger } from './runs.ledger.ts';
 import { createRunService, type RunService, type RunServiceParts } from './runs.service.ts';
 import { createImportBlockStore } from './import-blocks.store.ts';
 import { createImportReportStore } from './imports.store.ts';
+import { createPartLedger as partLedgerOf, type PartLedger } from './run-parts.ledger.ts';
+import { createRunPartStore } from './run-parts.store.ts';
 import { createRunQueueStore } from './runs.queue.store.ts';
 import { serverStore } from './runs.servers.store.ts';
 import { createRunStore } from './runs.store.ts';
@@ -44,6 +46,7 @@ export { compactTelemetry, runsWithMissingEvents } from './runs.compaction.store
 export { dropBlocksOfEndedImports } from './import-blocks.store.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
+export type { ClaimedRunPart, PartLedger } from './run-parts.ledger.ts';
 export type { RunFilter } from './runs.store.ts';
 export { RUN_EVENTS_CHANNEL } from './runs.telemetry.store.ts';
 export { startReaper, type Reaper } from './runs.reaper.ts';
@@ -84,6 +87,15 @@ export function createLedger(db: Database, transact: RunServiceParts['transact']
     trainingStates: createTrainingStateStore(db),
     importReports: createImportReportStore(db),
     importBlocks: createImportBlockStore(db),
+    runParts: createRunPartStore(db),
     transact,
   });
+}
+
+/** The parts of runs, for workers. */
+export function createPartLedger(
+  db: Database,
+  parts: { readonly transact: RunServiceParts['transact']; readonly ledger: RunLedger },
+): PartLedger {
+  return partLedgerOf({ ...parts, runs: createRunStore(db), runParts: createRunPartStore(db) });
 }

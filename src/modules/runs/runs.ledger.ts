@@ -12,12 +12,19 @@ import type { RunRecord } from './runs.records.ts';
 import { CANCELING_LEASE_SECONDS, isOwnFault, isRetryable, leaseLost, smallerMicroBatch } from './runs.rules.ts';
 import type { ImportBlockStore } from './import-blocks.store.ts';
 import type { ImportReportStore } from './imports.store.ts';
+import type { RunPartStore } from './run-parts.store.ts';
 import type { LeaseSeconds, RunQueueStore } from './runs.queue.store.ts';
 import type { ServerStore } from './runs.servers.store.ts';
 import type { RunStore } from './runs.store.ts';
 import type { NewRunEvent, RunTelemetryStore } from './runs.telemetry.store.ts';
 import type { TrainingStateStore } from './training-states.store.ts';
-import { LEASE_SECONDS, type ProgressReport, type RunFailureRecord, type RunLease } from '../../protocol/runs.ts';
+import {
+  LEASE_SECONDS,
+  type HeldLease,
+  type ProgressReport,
+  type RunFailureRecord,
+  type RunLease,
+} from '../../protocol/runs.ts';
 import type { TrainingStateRecord } from '../../protocol/checkpoint.ts';
 import { NO_CAPABILITIES, type WorkerCapabilities } from '../../protocol/requirements.ts';
 
@@ -108,8 +115,8 @@ export interface RunLedger {
    * the same or an earlier transaction.
    */
   keepTrainingState(tx: Transaction, lease: RunLease, state: TrainingStateRecord): Promise<void>;
-  /** The leases among these that still hold their runs; an expired lease counts until its run is requeued. */
-  held(leases: readonly RunLease[]): Promise<RunLease[]>;
+  /** The leases among these that still hold their runs or parts; an expired one counts until another is given. */
+  held(leases: readonly HeldLease[]): Promise<HeldLease[]>;
   latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
   /** The kept state that the run's own probe found best. */
   bestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
@@ -167,11 +174,12 @@ export interface RunLedgerParts {
   readonly trainingStates: TrainingStateStore;
   readonly importReports: ImportReportStore;
   readonly importBlocks: ImportBlockStore;
+  readonly runParts: Pick<RunPartStore, 'heldLeases'>;
   readonly transact: Transact;
 }
 
 export function createRunLedger(parts: RunLedgerParts): RunLedger {
-  const { runs, queue, servers, telemetry, trainingStates, importReports, importBlocks, transact } = parts;
+  const { runs, queue, servers, telemetry, trainingStates, importReports, importBlocks, runParts, transact } = parts;
   /** For a worker that is back after a time in which it could not be heard. */
   const retake = async (tx: Transaction, lease: RunLease): Promise<boolean> => {
     if (!(await queue.retakeLease(tx, lease, LEASE_SECONDS)) || !(await queue.lockLeased(tx, lease))) return false;
@@ -328,7 +336,10 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
         message: `Kept everything needed to continue from step ${state.step}.`,
       });
     },
-    held: (leases) => queue.heldLeases(leases),
+    held: async (leases) => [
+      ...(await queue.heldLeases(leases.filter((lease) => 'epoch' in lease))),
+      ...(await runParts.heldLeases(leases.filter((lease) => 'part' in lease))),
+    ],
     latestTrainingState: (runId) => trainingStates.latestTrainingState(runId),
     bestTrainingState: (runId) => trainingStates.bestTrainingState(runId),
     succeed: async (tx, lease, message) => {

@@ -1,6 +1,7 @@
 /** The queue of runs and their leases in PostgreSQL: the order of the queue, and which worker holds which run. */
 import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
+import { Prisma } from '../../generated/prisma/client.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { HeardWorker } from './runs.heard.ts';
 import type { RunRecord } from './runs.records.ts';
@@ -28,6 +29,18 @@ export interface ClaimingWorker {
   readonly deviceId: string | null;
   readonly tokenDigest: string | null;
   readonly capabilities: WorkerCapabilities;
+}
+
+/** The condition on a row of "Run" that the worker can take it. It means the same as `whyNoWorker`. */
+export function mayTake({ name, capabilities }: Pick<ClaimingWorker, 'name' | 'capabilities'>): Prisma.Sql {
+  const { device, bfloat16, memoryMiB, gpuMemoryMiB, longestSeconds, labels } = capabilities;
+  return Prisma.sql`coalesce(requirements->>'device', ${device}) = ${device}
+    AND (${bfloat16} OR NOT coalesce((requirements->>'bfloat16')::boolean, false))
+    AND coalesce((requirements->>'memoryMiB')::int, 0) <= ${memoryMiB}::int
+    AND coalesce((requirements->>'gpuMemoryMiB')::int, 0) <= ${gpuMemoryMiB ?? 0}::int
+    AND coalesce(requirements->'labels', '[]') <@ ${JSON.stringify(labels)}::jsonb
+    AND (${longestSeconds}::int IS NULL OR "maxDurationSeconds" <= ${longestSeconds}::int)
+    AND NOT (${name} = ANY("excludedWorkers"))`;
 }
 
 export type RunQueueStore = ReturnType<typeof createRunQueueStore>;
@@ -87,7 +100,7 @@ export function createRunQueueStore(db: Database) {
 
     /**
      * Claims the next queued run among these that the worker can take, and raises its epoch; undefined if there is
-     * none, or if the device already has a run. The conditions on the requirements mean the same as `whyNoWorker`.
+     * none, or if the device already has a run.
      */
     claimNext: async (
       tx: Transaction,
@@ -95,20 +108,13 @@ export function createRunQueueStore(db: Database) {
       worker: ClaimingWorker,
       leaseSeconds: number,
     ): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
-      const { device, bfloat16, memoryMiB, gpuMemoryMiB, longestSeconds, labels } = worker.capabilities;
       const [claimed] = await tx.$queryRaw<{ id: string }[]>`
         UPDATE "Run" SET status = 'RUNNING', attempt = attempt + 1, "leaseEpoch" = "leaseEpoch" + 1, "workerName" = ${worker.name}, "deviceId" = ${worker.deviceId},
           "leaseTokenDigest" = ${worker.tokenDigest}, "reportSequence" = 0,
           "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}), "startedAt" = coalesce("startedAt", now())
         WHERE id = (
           SELECT id FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...kinds]}::"RunKind"[]) AND (${runId}::uuid IS NULL OR id = ${runId}::uuid)
-            AND coalesce(requirements->>'device', ${device}) = ${device}
-            AND (${bfloat16} OR NOT coalesce((requirements->>'bfloat16')::boolean, false))
-            AND coalesce((requirements->>'memoryMiB')::int, 0) <= ${memoryMiB}::int
-            AND coalesce((requirements->>'gpuMemoryMiB')::int, 0) <= ${gpuMemoryMiB ?? 0}::int
-            AND coalesce(requirements->'labels', '[]') <@ ${JSON.stringify(labels)}::jsonb
-            AND (${longestSeconds}::int IS NULL OR "maxDurationSeconds" <= ${longestSeconds}::int)
-            AND NOT (${worker.name} = ANY("excludedWorkers"))
+            AND ${mayTake(worker)}
           ORDER BY turn, "queuedAt", id LIMIT 1 FOR UPDATE SKIP LOCKED)
         AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "deviceId" = ${worker.deviceId} AND status IN ('RUNNING', 'CANCELING'))
         RETURNING id`;

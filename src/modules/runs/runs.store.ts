@@ -134,7 +134,7 @@ export function createRunStore(db: Database) {
 
     /**
      * Changes the status. A terminal status sets finishedAt, voids the lease, keeps or clears the failure, and drops
-     * the blocks of an import, because a resumed import starts again.
+     * the blocks and parts of an import, because a resumed import starts again.
      */
     setStatus: async (
       tx: Transaction,
@@ -156,7 +156,9 @@ export function createRunStore(db: Database) {
           ...(ended || status === 'QUEUED' ? { leaseExpiresAt: null } : {}),
         },
       });
-      if (ended) await tx.importBlock.deleteMany({ where: { runId: id } });
+      if (!ended) return;
+      await tx.importBlock.deleteMany({ where: { runId: id } });
+      await tx.runPart.deleteMany({ where: { runId: id } });
     },
 
     /** For the next attempt: the number of images in one pass of the network. */

@@ -6,33 +6,43 @@ import { createTurns } from '../../in-turn.ts';
 import { parseInput } from '../../input.ts';
 import type { Queue } from '../../platform/queue.ts';
 import { RUN_JOBS } from '../../jobs/index.ts';
-import type { RunLease } from '../../protocol/runs.ts';
+import type { HeldLease } from '../../protocol/runs.ts';
 import {
   claimSchema,
   heldSchema,
   PROTOCOL_VERSION,
   runQuestionSchema,
   type Claim,
+  type ClaimedPart,
   type ClaimedRun,
   type RunQuestionAnswer,
 } from '../../protocol/worker-calls.ts';
-import type { HeardWorkers, RunLedger } from '../runs/index.ts';
+import type { HeardWorkers, PartLedger, RunLedger, RunRecord } from '../runs/index.ts';
 import type { WorkerStore } from './workers.store.ts';
-import { badToken, checkToken, digestOfSecret, readToken, TOKEN_SECRET_BYTES, writeToken } from './tokens.rules.ts';
+import {
+  badToken,
+  checkPartToken,
+  checkToken,
+  digestOfSecret,
+  readToken,
+  TOKEN_SECRET_BYTES,
+  writeToken,
+} from './tokens.rules.ts';
 
 export interface ClaimService {
   /**
-   * The next run for a place of a worker; null if none has come when `waitSeconds` are over.
+   * The next run for a place of a worker, or a part of a run if it takes these and no run waits; null if none has come
+   * when `waitSeconds` are over.
    * @param gone aborted when the worker no longer waits for the answer.
    * @throws DomainError BAD_INPUT, and WORKER_INCOMPATIBLE for a worker of another version of the protocol.
    */
-  claim(input: unknown, gone: AbortSignal): Promise<ClaimedRun | null>;
+  claim(input: unknown, gone: AbortSignal): Promise<ClaimedRun | ClaimedPart | null>;
   /** What a one-shot worker asks about its run; null if the run does not exist. */
   run(input: unknown): Promise<RunQuestionAnswer | null>;
-  /** Those of the leases that still hold their runs. */
-  held(input: unknown): Promise<readonly RunLease[]>;
+  /** Those of the leases that still hold their runs or parts. */
+  held(input: unknown): Promise<readonly HeldLease[]>;
   /** Throws UNAUTHENTICATED for anything that is not a valid token, LEASE_LOST for the token of an earlier lease. */
-  leaseOfToken(token: string): Promise<RunLease>;
+  leaseOfToken(token: string): Promise<HeldLease>;
   /** Answers every waiting claim with null. */
   close(): void;
 }
@@ -44,6 +54,7 @@ const LOOK_EVERY_MS = 5_000;
 
 export interface ClaimServiceParts {
   readonly ledger: RunLedger;
+  readonly partLedger: PartLedger;
   readonly heard: HeardWorkers;
   readonly workers: WorkerStore;
   /** The message of a new run wakes the claims that wait. */
@@ -53,6 +64,7 @@ export interface ClaimServiceParts {
 
 export async function createClaimService({
   ledger,
+  partLedger,
   heard,
   workers,
   queue,
@@ -69,19 +81,18 @@ export async function createClaimService({
   /** Claims are tried one after another: many waiting workers must not all ask the database for one new run at once. */
   const inTurn = createTurns();
 
-  const claimNow = async ({ kinds, workerName, deviceId, runId, capabilities }: Claim): Promise<ClaimedRun | null> => {
+  const claimNow = async (claim: Claim): Promise<ClaimedRun | ClaimedPart | null> => {
+    const { kinds, workerName, deviceId, runId, capabilities, takesParts = false } = claim;
     if (await workers.isDraining(workerName)) return null;
     const secret = randomBytes(TOKEN_SECRET_BYTES).toString('base64url');
     const tokenDigest = digestOfSecret(secret);
     const claimed = await ledger.claim(kinds, workerName, deviceId, { runId, tokenDigest, capabilities });
-    if (claimed === undefined) return null;
-    const { run, lease } = claimed;
-    const { id, kind, config, attempt, microBatchSize, maxDurationSeconds, busySeconds } = run;
-    return {
-      run: { id, kind, config, attempt, microBatchSize, maxDurationSeconds, busySeconds },
-      lease,
-      token: writeToken(lease, secret),
-    };
+    if (claimed !== undefined)
+      return { run: shownRun(claimed.run), lease: claimed.lease, token: writeToken(claimed.lease, secret) };
+    if (!takesParts || runId !== null || !kinds.includes('IMPORT')) return null;
+    const part = await partLedger.claim({ name: workerName, tokenDigest, capabilities });
+    if (part === undefined) return null;
+    return { run: shownRun(part.run), lease: part.lease, plan: part.plan, token: writeToken(part.lease, secret) };
   };
 
   /** Until a new run is announced, the time is over, or the worker is gone. */
@@ -121,7 +132,8 @@ export async function createClaimService({
         const claimed = await inTurn(async () => (gone.aborted ? null : claimNow(claim)));
         if (claimed !== null && gone.aborted) {
           // Nobody would renew its lease.
-          await ledger.release(claimed.lease, 'The worker went away before it began.');
+          if ('part' in claimed.lease) await partLedger.giveBack(claimed.lease, null);
+          else await ledger.release(claimed.lease, 'The worker went away before it began.');
           return null;
         }
         const leftMs = endMs - performance.now();
@@ -139,15 +151,26 @@ export async function createClaimService({
     leaseOfToken: async (text) => {
       const token = readToken(text);
       if (token === undefined) throw badToken('This is not the token of a run.');
-      const heardToken = { lease: token.lease, digest: digestOfSecret(token.secret) };
+      const { lease, secret } = token;
+      if ('part' in lease) {
+        checkPartToken(lease.partEpoch, secret, await partLedger.tokenOf(lease));
+        return lease;
+      }
+      const heardToken = { lease, digest: digestOfSecret(secret) };
       heard.arrived(heardToken);
-      checkToken(token, await ledger.tokenOf(token.lease.runId));
+      checkToken(lease.epoch, secret, await ledger.tokenOf(lease.runId));
       heard.accepted(heardToken);
-      return token.lease;
+      return lease;
     },
     close: () => {
       closed = true;
       wakeAll();
     },
   };
+}
+
+/** What a worker is told of its run. */
+function shownRun(run: RunRecord): ClaimedRun['run'] {
+  const { id, kind, config, attempt, microBatchSize, maxDurationSeconds, busySeconds } = run;
+  return { id, kind, config, attempt, microBatchSize, maxDurationSeconds, busySeconds };
 }

@@ -7,8 +7,9 @@ import { createEmbeddingCache } from '../embeddings/index.ts';
 import { createEvaluationRegister } from '../evaluations/index.ts';
 import { createExportRegister } from '../exports/index.ts';
 import { createModelService } from '../models/index.ts';
-import { createLedger } from '../runs/index.ts';
+import { createLedger, createPartLedger } from '../runs/index.ts';
 import { createClaimService, type ClaimService, type ClaimServiceParts } from './claims.service.ts';
+import { createPartDesk, type PartDesk } from './part-calls.service.ts';
 import { createRunDesk, type RunDesk } from './run-calls.service.ts';
 import { createWorkerService, type WorkerService } from './workers.service.ts';
 import { createWorkerStore } from './workers.store.ts';
@@ -21,11 +22,13 @@ export type { WorkerService } from './workers.service.ts';
 
 /** Everything that workers ask of the registry. */
 export interface WorkerDesk extends ClaimService {
-  /** The calls of the process that holds a lease. */
+  /** The calls of the process that holds a lease of a run. */
   readonly calls: RunDesk;
+  /** Those of a process that has a part of a run. */
+  readonly partCalls: PartDesk;
 }
 
-export interface WorkerDeskParts extends Omit<ClaimServiceParts, 'ledger' | 'workers'> {
+export interface WorkerDeskParts extends Omit<ClaimServiceParts, 'ledger' | 'partLedger' | 'workers'> {
   /** Connections of its own, so that the load of clients does not delay a renewal. */
   readonly db: Database;
   readonly transact: Transact;
@@ -34,8 +37,9 @@ export interface WorkerDeskParts extends Omit<ClaimServiceParts, 'ledger' | 'wor
 
 export async function createWorkerDesk({ db, transact, store, ...parts }: WorkerDeskParts): Promise<WorkerDesk> {
   const ledger = createLedger(db, transact);
-  const claims = await createClaimService({ ...parts, ledger, workers: createWorkerStore(db) });
-  return { ...claims, calls: createCalls({ db, transact, store }) };
+  const partLedger = createPartLedger(db, { transact, ledger });
+  const claims = await createClaimService({ ...parts, ledger, partLedger, workers: createWorkerStore(db) });
+  return { ...claims, calls: createCalls({ db, transact, store }), partCalls: createPartDesk({ partLedger, store }) };
 }
 
 /** What people see of workers and tell them. */
@@ -45,8 +49,10 @@ export function createWorkers(db: Database, { transact }: { readonly transact: T
 
 /** The calls of runs alone, for a process that has claimed its run in another way. */
 export function createCalls({ db, transact, store }: Pick<WorkerDeskParts, 'db' | 'transact' | 'store'>): RunDesk {
+  const ledger = createLedger(db, transact);
   return createRunDesk({
-    ledger: createLedger(db, transact),
+    ledger,
+    partLedger: createPartLedger(db, { transact, ledger }),
     store,
     datasets: createDatasetService({ db, transact }),
     models: createModelService({ db, transact }),

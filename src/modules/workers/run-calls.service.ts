@@ -8,7 +8,7 @@ import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { Transaction } from '../../platform/db.ts';
 import { TRAINING_STATE_MEDIA_TYPE } from '../artifacts/index.ts';
 import type { EmbeddingCache } from '../embeddings/index.ts';
-import { CancelRequestedError, leaseLost, type RunLedger, type RunRecord } from '../runs/index.ts';
+import { CancelRequestedError, leaseLost, type PartLedger, type RunLedger, type RunRecord } from '../runs/index.ts';
 import { requireSameLaunch } from './frozen-config.rules.ts';
 import { artifactsOfOutcome, registerEncoder, registerOutcome, type Registers } from './outcomes.ts';
 import { requireStored } from './stored.ts';
@@ -16,6 +16,7 @@ import { requireStored } from './stored.ts';
 /** What the calls read and write. */
 export interface RunDeskParts extends Registers {
   readonly ledger: RunLedger;
+  readonly partLedger: PartLedger;
   readonly store: Pick<ArtifactStore, 'stat'>;
   readonly embeddings: EmbeddingCache;
 }
@@ -27,7 +28,7 @@ export interface RunDeskParts extends Registers {
 export type RunDesk = (lease: RunLease) => Readonly<Record<RunCallName, (input: unknown) => Promise<unknown>>>;
 
 /** Validates what comes in and what goes out: the answer has the fields of the protocol and no others. */
-function checked<Input, Answer>(
+export function checked<Input, Answer>(
   { input, output }: { readonly input: z.ZodType<Input>; readonly output: z.ZodType<unknown, Answer> },
   answer: (input: Input) => Promise<Answer>,
 ): (input: unknown) => Promise<unknown> {
@@ -35,7 +36,7 @@ function checked<Input, Answer>(
 }
 
 export function createRunDesk(parts: RunDeskParts): RunDesk {
-  const { ledger, store, datasets, models, embeddings, artifacts } = parts;
+  const { ledger, partLedger, store, datasets, models, embeddings, artifacts } = parts;
   return (lease) => {
     const { runId } = lease;
     const write = async (work: (tx: Transaction, run: RunRecord) => Promise<void>): Promise<null> => {
@@ -75,6 +76,15 @@ export function createRunDesk(parts: RunDeskParts): RunDesk {
         await requireStored(store, [block.facts, ...(block.shard === null ? [] : [block.shard])]);
         return after(ledger.keepImportBlock(lease, block));
       }),
+
+      planParts: checked(RUN_CALLS.planParts, async ({ parts: planned }) => {
+        await requireStored(
+          store,
+          planned.map(({ plan }) => plan),
+        );
+        return after(partLedger.plan(lease, planned));
+      }),
+      takePart: checked(RUN_CALLS.takePart, ({ number }) => partLedger.take(lease, number)),
 
       renew: checked(RUN_CALLS.renew, async ({ busySeconds }) => {
         const renewal = await ledger.renew(lease, busySeconds);

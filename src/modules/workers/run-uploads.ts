@@ -1,27 +1,27 @@
 /**
- * Unfinished uploads of claimed runs, on the server and in a bucket: each belongs to a lease, and is removed when that
- * no longer holds its run.
+ * Unfinished uploads of claimed runs and parts, on the server and in a bucket: each belongs to a lease, and is removed
+ * when that no longer holds.
  */
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import type { UploadStore } from '../../platform/upload-store.ts';
-import type { RunLease } from '../../protocol/runs.ts';
+import { leaseName, leaseNamed, type HeldLease } from '../../protocol/runs.ts';
 import type { RunLedger } from '../runs/index.ts';
 
-const OWNER = /^run[:-]([0-9a-f-]{36})[:-](\d{1,9})$/;
+const OWNER = /^run[:-]([0-9a-f-]{36})[:-](.+)$/;
 
 /** What an upload of a run has in place of the id of a key. */
-export function uploadOwnerOf({ runId, epoch }: RunLease): string {
-  return `run:${runId}:${epoch}`;
+export function uploadOwnerOf(lease: HeldLease): string {
+  return `run:${leaseName(lease)}`;
 }
 
 /** As which writer a run sends parts straight to the artifact store; a part of keys there. */
-export function storeWriterOf({ runId, epoch }: RunLease): string {
-  return `run-${runId}-${epoch}`;
+export function storeWriterOf(lease: HeldLease): string {
+  return `run-${leaseName(lease)}`;
 }
 
-function leaseOfOwner(owner: string): RunLease | undefined {
-  const [, runId, epoch] = OWNER.exec(owner) ?? [];
-  return runId === undefined ? undefined : { runId, epoch: Number(epoch) };
+function leaseOfOwner(owner: string): HeldLease | undefined {
+  const [, runId, rest] = OWNER.exec(owner) ?? [];
+  return runId === undefined ? undefined : leaseNamed(`${runId}-${rest}`);
 }
 
 /** What uploads of runs are removed from. */

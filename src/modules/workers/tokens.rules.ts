@@ -1,21 +1,23 @@
-/** The token of a claimed run: good for one run and one lease. Pure. */
+/** The token of a claimed run or part: good for it and one lease. Pure. */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
-import type { RunLease } from '../../protocol/runs.ts';
+import { leaseName, leaseNamed, type HeldLease } from '../../protocol/runs.ts';
 import { leaseLost } from '../runs/index.ts';
 
 /** Length of the secret in random bytes. */
 export const TOKEN_SECRET_BYTES = 32;
 
-const TOKEN_PATTERN = /^pft_([0-9a-f]{32})_(\d{1,9})_([A-Za-z0-9_-]{43})$/;
+const TOKEN_PATTERN = /^pft_([0-9a-f]{32})_((?:\d{1,9}p)?\d{1,9})_([A-Za-z0-9_-]{43})$/;
+/** Of the id of a run, with which the name of a lease begins. */
+const ID_LENGTH = 36;
 
 /** @param secret base64url of TOKEN_SECRET_BYTES random bytes. */
-export function writeToken({ runId, epoch }: RunLease, secret: string): string {
-  return `pft_${runId.replaceAll('-', '')}_${epoch}_${secret}`;
+export function writeToken(lease: HeldLease, secret: string): string {
+  return `pft_${lease.runId.replaceAll('-', '')}_${leaseName(lease).slice(ID_LENGTH + 1)}_${secret}`;
 }
 
 export interface TokenParts {
-  readonly lease: RunLease;
+  readonly lease: HeldLease;
   readonly secret: string;
 }
 
@@ -28,7 +30,8 @@ export function readToken(text: string): TokenParts | undefined {
   const [, hex, epoch, secret] = TOKEN_PATTERN.exec(text) ?? [];
   if (hex === undefined || secret === undefined) return undefined;
   const runId = hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5');
-  return { lease: { runId, epoch: Number(epoch) }, secret };
+  const lease = leaseNamed(`${runId}-${epoch}`);
+  return lease === undefined ? undefined : { lease, secret };
 }
 
 /** Hex. The database has only this digest; no salt is needed, because a secret has 256 random bits. */
@@ -36,19 +39,25 @@ export function digestOfSecret(secret: string): string {
   return createHash('sha256').update(secret).digest('hex');
 }
 
-/**
- * @param stored what the registry knows of the run; undefined for a run that it does not have.
- * @throws DomainError UNAUTHENTICATED, or LEASE_LOST for the token of an earlier lease.
- */
-export function checkToken(
-  { lease, secret }: TokenParts,
-  stored: { readonly tokenDigest: string | null; readonly epoch: number } | undefined,
-): void {
+/** What the registry knows of the token of a run or part; undefined for one that it does not have. */
+type StoredToken = { readonly tokenDigest: string | null; readonly epoch: number } | undefined;
+
+/** @throws DomainError UNAUTHENTICATED, or LEASE_LOST for the token of an earlier lease. */
+export function checkToken(epoch: number, secret: string, stored: StoredToken): void {
   if (stored === undefined) throw badToken('The token is of a run that this registry does not have.');
   // The run was claimed again since, or has ended, or its worker gave it back.
-  if (stored.epoch !== lease.epoch || stored.tokenDigest === null) throw leaseLost();
-  if (!timingSafeEqual(Buffer.from(digestOfSecret(secret), 'hex'), Buffer.from(stored.tokenDigest, 'hex')))
-    throw badToken('The token is wrong.');
+  if (stored.epoch !== epoch || stored.tokenDigest === null) throw leaseLost();
+  if (!isDigestOf(secret, stored.tokenDigest)) throw badToken('The token is wrong.');
+}
+
+/** @throws DomainError LEASE_LOST for any other token than that of who has the part: parts go with their run. */
+export function checkPartToken(epoch: number, secret: string, stored: StoredToken): void {
+  if (stored?.epoch !== epoch || stored.tokenDigest === null || !isDigestOf(secret, stored.tokenDigest))
+    throw leaseLost();
+}
+
+function isDigestOf(secret: string, digest: string): boolean {
+  return timingSafeEqual(Buffer.from(digestOfSecret(secret), 'hex'), Buffer.from(digest, 'hex'));
 }
 
 export function badToken(message: string): DomainError {

@@ -69,10 +69,17 @@ export function createWorkerStore(db: Database) {
         select: { id: true, workerName: true, leaseExpiresAt: true },
         orderBy: { id: 'asc' },
       });
+      const parts = await tx.runPart.findMany({
+        where: { leaseTokenDigest: { not: null }, workerName: { in: workers.map(({ name }) => name) } },
+        select: { workerName: true, leaseExpiresAt: true },
+      });
       return workers.map(({ lastSeenAt, places, ...worker }) => {
-        const runs = held.filter(({ workerName }) => workerName === worker.name);
+        const isOwn = ({ workerName }: { readonly workerName: string | null }): boolean => workerName === worker.name;
+        const runs = held.filter(isOwn);
         // A renewal makes the lease end so much later than it was made.
-        const renewals = runs.map(({ leaseExpiresAt }) => (leaseExpiresAt?.getTime() ?? 0) - LEASE_SECONDS * 1000);
+        const renewals = [...runs, ...parts.filter(isOwn)].map(
+          ({ leaseExpiresAt }) => (leaseExpiresAt?.getTime() ?? 0) - LEASE_SECONDS * 1000,
+        );
         return {
           ...worker,
           places: Object.values(placesSchema.parse(places)),

@@ -16,7 +16,7 @@ export const TILE_BYTES_MAX = TILE_SIZE_PX * TILE_SIZE_PX * 4;
 export const PICTURE_BYTES_MAX = 8 * 1024 * 1024;
 
 const triple = z.tuple([z.number(), z.number(), z.number()]).readonly();
-const stainSchema = z.discriminatedUnion('method', [
+export const stainSchema = z.discriminatedUnion('method', [
   z.strictObject({
     method: z.literal('MACENKO'),
     ...{ haematoxylin: triple, eosin: triple },
