@@ -15,14 +15,31 @@ constexpr int kFractionBits = 7;
 constexpr int kColumnShift = kWeightBits - kFractionBits;
 constexpr int kRowShift = kWeightBits + kFractionBits;
 
-/** Adds a weighted row to the sums. */
-VECTORISED void addRow(const uint8_t* __restrict row, int weight, int sampleCount, int32_t* __restrict sums) {
-  for (int sample = 0; sample < sampleCount; sample += 1) sums[sample] += weight * row[sample];
+/**
+ * The weighted sums of rows, rounded.
+ * @param kTaps a constant, so that sums stay in registers; 0: `tapCount`. @param rowBytes from one row to the next.
+ */
+template <int kTaps>
+inline __attribute__((always_inline)) void mixRows(const uint8_t* __restrict rows, size_t rowBytes,
+                                                   const int32_t* __restrict weights, int tapCount, int sampleCount,
+                                                   uint16_t* __restrict rounded) {
+  const int taps = kTaps == 0 ? tapCount : kTaps;
+  for (int sample = 0; sample < sampleCount; sample += 1) {
+    int32_t sum = 1 << (kColumnShift - 1);
+    for (int tap = 0; tap < taps; tap += 1) sum += weights[tap] * rows[rowBytes * tap + sample];
+    rounded[sample] = static_cast<uint16_t>(sum >> kColumnShift);
+  }
 }
 
-VECTORISED void roundSums(const int32_t* __restrict sums, int sampleCount, uint16_t* __restrict rounded) {
-  for (int sample = 0; sample < sampleCount; sample += 1)
-    rounded[sample] = static_cast<uint16_t>(sums[sample] >> kColumnShift);
+VECTORISED void mixRows(const uint8_t* rows, size_t rowBytes, const int32_t* weights, int tapCount, int sampleCount,
+                        uint16_t* rounded) {
+  switch (tapCount) {
+    case 1: return mixRows<1>(rows, rowBytes, weights, tapCount, sampleCount, rounded);
+    case 2: return mixRows<2>(rows, rowBytes, weights, tapCount, sampleCount, rounded);
+    case 3: return mixRows<3>(rows, rowBytes, weights, tapCount, sampleCount, rounded);
+    case 4: return mixRows<4>(rows, rowBytes, weights, tapCount, sampleCount, rounded);
+    default: return mixRows<0>(rows, rowBytes, weights, tapCount, sampleCount, rounded);
+  }
 }
 
 using Lanes = int32_t __attribute__((vector_size(16)));
@@ -59,12 +76,25 @@ VECTORISED void mixRow(const uint16_t* samples, const Weights& columns, uint8_t*
 }
 
 /** See isPen of workers/imaging/slides/pen.ts. */
-inline bool isPen(int red, int green, int blue) {
+inline __attribute__((always_inline)) int isPen(int red, int green, int blue) {
   const int brightest = std::max(std::max(red, green), blue);
   const int spread = brightest - std::min(std::min(red, green), blue);
-  if (brightest <= 60) return spread <= 18;
-  if (green - red >= 25 && spread >= 60) return true;
-  return red - std::max(green, blue) >= 110 && std::abs(green - blue) <= 40;
+  // Without branches, which tissue takes at random.
+  const int isBlack = (brightest <= 60) & (spread <= 18);
+  const int isGreenOrBlue = (brightest > 60) & (green - red >= 25) & (spread >= 60);
+  const int isRed = (brightest > 60) & (red - std::max(green, blue) >= 110) & (std::abs(green - blue) <= 40);
+  return isBlack | isGreenOrBlue | isRed;
+}
+
+/** Luma of each pixel, and how many look like ink. */
+VECTORISED int64_t lumaOf(const uint8_t* __restrict rgb, int pixelCount, int32_t* __restrict luma) {
+  int penCount = 0;
+  for (int pixel = 0; pixel < pixelCount; pixel += 1) {
+    const int red = rgb[3 * pixel], green = rgb[3 * pixel + 1], blue = rgb[3 * pixel + 2];
+    luma[pixel] = 77 * red + 150 * green + 29 * blue;
+    penCount += isPen(red, green, blue);
+  }
+  return penCount;
 }
 
 /** Of one row that has neighbours on every side. */
@@ -117,15 +147,13 @@ void layOnBackground(const uint8_t* bgra, size_t pixelCount, const uint8_t (&bac
 
 void mix(const uint8_t* source, int sourceWidth, const Weights& columns, const Weights& rows, uint8_t* target) {
   const int sampleCount = 3 * sourceWidth;
-  std::vector<int32_t> sums(sampleCount);
   std::vector<uint16_t> samples(sampleCount + 1);
-  for (int row = 0; row < rows.count; row += 1) {
-    sums.assign(sampleCount, 1 << (kColumnShift - 1));
-    for (int tap = 0; tap < rows.tapCount; tap += 1) {
-      const int weight = rows.weights[size_t{1} * row * rows.tapCount + tap];
-      if (weight != 0) addRow(source + size_t{1} * (rows.first[row] + tap) * sampleCount, weight, sampleCount, sums.data());
-    }
-    roundSums(sums.data(), sampleCount, samples.data());
+  const int32_t* weights = rows.weights;
+  for (int row = 0; row < rows.count; row += 1, weights += rows.tapCount) {
+    // A last row without weight need not be read.
+    const int tapCount = rows.tapCount > 1 && weights[rows.tapCount - 1] == 0 ? rows.tapCount - 1 : rows.tapCount;
+    const uint8_t* const first = source + size_t{1} * rows.first[row] * sampleCount;
+    mixRows(first, sampleCount, weights, tapCount, sampleCount, samples.data());
     mixRow(samples.data(), columns, target + size_t{3} * columns.count * row);
   }
 }
@@ -133,11 +161,8 @@ void mix(const uint8_t* source, int sourceWidth, const Weights& columns, const W
 Measures measure(const uint8_t* rgb, int width, int height) {
   std::vector<int32_t> luma(size_t{1} * width * height);
   Measures measures;
-  for (int32_t& value : luma) {
-    value = 77 * rgb[0] + 150 * rgb[1] + 29 * rgb[2];
-    measures.penCount += isPen(rgb[0], rgb[1], rgb[2]);
-    rgb += 3;
-  }
+  for (int y = 0; y < height; y += 1)
+    measures.penCount += lumaOf(rgb + size_t{3} * width * y, width, luma.data() + size_t{1} * width * y);
   for (int y = 1; y < height - 1; y += 1) addLaplacian(luma.data() + size_t{1} * y * width, width, measures);
   return measures;
 }
