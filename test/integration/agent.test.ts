@@ -47,8 +47,6 @@ let workerCount = 0;
 let datasetId = '';
 let versionId = '';
 let uninterrupted: Outcome;
-/** A saved state of a running training. */
-let backup: { readonly file: string; readonly runId: string };
 
 interface Outcome {
   readonly losses: readonly number[];
@@ -241,16 +239,6 @@ function stepsOfKeeping(): number[] {
 test('a training that is killed between two saved states reaches the same losses and weights, bit for bit', async () => {
   const step = KEEP_EVERY + Math.ceil(KEEP_EVERY / 2);
   const run = await launchPretraining();
-  await untilStateAfter(run.id, 0);
-  backup = { file: path.join(base, 'meanwhile.tar'), runId: run.id };
-  const { damaged } = await writeBackup({
-    databaseUrl: database.url,
-    store: openArtifactStore(artifactPlaceOf(dataDir)),
-    file: backup.file,
-    program: '1.0.0',
-  });
-  assert.deepEqual(damaged, []);
-  assert.equal((await runOf(run.id)).attempt, 1, 'the backup did not disturb it');
   await eventually(
     `a loss at step ${step}`,
     async () => {
@@ -266,7 +254,21 @@ test('a training that is killed between two saved states reaches the same losses
 });
 
 test('a backup taken during a training is complete after a restore, where the run waits in the queue', async () => {
-  const { file, runId } = backup;
+  const file = path.join(base, 'meanwhile.tar');
+  // More steps than it makes during the backup, also where each artifact is read from a bucket.
+  const { id: runId } = await launchPretraining({ steps: 100 * STEPS });
+  await untilStateAfter(runId, 0);
+  const { damaged } = await writeBackup({
+    databaseUrl: database.url,
+    store: openArtifactStore(artifactPlaceOf(dataDir)),
+    file,
+    program: '1.0.0',
+  });
+  assert.deepEqual(damaged, []);
+  const { status, attempt } = await runOf(runId);
+  assert.deepEqual([status, attempt], ['RUNNING', 1], 'the backup did not disturb it');
+  await registry.runs.cancel(ADMIN, runId);
+  await reaches(runId, 'CANCELED');
   const elsewhere = path.join(base, 'elsewhere');
   await promisify(execFile)(process.execPath, ['src/cli/main.ts', 'restore', file, '--data-dir', elsewhere], {
     cwd: path.resolve(import.meta.dirname, '../..'),

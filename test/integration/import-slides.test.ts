@@ -1,7 +1,7 @@
 /** An import of drawn slides as a run: real database, real OpenSlide in its processes, real files. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import sharp from 'sharp';
@@ -164,12 +164,14 @@ describe('a folder of slides', () => {
     assert.ok(error / pixels.length < 4, `mean difference ${error / pixels.length}`);
 
     // What was planted in properties and in the label image is in no artifact, no row of the database and no event.
-    const stored = await readdir(path.join(base, 'artifacts'), { recursive: true, withFileTypes: true });
-    for (const entry of stored) {
-      if (!entry.isFile()) continue;
-      const bytes = await readFile(path.join(entry.parentPath, entry.name));
-      assert.ok(!bytes.includes('Smith'), entry.name);
+    let storedCount = 0;
+    for await (const { sha256 } of runner.store.list()) {
+      assert.ok(sha256 !== undefined, 'nothing else lies in the store');
+      storedCount += 1;
+      const bytes = await runner.store.read(sha256);
+      assert.ok(!bytes.includes('Smith'), sha256);
     }
+    assert.ok(storedCount >= shards.length + 2 * 3, 'the shards, and a thumbnail and a mask of each slide');
     const run = await database.db.run.findUniqueOrThrow({ where: { id: imported.runId }, include: { events: true } });
     assert.ok(!jsonOf(run).includes('Smith'));
     assert.ok(!JSON.stringify(imported.report).includes('Smith'));
