@@ -31,7 +31,10 @@ export interface ClaimingWorker {
   readonly capabilities: WorkerCapabilities;
 }
 
-/** The condition on a row of "Run" that the worker can take it. It means the same as `whyNoWorker`. */
+/**
+ * The condition on a row of "Run" that the worker, if it is not draining, can take it. On the requirements it means the
+ * same as `whyNoWorker`.
+ */
 export function mayTake({ name, capabilities }: Pick<ClaimingWorker, 'name' | 'capabilities'>): Prisma.Sql {
   const { device, bfloat16, memoryMiB, gpuMemoryMiB, longestSeconds, labels } = capabilities;
   return Prisma.sql`coalesce(requirements->>'device', ${device}) = ${device}
@@ -40,7 +43,8 @@ export function mayTake({ name, capabilities }: Pick<ClaimingWorker, 'name' | 'c
     AND coalesce((requirements->>'gpuMemoryMiB')::int, 0) <= ${gpuMemoryMiB ?? 0}::int
     AND coalesce(requirements->'labels', '[]') <@ ${JSON.stringify(labels)}::jsonb
     AND (${longestSeconds}::int IS NULL OR "maxDurationSeconds" <= ${longestSeconds}::int)
-    AND NOT (${name} = ANY("excludedWorkers"))`;
+    AND NOT (${name} = ANY("excludedWorkers"))
+    AND NOT EXISTS (SELECT 1 FROM "Worker" WHERE "Worker".name = ${name} AND "isDraining")`;
 }
 
 export type RunQueueStore = ReturnType<typeof createRunQueueStore>;
@@ -100,7 +104,7 @@ export function createRunQueueStore(db: Database) {
 
     /**
      * Claims the next queued run among these that the worker can take, and raises its epoch; undefined if there is
-     * none, or if the device already has a run.
+     * none, if the worker is draining, or if the device already has a run.
      */
     claimNext: async (
       tx: Transaction,
@@ -128,9 +132,9 @@ export function createRunQueueStore(db: Database) {
      * the transaction carries the lease, and the database itself refuses writes with a stale one (see the migration).
      */
     lockLeased: async (tx: Transaction, lease: RunLease): Promise<boolean> => {
-      await tx.$queryRaw`SELECT set_config('paraffin.lease', ${`${lease.runId}:${lease.epoch}`}, true)`;
       const rows = await tx.$queryRaw<unknown[]>`
-        SELECT 1 FROM "Run" WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
+        SELECT set_config('paraffin.lease', ${`${lease.runId}:${lease.epoch}`}, true) FROM "Run"
+        WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
       return rows.length === 1;
     },
 
@@ -162,9 +166,12 @@ export function createRunQueueStore(db: Database) {
 
     /** Counts the report if it is the next one. @returns the number of the last report that was accepted before. */
     countReport: async (tx: Transaction, id: string, sequence: number): Promise<number> => {
-      const { reportSequence } = await tx.run.findUniqueOrThrow({ where: { id }, select: { reportSequence: true } });
-      if (sequence === reportSequence + 1) await tx.run.update({ where: { id }, data: { reportSequence: sequence } });
-      return reportSequence;
+      const { count } = await tx.run.updateMany({
+        where: { id, reportSequence: sequence - 1 },
+        data: { reportSequence: sequence },
+      });
+      if (count === 1) return sequence - 1;
+      return (await tx.run.findUniqueOrThrow({ where: { id }, select: { reportSequence: true } })).reportSequence;
     },
 
     /** Renews the lease, and raises the running time to `busySeconds`; undefined when the lease is lost. */

@@ -32,21 +32,16 @@ export function createRunTelemetryStore(db: Database) {
      * commit. From time to time it compacts what has become old.
      */
     appendEvent: async (tx: Transaction, id: string, event: NewRunEvent): Promise<void> => {
-      const last = await tx.runEvent.aggregate({ where: { runId: id }, _max: { sequence: true } });
-      const sequence = (last._max.sequence ?? 0) + 1;
-      await tx.runEvent.create({
-        data: {
-          runId: id,
-          sequence,
-          kind: event.kind,
-          status: event.status ?? null,
-          progress: event.progress ?? null,
-          message: event.message ?? null,
-          metrics: event.metrics ?? Prisma.DbNull,
-        },
-      });
-      if (sequence % EVENTS_PER_KEPT === 0) await compactAsItGoes(tx, id, sequence);
-      await tx.$queryRaw`SELECT pg_notify(${RUN_EVENTS_CHANNEL}, ${id})::text`;
+      const { kind, status = null, progress = null, message = null, metrics } = event;
+      const metricsJson = metrics === undefined ? null : JSON.stringify(metrics);
+      const [appended] = await tx.$queryRaw<{ sequence: number }[]>`
+        WITH appended AS (
+          INSERT INTO "RunEvent" ("runId", sequence, kind, status, progress, message, metrics)
+          SELECT ${id}::uuid, coalesce(max(sequence), 0) + 1, ${kind}, ${status}::"RunStatus", ${progress}::float8, ${message}, ${metricsJson}::jsonb
+          FROM "RunEvent" WHERE "runId" = ${id}::uuid RETURNING sequence)
+        SELECT sequence, pg_notify(${RUN_EVENTS_CHANNEL}, ${id})::text FROM appended`;
+      if (appended !== undefined && appended.sequence % EVENTS_PER_KEPT === 0)
+        await compactAsItGoes(tx, id, appended.sequence);
     },
 
     eventsAfter: async (runId: string, sequence: number, limit: number): Promise<RunEventRecord[]> => {
@@ -77,9 +72,15 @@ export function createRunTelemetryStore(db: Database) {
       const values = points.flatMap(({ step, metrics }) =>
         Object.entries(metrics).flatMap(([name, value]) => (Number.isFinite(value) ? [{ name, step, value }] : [])),
       );
-      for (const [name, series] of Map.groupBy(values, (point) => point.name)) {
-        await tx.$queryRaw`SELECT append_run_metrics(${id}::uuid, ${name}, ${series.map(({ step }) => step)}::int[], ${series.map(({ value }) => value)}::float8[])::text`;
-      }
+      if (values.length === 0) return;
+      const series = [...Map.groupBy(values, ({ name }) => name)].map(([name, ofName]) => ({
+        name,
+        steps: ofName.map(({ step }) => step),
+        values: ofName.map(({ value }) => value),
+      }));
+      await tx.$queryRaw`
+        SELECT append_run_metrics(${id}::uuid, series.name, series.steps, series."values")::text
+        FROM jsonb_to_recordset(${JSON.stringify(series)}::jsonb) AS series(name text, steps int[], "values" float8[])`;
     },
 
     /**

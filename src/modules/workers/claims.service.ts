@@ -83,7 +83,6 @@ export async function createClaimService({
 
   const claimNow = async (claim: Claim): Promise<ClaimedRun | ClaimedPart | null> => {
     const { kinds, workerName, deviceId, runId, capabilities, takesParts = false } = claim;
-    if (await workers.isDraining(workerName)) return null;
     const secret = randomBytes(TOKEN_SECRET_BYTES).toString('base64url');
     const tokenDigest = digestOfSecret(secret);
     const claimed = await ledger.claim(kinds, workerName, deviceId, { runId, tokenDigest, capabilities });

@@ -31,14 +31,14 @@ export function createWorkerStore(db: Database) {
   return {
     /**
      * Records that the worker asks for a run; the places of a worker ask one by one. One that was silent and holds no
-     * run has started again, perhaps with other devices.
+     * run has started again, perhaps with other devices. With each new worker, those that were silent for long go.
      */
     see: async (worker: SeenWorker): Promise<void> => {
       const { workerName, programVersion, kinds, deviceId, runId, capabilities } = worker;
       const deviceIds = deviceId === null ? [] : [deviceId];
       const places: z.infer<typeof placesSchema> =
         runId === null ? { [deviceId ?? kinds.join(' ')]: { kinds: [...kinds], capabilities } } : {};
-      await db.$executeRaw`
+      const [seen] = await db.$queryRaw<{ isNew: boolean }[]>`
         INSERT INTO "Worker" AS worker (name, "programVersion", kinds, "deviceIds", places)
         VALUES (${workerName}, ${programVersion}, ${[...kinds]}::"RunKind"[], ${deviceIds}::text[], ${JSON.stringify(places)}::jsonb)
         ON CONFLICT (name) DO UPDATE SET "programVersion" = excluded."programVersion", "lastSeenAt" = now(),
@@ -47,15 +47,14 @@ export function createWorkerStore(db: Database) {
               AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "workerName" = ${workerName} AND status IN ('RUNNING', 'CANCELING')) THEN excluded.places
             ELSE worker.places || excluded.places END,
           kinds = ARRAY(SELECT DISTINCT unnest(worker.kinds || excluded.kinds) ORDER BY 1),
-          "deviceIds" = ARRAY(SELECT DISTINCT unnest(worker."deviceIds" || excluded."deviceIds") ORDER BY 1)`;
+          "deviceIds" = ARRAY(SELECT DISTINCT unnest(worker."deviceIds" || excluded."deviceIds") ORDER BY 1)
+        RETURNING xmax = 0 AS "isNew"`;
+      if (seen?.isNew !== true) return;
       // A worker with one place asks for nothing while it carries a long run.
       await db.$executeRaw`
         DELETE FROM "Worker" WHERE "lastSeenAt" < now() - make_interval(days => ${FORGOTTEN_AFTER_DAYS}::int)
         AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "workerName" = name AND status IN ('RUNNING', 'CANCELING'))`;
     },
-
-    isDraining: async (name: string): Promise<boolean> =>
-      (await db.worker.findUnique({ where: { name }, select: { isDraining: true } }))?.isDraining ?? false,
 
     /** False for a worker that is not known. */
     setDraining: async (tx: Transaction, name: string, isDraining: boolean): Promise<boolean> =>
