@@ -15,7 +15,11 @@ import { fleetOrdersSchema, type FleetResult } from './fleet.ts';
 
 /** As the agent renews. */
 const RENEW_EVERY_MS = 1_000;
-/** Short, so that a minute has hundreds of claims. */
+/**
+ * The mean; short, so that a minute has hundreds of claims. Each hold lasts between half and one and a half times as
+ * long, and begins at any moment of a second: workers whose runs are all equally long, or that renew at the same
+ * moment, would queue behind each other for ever, as those of a lab do not.
+ */
 const HOLD_MS = 20_000;
 const ERRORS_SHOWN = 5;
 
@@ -44,7 +48,7 @@ process.once('message', (message) => {
   const { url, key, workerCount } = fleetOrdersSchema.parse(message);
   process.once('message', () => over.abort());
   const all = Array.from({ length: workerCount }, (_, index) =>
-    work({ url, token: key }, `load-${index}`, (index * HOLD_MS) / workerCount),
+    work({ url, token: key }, `load-${index}`, Math.random() * HOLD_MS),
   );
   void Promise.all(all).then(() => {
     const result: FleetResult = {
@@ -89,8 +93,9 @@ async function carry(url: string, { run, token }: ClaimedRun): Promise<void> {
     into.push(performance.now() - sentMs);
   };
   const startMs = performance.now();
-  for (let second = 1; performance.now() - startMs < HOLD_MS && !over.signal.aborted; second += 1) {
-    const progress = (second * RENEW_EVERY_MS) / (2 * HOLD_MS);
+  const holdMs = (0.5 + Math.random()) * HOLD_MS;
+  for (let second = 1; performance.now() - startMs < holdMs && !over.signal.aborted; second += 1) {
+    const progress = (second * RENEW_EVERY_MS) / (2 * holdMs);
     const points = [{ step: second, metrics: { loss: 1 / second, learningRate: 0.1 } }];
     await Promise.all([
       timed(renewals, () => calls.renew({ busySeconds: second })),
