@@ -56,19 +56,19 @@ const STATEMENTS = (size: SeedSize): readonly string[] => [
   `CREATE TEMP TABLE load_version AS
    SELECT id, n, row_number() OVER (ORDER BY n) - 1 AS place FROM load_run WHERE kind = 'IMPORT' AND status = 'SUCCEEDED'`,
   `INSERT INTO "Artifact" (sha256, "byteSize", "mediaType") SELECT load_sha(what, n), 1000000, 'application/x-tar' FROM load_version, unnest(ARRAY['manifest', 'shard']) what`,
-  `INSERT INTO "DatasetVersion" (id, "datasetId", version, status, digest, "manifestSha256", "imageCount", "byteSize", "labelNames", "labelCounts", "groupCount", "importRunId", "createdAt", "sealedAt")
+  `INSERT INTO "DatasetVersion" (id, "datasetId", version, status, digest, "manifestSha256", "imageCount", "byteSize", "labelNames", "labelCounts", "groupCount", "ungroupedImageCount", "importRunId", "createdAt", "sealedAt")
    SELECT v.id, d.id, 1 + v.place / ${size.datasetCount}, 'SEALED', load_sha('digest', v.n), load_sha('manifest', v.n), 1000, 1000000, ARRAY['benign', 'malignant'],
-     '[{"label": "benign", "count": 500}, {"label": "malignant", "count": 500}]', 50, v.id, uuid_extract_timestamp(v.id), uuid_extract_timestamp(v.id)
+     '[{"label": "benign", "count": 500}, {"label": "malignant", "count": 500}]', 50, 0, v.id, uuid_extract_timestamp(v.id), uuid_extract_timestamp(v.id)
    FROM load_version v JOIN load_dataset d ON d.n = v.place % ${size.datasetCount}`,
   `INSERT INTO "DatasetShard" SELECT id, 0, load_sha('shard', n), 1000000, 1000 FROM load_version`,
 
   `INSERT INTO "Model" (id, slug, name) SELECT load_id(n, 500), 'load-model-' || n, 'Load model ' || n FROM generate_series(0, 499) n`,
   `CREATE TEMP TABLE load_checkpoint AS SELECT id, n, row_number() OVER (ORDER BY n) - 1 AS place, count(*) OVER () AS total FROM load_run WHERE kind = 'PRETRAINING' AND status = 'SUCCEEDED'`,
   `INSERT INTO "Artifact" (sha256, "byteSize", "mediaType") SELECT load_sha('weights', n), 45000000, 'application/vnd.safetensors' FROM load_checkpoint`,
-  `INSERT INTO "Checkpoint" (id, "modelId", version, encoder, "embeddingDim", "inputContract", "sourceRunId", step, epoch, sha256, "byteSize", "createdAt")
+  `INSERT INTO "Checkpoint" (id, "modelId", version, encoder, "embeddingDim", "inputContract", "sourceRunId", step, epoch, sha256, "tensorDigest", "byteSize", "createdAt")
    SELECT c.id, m.id, 1 + c.place / 500, 'RESNET18', 512,
      '{"imageSizePx": 224, "resizeRule": "SHORT_SIDE_THEN_CENTRE_CROP", "channelOrder": "RGB", "valueRange": [0, 1], "channelMean": [0.5, 0.5, 0.5], "channelStd": [0.5, 0.5, 0.5], "embeddingLayer": "avgpool", "micronsPerPixelMin": null, "micronsPerPixelMax": null}',
-     c.id, 400, 10, load_sha('weights', c.n), 45000000, uuid_extract_timestamp(c.id)
+     c.id, 400, 10, load_sha('weights', c.n), load_sha('tensors', c.n), 45000000, uuid_extract_timestamp(c.id)
    FROM load_checkpoint c JOIN "Model" m ON m.slug = 'load-model-' || c.place % 500`,
   `INSERT INTO "ModelAlias" SELECT "modelId", 'champion', id, now() FROM "Checkpoint" WHERE version = 1 AND "sourceRunId" IS NOT NULL`,
   `INSERT INTO "CheckpointTrainedOn" SELECT c.id, v.id FROM load_checkpoint c JOIN load_version v ON v.place IN (c.place * 13 % (SELECT count(*) FROM load_version), c.place * 29 % (SELECT count(*) FROM load_version))`,

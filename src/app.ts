@@ -72,9 +72,9 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       );
     });
     if (applied.length > 0) logger.info({ applied }, 'migrations applied');
-    // With those of the queue (3), announcements (1), the reaper (2), the workers (4) and the sweeper (1) these are at
-    // most 20 connections, which `npm run load` counts.
-    const db = openDatabase(databaseUrl, { maxConnections: 9, statementTimeoutMs: env.requestTimeoutMs });
+    // With those of the queue (3), announcements (1), the reaper (2), the workers (4), their claims (1) and the sweeper
+    // (1) these are at most 20 connections, which `npm run load` counts.
+    const db = openDatabase(databaseUrl, { maxConnections: 8, statementTimeoutMs: env.requestTimeoutMs });
     closers.push(() => db.$disconnect());
     logger.debug({ seeded: await seedCatalogue(db, await loadCatalogue()) }, 'catalogue');
     logger.debug(
@@ -189,9 +189,12 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     );
     const workersDb = openDatabase(databaseUrl, { maxConnections: 4, statementTimeoutMs: env.requestTimeoutMs });
     closers.push(() => workersDb.$disconnect());
+    const claimsDb = openDatabase(databaseUrl, { maxConnections: 1, statementTimeoutMs: env.requestTimeoutMs });
+    closers.push(() => claimsDb.$disconnect());
     const workerDesk = await createWorkerDesk({
       db: workersDb,
       transact: transactionsOf(workersDb),
+      claimsDb,
       heard,
       store,
       queue,

@@ -53,8 +53,10 @@ const greetingSchema = claimSchema.pick({ protocolVersion: true, programVersion:
 const LOOK_EVERY_MS = 5_000;
 
 export interface ClaimServiceParts {
-  readonly ledger: RunLedger;
-  readonly partLedger: PartLedger;
+  readonly ledger: Pick<RunLedger, 'find' | 'held' | 'tokenOf'>;
+  readonly partLedger: Pick<PartLedger, 'tokenOf'>;
+  readonly claims: Pick<RunLedger, 'claim' | 'release'>;
+  readonly partClaims: Pick<PartLedger, 'claim' | 'giveBack'>;
   readonly heard: HeardWorkers;
   readonly workers: WorkerStore;
   /** The message of a new run wakes the claims that wait. */
@@ -65,6 +67,8 @@ export interface ClaimServiceParts {
 export async function createClaimService({
   ledger,
   partLedger,
+  claims,
+  partClaims,
   heard,
   workers,
   queue,
@@ -85,11 +89,11 @@ export async function createClaimService({
     const { kinds, workerName, deviceId, runId, capabilities, takesParts = false } = claim;
     const secret = randomBytes(TOKEN_SECRET_BYTES).toString('base64url');
     const tokenDigest = digestOfSecret(secret);
-    const claimed = await ledger.claim(kinds, workerName, deviceId, { runId, tokenDigest, capabilities });
+    const claimed = await claims.claim(kinds, workerName, deviceId, { runId, tokenDigest, capabilities });
     if (claimed !== undefined)
       return { run: shownRun(claimed.run), lease: claimed.lease, token: writeToken(claimed.lease, secret) };
     if (!takesParts || runId !== null || !kinds.includes('IMPORT')) return null;
-    const part = await partLedger.claim({ name: workerName, tokenDigest, capabilities });
+    const part = await partClaims.claim({ name: workerName, tokenDigest, capabilities });
     if (part === undefined) return null;
     return { run: shownRun(part.run), lease: part.lease, plan: part.plan, token: writeToken(part.lease, secret) };
   };
@@ -131,8 +135,8 @@ export async function createClaimService({
         const claimed = await inTurn(async () => (gone.aborted ? null : claimNow(claim)));
         if (claimed !== null && gone.aborted) {
           // Nobody would renew its lease.
-          if ('part' in claimed.lease) await partLedger.giveBack(claimed.lease, null);
-          else await ledger.release(claimed.lease, 'The worker went away before it began.');
+          if ('part' in claimed.lease) await partClaims.giveBack(claimed.lease, null);
+          else await claims.release(claimed.lease, 'The worker went away before it began.');
           return null;
         }
         const leftMs = endMs - performance.now();

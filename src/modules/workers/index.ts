@@ -1,5 +1,5 @@
 /** Workers: the processes that execute runs, and what they may do in the registry. */
-import type { Database, Transact } from '../../platform/db.ts';
+import { transactionsOf, type Database, type Transact } from '../../platform/db.ts';
 import type { ArtifactStore } from '../../platform/artifact-store/index.ts';
 import { createArtifactService } from '../artifacts/index.ts';
 import { createDatasetService } from '../datasets/index.ts';
@@ -28,18 +28,42 @@ export interface WorkerDesk extends ClaimService {
   readonly partCalls: PartDesk;
 }
 
-export interface WorkerDeskParts extends Omit<ClaimServiceParts, 'ledger' | 'partLedger' | 'workers'> {
+export interface WorkerDeskParts extends Omit<
+  ClaimServiceParts,
+  'ledger' | 'partLedger' | 'claims' | 'partClaims' | 'workers'
+> {
   /** Connections of its own, so that the load of clients does not delay a renewal. */
   readonly db: Database;
   readonly transact: Transact;
+  /**
+   * One connection for claims, which are tried one after another: each would otherwise wait behind the reports of all
+   * workers that carry a run. Default: `db`.
+   */
+  readonly claimsDb?: Database;
   readonly store: ArtifactStore;
 }
 
-export async function createWorkerDesk({ db, transact, store, ...parts }: WorkerDeskParts): Promise<WorkerDesk> {
+export async function createWorkerDesk({
+  db,
+  transact,
+  claimsDb,
+  store,
+  ...parts
+}: WorkerDeskParts): Promise<WorkerDesk> {
   const ledger = createLedger(db, transact);
   const partLedger = createPartLedger(db, { transact, ledger });
-  const claims = await createClaimService({ ...parts, ledger, partLedger, workers: createWorkerStore(db) });
-  return { ...claims, calls: createCalls({ db, transact, store }), partCalls: createPartDesk({ partLedger, store }) };
+  const forClaims = claimsDb ?? db;
+  const transactClaim = claimsDb === undefined ? transact : transactionsOf(claimsDb);
+  const claims = createLedger(forClaims, transactClaim);
+  const service = await createClaimService({
+    ...parts,
+    ledger,
+    partLedger,
+    claims,
+    partClaims: createPartLedger(forClaims, { transact: transactClaim, ledger: claims }),
+    workers: createWorkerStore(forClaims),
+  });
+  return { ...service, calls: createCalls({ db, transact, store }), partCalls: createPartDesk({ partLedger, store }) };
 }
 
 /** What people see of workers and tell them. */
