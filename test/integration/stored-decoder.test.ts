@@ -204,6 +204,40 @@ describe('a decoder that', () => {
   });
 });
 
+test('an image is not blamed for a decoder that was killed just before it came', async (context) => {
+  const box = await openBox(context);
+  const rule = { sizePx: 8, quality: 'FAST', resizeRule: 'STRETCH' } as const;
+  const decoder = await box.openDecoder({ ...rule, batchSize: 1, batchesAtOnce: 2 });
+  context.after(() => decoder.close());
+  const bytes = await tissuePng(8, 1);
+  const expected = await decodeSquare(bytes, rule);
+  const known = new Set<number>();
+  const killDecoder = async (): Promise<void> => {
+    const pid = await decoderProcess(known);
+    known.add(pid);
+    process.kill(pid, 'SIGKILL');
+  };
+  /** @param beforeReading gets the number of the reading, from 1. */
+  const decodeWith = async (beforeReading: (reading: number) => Promise<void> | void): Promise<void> => {
+    let reading = 0;
+    const target = new Uint8Array(expected.length);
+    const read = async (into: Uint8Array): Promise<string> => {
+      await beforeReading((reading += 1));
+      into.set(bytes);
+      return 'image';
+    };
+    await decoder.decode([{ byteSize: bytes.length, place: 0, read }], target);
+    assert.ok(Buffer.compare(expected, target) === 0);
+  };
+  const secondStarted = Promise.withResolvers<void>();
+  await Promise.all([
+    decodeWith(async (reading) => (reading === 1 ? killDecoder() : secondStarted.resolve())),
+    // It was sent to the first decoder too. The second one, which started for the other image, dies when it comes.
+    decodeWith(async (reading) => (reading === 1 ? secondStarted.promise : reading === 2 ? killDecoder() : undefined)),
+  ]);
+  assert.equal(known.size, 2);
+});
+
 describe('a training', () => {
   const STEPS = 18;
   async function openTraining(context: TestContext): Promise<{ box: Box; training: TrainingBatches }> {

@@ -99,18 +99,26 @@ function createStoredDecoder(
   /** Decodes one image at a time with a decoder that is otherwise idle. */
   const recover = async (images: readonly StoredImage[], batch: Batch): Promise<void> => {
     if (isClosed) throw new Error('The decoder was closed.');
-    if (current.hasFailed() || !current.isIdle()) {
-      current = await start();
-      sessions.push(current);
-    }
+    /** Started for this recovery, or has answered in it. One that was there before may be dead already, unnoticed. */
+    let isKnownAlive = false;
     for (const image of images) {
       let name = '';
       const named = { ...image, read: async (target: Uint8Array) => (name = await image.read(target)) };
-      try {
-        await decodeInto(current, [named], batch);
-      } catch (error) {
-        if (error instanceof DecoderFailedError) onFailure({ ending: error.message, stderrTail: current.stderrTail() });
-        throw imageDataErrorOf(error, name);
+      for (let isDecoded = false; !isDecoded;) {
+        if (current.hasFailed() || !current.isIdle()) {
+          current = await start();
+          sessions.push(current);
+          isKnownAlive = true;
+        }
+        try {
+          await decodeInto(current, [named], batch);
+          isDecoded = true;
+        } catch (error) {
+          const hasDied = error instanceof DecoderFailedError;
+          if (hasDied) onFailure({ ending: error.message, stderrTail: current.stderrTail() });
+          if (!hasDied || isKnownAlive) throw imageDataErrorOf(error, name);
+        }
+        isKnownAlive = true;
       }
     }
   };
