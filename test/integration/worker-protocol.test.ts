@@ -466,7 +466,9 @@ test('a worker with nothing but HTTP carries a training across a server that is 
       },
       RUN_DEADLINE_MS,
     );
-    assert.deepEqual([ended.status, ended.attempt, ended.failure], ['SUCCEEDED', 1, null]);
+    const events = await server.services.runs.eventsAfter(ADMIN, id, 0);
+    const history = events.map(({ kind, message }) => `${kind} ${message ?? ''}`).join('\n');
+    assert.deepEqual([ended.status, ended.attempt, ended.failure], ['SUCCEEDED', 1, null], history);
     const [series] = await server.services.runs.metrics(ADMIN, id, ['loss']);
     assert.deepEqual(
       series?.points.map(({ step }) => step),
