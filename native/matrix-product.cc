@@ -93,7 +93,7 @@ class Unit {
       tile.leftRowStep = LANES_AT_ONCE;
       tile.leftDepthStep = 1;
     } else {
-      tile.left = left_.values + first * left_.step + lane;
+      tile.left = left_.floats() + first * left_.step + lane;
       tile.leftRowStep = left_.step;
       tile.leftDepthStep = 1;
     }
@@ -139,7 +139,7 @@ void multiplyMatrices(const ProductKernel& kernel, Factors factors, const Produc
   for (int firstLane = 0; firstLane == 0 || firstLane < allLanes; firstLane += mostLanes) {
     const int lanes = std::min(mostLanes, allLanes - firstLane);
     const int firstNumber = firstLane * numbersPerLane;
-    const Factor part{right.values + (right.isTransposed ? firstNumber : firstNumber * right.step), right.step, right.isTransposed};
+    const Factor part = right.afterRows(firstNumber);
     float* const packed = rightSpace.take(static_cast<std::size_t>(panels) * lanes * PANEL_COLUMNS);
     const int depth = std::min(shape.depth - firstNumber, lanes * numbersPerLane);
     parallelFor(panels, [=, &part](int panel) { packPanel(factors, part, depth, shape.columns, panel, packed + static_cast<std::size_t>(panel) * lanes * PANEL_COLUMNS); });

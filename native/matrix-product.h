@@ -15,7 +15,8 @@ struct ProductShape {
 
 /**
  * product [rows, columns] = left [rows, depth] times right [depth, columns], plus `offset` [columns] for each row unless it
- * is nullptr. One call at a time: calls share a workspace.
+ * is nullptr. A right factor of 16 bits gives the bits that its numbers in float32 would. One call at a time: calls share a
+ * workspace of a few MB, so that no factor is kept a second time.
  */
 void multiplyMatrices(const ProductKernel& kernel, Factors factors, const ProductShape& shape, const Factor& left, const Factor& right, const float* offset, float* product);
 

@@ -1,6 +1,8 @@
 /** What our ops need from TensorFlow's C API: reading inputs and attributes, allocating outputs, and registration. */
 #pragma once
 
+#include <cpuid.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -36,7 +38,8 @@ class Call {
 
   int rank(int index) const { return TF_NumDims(inputs_[index]); }
   std::int64_t side(int index, int axis) const { return TF_Dim(inputs_[index], axis); }
-  const float* floats(int index) const { return static_cast<const float*>(TF_TensorData(inputs_[index])); }
+  const void* values(int index) const { return TF_TensorData(inputs_[index]); }
+  const float* floats(int index) const { return static_cast<const float*>(values(index)); }
 
   bool haveSameShape(int first, int second) const {
     bool isSame = rank(first) == rank(second);
@@ -89,9 +92,18 @@ struct Op {
   void (*destroy)(void*);
 };
 
-/** Registers an op for CPUs if the processor has AVX2 and FMA, for which the op is compiled. */
+/** Conversion of float16. Older compilers have no name for it in `__builtin_cpu_supports`. */
+inline bool hasF16c() {
+  unsigned int eax = 0;
+  unsigned int ebx = 0;
+  unsigned int ecx = 0;
+  unsigned int edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+/** Registers an op for CPUs if the processor has AVX2, FMA and F16C, for which the op is compiled. */
 inline void registerOp(const Op& op) {
-  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return;
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !hasF16c()) return;
   TF_Status* const status = TF_NewStatus();
   TF_OpDefinitionBuilder* const definition = TF_NewOpDefinitionBuilder(op.name);
   for (const char* input : op.inputs) TF_OpDefinitionBuilderAddInput(definition, input);

@@ -5,17 +5,32 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 #include "product-kernel.h"
 
 namespace paraffin {
 
+/** The dtype of a factor in memory. Numbers of 16 bits are widened to float32 without loss when they are laid out. */
+enum class Stored { FLOAT32, BFLOAT16, FLOAT16 };
+
 /** A factor in memory; transposed, its element of row r and column c is `values[c * step + r]`. */
 struct Factor {
-  const float* values;
-  /** Floats from one row in memory to the next. */
+  const void* values;
+  /** Numbers from one row in memory to the next. */
   std::size_t step;
   bool isTransposed;
+  /** Always float32 for a left factor. */
+  Stored stored = Stored::FLOAT32;
+
+  const float* floats() const { return static_cast<const float*>(values); }
+
+  /** The same factor without its first `count` rows, which its products do not sum over. */
+  Factor afterRows(std::size_t count) const {
+    const std::size_t bytesPerNumber = stored == Stored::FLOAT32 ? sizeof(float) : sizeof(std::uint16_t);
+    const std::size_t numbers = isTransposed ? count : count * step;
+    return {static_cast<const unsigned char*>(values) + numbers * bytesPerNumber, step, isTransposed, stored};
+  }
 };
 
 /** Lanes for `depth` numbers. */

@@ -32,11 +32,27 @@ int intSide(const Call& call, int place, int axis) { return static_cast<int>(cal
 
 struct LinearSettings {
   Factors factors;
+  Stored weight;
 };
 
-void* readLinear(TF_OpKernelConstruction* construction) {
+Factors factorsOf(TF_OpKernelConstruction* construction) {
   const bool isRounded = attribute<unsigned char>(construction, "in_bfloat16", TF_OpKernelConstruction_GetAttrBool) != 0;
-  return new LinearSettings{isRounded ? Factors::BFLOAT16 : Factors::FLOAT32};
+  return isRounded ? Factors::BFLOAT16 : Factors::FLOAT32;
+}
+
+Stored storedAs(TF_DataType dtype) {
+  switch (dtype) {
+    case TF_BFLOAT16: return Stored::BFLOAT16;
+    case TF_HALF: return Stored::FLOAT16;
+    default: return Stored::FLOAT32;
+  }
+}
+
+/** The weights of a gradient are float32, because they are trained. */
+void* readLinearGradient(TF_OpKernelConstruction* construction) { return new LinearSettings{factorsOf(construction), Stored::FLOAT32}; }
+
+void* readLinear(TF_OpKernelConstruction* construction) {
+  return new LinearSettings{factorsOf(construction), storedAs(attribute<TF_DataType>(construction, "T", TF_OpKernelConstruction_GetAttrType))};
 }
 
 void deleteLinear(void* settings) { delete static_cast<LinearSettings*>(settings); }
@@ -44,22 +60,22 @@ void deleteLinear(void* settings) { delete static_cast<LinearSettings*>(settings
 constexpr char WRONG_LINEAR[] = "The input must be [R, I], the weight [O, I], the offset [O] or an empty vector, and the gradient of the output [R, O].";
 constexpr char NO_BFLOAT16[] = "This op has no bfloat16 for this processor.";
 
-/** Computes input weight^T + offset from input, weight and offset. */
+/** Computes input weight^T + offset from input, weight and offset: the weight in the dtype of its file, the rest in float32. */
 void runLinear(void* kernel, TF_OpKernelContext* context) {
-  const Factors factors = static_cast<LinearSettings*>(kernel)->factors;
+  const LinearSettings& settings = *static_cast<LinearSettings*>(kernel);
   Call call(context, 3);
   if (!call.isOk()) return;
   if (!isMatrix(call, 0) || !isMatrix(call, 1) || call.side(0, 1) != call.side(1, 1)) return call.fail(WRONG_LINEAR);
   const bool hasOffset = !isVector(call, 2, 0);
   if (hasOffset && !isVector(call, 2, call.side(1, 0))) return call.fail(WRONG_LINEAR);
-  const ProductKernel* const product = productKernel(factors);
+  const ProductKernel* const product = productKernel(settings.factors);
   if (product == nullptr) return call.fail(NO_BFLOAT16);
   const ProductShape shape{intSide(call, 0, 0), intSide(call, 0, 1), intSide(call, 1, 0)};
   float* const output = call.output(0, {shape.rows, shape.columns});
   if (output == nullptr) return;
   const std::size_t step = shape.depth;
   const std::lock_guard<std::mutex> lock(opMutex);
-  multiplyMatrices(*product, factors, shape, {call.floats(0), step, false}, {call.floats(1), step, true}, hasOffset ? call.floats(2) : nullptr, output);
+  multiplyMatrices(*product, settings.factors, shape, {call.floats(0), step, false}, {call.values(1), step, true, settings.weight}, hasOffset ? call.floats(2) : nullptr, output);
 }
 
 /** Computes the gradients of input, weight and offset from input, weight and the gradient of the output. */
@@ -203,9 +219,9 @@ void runAttentionGradient(void* kernel, TF_OpKernelContext* context) {
 }
 
 const bool areRegistered = [] {
-  registerOp({"ParaffinLinear", {"input: float", "weight: float", "offset: float"}, {"output: float"}, {"in_bfloat16: bool"}, readLinear, runLinear, deleteLinear});
+  registerOp({"ParaffinLinear", {"input: float", "weight: T", "offset: float"}, {"output: float"}, {"T: {float, bfloat16, half}", "in_bfloat16: bool"}, readLinear, runLinear, deleteLinear});
   registerOp({"ParaffinLinearGradient", {"input: float", "weight: float", "output_gradient: float"}, {"input_gradient: float", "weight_gradient: float", "offset_gradient: float"},
-       {"in_bfloat16: bool"}, readLinear, runLinearGradient, deleteLinear});
+       {"in_bfloat16: bool"}, readLinearGradient, runLinearGradient, deleteLinear});
   registerOp({"ParaffinLayerNorm", {"values: float", "scale: float", "offset: float"}, {"output: float", "mean: float", "inverse_std: float"}, {"epsilon: float"}, readNorm, runLayerNorm, deleteNorm});
   registerOp({"ParaffinLayerNormGradient", {"output_gradient: float", "values: float", "scale: float", "mean: float", "inverse_std: float"},
        {"values_gradient: float", "scale_gradient: float", "offset_gradient: float"}, {}, noSettings, runLayerNormGradient, keepNothing});

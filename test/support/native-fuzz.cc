@@ -193,15 +193,50 @@ double toBfloat16(float value) {
   return std::ldexp(std::nearbyint(std::ldexp(mantissa, 8)), exponent - 8);
 }
 
+/** Where the parts of a number of 16 bits are. */
+struct Halves {
+  Stored stored;
+  int fractionBits;
+  int exponentBias;
+};
+
+/** The value of 16 bits: sign, exponent, fraction; numbers with an exponent of 0 have no hidden bit (IEEE 754). */
+double valueOf(std::uint16_t bits, const Halves& halves) {
+  const int fraction = bits & ((1 << halves.fractionBits) - 1);
+  const int exponent = (bits & 0x7FFF) >> halves.fractionBits;
+  const int hidden = exponent == 0 ? 0 : 1 << halves.fractionBits;
+  const double magnitude = std::ldexp(hidden + fraction, std::max(exponent, 1) - halves.exponentBias - halves.fractionBits);
+  return (bits & 0x8000) != 0 ? -magnitude : magnitude;
+}
+
+/** Numbers between -2 and 2, the very small among them. */
+std::unique_ptr<std::uint16_t[]> halvesOf(std::size_t count, const Halves& halves) {
+  std::unique_ptr<std::uint16_t[]> made(new std::uint16_t[count]);
+  const int end = (halves.exponentBias + 1) << halves.fractionBits;
+  const int first = drawn(0, 1) == 0 ? 0 : (halves.exponentBias - 3) << halves.fractionBits;
+  for (std::size_t place = 0; place < count; place += 1) made[place] = static_cast<std::uint16_t>(drawn(first, end - 1) | (drawn(0, 1) << 15));
+  return made;
+}
+
 void tryProduct(const ProductKernel& kernel, Factors factors, const char* what) {
   const ProductShape s{drawn(1, 120), drawn(1, drawn(0, 3) == 0 ? 700 : 40), drawn(1, 80)};
   const bool isLeftTransposed = drawn(0, 1) == 0, isRightTransposed = drawn(0, 1) == 0;
   const std::size_t leftStep = (isLeftTransposed ? s.rows : s.depth), rightStep = (isRightTransposed ? s.depth : s.columns);
-  const auto left = values(static_cast<std::size_t>(s.rows) * s.depth), right = values(static_cast<std::size_t>(s.depth) * s.columns), offset = values(s.columns);
-  const std::size_t count = static_cast<std::size_t>(s.rows) * s.columns;
+  const std::size_t count = static_cast<std::size_t>(s.rows) * s.columns, rightCount = static_cast<std::size_t>(s.depth) * s.columns;
+  const auto left = values(static_cast<std::size_t>(s.rows) * s.depth), right = values(rightCount), offset = values(s.columns);
   const auto product = values(count), sums = values(s.columns);
   const bool hasOffset = drawn(0, 1) == 0;
-  multiplyMatrices(kernel, factors, s, {left.get(), leftStep, isLeftTransposed}, {right.get(), rightStep, isRightTransposed}, hasOffset ? offset.get() : nullptr, product.get());
+  const Factor leftFactor{left.get(), leftStep, isLeftTransposed};
+  const bool isNarrow = drawn(0, 1) == 0;
+  const Halves halves = drawn(0, 1) == 0 ? Halves{Stored::BFLOAT16, 7, 127} : Halves{Stored::FLOAT16, 10, 15};
+  const auto bits = halvesOf(isNarrow ? rightCount : 0, halves);
+  for (std::size_t place = 0; isNarrow && place < rightCount; place += 1) right[place] = static_cast<float>(valueOf(bits[place], halves));
+  multiplyMatrices(kernel, factors, s, leftFactor, {right.get(), rightStep, isRightTransposed}, hasOffset ? offset.get() : nullptr, product.get());
+  if (isNarrow) {
+    const auto fromBits = values(count);
+    multiplyMatrices(kernel, factors, s, leftFactor, {bits.get(), rightStep, isRightTransposed, halves.stored}, hasOffset ? offset.get() : nullptr, fromBits.get());
+    holdAll("product with 16 bits", s.rows, s.columns, fromBits.get(), Doubles(product.get(), product.get() + count), 0);
+  }
   const auto rounded = [&](float value) { return factors == Factors::BFLOAT16 ? toBfloat16(value) : static_cast<double>(value); };
   Doubles wanted(count), wantedSums(s.columns);
   for (int row = 0; row < s.rows; row += 1)

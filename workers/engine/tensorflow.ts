@@ -25,6 +25,7 @@ export const TF_DTYPE = {
   int64: 9,
   bool: 10,
   bfloat16: 14,
+  float16: 19,
 } as const;
 export type TensorflowDtype = keyof typeof TF_DTYPE;
 
@@ -57,7 +58,6 @@ export const stringAttr = (name: string, value: string): OpAttr => ({ name, type
 
 /** The attribute that most ops need: `T` = float32. */
 export const T_FLOAT: OpAttr = typeAttr('T', 'float32');
-const T_BFLOAT16: OpAttr = typeAttr('T', 'bfloat16');
 
 /** The backend's record of a tensor: TensorFlow's dtype and id of the tensor. */
 interface TensorEntry {
@@ -86,21 +86,28 @@ const register = requireTensorRegister(backend);
 /** A floating-point dtype on the device. bfloat16 has eight significant bits and the whole range of float32. */
 export type FloatDtype = 'float32' | 'bfloat16';
 
+/** A dtype of weights on the device. float16 is only stored: nothing is computed in it. */
+export type WeightDtype = FloatDtype | 'float16';
+
+/** The dtypes that tfjs does not know; it is told float32 instead. */
+const HALF_DTYPES = ['bfloat16', 'float16'] as const;
+
 /**
- * The dtype of a tensor on the device. tfjs does not know bfloat16 and reports such a tensor as float32: only ops run
- * by `runOp` may use one, and it must be cast by `castTo` float32 before it is read.
+ * The dtype of a tensor on the device. tfjs does not know those of 16 bits and reports such a tensor as float32: only
+ * ops run by `runOp` may use one, and it must be cast by `castTo` float32 before it is read.
  */
-export function floatDtypeOf(tensor: TensorInfo): FloatDtype {
-  return register.tensorMap.get(tensor.dataId).dtype === TF_DTYPE.bfloat16 ? 'bfloat16' : 'float32';
+export function floatDtypeOf(tensor: TensorInfo): WeightDtype {
+  const { dtype } = register.tensorMap.get(tensor.dataId);
+  return HALF_DTYPES.find((half) => TF_DTYPE[half] === dtype) ?? 'float32';
 }
 
 /** The attribute `T` for an op on this floating-point tensor. */
 export function typeOf(tensor: TensorInfo): OpAttr {
-  return floatDtypeOf(tensor) === 'bfloat16' ? T_BFLOAT16 : T_FLOAT;
+  return typeAttr('T', floatDtypeOf(tensor));
 }
 
 /** A copy of a floating-point tensor in the given dtype, even if it has that dtype already. */
-export function castTo(tensor: Tensor, dtype: FloatDtype): Tensor {
+export function castTo(tensor: Tensor, dtype: WeightDtype): Tensor {
   return floatDtypeOf(tensor) === dtype
     ? tensor.clone()
     : runOp(
@@ -141,11 +148,49 @@ export function runOps(
   const outputs = binding.executeOp(name, [...attrs], register.getInputTensorIds(inputs), outputCount);
   observer?.(name, performance.now() - startedAt);
   return outputs.map((output) => {
-    if (output.dtype !== TF_DTYPE.bfloat16) return register.createOutputTensor(output);
+    if (!HALF_DTYPES.some((half) => TF_DTYPE[half] === output.dtype)) return register.createOutputTensor(output);
     const tensor = register.createOutputTensor({ ...output, dtype: TF_DTYPE.float32 });
-    register.tensorMap.get(tensor.dataId).dtype = TF_DTYPE.bfloat16;
+    register.tensorMap.get(tensor.dataId).dtype = output.dtype;
     return tensor;
   });
+}
+
+/**
+ * A new tensor on the device with these float32 numbers, which the caller may change afterwards.
+ *
+ * @throws RangeError if the shape has another number of elements.
+ */
+export function uploadFloats(values: Float32Array, shape: readonly number[]): Tensor {
+  return uploaded(values, shape, () => tf.tensor(values, [...shape], 'float32'));
+}
+
+/** `uploadFloats` for numbers of 16 bits: the tensor has their dtype. */
+export function uploadHalves(bits: Uint16Array, shape: readonly number[], dtype: 'float16' | 'bfloat16'): Tensor {
+  return uploaded(bits, shape, () => {
+    const bytes = new Uint8Array(bits.buffer, bits.byteOffset, bits.byteLength);
+    const byteShape = [...shape, bits.BYTES_PER_ELEMENT];
+    const id = binding.createTensor(byteShape, TF_DTYPE.uint8, bytes);
+    const raw = register.createOutputTensor({ id, shape: byteShape, dtype: TF_DTYPE.uint8 });
+    const tensor = runOp('Bitcast', [typeAttr('T', 'uint8'), typeAttr('type', dtype)], [raw]);
+    raw.dispose();
+    return tensor;
+  });
+}
+
+/**
+ * On a CPU TensorFlow may use the caller's array in place, and keep it for as long as the tensor lives: tensors of many
+ * weights would then occupy the memory of JavaScript, which is freed late, beside TensorFlow's own copies of those
+ * arrays that are not aligned as it needs them.
+ */
+function uploaded(values: Float32Array | Uint16Array, shape: readonly number[], make: () => Tensor): Tensor {
+  const elementCount = shape.reduce((product, side) => product * side, 1);
+  if (values.length !== elementCount)
+    throw new RangeError(`A tensor of shape [${shape.join(', ')}] cannot have ${values.length} numbers.`);
+  const made = make();
+  if (backend.isUsingGpuDevice) return made;
+  const copy = runOp('DeepCopy', [typeOf(made)], [made]);
+  made.dispose();
+  return copy;
 }
 
 /** Like `runOps`, for ops of which only the first output is needed: the others are disposed at once. */

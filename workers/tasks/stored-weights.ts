@@ -2,14 +2,19 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { RandomAccess } from '../../src/formats/random-access.ts';
 import { placesInSafetensors, type SafetensorsPlace } from '../../src/formats/safetensors.ts';
-import { elementsOf, toFloat32, type TorchTensorData } from '../../src/formats/torch-checkpoint/dtype.ts';
-import type { NamedTensor } from '../engine/named-tensor.ts';
+import {
+  elementsOf,
+  toFloat32,
+  type TorchDtype,
+  type TorchTensorData,
+} from '../../src/formats/torch-checkpoint/dtype.ts';
+import type { HalfPrecision, NamedTensor } from '../engine/named-tensor.ts';
 import type { TaskContext } from './task.ts';
 
 /**
  * Calls `use` with tensors whose values are read from the verified file whenever `data` is asked for, so that an
  * encoder of several gigabytes is in memory once, on the device, and not a second time beside it. Half precision is
- * widened to float32. The tensors must not be used after `use` has ended.
+ * widened to float32 and also given as it is. The tensors must not be used after `use` has ended.
  *
  * @throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
  */
@@ -53,12 +58,27 @@ function tensorAt(fd: number, { name, dtype, shape, begin, end }: SafetensorsPla
   const values = (): TorchTensorData => elementsOf(dtype, readAt(fd, begin, end - begin));
   // Batch counts, of which each has one number.
   if (dtype === 'I64') return { name, dtype, shape, data: integersOf(values()) };
+  const half = halfOf(dtype, values);
   return {
     name,
     dtype: 'F32',
     shape,
     get data() {
       return toFloat32(values());
+    },
+    ...(half === undefined ? {} : { half }),
+  };
+}
+
+function halfOf(dtype: TorchDtype, values: () => TorchTensorData): HalfPrecision | undefined {
+  const half = dtype === 'F16' ? 'float16' : dtype === 'BF16' ? 'bfloat16' : undefined;
+  if (half === undefined) return undefined;
+  return {
+    dtype: half,
+    get bits() {
+      const { data } = values();
+      if (!(data instanceof Uint16Array)) throw new TypeError(`Numbers of 16 bits are expected, not ${dtype}.`);
+      return data;
     },
   };
 }

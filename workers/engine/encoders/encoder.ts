@@ -83,6 +83,9 @@ export interface EncoderNetwork {
     pooling: Pooling,
     options: TrainingOptions,
   ): TrainableEncoder;
-  /** New weights, a pure function of the stream's state: the control with which trained ones are compared. */
+  /**
+   * New weights, a pure function of the stream's state: the control with which trained ones are compared. Values may be
+   * drawn whenever `data` is asked for.
+   */
   untrainedWeights(specification: unknown, random: Random): NamedTensor[];
 }

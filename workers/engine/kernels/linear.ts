@@ -5,7 +5,7 @@ import { multiplyMatrices } from './elementwise.ts';
 import { hasOwnLinear, ownLinear, ownLinearGradient } from './own-transformer.ts';
 
 export interface LinearState {
-  /** `[O, I]`, as PyTorch has it. */
+  /** `[O, I]`, as PyTorch has it; also in half precision, unless it is trained. */
   readonly weight: Tensor;
   /** `[O]` */
   readonly bias: Tensor | undefined;

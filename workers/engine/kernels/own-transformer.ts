@@ -1,5 +1,5 @@
 /** The layers of transformers by our own ops (native/transformer-ops.cc), float32 on a CPU. */
-import { asRank2, boolAttr, floatAttr, intAttr, runOp, runOps, tf } from '../tensorflow.ts';
+import { asRank2, boolAttr, floatAttr, intAttr, runOp, runOps, T_FLOAT, tf, typeOf } from '../tensorflow.ts';
 import type { FloatDtype, OpAttr, Tensor, Tensor2D } from '../tensorflow.ts';
 import { hasOneDnn } from './onednn.ts';
 import { hasOwnOps } from './own-ops.ts';
@@ -23,7 +23,7 @@ function canMultiplyOneNumber(): boolean {
   const one = tf.ones([1, 1]);
   const none = tf.tensor1d([]);
   try {
-    runOp('ParaffinLinear', linearAttrs('bfloat16'), [one, one, none]).dispose();
+    runOp('ParaffinLinear', [T_FLOAT, ...linearAttrs('bfloat16')], [one, one, none]).dispose();
     return true;
   } catch {
     // The op fails with "has no bfloat16 for this processor".
@@ -37,11 +37,11 @@ function linearAttrs(computeDtype: FloatDtype): OpAttr[] {
   return [boolAttr('in_bfloat16', computeDtype === 'bfloat16')];
 }
 
-/** Input `[R, I]` and weight `[O, I]` to input · weightᵀ + bias, `[R, O]`. */
+/** Input `[R, I]` and weight `[O, I]`, of any dtype of weights, to input · weightᵀ + bias, `[R, O]`. */
 export function ownLinear(input: Tensor, weight: Tensor, bias: Tensor | undefined, computeDtype: FloatDtype): Tensor2D {
   // An op's inputs are not optional: an empty vector means that nothing is added.
   const added: Tensor = bias ?? tf.tensor1d([]);
-  const output = runOp('ParaffinLinear', linearAttrs(computeDtype), [input, weight, added]);
+  const output = runOp('ParaffinLinear', [typeOf(weight), ...linearAttrs(computeDtype)], [input, weight, added]);
   if (bias === undefined) added.dispose();
   return asRank2(output);
 }

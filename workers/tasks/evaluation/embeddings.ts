@@ -1,12 +1,13 @@
 /**
  * The embeddings that an evaluation needs. Sets that are not stored yet are computed block by block, so that a run
- * continues behind its last stored block after its process was killed, and memory holds one block. Of a stored set only
- * the rows that the protocol uses are read.
+ * continues behind its last stored block after its process was killed, and memory holds one block and, where encoders
+ * are large, one encoder. Of a stored set only the rows that the protocol uses are read.
  */
 import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { createNpyRowReader, npyHeader } from '../../../src/formats/npy.ts';
-import { writeSafetensors } from '../../../src/formats/safetensors.ts';
+import { describeEncoder, parameterCountOf } from '../../../src/formats/encoders/index.ts';
+import { layOutSafetensors } from '../../../src/formats/safetensors.ts';
 import type { SealedVersion } from '../../../src/protocol/dataset-version.ts';
 import type { UsableCheckpoint } from '../../../src/protocol/checkpoint.ts';
 import { readVerified, type StoredBytes } from '../../../src/platform/artifact-store/index.ts';
@@ -21,6 +22,7 @@ import { engineInfo } from '../../engine/tensorflow.ts';
 import { openShardSources } from '../shard-sources.ts';
 import { storedDecoderOf } from '../stored-decoder.ts';
 import { withStoredWeights } from '../stored-weights.ts';
+import { inHalfPrecision } from '../weights-rounding.ts';
 import type { TaskContext } from '../task.ts';
 import {
   colourStatisticsKey,
@@ -50,11 +52,18 @@ export interface EmbeddingRequest {
 /** 32 MB of embeddings of 2,048 numbers: a minute of work or less, which a killed process loses. */
 const BLOCK_IMAGES = 4096;
 
+/**
+ * More than those of a ViT-S or a ResNet-50, fewer than those of a ViT-B, which takes about 0.4 s of processor time to
+ * embed an image (docs/benchmarks.md) that is decoded in a few ms.
+ */
+const SHARED_PASS_PARAMETERS_MAX = 64_000_000;
+
 type Source = EmbeddingSource;
 
 /** One kind of image descriptor, and the key under which its descriptors are stored. */
 interface Describer {
   readonly source: Source;
+  readonly isEncoder: boolean;
   readonly key: EmbeddingKey;
   readonly embeddingDim: number;
   /** Opened only if descriptors have to be computed. */
@@ -75,7 +84,12 @@ export async function evaluatedEmbeddings(context: TaskContext, request: Embeddi
   const describers = request.sources.map((source) => describerOf(context, request, source));
   const stored = await Promise.all(describers.map(({ key }) => context.registry.embeddingSet({ key })));
   const missing = describers.filter((_, index) => stored[index] === null);
-  if (missing.length > 0) await computeSets(context, missing, request);
+  const passes = passesOf(missing, request.checkpoint);
+  for (const [index, pass] of passes.entries())
+    await computeSets(context, pass, {
+      ...request,
+      onProgress: (fraction, message) => request.onProgress((index + fraction) / passes.length, message),
+    });
   return async (source, rows) => {
     const describer = describers.find((each) => each.source === source);
     const set = describer === undefined ? null : await context.registry.embeddingSet({ key: describer.key });
@@ -86,9 +100,37 @@ export async function evaluatedEmbeddings(context: TaskContext, request: Embeddi
   };
 }
 
-/** The same architecture as the checkpoint's, freshly initialised. */
-export function randomEncoderOf({ architecture }: UsableCheckpoint, seed: number): NamedTensor[] {
-  return untrainedWeights(architecture, createRandom(seed).fork('random encoder'));
+/**
+ * Describers that see the images together: all of them, so that images are decoded once, unless a processor embeds by
+ * encoders that are so large that decoding takes far less time. Then one encoder is in memory at a time.
+ */
+function passesOf(describers: readonly Describer[], { architecture }: UsableCheckpoint): (readonly Describer[])[] {
+  if (describers.length === 0) return [];
+  const isLarge = parameterCountOf(describeEncoder(architecture)) > SHARED_PASS_PARAMETERS_MAX;
+  if (!isLarge || engineInfo().device === 'GPU') return [describers];
+  const [first = [], ...others] = describers.filter(({ isEncoder }) => isEncoder).map((describer) => [describer]);
+  return [[...first, ...describers.filter(({ isEncoder }) => !isEncoder)], ...others];
+}
+
+/** The same architecture as the checkpoint's, freshly initialised, in the dtype of the checkpoint's weights. */
+export function randomEncoderOf(
+  { architecture, inputContract: { weightsDtype } }: UsableCheckpoint,
+  seed: number,
+): NamedTensor[] {
+  const drawn = untrainedWeights(architecture, createRandom(seed).fork('random encoder'));
+  return weightsDtype === 'FLOAT32' ? drawn : drawn.map((tensor) => inHalfPrecision(tensor, weightsDtype));
+}
+
+/** The sha256 of the file that `writeSafetensors` would make, of which only one tensor at a time is in memory. */
+function fileDigestOf(tensors: readonly NamedTensor[]): string {
+  const { beginning, places } = layOutSafetensors(tensors);
+  const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
+  const hash = createHash('sha256').update(beginning);
+  for (const name of places.keys()) {
+    const data = byName.get(name)?.data;
+    if (data !== undefined) hash.update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  }
+  return hash.digest('hex');
 }
 
 function describerOf(
@@ -101,6 +143,7 @@ function describerOf(
     openEncoder(architecture, tensors, inputContract.pooling);
   const byEncoder = (encoderDigest: string, openEmbedder: () => Promise<InferenceEncoder>): Describer => ({
     source,
+    isEncoder: true,
     key: { encoderDigest, datasetDigest: version.digest, preparationDigest: preparationDigestOf(inputContract) },
     embeddingDim,
     open: async () => {
@@ -117,12 +160,12 @@ function describerOf(
       return byEncoder(checkpoint.sha256, () => withStoredWeights(context, checkpoint.sha256, openWith));
     case 'RANDOM_ENCODER': {
       const weights = randomEncoderOf(checkpoint, randomEncoderSeed);
-      const digest = createHash('sha256').update(writeSafetensors(weights, {})).digest('hex');
-      return byEncoder(digest, async () => openWith(weights));
+      return byEncoder(fileDigestOf(weights), async () => openWith(weights));
     }
     case 'COLOUR_STATISTICS':
       return {
         source,
+        isEncoder: false,
         key: { ...colourStatisticsKey(inputContract), datasetDigest: version.digest },
         embeddingDim: COLOUR_STATISTICS_DIM,
         open: async () => ({ describe: colourStatistics, dispose: () => undefined }),

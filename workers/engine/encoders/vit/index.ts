@@ -2,7 +2,7 @@
 import { VIT } from '../../../../src/formats/encoders/vit/index.ts';
 import { vitSpecificationSchema, vitTensorSpecs } from '../../../../src/formats/encoders/vit/specification.ts';
 import type { NamedTensor } from '../../named-tensor.ts';
-import type { Random } from '../../rng.ts';
+import { restoreRandom, type Random } from '../../rng.ts';
 import { normals } from '../../normals.ts';
 import type { EncoderNetwork } from '../encoder.ts';
 import { VisionTransformer } from './network.ts';
@@ -28,7 +28,8 @@ const LAYER_SCALE = 1e-5;
 
 /**
  * New weights: layers, tokens and positions normal with a standard deviation of 0.02, layer norms at the identity,
- * biases zero. Close to timm's, which draws the filter of the patches uniformly and starts tokens near zero.
+ * biases zero. Close to timm's, which draws the filter of the patches uniformly and starts tokens near zero. Values are
+ * drawn whenever `data` is asked for, so that a large network is never in memory outside the device.
  */
 function untrainedWeights(specification: unknown, random: Random): NamedTensor[] {
   return vitTensorSpecs(vitSpecificationSchema.parse(specification)).map(({ name, shape }) => {
@@ -38,6 +39,12 @@ function untrainedWeights(specification: unknown, random: Random): NamedTensor[]
       return { name, dtype: 'F32', shape, data: new Float32Array(length).fill(1) };
     if (name.endsWith('.gamma')) return { name, dtype: 'F32', shape, data: new Float32Array(length).fill(LAYER_SCALE) };
     // Each tensor has its own random stream, so that its values do not depend on the tensors before it.
-    return { name, dtype: 'F32', shape, data: normals(length, DEVIATION, random.fork(name)) };
+    const state = random.fork(name).state();
+    return {
+      ...{ name, dtype: 'F32', shape },
+      get data() {
+        return normals(length, DEVIATION, restoreRandom(state));
+      },
+    };
   });
 }

@@ -7,7 +7,13 @@ import {
   type VitSpecification,
 } from '../../../../src/formats/encoders/vit/specification.ts';
 import { checkTensors } from '../../../../src/formats/tensor-check.ts';
-import { createParameter, disposeParameter, fromDevice, type Parameter } from '../../models/parameter.ts';
+import {
+  createFixedWeight,
+  createParameter,
+  disposeParameter,
+  fromDevice,
+  type Parameter,
+} from '../../models/parameter.ts';
 import type { NamedTensor } from '../../named-tensor.ts';
 import {
   asRank2,
@@ -51,14 +57,16 @@ export class VisionTransformer implements TrainableEncoder {
 
   /**
    * @param tensors timm's state dict.
+   * @param training absent for an encoder that only embeds.
    * @throws WeightsMismatchError that lists every missing, unexpected and mismatched tensor.
    */
   constructor(
     specification: VitSpecification,
     tensors: readonly NamedTensor[],
     pooling: Pooling,
-    { dropPathRate, layerDecay, computeDtype }: VitTraining = NOT_IN_TRAINING,
+    training?: VitTraining,
   ) {
+    const { dropPathRate, layerDecay, computeDtype } = training ?? NOT_IN_TRAINING;
     const specs = vitTensorSpecs(specification);
     const checked = checkTensors(
       vitName(specification),
@@ -73,14 +81,17 @@ export class VisionTransformer implements TrainableEncoder {
     for (const { name, shape } of specs) {
       const tensor = checked.get(name);
       if (tensor === undefined) throw new Error(`${name} is missing from weights that were checked.`);
+      const isMatrix = shape.length === 2 && name.endsWith('.weight');
       byName.set(
         name,
-        createParameter(
-          tensor,
-          isDecayed(name, shape) ? 'WEIGHT' : 'BIAS_OR_NORM',
-          shape.length === 4 ? 'FILTER' : 'AS_IS',
-          layerDecay ** (specification.depth + 1 - layerOf(name, specification)),
-        ),
+        training === undefined && isMatrix
+          ? createFixedWeight(tensor)
+          : createParameter(
+              tensor,
+              isDecayed(name, shape) ? 'WEIGHT' : 'BIAS_OR_NORM',
+              shape.length === 4 ? 'FILTER' : 'AS_IS',
+              layerDecay ** (specification.depth + 1 - layerOf(name, specification)),
+            ),
       );
     }
     this.parameters = [...byName.values()];
