@@ -5,6 +5,9 @@ export interface CheckableTensor {
   readonly name: string;
   readonly dtype: string;
   readonly shape: readonly number[];
+  readonly data: { readonly length: number };
+  /** The length of `data`, if it is read or drawn whenever it is asked for. */
+  readonly elementCount?: number | undefined;
 }
 
 /** The requirements on a tensor to be loaded. */
@@ -21,7 +24,7 @@ export class WeightsMismatchError extends Error {
   readonly missing: readonly string[];
   /** Duplicate names included. */
   readonly unexpected: readonly string[];
-  /** `conv1.weight: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
+  /** `conv1.weight: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3] with 1728 numbers` */
   readonly mismatched: readonly string[];
 
   constructor(
@@ -50,7 +53,7 @@ export class WeightsMismatchError extends Error {
  *
  * @param target the network, as the error names it.
  * @throws WeightsMismatchError that lists every tensor that is missing, unexpected (duplicate names included) or of
- * another shape or dtype. Values are not read, because a tensor may read them from its file each time.
+ * another shape, dtype or length.
  */
 export function checkTensors<Tensor extends CheckableTensor>(
   target: string,
@@ -68,12 +71,14 @@ export function checkTensors<Tensor extends CheckableTensor>(
       continue;
     }
     found.set(tensor.name, tensor);
+    const elementCount = expectation.shape.reduce((product, side) => product * side, 1);
+    const foundCount = tensor.elementCount ?? tensor.data.length;
     const sameShape =
       tensor.shape.length === expectation.shape.length &&
       tensor.shape.every((side, axis) => side === expectation.shape[axis]);
-    if (tensor.dtype === expectation.dtype && sameShape) continue;
+    if (tensor.dtype === expectation.dtype && sameShape && foundCount === elementCount) continue;
     mismatched.push(
-      `${tensor.name}: expected ${expectation.dtype} [${expectation.shape.join(', ')}], got ${tensor.dtype} [${tensor.shape.join(', ')}]`,
+      `${tensor.name}: expected ${expectation.dtype} [${expectation.shape.join(', ')}], got ${tensor.dtype} [${tensor.shape.join(', ')}] with ${foundCount} numbers`,
     );
   }
   const missing = expectations.filter(({ name, required }) => required && !found.has(name)).map(({ name }) => name);

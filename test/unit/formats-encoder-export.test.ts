@@ -94,7 +94,7 @@ describe('weights to export', () => {
       ...without('bn1.bias'),
       { name: 'bn1.bias', dtype: 'F32', shape: [32, 2], data: new Float32Array(64) },
     ]);
-    assert.deepEqual(mismatched, ['bn1.bias: expected F32 [64], got F32 [32, 2]']);
+    assert.deepEqual(mismatched, ['bn1.bias: expected F32 [64], got F32 [32, 2] with 64 numbers']);
   });
   test('must have as many numbers as their shape says', () => {
     assert.equal(

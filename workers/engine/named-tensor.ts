@@ -13,6 +13,8 @@ export type NamedTensor =
       readonly dtype: 'F32';
       readonly shape: readonly number[];
       readonly data: Float32Array;
+      /** The length of `data`, if it is read or drawn whenever it is asked for. */
+      readonly elementCount?: number | undefined;
       /** The same numbers, where they come from a file in half precision. */
       readonly half?: HalfPrecision;
     }

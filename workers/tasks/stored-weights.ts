@@ -3,6 +3,7 @@ import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import type { RandomAccess } from '../../src/formats/random-access.ts';
 import { placesInSafetensors, type SafetensorsPlace } from '../../src/formats/safetensors.ts';
 import {
+  BYTES_PER_ELEMENT,
   elementsOf,
   toFloat32,
   type TorchDtype,
@@ -60,9 +61,7 @@ function tensorAt(fd: number, { name, dtype, shape, begin, end }: SafetensorsPla
   if (dtype === 'I64') return { name, dtype, shape, data: integersOf(values()) };
   const half = halfOf(dtype, values);
   return {
-    name,
-    dtype: 'F32',
-    shape,
+    ...{ name, dtype: 'F32', shape, elementCount: (end - begin) / BYTES_PER_ELEMENT[dtype] },
     get data() {
       return toFloat32(values());
     },

@@ -56,11 +56,9 @@ function changedTensors(
 ): NamedTensor[] {
   return tensors.map((tensor): NamedTensor => {
     if (tensor.dtype !== 'F32') return tensor;
-    const { name, shape } = tensor;
+    const { name, shape, elementCount } = tensor;
     return {
-      name,
-      dtype: 'F32',
-      shape,
+      ...{ name, dtype: 'F32', shape, elementCount },
       get data() {
         return change(tensor.data, name);
       },
@@ -71,7 +69,7 @@ function changedTensors(
 /** The tensor rounded to the dtype, whenever its values are asked for. Batch counts stay as they are. */
 export function inHalfPrecision(tensor: NamedTensor, dtype: NarrowDtype): NamedTensor {
   if (tensor.dtype !== 'F32') return tensor;
-  const { name, shape } = tensor;
+  const { name, shape, elementCount } = tensor;
   const half: HalfPrecision = {
     dtype: dtype === 'FLOAT16' ? 'float16' : 'bfloat16',
     get bits() {
@@ -79,7 +77,7 @@ export function inHalfPrecision(tensor: NamedTensor, dtype: NarrowDtype): NamedT
     },
   };
   return {
-    ...{ name, dtype: 'F32', shape, half },
+    ...{ name, dtype: 'F32', shape, elementCount, half },
     get data() {
       return roundedTo(dtype, tensor.data);
     },

@@ -41,7 +41,7 @@ function untrainedWeights(specification: unknown, random: Random): NamedTensor[]
     // Each tensor has its own random stream, so that its values do not depend on the tensors before it.
     const state = random.fork(name).state();
     return {
-      ...{ name, dtype: 'F32', shape },
+      ...{ name, dtype: 'F32', shape, elementCount: length },
       get data() {
         return normals(length, DEVIATION, restoreRandom(state));
       },
