@@ -1,6 +1,6 @@
 /**
  * Registers our batch norm as ops of TensorFlow when the library is loaded: `ParaffinBatchNorm` and
- * `ParaffinBatchNormGradient`, float32 on a CPU with AVX2 and FMA. On other processors they are not registered, and the
+ * `ParaffinBatchNormGradient`, float32 on a CPU with AVX2, FMA and F16C. On other processors they are not registered, and the
  * engine uses TensorFlow's own op.
  */
 #include <algorithm>

@@ -1,7 +1,7 @@
 /**
  * Registers our convolutions as ops of TensorFlow when the library is loaded: `ParaffinConvolution`,
  * `ParaffinConvolutionInputGradient` and `ParaffinConvolutionFilterGradient`, and for inference
- * `ParaffinNormalisedConvolution`, float32 on a CPU with AVX2 and FMA. On other processors they are not registered, and
+ * `ParaffinNormalisedConvolution`, float32 on a CPU with AVX2, FMA and F16C. On other processors they are not registered, and
  * the engine uses TensorFlow's own op.
  *
  * Windows of 3x3 at stride 1 are computed by tiles (winograd.h), all others by patches (patches.h).

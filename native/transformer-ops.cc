@@ -1,6 +1,6 @@
 /**
  * Registers the layers of transformers as ops of TensorFlow when the library is loaded: `ParaffinLinear`,
- * `ParaffinLayerNorm`, `ParaffinGelu`, `ParaffinAttention`, and the gradient of each, float32 on a CPU with AVX2 and FMA.
+ * `ParaffinLayerNorm`, `ParaffinGelu`, `ParaffinAttention`, and the gradient of each, float32 on a CPU with AVX2, FMA and F16C.
  * On other processors they are not registered, and the engine uses TensorFlow's own ops.
  */
 #include <climits>
