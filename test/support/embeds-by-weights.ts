@@ -1,6 +1,6 @@
 /**
- * For tests of memory: embeds the golden image by a stored ViT-B/16 of another depth, as an evaluation embeds images, and
- * prints the peak of this process's memory in bytes.
+ * For tests of memory: embeds the golden image by a stored ViT-B/16 of another depth, as an evaluation embeds images,
+ * and prints the peak of this process's memory in bytes.
  *
  *   node test/support/embeds-by-weights.ts DEPTH FILE
  */

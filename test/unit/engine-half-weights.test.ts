@@ -1,4 +1,4 @@
-/** Weights in half precision on the device: the numbers that their bits stand for, and the embeddings that float32 gives. */
+/** Weights in half precision on the device: the numbers of their bits, and the embeddings that float32 gives. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { VIT_PRESETS } from '../../src/formats/encoders/vit/presets.ts';
