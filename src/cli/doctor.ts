@@ -17,6 +17,7 @@ import {
   installedEngine,
   missingEngineLibraries,
 } from '../platform/engine/installed.ts';
+import { DriverSilentError, queryGpus } from '../platform/engine/nvidia-smi.ts';
 import { findOpenSlide, OPENSLIDE_INSTALL_COMMAND } from '../platform/openslide/library.ts';
 import { usableMemoryBytes } from '../platform/machine.ts';
 import { programVersion } from '../platform/program-version.ts';
@@ -84,7 +85,14 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
           return null;
         });
   const devices: MeasuredDevice[] = [];
-  for (const device of await devicesOf(engine?.device ?? 'CPU')) {
+  const found = await devicesOf(engine?.device ?? 'CPU').catch((error: unknown) => {
+    if (!(error instanceof DriverSilentError)) throw error;
+    problems.push(
+      `The CUDA build is installed, but no NVIDIA driver answers (${error.message}), so no worker can run here: make "nvidia-smi" work, or install the CPU build by "${ENGINE_INSTALL_COMMAND} -- --build cpu".`,
+    );
+    return [];
+  });
+  for (const device of found) {
     const measured =
       engine === null
         ? undefined
@@ -176,21 +184,11 @@ async function devicesOf(kind: string): Promise<Device[]> {
         env: {},
       },
     ];
-  const { stdout } = await run('nvidia-smi', ['--query-gpu=uuid,name,memory.total', '--format=csv,noheader,nounits'], {
-    timeout: 10_000,
-  });
-  return stdout.split('\n').flatMap((line) => {
-    const [uuid = '', name = '', mebibytes] = line.split(',').map((cell) => cell.trim());
-    return uuid === ''
-      ? []
-      : [
-          {
-            name: `GPU ${name} ${uuid}`,
-            memoryBytes: Number(mebibytes) * 1024 ** 2,
-            env: { CUDA_VISIBLE_DEVICES: uuid },
-          },
-        ];
-  });
+  return (await queryGpus(['uuid', 'name', 'memory.total'])).map(([uuid = '', name = '', mebibytes]) => ({
+    name: `GPU ${name} ${uuid}`,
+    memoryBytes: Number(mebibytes) * 1024 ** 2,
+    env: { CUDA_VISIBLE_DEVICES: uuid },
+  }));
 }
 
 /** The line of a failed process's output that states the cause, without its stack. */

@@ -3,12 +3,13 @@
  * are made here.
  */
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { writeStoredZip } from '../../src/formats/stored-zip.ts';
 import { chooseEngineBuild, ENGINE_BUILDS, type CudaWheel } from '../../src/platform/engine/builds.ts';
-import { missingCudaLibraries } from '../../src/platform/engine/installed.ts';
+import { libraryEnvOf, missingCudaLibraries } from '../../src/platform/engine/installed.ts';
 import { EngineLibraryError } from '../../src/platform/engine/tools.ts';
 import { fetchCudaLibraries } from '../../src/platform/engine/wheels.ts';
 import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
@@ -48,25 +49,32 @@ describe('the build for this machine', () => {
   });
 });
 
+const PLATFORM = { platform: 'manylinux2014_x86_64', pythonVersion: '3.11', megabytes: 1, unpackedMegabytes: 1 };
+/** The digests are those of the wheels that the tests write. */
 const RUNTIME: CudaWheel = {
+  ...PLATFORM,
   package: 'nvidia-cuda-runtime-cu12',
   version: '12.5.82',
+  sha256: '0'.repeat(64),
   folder: 'cuda_runtime',
   libraries: ['libcudart.so.12'],
 };
 const CUDNN: CudaWheel = {
+  ...PLATFORM,
   package: 'nvidia-cudnn-cu12',
   version: '9.3.0.75',
+  sha256: '0'.repeat(64),
   folder: 'cudnn',
   libraries: ['libcudnn.so.9'],
 };
 
-/** A wheel that pip accepts, with the given files. */
+/** Writes a wheel that pip accepts, with the given files, and returns its description with its digest. */
 async function writeWheel(
   folder: string,
-  { package: name, version }: CudaWheel,
+  wheel: CudaWheel,
   files: Readonly<Record<string, string>>,
-): Promise<void> {
+): Promise<CudaWheel> {
+  const { package: name, version } = wheel;
   const stem = `${name.replaceAll('-', '_')}-${version}`;
   const texts = {
     ...files,
@@ -80,6 +88,7 @@ async function writeWheel(
     1,
   );
   await writeFile(path.join(folder, `${stem}-py3-none-manylinux2014_x86_64.whl`), bytes);
+  return { ...wheel, sha256: createHash('sha256').update(bytes).digest('hex') };
 }
 
 /** A local package index, the only one that pip uses; returns its folder and the folder of the libraries. */
@@ -108,17 +117,17 @@ async function offlineIndex(context: TestContext): Promise<{ index: string; cach
 describe("NVIDIA's libraries", () => {
   test('are installed by pip into the folder of the build: only libraries, without leftovers of the installation', async (context) => {
     const { index, cacheDir, versionDir } = await offlineIndex(context);
-    await writeWheel(index, RUNTIME, {
+    const runtime = await writeWheel(index, RUNTIME, {
       'nvidia/cuda_runtime/lib/libcudart.so.12': 'runtime',
       'nvidia/cuda_runtime/include/cuda.h': 'a header',
     });
-    await writeWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.9': 'cudnn' });
+    const cudnn = await writeWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.9': 'cudnn' });
     assert.deepEqual(missingCudaLibraries(versionDir, [RUNTIME, CUDNN]), [
       'libcudart.so.12 (nvidia-cuda-runtime-cu12)',
       'libcudnn.so.9 (nvidia-cudnn-cu12)',
     ]);
     const messages: string[] = [];
-    await fetchCudaLibraries([RUNTIME, CUDNN], versionDir, ({ message }) => void messages.push(message));
+    await fetchCudaLibraries([runtime, cudnn], versionDir, ({ message }) => void messages.push(message));
     assert.deepEqual(missingCudaLibraries(versionDir, [RUNTIME, CUDNN]), []);
     assert.equal(await readFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'utf8'), 'cudnn');
     assert.deepEqual((await readdir(path.join(versionDir, 'nvidia'), { recursive: true })).sort(), [
@@ -130,20 +139,35 @@ describe("NVIDIA's libraries", () => {
       'cudnn/lib/libcudnn.so.9',
     ]);
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
-    assert.ok(messages.some((message) => message.includes('2 packages')));
+    assert.ok(messages.some((message) => message.includes('CUDA library 2 of 2')));
   });
 
   test('that a package does not contain are named, and the earlier ones stay', async (context) => {
     const { index, cacheDir, versionDir } = await offlineIndex(context);
     await mkdir(path.join(versionDir, 'nvidia/cudnn/lib'), { recursive: true });
     await writeFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'before');
-    await writeWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.8': 'an older one' });
+    const older = await writeWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.8': 'an older one' });
     await assert.rejects(
-      fetchCudaLibraries([CUDNN], versionDir, () => undefined),
+      fetchCudaLibraries([older], versionDir, () => undefined),
       (error) =>
         error instanceof EngineLibraryError &&
         /libcudnn\.so\.9 \(nvidia-cudnn-cu12\)/.test(error.message) &&
         error.hint.includes('--build cpu'),
+    );
+    assert.equal(await readFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'utf8'), 'before');
+    assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
+  });
+
+  test('with another digest than the pinned one are refused, and the earlier ones stay', async (context) => {
+    const { index, cacheDir, versionDir } = await offlineIndex(context);
+    await mkdir(path.join(versionDir, 'nvidia/cudnn/lib'), { recursive: true });
+    await writeFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'before');
+    const { sha256 } = await writeWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.9': 'replaced in the index' });
+    await assert.rejects(
+      fetchCudaLibraries([CUDNN], versionDir, () => undefined),
+      (error) =>
+        error instanceof EngineLibraryError &&
+        error.message === `The wheel of nvidia-cudnn-cu12 has sha256 ${sha256}, expected ${CUDNN.sha256}.`,
     );
     assert.equal(await readFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'utf8'), 'before');
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
@@ -175,5 +199,23 @@ describe("NVIDIA's libraries", () => {
       Object.fromEntries(ENGINE_BUILDS.cuda.cudaWheels.map((wheel) => [wheel.package, wheel.version])),
       floors,
     );
+  });
+});
+
+describe('the environment of a process that runs the engine', () => {
+  test("finds NVIDIA's libraries before those of the machine, computes float32 in float32, and repeats its results", () => {
+    assert.deepEqual(libraryEnvOf([RUNTIME, CUDNN], '/cache/tensorflow', '/usr/local/cuda/lib64'), {
+      LD_LIBRARY_PATH:
+        '/cache/tensorflow/nvidia/cuda_runtime/lib:/cache/tensorflow/nvidia/cudnn/lib:/usr/local/cuda/lib64',
+      TF_FORCE_GPU_ALLOW_GROWTH: 'true',
+      NVIDIA_TF32_OVERRIDE: '0',
+      TF_DETERMINISTIC_OPS: '1',
+    });
+    const { LD_LIBRARY_PATH: alone } = libraryEnvOf([RUNTIME], '/cache/tensorflow', undefined);
+    assert.equal(alone, '/cache/tensorflow/nvidia/cuda_runtime/lib');
+  });
+
+  test('is unchanged by the CPU build', () => {
+    assert.deepEqual(libraryEnvOf(ENGINE_BUILDS.cpu.cudaWheels, '/cache/tensorflow-cpu', '/usr/lib'), {});
   });
 });

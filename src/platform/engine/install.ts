@@ -48,13 +48,13 @@ export async function ensureEngineLibrary(
   onProgress({ message: `TensorFlow ${build.wheel.version} for ${build.device} is ready`, fraction: 1 });
 }
 
-/** Disk space for NVIDIA's wheels and their unpacked libraries: a conservative estimate. */
-const CUDA_MEGABYTES = 5_000;
-
 /** A download that filled the disk would stop every other program that writes to it. */
 async function requireRoom(cacheDir: string, { wheel, cudaWheels }: EngineBuild): Promise<void> {
   await mkdir(cacheDir, { recursive: true });
-  const neededMegabytes = wheel.megabytes + wheel.unpackedMegabytes + (cudaWheels.length === 0 ? 0 : CUDA_MEGABYTES);
+  const wheels = [wheel, ...cudaWheels];
+  const unpackedMegabytes = wheels.reduce((sum, each) => sum + each.unpackedMegabytes, 0);
+  // One wheel is there at a time, and for a moment twice: pip moves it out of its temporary folder.
+  const neededMegabytes = unpackedMegabytes + 2 * Math.max(...wheels.map(({ megabytes }) => megabytes));
   const { bavail, bsize } = await statfs(cacheDir);
   const freeMegabytes = Math.floor((bavail * bsize) / 1e6);
   if (freeMegabytes < neededMegabytes) {

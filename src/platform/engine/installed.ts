@@ -85,24 +85,36 @@ export function installedBuild(): EngineBuildName | null {
   return ENGINE_BUILD_NAMES.find((name) => folder === folderOf(ENGINE_BUILDS[name].wheel)) ?? 'cpu';
 }
 
-/**
- * The environment of a process that runs the engine with the CUDA build; empty for the CPU build. The dynamic loader
- * reads its path once, at the start of a process, so setting it later has no effect.
- */
+/** The environment of a process that runs the engine with the linked build. */
 export function engineLibraryEnv(): Readonly<Record<string, string>> {
   const name = installedBuild();
-  if (name === null || ENGINE_BUILDS[name].cudaWheels.length === 0) return {};
-  const folders = ENGINE_BUILDS[name].cudaWheels.map(({ folder }) =>
-    path.join(installedDir(), 'nvidia', folder, 'lib'),
-  );
-  const known = process.env['LD_LIBRARY_PATH'];
+  if (name === null) return {};
+  return libraryEnvOf(ENGINE_BUILDS[name].cudaWheels, installedDir(), process.env['LD_LIBRARY_PATH']);
+}
+
+/**
+ * The environment of a process with the CUDA build; empty for the CPU build, which has no wheels of NVIDIA's. The
+ * dynamic loader reads its path once, at the start of a process, so setting it later has no effect.
+ * @param knownPath the loader's path so far.
+ */
+export function libraryEnvOf(
+  cudaWheels: readonly CudaWheel[],
+  versionDir: string,
+  knownPath: string | undefined,
+): Readonly<Record<string, string>> {
+  if (cudaWheels.length === 0) return {};
+  const folders = cudaWheels.map(({ folder }) => path.join(versionDir, 'nvidia', folder, 'lib'));
   return {
-    LD_LIBRARY_PATH: [...folders, ...(known === undefined || known === '' ? [] : [known])].join(':'),
+    LD_LIBRARY_PATH: [...folders, ...(knownPath === undefined || knownPath === '' ? [] : [knownPath])].join(':'),
     // Allocates GPU memory on demand: by default TensorFlow takes all of it at the start.
     TF_FORCE_GPU_ALLOW_GROWTH: 'true',
     // By default NVIDIA's libraries round float32 to TF32 (10 bits of mantissa) in convolutions and matrix products.
     // FLOAT32 must mean float32, as on the CPU; users who prefer speed choose BFLOAT16, which the run records.
     NVIDIA_TF32_OVERRIDE: '0',
+    // The same config and seed must give the same checkpoint. By default TensorFlow adds up in whatever order the GPU's
+    // threads come, and takes the convolution that was fastest in a trial at the start; with this it has one fixed
+    // algorithm for each shape, and refuses an op that has none.
+    TF_DETERMINISTIC_OPS: '1',
   };
 }
 

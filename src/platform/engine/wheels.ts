@@ -80,33 +80,11 @@ async function removeAbandoned(cacheDir: string): Promise<void> {
   }
 }
 
-async function downloadWheel(
-  wheel: EngineWheel,
-  workDir: string,
-  onProgress: (progress: EngineProgress) => void,
-): Promise<string> {
-  const [file] = await pipDownload(
-    {
-      requirements: [`${wheel.package}==${wheel.version}`],
-      platforms: [wheel.platform],
-      pythonVersion: wheel.pythonVersion,
-      what: `${wheel.package} ${wheel.version} (${wheel.megabytes} MB)`,
-    },
-    workDir,
-    onProgress,
-  );
-  if (file === undefined)
-    throw new EngineLibraryError(
-      'pip did not download a wheel.',
-      `Run "${ENGINE_INSTALL_COMMAND}" again and read the output of pip.`,
-    );
-  return file;
-}
-
 /**
- * Unpacks NVIDIA's libraries into `nvidia/<part>/lib` of the version's folder, which is on the loader's path. Their
- * versions are pinned; pip verifies the bytes against the index.
- * @throws EngineLibraryError that names each missing library and its package.
+ * Downloads NVIDIA's wheels one after another, checks the sha256 of each, and unpacks their libraries into
+ * `nvidia/<part>/lib` of the version's folder, which is on the loader's path. Earlier libraries stay until all are
+ * there.
+ * @throws EngineLibraryError as `fetchWheel`, and if a wheel lacks a library: it names the library and its package.
  */
 export async function fetchCudaLibraries(
   wheels: readonly CudaWheel[],
@@ -115,25 +93,18 @@ export async function fetchCudaLibraries(
 ): Promise<void> {
   const workDir = await mkdtemp(path.join(path.dirname(versionDir), 'fetch-'));
   try {
-    const requirements = wheels.map((wheel) => `${wheel.package}==${wheel.version}`);
-    const files = await pipDownload(
-      {
-        requirements,
-        platforms: ['manylinux_2_27_x86_64', 'manylinux2014_x86_64', 'manylinux1_x86_64'],
-        pythonVersion: '3.11',
-        what: `CUDA libraries (${wheels.length} packages, about 2 GB)`,
-      },
-      workDir,
-      onProgress,
-    );
     const unpacked = path.join(workDir, 'unpacked');
-    for (const [index, file] of files.entries()) {
-      onProgress({ message: `unpacking ${path.basename(file)}`, fraction: index / files.length });
+    for (const [index, wheel] of wheels.entries()) {
+      const report = ({ message }: EngineProgress): void =>
+        onProgress({ message: `CUDA library ${index + 1} of ${wheels.length}: ${message}` });
+      const file = await downloadWheel(wheel, workDir, report);
+      await verifySha256(file, wheel, report);
       await unpackWheel(
         file,
         (fileName) => cudaTarget(fileName, unpacked),
         () => undefined,
       );
+      await rm(file);
     }
     const missing = missingCudaLibraries(unpacked, wheels);
     if (missing.length > 0)
@@ -155,25 +126,17 @@ function cudaTarget(fileName: string, targetDir: string): string | undefined {
     : undefined;
 }
 
-interface PipDownload {
-  readonly requirements: readonly string[];
-  readonly platforms: readonly string[];
-  readonly pythonVersion: string;
-  /** What is downloaded, for the progress line. */
-  readonly what: string;
-}
-
-/** Downloads the wheels into a separate folder below `workDir`. */
-async function pipDownload(
-  { requirements, platforms, pythonVersion, what }: PipDownload,
+/** Downloads the wheel into a new folder below `workDir` with pip. */
+async function downloadWheel(
+  { package: name, version, platform, pythonVersion, megabytes }: EngineWheel,
   workDir: string,
   onProgress: (progress: EngineProgress) => void,
-): Promise<string[]> {
-  const wheelDir = path.join(workDir, 'wheel');
-  await mkdir(wheelDir);
+): Promise<string> {
+  const wheelDir = await mkdtemp(path.join(workDir, 'wheel-'));
+  const what = `${name} ${version} (${megabytes} MB)`;
   const startedAt = Date.now();
   const ticker = setInterval(() => {
-    void bytesBelow(workDir).then((bytes) => {
+    void bytesBelow(wheelDir).then((bytes) => {
       const seconds = Math.round((Date.now() - startedAt) / 1000);
       onProgress({ message: `downloading ${what}: ${(bytes / 1e6).toFixed(0)} MB after ${seconds} s` });
     });
@@ -183,36 +146,25 @@ async function pipDownload(
     await runTool(
       'python3',
       [
-        '-m',
-        'pip',
-        'download',
-        ...requirements,
-        '--no-deps',
-        '--only-binary=:all:',
-        '--python-version',
-        pythonVersion,
-        ...platforms.flatMap((platform) => ['--platform', platform]),
-        '--retries',
-        '1',
-        '--disable-pip-version-check',
-        '--no-cache-dir',
-        '--progress-bar',
-        'off',
-        '-d',
-        wheelDir,
+        ...['-m', 'pip', 'download', `${name}==${version}`, '--no-deps', '--only-binary=:all:'],
+        ...['--python-version', pythonVersion, '--platform', platform],
+        ...['--retries', '1', '--disable-pip-version-check', '--no-cache-dir', '--progress-bar', 'off', '-d', wheelDir],
       ],
-      workDir,
+      wheelDir,
     );
   } finally {
     clearInterval(ticker);
   }
-  return (await readdir(wheelDir))
-    .filter((name) => name.endsWith('.whl'))
-    .sort()
-    .map((name) => path.join(wheelDir, name));
+  const file = (await readdir(wheelDir)).find((each) => each.endsWith('.whl'));
+  if (file === undefined)
+    throw new EngineLibraryError(
+      'pip did not download a wheel.',
+      `Run "${ENGINE_INSTALL_COMMAND}" again and read the output of pip.`,
+    );
+  return path.join(wheelDir, file);
 }
 
-/** pip writes to TMPDIR first; it is set to the work folder, whose size then gives the progress. */
+/** pip writes to TMPDIR first; it is set to the wheel's folder, whose size then gives the progress. */
 async function bytesBelow(folder: string): Promise<number> {
   let bytes = 0;
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
