@@ -227,7 +227,7 @@ export function createAgent(parts: AgentParts): Agent {
     const workDir = path.join(parts.workDir, leaseName(lease));
     await mkdir(workDir, { recursive: true });
     const oomKillsBefore = await oomKillCount();
-    const child = startChild({ ...parts.child, workDir }, claimed, slot.device?.env ?? {}, runLogger);
+    const child = startChild({ ...parts.child, workDir }, claimed, slot.device, runLogger);
     children.add(child);
     /** The reason why the agent ended the child, if that is the run's failure. */
     let verdict: RunFailureRecord | undefined;

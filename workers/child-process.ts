@@ -7,6 +7,7 @@ import type { Logger } from '../src/logger.ts';
 import { PARENT_DEATH_SIGNAL } from '../src/platform/parent-death-signal.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
+import type { Device } from './devices.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
 import { IMPORT_HEAP_FLAGS } from './imaging/import-heap.ts';
 import type { ClaimedPart, ClaimedRun } from '../src/protocol/worker-calls.ts';
@@ -61,15 +62,16 @@ const [execPath = process.execPath, ...execArgv] = [...PARENT_DEATH_SIGNAL, proc
  * Starts the child in its own session, out of reach of the terminal's Ctrl-C: oneDNN's matrix product uses the stack
  * pointer for its workspace on the heap, and a signal handler that runs meanwhile overwrites the memory below it
  * (weights, or the data structures of malloc). The child is asked to stop by a message instead.
- * @param deviceEnv the variables that let it see only its device.
+ * @param device the one on which the run is placed; undefined for a run that needs none.
  */
 export function startChild(
   settings: ChildSettings,
   claimed: ClaimedRun | ClaimedPart,
-  deviceEnv: Readonly<Record<string, string>>,
+  device: Device | undefined,
   logger: Logger,
 ): Child {
   const { run, token } = claimed;
+  const isPlainCpu = run.kind === 'EXPORT';
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
     execPath,
     execArgv: run.kind === 'IMPORT' ? [...execArgv, ...IMPORT_HEAP_FLAGS] : execArgv,
@@ -77,8 +79,8 @@ export function startChild(
     env: childEnvironmentWithoutSecrets({
       ...ENGINE_PROCESS_ENV,
       ...engineLibraryEnv(),
-      ...deviceEnv,
-      ...(run.kind === 'EXPORT' ? PLAIN_CPU_ENV : {}),
+      ...device?.env,
+      ...(isPlainCpu ? PLAIN_CPU_ENV : {}),
     }),
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
@@ -125,6 +127,7 @@ export function startChild(
     token,
     run: { id: run.id, kind: run.kind, config: run.config, attempt: run.attempt, microBatchSize: run.microBatchSize },
     claim: 'plan' in claimed ? { lease: claimed.lease, plan: claimed.plan } : { lease: claimed.lease, plan: null },
+    device: isPlainCpu ? 'CPU' : (device?.facts.device ?? 'CPU'),
   };
   send(start);
   return {

@@ -29,6 +29,8 @@ export const startMessageSchema = z.object({
     z.object({ lease: runLeaseSchema, plan: z.null() }),
     z.object({ lease: partLeaseSchema, plan: storedBytesSchema }),
   ]),
+  /** What the engine must find: a run that was given a GPU must not be computed on the CPU in silence. */
+  device: z.enum(['CPU', 'GPU']),
 });
 export type StartMessage = z.infer<typeof startMessageSchema>;
 

@@ -136,10 +136,13 @@ async function executeRun(
     attempt: start.run.attempt,
     registry: {
       ...registry,
-      setEnvironment: ({ environment }) =>
-        registry.setEnvironment({
+      setEnvironment: async ({ environment }) => {
+        const done = await registry.setEnvironment({
           environment: { ...environment, codeRevision: start.codeRevision, node: process.version },
-        }),
+        });
+        if (start.device === 'GPU' && isOnCpu(environment['engine'])) throw noGpuFound();
+        return done;
+      },
     },
     artifacts,
     localFile: localFileOf(files, registry),
@@ -175,6 +178,18 @@ async function executeRun(
   } catch (error) {
     await settleFailure(registry, error, logger);
   }
+}
+
+function isOnCpu(engine: unknown): boolean {
+  return typeof engine === 'object' && engine !== null && 'device' in engine && engine.device === 'CPU';
+}
+
+function noGpuFound(): DomainError {
+  return new DomainError({
+    code: 'GPU_UNREACHABLE',
+    message: 'The worker gave the run a GPU, but TensorFlow found none.',
+    hint: 'Run "paraffin doctor" on the machine of the worker: it names the libraries that are missing.',
+  });
 }
 
 async function settleFailure(registry: RunRegistry, error: unknown, logger: Logger): Promise<void> {

@@ -2,13 +2,12 @@
  * The devices on which trainings and evaluations are placed: each GPU of the machine by its UUID, or slots of CPU
  * cores. Each takes one run at a time.
  */
-import { execFile } from 'node:child_process';
 import { availableParallelism } from 'node:os';
-import { promisify } from 'node:util';
+import { DomainError } from '../src/errors.ts';
+import { ENGINE_INSTALL_COMMAND } from '../src/platform/engine/installed.ts';
+import { DriverSilentError, queryGpus } from '../src/platform/engine/nvidia-smi.ts';
 import { cpuComputesInBfloat16, usableMemoryBytes } from '../src/platform/machine.ts';
 import type { WorkerCapabilities } from '../src/protocol/requirements.ts';
-
-const run = promisify(execFile);
 
 export interface Device {
   /** The UUID of a GPU, or a CPU slot of this worker: no two running runs have the same. */
@@ -22,7 +21,10 @@ export interface Device {
 export type DeviceFacts = Pick<WorkerCapabilities, 'device' | 'bfloat16' | 'memoryMiB' | 'gpuMemoryMiB'>;
 
 export interface Devices {
-  /** Every device of this worker; the list never changes while it runs. */
+  /**
+   * Every device of this worker; the list never changes while it runs.
+   * @throws DomainError GPU_UNREACHABLE if the driver of the GPUs does not answer.
+   */
   list(): Promise<readonly Device[]>;
   /** False while another process fills the device's memory. */
   hasRoom(device: Device): Promise<boolean>;
@@ -37,26 +39,25 @@ const FREE_MEMORY_SHARE_MIN = 0.8;
  * some of a node's GPUs, and nvidia-smi may show them all. Undefined: all.
  * @param nvidiaSmi the program, or one with the same output.
  */
-export function gpuDevices(visible?: readonly string[], nvidiaSmi = 'nvidia-smi'): Devices {
-  const queryGpus = async () => {
-    const { stdout } = await run(
-      nvidiaSmi,
-      ['--query-gpu=uuid,memory.total,memory.free', '--format=csv,noheader,nounits'],
-      { timeout: 10_000 },
-    );
-    const all = stdout.split('\n').flatMap((line) => {
-      const [id = '', total, free] = line.split(',').map((cell) => cell.trim());
-      return id === '' ? [] : [{ id, totalMiB: Number(total), freeShare: Number(free) / Number(total) }];
+export function gpuDevices(visible?: readonly string[], nvidiaSmi?: string): Devices {
+  const visibleGpus = async () => {
+    const all = await queryGpus(['uuid', 'memory.total', 'memory.free'], nvidiaSmi).catch((error: unknown) => {
+      throw error instanceof DriverSilentError ? unreachable(error) : error;
     });
-    // CUDA accepts the beginning of a UUID too.
-    return all.filter(
-      ({ id }, index) =>
-        visible === undefined || visible.some((name) => name === String(index) || (name !== '' && id.startsWith(name))),
+    return (
+      all
+        .map(([id = '', total, free]) => ({ id, totalMiB: Number(total), freeShare: Number(free) / Number(total) }))
+        // CUDA accepts the beginning of a UUID too.
+        .filter(
+          ({ id }, index) =>
+            visible === undefined ||
+            visible.some((name) => name === String(index) || (name !== '' && id.startsWith(name))),
+        )
     );
   };
   return {
     list: async () => {
-      const gpus = await queryGpus();
+      const gpus = await visibleGpus();
       const memoryMiB = shareOfMemoryMiB(gpus.length);
       return gpus.map(({ id, totalMiB }) => ({
         id,
@@ -65,8 +66,17 @@ export function gpuDevices(visible?: readonly string[], nvidiaSmi = 'nvidia-smi'
       }));
     },
     hasRoom: async (device) =>
-      (await queryGpus()).some(({ id, freeShare }) => id === device.id && freeShare >= FREE_MEMORY_SHARE_MIN),
+      (await visibleGpus()).some(({ id, freeShare }) => id === device.id && freeShare >= FREE_MEMORY_SHARE_MIN),
   };
+}
+
+function unreachable(cause: DriverSilentError): DomainError {
+  return new DomainError({
+    code: 'GPU_UNREACHABLE',
+    message: `The engine's CUDA build is installed, but no NVIDIA driver answers: ${cause.message}.`,
+    hint: `Make "nvidia-smi" work on this machine, or install the CPU build: "${ENGINE_INSTALL_COMMAND} -- --build cpu".`,
+    cause,
+  });
 }
 
 /**

@@ -23,6 +23,7 @@ const CLASS_OF_CODE: Partial<Record<ErrorCode, FailureClass>> = {
   STORE_CLOCK_SKEWED: 'INFRASTRUCTURE',
   STORE_INCOMPATIBLE: 'INFRASTRUCTURE',
   ENGINE_MISSING: 'INFRASTRUCTURE',
+  GPU_UNREACHABLE: 'INFRASTRUCTURE',
   CHILD_DIED: 'INFRASTRUCTURE',
   OUT_OF_MEMORY: 'OUT_OF_MEMORY',
   TIMED_OUT: 'TIMEOUT',
@@ -111,8 +112,9 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
   }
 }
 
+/** The last five are TensorFlow's on a GPU: an output, a copy from the host, and the workspaces of NVIDIA's libraries. */
 const NO_MEMORY =
-  /OOM when allocating|RESOURCE_EXHAUSTED|Cannot allocate memory|bad_alloc|Array buffer allocation failed|JavaScript heap out of memory|CUDA_ERROR_OUT_OF_MEMORY/i;
+  /OOM when allocating|RESOURCE_EXHAUSTED|Cannot allocate memory|bad_alloc|Array buffer allocation failed|JavaScript heap out of memory|CUDA_ERROR_OUT_OF_MEMORY|failed to allocate memory|Dst tensor is not initialized|(?:CUDNN|CUBLAS)_STATUS_ALLOC_FAILED/i;
 
 function isOutOfMemory(error: unknown): boolean {
   return error instanceof Error && NO_MEMORY.test(error.message);

@@ -106,22 +106,19 @@ process.on('SIGTERM', leaveOnSignal);
 process.on('disconnect', leaveOnSignal);
 if (process.connected === false) leaveOnSignal();
 
+const endRefused = (error: unknown): never => {
+  if (!(error instanceof DomainError)) throw error;
+  refuse(error);
+  process.exit();
+};
 if (options.run === undefined) {
   await untilRegistryAnswers(() => registry.held([]), {
     onWait: (error) => logger.warn({ error, url }, 'the worker waits for the registry'),
-  }).catch((error: unknown) => {
-    if (!(error instanceof DomainError)) throw error;
-    refuse(error);
-    process.exit();
-  });
-  await agent.start();
+  }).catch(endRefused);
+  await agent.start().catch(endRefused);
   process.send?.({ kind: 'READY' });
 } else {
-  const carried = await agent.carry(options.run).catch((error: unknown): never => {
-    if (!(error instanceof DomainError)) throw error;
-    refuse(error);
-    process.exit();
-  });
+  const carried = await agent.carry(options.run).catch(endRefused);
   if (!carried.isTaken) process.stderr.write(`${carried.reason}\n`);
   process.exit(exitCodeOf(carried));
 }

@@ -1,10 +1,13 @@
 /** What runs are placed on: GPUs as nvidia-smi reports them, or slots of the CPU. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { describe, test } from 'node:test';
+import { DomainError } from '../../src/errors.ts';
 import { usableMemoryBytes } from '../../src/platform/machine.ts';
 import { cpuDevices, gpuDevices } from '../../workers/devices.ts';
 import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
+import { temporaryFolder } from '../support/shards.ts';
 
 describe('GPUs', () => {
   test('each has its UUID; a process sees only its own', async (context) => {
@@ -46,8 +49,23 @@ describe('GPUs', () => {
   });
 
   test('a driver that does not answer is reported, and not treated as a machine without GPUs', async (context) => {
-    const devices = gpuDevices(undefined, await fakeNvidiaSmi(context, 'echo "Failed to initialize NVML" >&2; exit 9'));
-    await assert.rejects(devices.list(), /NVML/);
+    const folder = await temporaryFolder(context);
+    for (const [program, reason] of [
+      [
+        await fakeNvidiaSmi(context, 'echo "Failed to initialize NVML: Driver/library version mismatch" >&2; exit 9'),
+        'Failed to initialize NVML: Driver/library version mismatch',
+      ],
+      [path.join(folder, 'not-there'), 'nvidia-smi is not installed'],
+    ] as const) {
+      await assert.rejects(
+        gpuDevices(undefined, program).list(),
+        (error) =>
+          error instanceof DomainError &&
+          error.code === 'GPU_UNREACHABLE' &&
+          error.message === `The engine's CUDA build is installed, but no NVIDIA driver answers: ${reason}.` &&
+          error.hint?.includes('npm run engine -- --build cpu') === true,
+      );
+    }
   });
 });
 

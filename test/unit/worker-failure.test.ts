@@ -35,6 +35,12 @@ describe('failureOf', () => {
     'RESOURCE_EXHAUSTED: out of room',
     'std::bad_alloc',
     'Array buffer allocation failed',
+    // On a GPU.
+    'CUDA_ERROR_OUT_OF_MEMORY: out of memory',
+    '{{function_node __wrapped__AddV2_device_/job:localhost/replica:0/task:0/device:GPU:0}} failed to allocate memory [Op:AddV2]',
+    'Failed copying input tensor from /job:localhost/replica:0/task:0/device:CPU:0 to /job:localhost/replica:0/task:0/device:GPU:0 in order to run Mul: Dst tensor is not initialized.',
+    'CUDNN_STATUS_ALLOC_FAILED',
+    'CUBLAS_STATUS_ALLOC_FAILED',
   ]) {
     test(`memory: ${words}`, () => {
       const { class: whose, hint } = failureOf(new Error(words));
