@@ -16,8 +16,14 @@ export interface BenchedServer {
 
 const PROGRAM = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 
-/** Starts PostgreSQL and the server, runs the given work, and stops both. */
-export async function withServer<Result>(work: (server: BenchedServer) => Promise<Result>): Promise<Result> {
+/**
+ * Starts PostgreSQL and the server, runs the given work, and stops both.
+ * @param env in addition to that of this process; by default the server has no worker.
+ */
+export async function withServer<Result>(
+  work: (server: BenchedServer) => Promise<Result>,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Result> {
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-server-'));
   const postgres = await startPostgres(path.join(folder, 'postgres'));
   const child = spawn(process.execPath, [PROGRAM, 'serve'], {
@@ -28,6 +34,7 @@ export async function withServer<Result>(work: (server: BenchedServer) => Promis
       PARAFFIN_PORT: '0',
       PARAFFIN_WORKER: 'false',
       PARAFFIN_LOG_LEVEL: 'warn',
+      ...env,
     },
     stdio: ['ignore', 'pipe', 'inherit'],
   });

@@ -5,7 +5,7 @@
 import { availableParallelism } from 'node:os';
 import { DomainError } from '../src/errors.ts';
 import { ENGINE_INSTALL_COMMAND } from '../src/platform/engine/installed.ts';
-import { DriverSilentError, queryGpus } from '../src/platform/engine/nvidia-smi.ts';
+import { DriverSilentError, isVisibleGpu, queryGpus } from '../src/platform/engine/nvidia-smi.ts';
 import { cpuComputesInBfloat16, usableMemoryBytes } from '../src/platform/machine.ts';
 import type { WorkerCapabilities } from '../src/protocol/requirements.ts';
 
@@ -44,16 +44,9 @@ export function gpuDevices(visible?: readonly string[], nvidiaSmi?: string): Dev
     const all = await queryGpus(['uuid', 'memory.total', 'memory.free'], nvidiaSmi).catch((error: unknown) => {
       throw error instanceof DriverSilentError ? unreachable(error) : error;
     });
-    return (
-      all
-        .map(([id = '', total, free]) => ({ id, totalMiB: Number(total), freeShare: Number(free) / Number(total) }))
-        // CUDA accepts the beginning of a UUID too.
-        .filter(
-          ({ id }, index) =>
-            visible === undefined ||
-            visible.some((name) => name === String(index) || (name !== '' && id.startsWith(name))),
-        )
-    );
+    return all
+      .map(([id = '', total, free]) => ({ id, totalMiB: Number(total), freeShare: Number(free) / Number(total) }))
+      .filter(({ id }, index) => isVisibleGpu(visible, id, index));
   };
   return {
     list: async () => {

@@ -112,7 +112,7 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
   }
 }
 
-/** The last five are TensorFlow's on a GPU: an output, a copy from the host, and the workspaces of NVIDIA's libraries. */
+/** The last five are those of a GPU: an output, a copy from the host, and the workspaces of NVIDIA's libraries. */
 const NO_MEMORY =
   /OOM when allocating|RESOURCE_EXHAUSTED|Cannot allocate memory|bad_alloc|Array buffer allocation failed|JavaScript heap out of memory|CUDA_ERROR_OUT_OF_MEMORY|failed to allocate memory|Dst tensor is not initialized|(?:CUDNN|CUBLAS)_STATUS_ALLOC_FAILED/i;
 

@@ -34,6 +34,14 @@ export async function queryGpus(facts: readonly GpuFact[], nvidiaSmi = 'nvidia-s
   }
 }
 
+/**
+ * Whether CUDA_VISIBLE_DEVICES leaves a GPU visible; nvidia-smi shows those that it hides, too.
+ * @param visible the indices, UUIDs or beginnings of UUIDs that it names; undefined: all.
+ */
+export function isVisibleGpu(visible: readonly string[] | undefined, uuid: string, index: number): boolean {
+  return visible?.some((name) => name === String(index) || (name !== '' && uuid.startsWith(name))) ?? true;
+}
+
 /** The last line that the program printed, or a message that it is not installed. */
 function reasonOf(error: unknown): string {
   if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 'nvidia-smi is not installed';
