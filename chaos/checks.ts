@@ -6,7 +6,7 @@ import { checkArtifacts } from '../src/modules/artifacts/index.ts';
 import { runsWithMissingEvents } from '../src/modules/runs/index.ts';
 import { openArtifactStore, type ArtifactStore } from '../src/platform/artifact-store/index.ts';
 import type { Database } from '../src/platform/db.ts';
-import { ENDED } from './faults.ts';
+import { ENDED } from './small-trainings.ts';
 import type { ChaosPromise } from './report.ts';
 import { livePids, type SystemUnderTest } from './system-under-test.ts';
 

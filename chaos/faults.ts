@@ -2,13 +2,16 @@
  * The faults that are injected into a system, one at a time. Each returns false if there was nothing to apply it to.
  */
 import { execFile } from 'node:child_process';
+import path from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { RUN_JOBS } from '../src/jobs/index.ts';
 import { openQueue } from '../src/platform/queue.ts';
+import { drawTissue } from '../src/synthetic/tissue.ts';
 import { familyOf } from '../test/support/processes.ts';
 import { oneOf, type Random } from './random.ts';
 import { LEFT_BYTES } from './disk.ts';
+import { ENDED, importImages } from './small-trainings.ts';
 import type { SystemUnderTest } from './system-under-test.ts';
 import { LEASE_SECONDS } from '../src/protocol/runs.ts';
 
@@ -20,7 +23,7 @@ const FREEZE_MS = (LEASE_SECONDS + 5) * 1_000;
 const UNREACHABLE_MS = 60_000;
 /** Time for a process to start, load TensorFlow and train until a state is saved, on a busy machine. */
 const SAVE_DEADLINE_MS = 90_000;
-/** A training saves a state every few seconds; over HTTP, bytes that the server has already are not sent again. */
+/** For an import to start and write its first shard. */
 const REFUSAL_MS = 30_000;
 const ANSWER_MS = 60_000;
 const CHILD_MS = 2 * LEASE_SECONDS * 1_000;
@@ -229,12 +232,14 @@ async function heldRuns(system: SystemUnderTest): Promise<HeldRun[]> {
 }
 
 /**
- * The next state that a child saves fails in the middle, because the disk is full (STORAGE_FULL) or, where none can be
- * mounted, because of a file size limit (EFBIG).
+ * An import writes to a full disk (STORAGE_FULL) and waits in the queue until there is room. It is an import because the
+ * trainings are all the same: the server has their bytes already, and is not sent them again. Throws Error if the import
+ * does not succeed afterwards. Without a disk that can be mounted, the next file that a child writes fails because of a
+ * file size limit (EFBIG).
  */
 async function fillDisk({ system, random }: FaultContext): Promise<boolean> {
   if (!(await untilAllHaveProgressed(system))) return false;
-  const { disk } = system;
+  const { disk, waiting } = system;
   const refusals = (): Promise<number> =>
     system.withDatabase((db) =>
       db.runEvent.count({
@@ -243,16 +248,26 @@ async function fillDisk({ system, random }: FaultContext): Promise<boolean> {
     );
   const before = await refusals();
   const untilRefused = (): Promise<boolean> =>
-    system.waiting
+    waiting
       .until('a write that is refused', async () => (await refusals()) > before, REFUSAL_MS)
       .then(
         () => true,
         () => false,
       );
   if (disk !== undefined) {
+    const seed = Math.floor(random() * 1e9);
+    const folder = path.join(system.folder, 'imports', `disk-full-${seed}`);
+    await drawTissue({ outDir: folder, imagesPerLabel: 4, imageSizePx: 40, seed, groups: 2 });
     await disk.fill();
-    // Must be repaired before the same run meets it a third time.
-    return untilRefused().finally(() => disk.clear());
+    const imported = importImages(system.client(), {
+      ...{ name: `Disk full ${seed}`, folder, waiting, deadlineMs: SAVE_DEADLINE_MS },
+    });
+    // Awaited below; a failure before that must not count as an unhandled rejection.
+    imported.catch(() => undefined);
+    // Must be repaired before the import meets it a third time.
+    const isRefused = await untilRefused().finally(() => disk.clear());
+    await imported;
+    return isRefused;
   }
   const pid = await someChild(system, random);
   if (pid === undefined) return false;
@@ -384,8 +399,6 @@ export async function cancelTwice(system: SystemUnderTest, id: string): Promise<
   );
   return status === 'CANCELED' ? performance.now() - startMs : undefined;
 }
-
-export const ENDED: readonly string[] = ['SUCCEEDED', 'FAILED', 'CANCELED'];
 
 export async function statusOf(system: SystemUnderTest, id: string): Promise<string> {
   return (

@@ -1,8 +1,9 @@
 /** What a trial asks of a registry: one version of drawn images, and small runs on it that are all the same. */
 import { z } from 'zod';
 import type { RegistryClient } from '../src/cli/demo/client.ts';
-import { ENDED } from './faults.ts';
 import type { Waiting } from './waiting.ts';
+
+export const ENDED: readonly string[] = ['SUCCEEDED', 'FAILED', 'CANCELED'];
 
 export interface DrawnImages {
   /** Of the dataset. */

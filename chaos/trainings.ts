@@ -11,9 +11,9 @@ import { openClock } from './clock.ts';
 import { createRandom, type Random } from './random.ts';
 import { openDisk } from './disk.ts';
 import { backUpMidway, continueFromBackup } from './restored-backup.ts';
-import { cancelTwice, ENDED, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
+import { cancelTwice, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
 import type { ChaosPromise, ChaosReport } from './report.ts';
-import { importImages, launchTraining } from './small-trainings.ts';
+import { ENDED, importImages, launchTraining } from './small-trainings.ts';
 import { startSystem, SLOTS, type SystemUnderTest } from './system-under-test.ts';
 import { transferOverBadNetwork } from './transfers.ts';
 import { createWaiting, type Waiting } from './waiting.ts';
@@ -199,6 +199,11 @@ interface FaultInjection {
   readonly promises: readonly ChaosPromise[];
 }
 
+/** Of a fault that finds nothing to apply to, in each round. */
+const TRIES_MAX = 3;
+/** Faults between two tries. */
+const RETRY_AFTER = 3;
+
 async function injectFaults(
   testRun: TestRun,
   undisturbed: Undisturbed,
@@ -212,6 +217,7 @@ async function injectFaults(
   const planned = inRounds(names, rounds, random);
   const isLate = (): boolean => performance.now() > startedMs + deadlineMs;
   let checkCount = 0;
+  // `entries` of an array also visits what is added to it meanwhile.
   for (const [index, name] of planned.entries()) {
     // Spread over the trainings, so that the last of them meet as many faults as the first.
     const endedWanted = Math.floor((index * runIds.length) / planned.length) - SLOTS;
@@ -225,8 +231,14 @@ async function injectFaults(
     await system.findOrphans();
     const fault: Fault = FAULTS[name];
     try {
-      if (!(await fault({ system, random, runIds, serverGoneMs, onCanceled: (tookMs) => void cancelsMs.push(tookMs) })))
+      if (
+        !(await fault({ system, random, runIds, serverGoneMs, onCanceled: (tookMs) => void cancelsMs.push(tookMs) }))
+      ) {
+        // There was nothing to apply it to at that moment, for example no write while the disk was full.
+        if (planned.filter((each) => each === name).length < TRIES_MAX * rounds)
+          planned.splice(index + 1 + RETRY_AFTER, 0, name);
         continue;
+      }
       faults[name] = (faults[name] ?? 0) + 1;
       const found = await faultsNow(system);
       checkCount += 1;
@@ -272,7 +284,7 @@ async function injectFaults(
   };
 }
 
-/** Every fault is injected once before any is repeated, in a new order each round. */
+/** Every fault comes once before any is repeated, in a new order each round. */
 function inRounds(names: readonly FaultName[], rounds: number, random: Random): FaultName[] {
   return Array.from({ length: rounds }, (_, round) => {
     const wanted = round === 0 ? names : names.filter((name) => name !== LONGEST_FAULT);
