@@ -232,10 +232,10 @@ async function heldRuns(system: SystemUnderTest): Promise<HeldRun[]> {
 }
 
 /**
- * An import writes to a full disk (STORAGE_FULL) and waits in the queue until there is room. It is an import because the
- * trainings are all the same: the server has their bytes already, and is not sent them again. Throws Error if the import
- * does not succeed afterwards. Without a disk that can be mounted, the next file that a child writes fails because of a
- * file size limit (EFBIG).
+ * An import writes to a full disk (STORAGE_FULL) and waits in the queue until there is room. It is an import because
+ * the trainings are all the same: the server has their bytes already, and is not sent them again. Throws Error if the
+ * import does not succeed afterwards. Without a disk that can be mounted, the next file that a child writes fails
+ * because of a file size limit (EFBIG).
  */
 async function fillDisk({ system, random }: FaultContext): Promise<boolean> {
   if (!(await untilAllHaveProgressed(system))) return false;

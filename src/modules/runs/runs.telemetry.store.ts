@@ -1,6 +1,5 @@
 /** Telemetry of runs in PostgreSQL: numbered events and series of metrics. */
 import type { Database, Transaction } from '../../platform/db.ts';
-import { Prisma } from '../../generated/prisma/client.ts';
 import type { RunStatus } from '../../generated/prisma/enums.ts';
 import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord } from './runs.records.ts';
 import { compactAsItGoes, EVENTS_PER_KEPT } from './runs.compaction.store.ts';
