@@ -324,7 +324,10 @@ test('what is missing for a colouring is named, with the form that launches it',
   assert.match(page.url(), /\/slides\/[^/]+\/0\?colour=similarity$/);
   await page.getByRole('link', { name: 'Launch an embedding' }).click();
   await page.getByRole('heading', { name: /^Embed/ }).waitFor();
-  assert.equal(await page.getByLabel('Dataset version *').inputValue(), id);
+  // The versions arrive after the form.
+  await eventually('the version to be chosen', async () =>
+    (await page.getByLabel('Dataset version *').inputValue()) === id ? true : undefined,
+  );
 });
 
 /** Dense dark cells in the left half, few pale ones in the right; each patient is stained a little differently. */

@@ -26,6 +26,7 @@ export const ROUTES: Readonly<Record<string, NeededRole | 'KEY' | 'RUN_TOKEN'>> 
   '/worker/runs/:id/:call': 'RUN_TOKEN',
   '/worker/runs/:id/artifacts/:sha256': 'RUN_TOKEN',
   '/worker/runs/:id/artifacts/:sha256/direct/:step': 'RUN_TOKEN',
+  '/worker/runs/:id/parts/:part/:call': 'RUN_TOKEN',
 };
 
 /** The kind of action that a limited key needs for a route that is not public. */
@@ -49,6 +50,7 @@ export function addressOf(
     .replace(':id', route.startsWith('/uploads') ? '0'.repeat(32) : id)
     .replace(':sha256', sha256)
     .replace(':call', 'renew')
+    .replace(':part', '0')
     .replace(':step', 'begin')
     .replace(':position', '0')
     .replace(':level/:tile', '0/0_0');
