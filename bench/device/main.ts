@@ -86,7 +86,7 @@ const encoders = BENCHED_ENCODERS.filter((name) => name === (values.encoder ?? n
 const unknown = wanted.filter((name) => !Object.hasOwn(PARTS, name));
 if (values.help === true) process.stdout.write(HELP);
 else if (unknown.length > 0) {
-  process.stderr.write(`There is no part ${unknown.join(', ')}.\n${HELP}`);
+  process.stderr.write(`The part ${unknown.join(', ')} does not exist.\n${HELP}`);
   process.exitCode = 2;
 } else if (encoders.length === 0) {
   process.stderr.write(`The encoder is one of ${BENCHED_ENCODERS.join(', ')}.\n${HELP}`);

@@ -36,7 +36,7 @@ export function drawnViews({ imageCount, viewSidePx }: TrainingArguments, nudge 
     const pixel = Math.floor((index % size) / 3);
     const [x, y] = [pixel % viewSidePx, Math.floor(pixel / viewSidePx) % viewSidePx];
     const channel = channels[3 * Math.floor(pixel / viewSidePx ** 2) + (index % 3)];
-    if (channel === undefined) throw new RangeError(`There is no value ${index}.`);
+    if (channel === undefined) throw new RangeError(`The index ${index} lies behind the last value.`);
     const { mean, waves, phase } = channel;
     const stripes = 0.4 * Math.sin((2 * Math.PI * (waves[0] * x + waves[1] * y)) / viewSidePx + phase);
     const value = Math.fround(mean + stripes + 0.1 * random.normal());

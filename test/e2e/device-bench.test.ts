@@ -46,7 +46,7 @@ describe('without a GPU', () => {
   test('an unknown part is refused with the list of parts', async () => {
     const { code, stderr } = await bench(['--cpu', '--only', 'parity,speeed']);
     assert.equal(code, 2);
-    assert.match(stderr, /^There is no part speeed\.\n/);
+    assert.match(stderr, /^The part speeed does not exist\.\n/);
     assert.match(stderr, /determinism/);
     const other = await bench(['--cpu', '--encoder', 'RESNET19']);
     assert.equal(other.code, 2);
